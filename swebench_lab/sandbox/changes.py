@@ -6,16 +6,20 @@ reading, however large the repository is. It is read from outside, name by name,
 
 import bisect
 import functools
+import hashlib
 import os
 import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from swebench_lab.sandbox import rules
 
 MOST = 500
 """More paths than this are not worth a list: git finds them itself."""
 
+_LARGE = 16 << 20  # bytes; of larger files git makes something else
 _MOST_SEEN = 20_000  # names; a box can hold any number
 _DIRECTORY = sum(getattr(os, name, 0) for name in ("O_RDONLY", "O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC"))
 _OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
@@ -29,10 +33,12 @@ class Changes:
     Attributes:
         written: Files and links that are, or once were, newly written.
         gone: Files and directories of which nothing that was there before is there now.
+        odd: Whether there are pipes, sockets, devices, very large files or rules about conversion among them.
     """
 
     written: set[bytes] = field(default_factory=set)
     gone: set[bytes] = field(default_factory=set)
+    odd: bool = False
 
     def __bool__(self) -> bool:
         """Return whether anything was changed."""
@@ -70,8 +76,10 @@ def changes(upper: int, layers: Sequence[Path], workdir: str, index: Path) -> Ch
         return None
     if len(found.written) + len(found.gone) > MOST:
         return None
-    if any(path.rsplit(b"/", 1)[-1] == b".gitignore" for path in found.written | found.gone):
+    names = {path.rsplit(b"/", 1)[-1] for path in found.written | found.gone}
+    if rules.IGNORED in names:
         return None
+    found.odd = found.odd or rules.CONVERTED in names
     return found
 
 
@@ -114,10 +122,12 @@ def _descend(top: int, found: Changes, caches: bool) -> None:
                     waiting.append(prefix + name + b"/")
                 elif stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
                     found.written.add(prefix + name)
+                    found.odd = found.odd or status.st_size > _LARGE
                     if status.st_size == 0:
                         found.gone.add(prefix + name)  # a newer overlay may mean a deletion by an empty file
                 else:
                     found.gone.add(prefix + name)
+                    found.odd = found.odd or not stat.S_ISCHR(status.st_mode) or status.st_rdev != 0
         finally:
             os.close(directory)
 
@@ -174,6 +184,18 @@ def tracked(index: Path) -> Tracked | None:
         names.append(content[begin:end])
         at += (end - at + 8) & ~7  # one to eight zeros fill each entry up
     return Tracked(tuple(names))
+
+
+def index_of(paths: Iterable[bytes]) -> bytes:
+    """Return an index file (version 2) of paths whose content is taken from the work tree, whatever it is by now."""
+    names = sorted(paths)
+    parts = [struct.pack(">4sII", b"DIRC", 2, len(names))]
+    for name in names:
+        # No time, no size, and an object that is none, not even the empty one: nothing on a disk looks like it.
+        entry = struct.pack(">24xI12x20sH", 0o100644, b"\1" * 20, min(len(name), 0xFFF)) + name
+        parts.append(entry + bytes(8 - len(entry) % 8))
+    content = b"".join(parts)
+    return content + hashlib.sha1(content, usedforsecurity=False).digest()
 
 
 @functools.lru_cache(maxsize=256)

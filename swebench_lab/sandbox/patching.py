@@ -1,11 +1,13 @@
 """The patch between a box's sealed start and its files now, made by git in the box, whatever the box did to git."""
 
+import os
 import secrets
 import shlex
 from typing import TYPE_CHECKING
 
 from swebench_lab.errors import SandboxError
-from swebench_lab.sandbox.changes import Changes, tracked
+from swebench_lab.sandbox import rules
+from swebench_lab.sandbox.changes import Changes, Tracked, index_of, tracked
 from swebench_lab.sandbox.commands import Result
 
 if TYPE_CHECKING:
@@ -64,7 +66,10 @@ fi
 git update-index --add --remove --replace -z --stdin <"$t/listed"
 """
 
-_DIFF = "git diff --cached --binary --no-renames --no-color --no-ext-diff --no-textconv --src-prefix=a/ --dst-prefix=b/"
+_FORM = "--binary --no-renames --no-color --no-ext-diff --no-textconv --src-prefix=a/ --dst-prefix=b/"
+_DIFF = f"git diff --cached {_FORM}"
+_COMPARE = ("git", "-c", "core.attributesFile=/dev/null", "diff", *_FORM.split())
+_COMPARE_ENV = {"GIT_INDEX_FILE": "/proc/self/fd/0", "GIT_LITERAL_PATHSPECS": "1"}
 
 _ENV = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -85,6 +90,7 @@ _ENV = {
     "PYTHONPATH": None,
 }
 _MOST = 1 << 30  # bytes of a patch
+_MOST_NAMED = 64 << 10  # bytes of paths that are named as arguments
 _SECONDS = 300.0  # a box can hold files that take git for ever
 
 
@@ -93,7 +99,7 @@ def diff(box: "Sandbox") -> str:
     changes = box._touched()
     if changes is not None and not changes:
         return ""
-    content = _listed(box, changes) if changes else None
+    content = _told(box, changes) if changes else None
     if content is None:
         content = _git(box, f"{_STAGE}{_DIFF} {box.snapshot.head}")
     try:
@@ -102,13 +108,59 @@ def diff(box: "Sandbox") -> str:
         return _with_binary(box).decode("utf-8")
 
 
-def _listed(box: "Sandbox", changes: Changes) -> bytes | None:
+def _told(box: "Sandbox", changes: Changes) -> bytes | None:
     """The patch of paths that may have changed; None where git has to look at everything."""
     known = tracked(box.snapshot.git_dir / "index")
     if known is None:
         return None
-    old = sorted(known.touched_by(changes))
-    new = sorted(changes.written.difference(old))
+    old = known.touched_by(changes)
+    patch = _compared(box, changes, known, old)
+    return patch if patch is not None else _listed(box, changes, known, old)
+
+
+def _compared(box: "Sandbox", changes: Changes, known: Tracked, old: set[bytes]) -> bytes | None:
+    """The same by one process of git, which compares the work tree with the start; None where that is not enough.
+
+    What git needs besides the sealed repository is a list of paths, which it is handed as its index. The list cannot
+    hold a file together with what is below it, and no rule about ignoring or converting may concern what it holds.
+    """
+    replaced = {above for path in changes.written for above in _above(path)}
+    if changes.odd or replaced & changes.written or not replaced.intersection(known.names) <= old:
+        return None
+    there = changes.written.union(path for path in old - replaced if changes.written.isdisjoint(_above(path)))
+    if sum(map(len, there | old)) > _MOST_NAMED or _is_ruled(box, there, there - old):
+        return None
+    result = box.run(
+        [*_COMPARE, box.snapshot.head, "--", *sorted(map(os.fsdecode, there | old))],
+        cwd=box.workdir,
+        env={**_ENV, "GIT_DIR": box.sealed_git, "GIT_WORK_TREE": box.workdir, **_COMPARE_ENV},
+        stdin=index_of(there),
+        merge=False,
+        max_output=_MOST,
+        timeout=_SECONDS,
+    )
+    return result.stdout if result.ok and not result.truncated_bytes and not result.stderr else None
+
+
+def _above(path: bytes) -> list[bytes]:
+    """The directories that a path is in."""
+    parts = path.split(b"/")
+    return [b"/".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
+def _is_ruled(box: "Sandbox", there: set[bytes], new: set[bytes]) -> bool:
+    """Whether git may convert one of these paths, or ignore a new one."""
+    start, info = (box.snapshot.layers, box.workdir), box.snapshot.git_dir / "info"
+    return any(
+        rules.may_concern(name, path, *start) or rules.may_match(info / file, path)
+        for name, file, paths in ((rules.CONVERTED, "attributes", there), (rules.IGNORED, "exclude", new))
+        for path in paths
+    )
+
+
+def _listed(box: "Sandbox", changes: Changes, known: Tracked, touched: set[bytes]) -> bytes | None:
+    """The same by a script that asks git about each path; None where that fails."""
+    old, new = sorted(touched), sorted(changes.written - touched)
     given = f"LAB_TRACKED={len(old)}\n" + ("" if b".gitattributes" in known.names else "LAB_PLAIN=yes\n")
     listed = b"".join(path + b"\0" for path in (*old, *new))
     result = _script(box, f"{_STAGE_LISTED}{_DIFF} {box.snapshot.head}", listed, merge=False, given=given)

@@ -62,15 +62,19 @@ def test_every_kind_of_change_gives_the_same_patch_both_ways(snapshot, tier):
     top = next(name for name in names if "/" not in name and not name.startswith("."))
     nested = next(name for name in names if "/" in name)
     given = f"tracked={shlex.quote(top)}; nested={shlex.quote(nested)}; "
-    listed = 0
+    listed = compared = 0
     for scene, script in SCENES.items():
         with open_namespace(snapshot, tier=tier) as box:
             done = box.run(given + script)
             assert done.ok, (scene, done.output)
             told = box._touched()
-            listed += bool(told) and patching._listed(box, told) is not None
+            listed += bool(told) and patching._told(box, told) is not None
+            if told:
+                known = tracked(snapshot.git_dir / "index")
+                compared += patching._compared(box, told, known, known.touched_by(told)) is not None
             assert box.diff() == patching_of_all(box), scene
-    assert listed >= len(SCENES) - 7  # the others are told by a look at everything, and were compared all the same
+    assert compared >= len(SCENES) - 7
+    assert listed >= len(SCENES) - 4  # the others are told by a look at everything, and were compared all the same
 
 
 def patching_of_all(box) -> str:
