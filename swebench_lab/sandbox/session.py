@@ -20,6 +20,8 @@ _END = b"\x01end "
 _GRACE = 1.0  # seconds bash may take to report a command whose processes were ended
 _BLUR = 0.05  # seconds; processes are dated by clock ticks of 10 ms, those of a box elsewhere by an estimated clock
 _OWN = ("_", "SHLVL", "PWD", "OLDPWD")
+_LISTS = ("declare -Fx", "compgen -e", "compgen -A arrayvar")
+"""What tells the names of exported functions, of exported variables, and of arrays, which no program ever sees."""
 
 
 class Session:
@@ -61,11 +63,26 @@ class Session:
 
     def env(self) -> dict[str, str]:
         """The variables that programs started by the shell would see."""
-        words = " ".join(f"-u {name}" for name in _OWN)
-        _, records = self._exchange(f"/usr/bin/env {words} -0 >&{_REPORT}", 10.0, 1 << 20)
-        pairs = (record.decode("utf-8", errors="surrogateescape").partition("=") for record in records)
+        found = self._exported()
+        if found is None:
+            words = " ".join(f"-u {name}" for name in _OWN)
+            found = self._exchange(f"/usr/bin/env {words} -0 >&{_REPORT}", 10.0, 1 << 20)[1]
+        pairs = (record.decode("utf-8", errors="surrogateescape").partition("=") for record in found)
         self._env = {name: value for name, _, value in pairs if name}
         return dict(self._env)
+
+    def _exported(self) -> list[bytes] | None:
+        """Exported variables as the shell itself tells them, without a process; None where only a program can tell."""
+        told = "; ".join(f"{{ builtin {words} || builtin :; builtin printf '\\0'; }} >&{_REPORT}" for words in _LISTS)
+        records = self._exchange(told, 10.0, 1 << 20)[1]
+        lists = [record.split() for record in records]
+        if len(lists) != len(_LISTS) or lists[0] or not lists[1]:  # functions are exported in a form of bash's own
+            return None
+        names = {name.decode("ascii", errors="replace") for name in set(lists[1]) - set(lists[2])}
+        if not all(name.isidentifier() for name in names):
+            return None
+        words = " ".join(f'"${{{name}+{name}=${name}}}"' for name in sorted(names.difference(_OWN)))
+        return self._exchange(f"builtin printf '%s\\0' {words} >&{_REPORT}", 10.0, 1 << 20)[1]
 
     def state(self) -> tuple[str, dict[str, str]] | None:
         """Directory and variables; the last known ones while a command runs, None when the session is closed."""

@@ -120,9 +120,12 @@ def large_output_of_a_session_is_bounded(box: Sandbox) -> None:
 def the_variables_of_a_session_can_be_asked_for(box: Sandbox) -> None:
     """`env()` tells what programs started by the shell would see."""
     with box.session() as session:
-        session.run("export A='x\ny' PATH=/opt/more:$PATH; hidden=1")
+        session.run("export A='x\ny' PATH=/opt/more:$PATH; hidden=1; export unset; declare -ax list=(1 2); set -eu")
         env = session.env()
         equal(env["A"], "x\ny")
+        for more in ("", "f() { echo x; }; export -f f"):
+            seen = session.run(f"{more}\n/usr/bin/env -u _ -u SHLVL -u PWD -u OLDPWD -0").output.split("\0")[:-1]
+            equal(sorted(f"{name}={value}" for name, value in session.env().items()), sorted(seen))
         true(env["PATH"].startswith("/opt/more:") and "hidden" not in env, "exported ones, and only those")
 
 
