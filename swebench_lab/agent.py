@@ -284,7 +284,7 @@ class Attempt:
     ) -> None:
         if resume is not None and resume.task_id != task.id:
             raise ValueError(f"resuming an attempt at {task.id}: the given steps are of {resume.task_id}")
-        self.agent = agent
+        self.agent, self.fingerprint = agent, agent.fingerprint
         self.flavour = flavours.resolve(agent.flavour)
         self.tools = {tool.name: tool for tool in tools.resolve(agent.tools or self.flavour.tools)}
         self.task, self.sandbox, self.number, self.seed = task, sandbox, number, seed
@@ -495,7 +495,7 @@ class Attempt:
             stop=self.stop.value,
             patch=self.patch,
             error=self.error,
-            agent=self.agent.fingerprint,
+            agent=self.fingerprint,
             policy=self.agent.policy.name,
             flavour=self.flavour.name,
             snapshot=self.sandbox.snapshot.key,

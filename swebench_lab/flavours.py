@@ -6,6 +6,7 @@ call format and a list of tools. Names in double braces are filled in; an unknow
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -210,8 +211,11 @@ def resolve(flavour: str | Flavour) -> Flavour:
     Raises:
         ValueError: There is no flavour of this name.
     """
-    if isinstance(flavour, Flavour):
-        return flavour
+    return flavour if isinstance(flavour, Flavour) else _bundled(flavour)
+
+
+@functools.lru_cache
+def _bundled(flavour: str) -> Flavour:
     if flavour not in _DEFAULTS:
         known = ", ".join(_DEFAULTS)
         raise ValueError(f"there is no flavour {flavour!r}; known are {known}, and Flavour.load(folder) reads your own")

@@ -25,7 +25,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -349,6 +349,8 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        with _told(path):
+            self._file = path.open("ab", buffering=0)
 
     def begin(self, trajectory: Trajectory) -> None:
         """Write down how the attempt begins."""
@@ -356,15 +358,17 @@ class Journal:
 
     def step(self, step: Step) -> None:
         """Write down a step."""
-        self._write({"step": asdict(step)})
+        self._write({"step": step.to_dict()})
 
     def end(self) -> None:
         """Forget it: the attempt has its row."""
+        self._file.close()
         self._path.unlink(missing_ok=True)
 
     def _write(self, row: Mapping[str, Any]) -> None:
-        with _told(self._path), self._path.open("ab", buffering=0) as file:
-            _write_all(file, _line(row))
+        if not self._file.closed:  # the attempt may have been cut off meanwhile
+            with _told(self._path):
+                _write_all(self._file, _line(row))
 
 
 def read_journal(path: Path) -> Trajectory | None:

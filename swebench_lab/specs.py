@@ -137,8 +137,8 @@ class _Entry:
     patterns: Mapping[str, tuple[str, ...]]
     values: Mapping[str, Any]
 
-    def fits(self, task: Task) -> bool:
-        have = {"repo": task.repo, "version": task.version, "task": task.id}
+    def fits(self, repo: str, version: str, task_id: str) -> bool:
+        have = {"repo": repo, "version": version, "task": task_id}
         return all(
             any(fnmatch.fnmatchcase(have[name], pattern) for pattern in patterns)
             for name, patterns in self.patterns.items()
@@ -216,17 +216,23 @@ def _known_tables() -> tuple[_Entry, ...]:
 
 
 def _known(task: Task) -> dict[str, Any]:
+    return dict(_known_of(task.repo, task.version, task.id))
+
+
+@lru_cache(maxsize=4096)
+def _known_of(repo: str, version: str, task_id: str) -> Mapping[str, Any]:
+    """Return what the tables say; it is asked for at every sandbox that is opened."""
     found: dict[str, Any] = {}
     for entry in _known_tables():
-        if entry.fits(task):
-            found |= entry.for_version(task.version)
+        if entry.fits(repo, version, task_id):
+            found |= entry.for_version(version)
     return found
 
 
 def _user(task: Task) -> Iterator[tuple[str, dict[str, Any]]]:
     for name in filter(None, os.environ.get(FILE_VARIABLE, "").split(os.pathsep)):
         for entry in _read_table(name, _stamp(Path(name))):
-            if entry.fits(task):
+            if entry.fits(task.repo, task.version, task.id):
                 yield entry.where, entry.for_version(task.version)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from copy import deepcopy
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
@@ -149,6 +151,10 @@ class Step:
         """Whether the reply held no well-formed call."""
         return not self.tool
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the stored form: plain JSON values."""
+        return {**shallow(self), "reply": shallow(self.reply)}
+
     def _repr_html_(self) -> str:
         facts = {
             "tool": self.tool,
@@ -257,11 +263,8 @@ class Trajectory:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the stored form: plain JSON values, lossless, with the schema's version."""
-        row = {"schema": SCHEMA, **asdict(self)}
-        for holder in (row, *row["steps"]):
-            if not holder["extra"]:
-                del holder["extra"]
-        return row
+        steps = tuple(step.to_dict() for step in self.steps)
+        return {"schema": SCHEMA, **shallow(self), "opening": tuple(map(dict, self.opening)), "steps": steps}
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Trajectory:
@@ -331,6 +334,25 @@ class Trajectory:
 def _traces(name: str) -> Any:
     """Return a module that knows trajectories from outside: found by name, since data imports nothing that uses it."""
     return import_module(f"swebench_lab.traces.{name}")
+
+
+def shallow(record: Any) -> dict[str, Any]:
+    """Return the fields of a record, mappings copied, without an `extra` that holds nothing.
+
+    What `dataclasses.asdict` does besides, copying all that they hold, takes most of the time that a row takes.
+    """
+    row: dict[str, Any] = {}
+    for name in _names(type(record)):
+        value = getattr(record, name)
+        row[name] = deepcopy(value) if name == "extra" else dict(value) if isinstance(value, Mapping) else value
+    if not row.get("extra", True):
+        del row["extra"]
+    return row
+
+
+@cache
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 def opened(row: Mapping[str, Any], schema: int, what: str) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from swebench_lab import _html
 from swebench_lab.errors import RecordError
-from swebench_lab.trajectory import opened
+from swebench_lab.trajectory import opened, shallow
 
 SCHEMA = 1
 RESOLVED = "resolved"
@@ -73,7 +73,7 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the stored form: plain JSON values, lossless, with the schema's version."""
-        return {"schema": SCHEMA, **asdict(self)}
+        return {"schema": SCHEMA, **shallow(self)}
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Verdict:

@@ -241,13 +241,14 @@ class Engine:
 
     def _open(self) -> None:
         while (job := self.source.get()) is not None:
-            if not job.prepared and self.sandboxes.present(job.task) is None:
+            snapshot = self.sandboxes.present(job.task)
+            if snapshot is None and not job.prepared:
                 self._cold.put(job)
                 continue
             flight = self._take_off(job)
             try:
                 with quotas.reserved(partial(self._given_up, flight)), self._turn(flight, "open"):
-                    flight.box = self.sandboxes.open(job.task)
+                    flight.box = self.sandboxes.open(snapshot or job.task)
             except Exception as error:  # the recording boundary
                 self._ended(flight, job.blank(Stop.ERROR.value, told(error)), error)
                 if flight.left_behind:

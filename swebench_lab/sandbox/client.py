@@ -18,7 +18,7 @@ from swebench_lab.sandbox import layout, plan, wire, zygote
 from swebench_lab.sandbox.explain import explain
 
 _START_SECONDS = 30.0
-_IDLE_WORKERS = 8  # kept for work on trees
+_WORKERS = 8  # do work on trees at once; each further one would be forked for its task, and all share the processors
 _TIERS = {"namespace-root": "root", "namespace-rootless": "rootless"}
 
 
@@ -68,6 +68,7 @@ class Zygote(Channel):
         self._bases: dict[tuple[Path, ...], str] = {}
         self._lock = threading.Lock()
         self._workers: list[Channel] = []
+        self._turns = threading.BoundedSemaphore(_WORKERS)
         self._mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
         weakref.finalize(self, os.close, self._mounts).atexit = False
         self._outdated = False
@@ -126,16 +127,19 @@ class Zygote(Channel):
 
     def task(self, name: str, descriptors: Sequence[int] = (), **arguments: Any) -> Any:
         """Have a function of `trees` run by a branch, with the zygote's rights over files."""
-        with self._lock:
-            worker = self._workers.pop() if self._workers else None
-        worker = worker or self.branch()[0]
-        try:
-            return worker.ask({"op": "task", "task": name, "arguments": arguments}, descriptors)["done"]
-        except SandboxClosed:
-            worker.close()
-            raise
-        finally:
-            self._keep(worker)
+        with self._turns:
+            with self._lock:
+                worker = self._workers.pop() if self._workers else None
+            worker = worker or self.branch()[0]
+            try:
+                return worker.ask({"op": "task", "task": name, "arguments": arguments}, descriptors)["done"]
+            except SandboxClosed:
+                worker.close()
+                raise
+            finally:
+                if not worker.closed:
+                    with self._lock:
+                        self._workers.append(worker)
 
     def inherit(self, folder: Path) -> None:
         """Have a folder removed by the zygote should this process be killed."""
@@ -144,14 +148,6 @@ class Zygote(Channel):
             self.ask({"op": "inherit", "name": folder.name}, [parent])
         finally:
             os.close(parent)
-
-    def _keep(self, worker: Channel) -> None:
-        """Keep an idle worker for the next task, or let it go when there are enough."""
-        with self._lock:
-            if len(self._workers) < _IDLE_WORKERS and not worker.closed:
-                self._workers.append(worker)
-                return
-        worker.close()
 
     def base(self, binds: Sequence[Path]) -> str:
         """The key of the bottom layer for these binds, which is made the first time."""

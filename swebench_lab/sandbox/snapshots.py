@@ -654,6 +654,8 @@ class SnapshotCache:
 
     def use(self, snapshot: Snapshot) -> IO[str]:
         """Keep a Snapshot from being evicted, until the file that is returned is closed, or this process ends."""
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self.root / "snapshots" / f"{snapshot.key}.json", follow_symlinks=False)
         return store.use(self.root, snapshot.key)
 
     def _remove(self, gone: Sequence[Mapping[str, Any]], kept: Sequence[Mapping[str, Any]]) -> None:
