@@ -19,7 +19,11 @@ from swebench_lab.sandbox import rules
 MOST = 500
 """More paths than this are not worth a list: git finds them itself."""
 
+NOTHING_WRITTEN = hashlib.sha256().digest()
+"""What `fingerprint` returns for a box that has written nothing."""
+
 _LARGE = 16 << 20  # bytes; of larger files git makes something else
+_MOST_COMPARED = 2_000  # names; with more, a look at them saves little
 _MOST_SEEN = 20_000  # names; a box can hold any number
 _DIRECTORY = sum(getattr(os, name, 0) for name in ("O_RDONLY", "O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC"))
 _OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
@@ -207,6 +211,40 @@ def _leaves_out_caches(git_dir: Path) -> bool:
     except OSError:
         return False
     return _CACHE + b"/" in rules and known is not None and not any(_CACHE in name for name in known.names)
+
+
+def fingerprint(upper: int) -> bytes | None:
+    """Return what is another after every change of what a box wrote, but for one through a memory map.
+
+    It is told by names, inodes and change times, as `trees.capture` tells what to copy.
+
+    Args:
+        upper: The open directory of what the box wrote.
+
+    Returns:
+        None where there is too much to look at, or something that must not be looked at.
+    """
+    digest, seen, waiting = hashlib.sha256(), 0, [b""]
+    try:
+        while waiting:
+            prefix = waiting.pop()
+            directory = os.open(prefix or b".", _DIRECTORY, dir_fd=upper)
+            try:
+                names = sorted(map(os.fsencode, os.listdir(directory)))
+                seen += len(names)
+                if seen > _MOST_COMPARED:
+                    return None
+                for name in names:
+                    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                    facts = (status.st_mode, status.st_ino, status.st_ctime_ns, status.st_uid, status.st_gid)
+                    digest.update(b"%d %d %d %d %d %s/%s\0" % (*facts, prefix, name))
+                    if stat.S_ISDIR(status.st_mode):
+                        waiting.append(prefix + name + b"/")
+            finally:
+                os.close(directory)
+    except OSError:
+        return None
+    return digest.digest()
 
 
 @functools.lru_cache(maxsize=256)

@@ -25,6 +25,9 @@ from swebench_lab.sandbox.leases import leased_folder
 MOST_LAYERS = 50
 """How many layers of checkpoints a box is opened with; beyond, runs of older ones are merged."""
 
+NOTHING = hashlib.sha256().hexdigest()
+"""Digest of a layer without changes."""
+
 _MANY = 64  # layers that wait to be removed together
 _RUN = 32  # layers merged into one; runs start at fixed places, so that all forks of a history share them
 
@@ -112,9 +115,11 @@ class LayerStore:
             raise SandboxError(f"{task} a layer into {self.folder}: {error.strerror}") from error
         digest = name or made["digest"]
         record = {"entries": made["entries"], "size": made["size"]}
+        file = self.folder / f"{digest}.json"
         with self._lock:
             try:
-                _write_whole(self.folder / f"{digest}.json", json.dumps(record))
+                if not file.exists():
+                    _write_whole(file, json.dumps(record))
             except OSError as error:
                 remove_tree(draft)
                 raise SandboxError(f"{task} a layer into {self.folder}: {error.strerror}") from error
@@ -122,7 +127,7 @@ class LayerStore:
                 draft.rename(self.folder / digest)
             except OSError:  # another one made the same; theirs is as good
                 remove_tree(draft)
-            layer = self._held(self._read(digest, parents, cwd, env))
+            layer = self._held(self._layer(digest, record, parents, cwd, env))
         if len(self._dropped) >= _MANY:
             self._remove_dropped()
         return layer
@@ -168,6 +173,11 @@ class LayerStore:
             raise SandboxError(
                 f"layer {digest} is not in {self.folder}; it was removed, or is kept elsewhere"
             ) from None
+        return self._layer(digest, record, parents, cwd, env)
+
+    def _layer(
+        self, digest: str, record: Any, parents: Sequence[str], cwd: str, env: Mapping[str, str] | None
+    ) -> Layer:
         entries = tuple((kind, path) for kind, path in record["entries"])
         return Layer(digest, tuple(parents), entries, record["size"], self.folder / digest, cwd, dict(env or {}))
 

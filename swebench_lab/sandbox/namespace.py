@@ -21,10 +21,10 @@ from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError, S
 from swebench_lab.sandbox import layout, plan, wire
 from swebench_lab.sandbox.base import Sandbox
 from swebench_lab.sandbox.cgroups import cgroup_pool
-from swebench_lab.sandbox.changes import Changes, changes, stands_still
+from swebench_lab.sandbox.changes import NOTHING_WRITTEN, Changes, changes, fingerprint, stands_still
 from swebench_lab.sandbox.client import bequeath, default_tier, receive_soon, renewed, unavailable, zygote_of
 from swebench_lab.sandbox.commands import Exit
-from swebench_lab.sandbox.layers import Layer, LayerStore, passing_store, remove_tree
+from swebench_lab.sandbox.layers import NOTHING, Layer, LayerStore, passing_store, remove_tree
 from swebench_lab.sandbox.leases import leased_folder
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.services import Service, start
@@ -104,6 +104,7 @@ class NamespaceSandbox(Sandbox):
         self._cgroup = cgroup_pool().take(options.limits)
         self._seated = False
         self._pidfd = self._upper = -1
+        self._captured: bytes | None = NOTHING_WRITTEN
         self._memory = os.memfd_create("lab-seen", os.MFD_CLOEXEC)
         self._control, unused = wire.pair()
         unused.close()
@@ -257,19 +258,32 @@ class NamespaceSandbox(Sandbox):
         with self._still:
             self._check_open()
             cwd, env = self._session_state()
-            self._ask({"op": "pause"})
-            try:
-                layer = self._store.make(
-                    "capture",
-                    [self._upper, self._memory],
-                    cwd=cwd,
-                    env=env,
-                    parents=[below.digest for below in self.layers],
-                )
-            finally:
-                self._ask({"op": "resume"})
+            parents = [below.digest for below in self.layers]
+            layer = self._nothing_new(parents, cwd, env) or self._capture(parents, cwd, env)
             self.layers = (*self.layers, layer)
             return layer
+
+    def _capture(self, parents: Sequence[str], cwd: str, env: Mapping[str, str]) -> Layer:
+        """Copy what changed since the last time, while all processes hold still."""
+        self._ask({"op": "pause"})
+        try:
+            layer = self._store.make("capture", [self._upper, self._memory], cwd=cwd, env=env, parents=parents)
+            self._captured = fingerprint(self._upper)
+        finally:
+            self._ask({"op": "resume"})
+        return layer
+
+    def _nothing_new(self, parents: Sequence[str], cwd: str, env: Mapping[str, str]) -> Layer | None:
+        """The layer without changes if nothing was written since the last time; no process has to hold still for that.
+
+        What is written while this looks around is part of the next layer.
+        """
+        if self._captured is None or fingerprint(self._upper) != self._captured:
+            return None
+        try:
+            return self._store.get(NOTHING, parents, cwd, env)
+        except SandboxError:  # it is made by the first capture that finds nothing
+            return None
 
     def fork(self, at: Layer | None = None) -> NamespaceSandbox:
         at = at or self.checkpoint()

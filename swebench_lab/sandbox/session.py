@@ -20,8 +20,13 @@ _END = b"\x01end "
 _GRACE = 1.0  # seconds bash may take to report a command whose processes were ended
 _BLUR = 0.05  # seconds; processes are dated by clock ticks of 10 ms, those of a box elsewhere by an estimated clock
 _OWN = ("_", "SHLVL", "PWD", "OLDPWD")
-_LISTS = ("declare -Fx", "compgen -e", "compgen -A arrayvar")
+_LISTS = "".join(
+    f"builtin {words} || builtin :; builtin printf '\\0'; "
+    for words in ("declare -Fx", "compgen -e", "compgen -A arrayvar")
+)
 """What tells the names of exported functions, of exported variables, and of arrays, which no program ever sees."""
+
+_ASKING = 10.0  # seconds that a shell may take to say what its variables are
 
 
 class Session:
@@ -37,6 +42,7 @@ class Session:
         self._judge = judge
         self._cwd = cwd
         self._env = dict(env)
+        self._names: list[str] = []
         self._lock = threading.Lock()
         self._running: Running | None = None
         self._input = self._output = self._report = -1
@@ -66,23 +72,27 @@ class Session:
         found = self._exported()
         if found is None:
             words = " ".join(f"-u {name}" for name in _OWN)
-            found = self._exchange(f"/usr/bin/env {words} -0 >&{_REPORT}", 10.0, 1 << 20)[1]
+            found = self._exchange(f"/usr/bin/env {words} -0 >&{_REPORT}", _ASKING, 1 << 20)[1]
         pairs = (record.decode("utf-8", errors="surrogateescape").partition("=") for record in found)
         self._env = {name: value for name, _, value in pairs if name}
         return dict(self._env)
 
     def _exported(self) -> list[bytes] | None:
         """Exported variables as the shell itself tells them, without a process; None where only a program can tell."""
-        told = "; ".join(f"{{ builtin {words} || builtin :; builtin printf '\\0'; }} >&{_REPORT}" for words in _LISTS)
-        records = self._exchange(told, 10.0, 1 << 20)[1]
-        lists = [record.split() for record in records]
-        if len(lists) != len(_LISTS) or lists[0] or not lists[1]:  # functions are exported in a form of bash's own
-            return None
-        names = {name.decode("ascii", errors="replace") for name in set(lists[1]) - set(lists[2])}
-        if not all(name.isidentifier() for name in names):
-            return None
-        words = " ".join(f'"${{{name}+{name}=${name}}}"' for name in sorted(names.difference(_OWN)))
-        return self._exchange(f"builtin printf '%s\\0' {words} >&{_REPORT}", 10.0, 1 << 20)[1]
+        for _ in range(2):  # it is asked for those that were there last, and most of the time they still are
+            values = " ".join(f'"${{{name}+{name}=${name}}}"' for name in self._names)
+            asked = f"{{ {_LISTS} builtin printf '%s\\0' {values}; }} >&{_REPORT}"
+            told = self._exchange(asked, _ASKING, 1 << 20, starts_nothing=True)[1]
+            if len(told) < 3:
+                return None
+            functions, variables, arrays = (os.fsdecode(record).split() for record in told[:3])
+            names = sorted(set(variables).difference(arrays, _OWN))
+            if functions or not names or not all(name.isidentifier() for name in names):
+                return None  # functions are exported in a form of bash's own
+            if names == self._names:
+                return told[3:]
+            self._names = names
+        return None
 
     def state(self) -> tuple[str, dict[str, str]] | None:
         """Directory and variables; the last known ones while a command runs, None when the session is closed."""
@@ -137,14 +147,16 @@ class Session:
             for descriptor in (self._input, self._output, self._report):
                 os.close(descriptor)
 
-    def _exchange(self, line: str, timeout: float | None, max_output: int) -> tuple[Result, list[bytes]]:
+    def _exchange(
+        self, line: str, timeout: float | None, max_output: int, starts_nothing: bool = False
+    ) -> tuple[Result, list[bytes]]:
         """Have bash do one line; its result and whatever records it wrote on the report descriptor."""
         with self._lock:
             if self.closed:
                 raise SandboxClosed("this session is closed; open another one with sandbox.session()")
             if self._running is None:
                 self._start()
-            spared = self._before(timeout)
+            spared = () if starts_nothing else self._before(timeout)
             started, since = time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME)
             text = f'{line}\nbuiltin printf \'\\1end %d %s\\0\' "$?" "$PWD" >&{_REPORT}\n'
             exchange = _Exchange(text.encode("utf-8", errors="surrogateescape"), max_output)
@@ -153,9 +165,11 @@ class Session:
             timed_out = not finished
             if timed_out:
                 assert self._running is not None
-                self._running.kill(since, spared)
+                if not starts_nothing:
+                    self._running.kill(since, spared)
                 finished = self._attend(exchange, time.monotonic() + _GRACE)
-            self._idle_since = time.monotonic()
+            if not starts_nothing:
+                self._idle_since = time.monotonic()
             return self._judge(self._conclude(exchange, started, finished, timed_out)), exchange.records
 
     def _before(self, timeout: float | None) -> Sequence[int]:
