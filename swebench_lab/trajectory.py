@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
@@ -342,17 +341,12 @@ def shallow(record: Any) -> dict[str, Any]:
     What `dataclasses.asdict` does besides, copying all that they hold, takes most of the time that a row takes.
     """
     row: dict[str, Any] = {}
-    for name in _names(type(record)):
+    for name in record.__dataclass_fields__:
         value = getattr(record, name)
         row[name] = deepcopy(value) if name == "extra" else dict(value) if isinstance(value, Mapping) else value
     if not row.get("extra", True):
         del row["extra"]
     return row
-
-
-@cache
-def _names(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
 
 
 def opened(row: Mapping[str, Any], schema: int, what: str) -> dict[str, Any]:
