@@ -76,6 +76,8 @@ def test_files(task: Task) -> tuple[str, ...]:
 
 def test_arguments(spec: Spec, files: Iterable[str]) -> tuple[str, ...]:
     """Return what names test files to the test command: themselves, or Django's modules (`a.tests` of `tests/a/tests.py`)."""
+    if spec.test_arguments == "none":
+        return ()
     if spec.test_arguments == "files":
         return tuple(files)
     return tuple(file.removesuffix(".py").removeprefix("tests/").replace("/", ".") for file in files)

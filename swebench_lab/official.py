@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from swebench_lab.errors import GradingError
 from swebench_lab.grading import APPLY_FAILED
+from swebench_lab.schemas import to_swebench
 from swebench_lab.tasks import Task, Tasks
 from swebench_lab.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Verdict
 from swebench_lab.verdicts import Prediction, Verdicts, read_predictions
@@ -24,7 +25,7 @@ from swebench_lab.verdicts import Prediction, Verdicts, read_predictions
 if TYPE_CHECKING:
     import polars as pl
 
-_NEEDED = ("eval_script", "log_parser", "eval_type")
+_NEEDED = ("image", "eval_script", "log_parser", "eval_type")
 _RUN = "official"
 
 
@@ -33,19 +34,15 @@ def harness_row(task: Task) -> dict[str, Any]:
 
     Raises:
         GradingError: The task names no image, or its row had no evaluation script.
+        TaskError: Its bug is a setup patch, which such a row cannot say.
     """
-    if missing := [name for name in _NEEDED if not task.extra.get(name)] + ["image"] * (not task.image):
+    row = to_swebench(task)
+    if missing := [name for name in _NEEDED if not row.get(name)]:
         raise GradingError(
             f"giving task {task.id} to the official harness: it has no {missing[0]!r}; the harness needs rows of SWE-bench 5"
         )
-    return {
-        "repo": task.repo, "instance_id": task.id, "base_commit": task.base_commit, "patch": task.gold_patch,
-        "test_patch": task.test_patch, "problem_statement": task.issue, "hints_text": task.hints,
-        "created_at": task.created_at, "version": task.version, "image": task.image,
-        "FAIL_TO_PASS": json.dumps(task.fail_to_pass), "PASS_TO_PASS": json.dumps(task.pass_to_pass),
-        "environment_setup_commit": task.environment_setup_commit or task.base_commit,
-        **{name: task.extra[name] for name in _NEEDED},
-    }  # fmt: skip
+    row["environment_setup_commit"] = task.environment_setup_commit or task.base_commit
+    return row
 
 
 def grade_officially(

@@ -69,17 +69,22 @@ def _read_all(rows: Iterable[tuple[str, Any]], what: str, name: str) -> Tasks:
     """Turn rows into Tasks; all that is wrong is reported at once, so that a file is mended in one go."""
     tasks: list[Task] = []
     wrong: list[str] = []
+    seen: dict[str, str] = {}
+    count = 0
     for where, row in rows:
+        count += 1
         try:
-            tasks.append(row if isinstance(row, Task) else read_row(row, where))
+            task = row if isinstance(row, Task) else read_row(row, where)
         except TaskError as error:
             wrong.append(str(error))
+            continue
+        tasks.append(task)
+        if seen.setdefault(task.id, where) != where:
+            wrong.append(f"{where}: the id {task.id!r} is that of {seen[task.id]} too; ids must be unique")
     if wrong:
         listed = "\n  ".join(wrong[:_MAX_REPORTED])
         more = f"\n  … and {len(wrong) - _MAX_REPORTED} more" if len(wrong) > _MAX_REPORTED else ""
-        raise TaskError(
-            f"loading tasks from {what}: {len(wrong)} of {len(wrong) + len(tasks)} rows are wrong:\n  {listed}{more}"
-        )
+        raise TaskError(f"loading tasks from {what}: {len(wrong)} of {count} rows are wrong:\n  {listed}{more}")
     return Tasks(tasks, name)
 
 
@@ -110,8 +115,8 @@ def _read_json(path: Path) -> Iterator[tuple[str, Any]]:
         found = json.loads(path.read_text("utf-8"))
     except json.JSONDecodeError as error:
         raise TaskError(f"{path}:{error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
-    if isinstance(found, Mapping):
-        found = list(found.values())
+    if isinstance(found, Mapping):  # rows by id, or one row
+        found = list(found.values()) if all(isinstance(row, Mapping) for row in found.values()) else [found]
     if not isinstance(found, list):
         raise TaskError(f"{path}: expected a list of rows, found {_short(found)}")
     yield from ((f"{path}, row {i}", row) for i, row in enumerate(found, 1))

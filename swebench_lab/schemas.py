@@ -21,6 +21,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 from swebench_lab.errors import TaskError
@@ -235,7 +236,7 @@ def from_swesmith(row: Mapping[str, Any], where: str = "row") -> Task:
             f"{where}, field 'base_commit': missing, and 'repo' {row['repo']!r} does not end in '.<commit>'"
         )
     if row.get("python_version"):
-        values["spec"] = {"python": str(row["python_version"]), **(values.get("spec") or {})}
+        values["spec"] = {"python": _text(row, "python_version", where), **(values.get("spec") or {})}
     values.setdefault("hide_tests", True)
     try:
         values["gold_patch"] = reverse_patch(values["setup_patch"])
@@ -282,7 +283,7 @@ def from_custom(row: Mapping[str, Any], where: str = "row") -> Task:
     """
     needed = [name for name in _SWEBENCH_NEEDED if name != "base_commit"]
     values = {"base_commit": "", **_renamed(row, _CUSTOM, needed, where)}
-    spec = {"python": str(row["python_version"])} if row.get("python_version") else None
+    spec = {"python": _text(row, "python_version", where)} if row.get("python_version") else None
     return Task(**values, spec=spec, extra=_rest(row, {*_CUSTOM.values(), "python_version"}))
 
 
@@ -427,6 +428,8 @@ def _renamed(row: Mapping[str, Any], names: Mapping[str, str], needed: Iterable[
             continue
         if name in ("fail_to_pass", "pass_to_pass"):
             value = _test_ids(value, column, where)
+        elif name == "created_at" and isinstance(value, date):  # as parquet files may have it
+            value = value.isoformat()
         elif not isinstance(value, str):
             raise TaskError(f"{where}, field {column!r}: expected text, found {_short(value)}")
         elif name in ("id", "repo", "base_commit") and not value.strip():

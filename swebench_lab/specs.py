@@ -53,7 +53,8 @@ class Spec:
             tracked files is taken back after the build.
         install: Shell command run in the repository, with the network, for projects that must be built.
         test_command: Shell command; the test files are appended to it.
-        test_arguments: How test files are named to it: `"files"`, or `"modules"` (below `tests/`, with dots).
+        test_arguments: How test files are named to it: `"files"`, `"modules"` (below `tests/`, with dots), or `"none"`
+            (it names them itself).
         log_parser: How the test log is read: `"pytest"` or one of SWE-bench's parser names.
         eval_type: `"pass_and_fail"` or `"fail_only"` (a test absent from the log has passed).
         env: Variables for tests and agent.
@@ -96,9 +97,11 @@ class Spec:
         return cls(**{name: _checked(name, value, where) for name, value in values.items()})
 
 
+_START, _END = ">>>>> Start Test Output", ">>>>> End Test Output"  # how SWE-bench's evaluation scripts mark the tests
+
 _LISTS = ("packages", "pins", "requirements", "paths", "system", "pre_install")
 _FIELDS = tuple(f.name for f in fields(Spec))
-_CHOICES = {"test_arguments": ("files", "modules"), "allow_python": ("", "exact", "install", "nearest")}
+_CHOICES = {"test_arguments": ("files", "modules", "none"), "allow_python": ("", "exact", "install", "nearest")}
 
 
 def _checked(name: str, value: Any, where: str) -> Any:
@@ -301,7 +304,7 @@ def explain(task: Task, checkout: Path | Metadata | None = None) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
         value = [f"{name}={text}" for name, text in value.items()]
-    return ", ".join(value) if isinstance(value, list) else str(value)
+    return ", ".join(value) if isinstance(value, list) else str(value).replace("\n", "; ")
 
 
 def _voices(task: Task, checkout: Path | Metadata | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -329,6 +332,8 @@ def _voices(task: Task, checkout: Path | Metadata | None) -> Iterator[tuple[str,
             # an issue may be older than the commit that its fix starts from
             {"exclude_newer": era(max(task.created_at[:10], written), stated.get("python", ""))},
         )
+    if "test_command" not in stated and (scripted := _scripted(task)):
+        yield "eval_script of the row", scripted
     if known:
         yield f"known for {task.repo}" + (f" {task.version}" if task.version else ""), known
     yield from user
@@ -337,6 +342,18 @@ def _voices(task: Task, checkout: Path | Metadata | None) -> Iterator[tuple[str,
     if listed[1]:
         packages = tuple(dict.fromkeys((*stated.get("packages", ()), *listed[1])))
         yield f"stated or derived, and {listed[0]}", {"packages": packages}
+
+
+def _scripted(task: Task) -> dict[str, Any]:
+    """Return what a row's own evaluation script says of how tests are run: the lines between SWE-bench's two marks."""
+    script = str(task.extra.get("eval_script") or "")
+    before, begun, rest = script.partition(_START)
+    command, ended, _ = rest.partition(_END)
+    if not (begun and ended):
+        return {}
+    kept = [line for line in before.split("\n") if re.match(r"\s*export\s+\w+=", line)]
+    kept += [line for line in command.split("\n")[1:-1] if line.strip()]
+    return {"test_command": "\n".join(kept), "test_arguments": "none"} if kept else {}
 
 
 def _listed(found: Metadata, names: tuple[str, ...]) -> tuple[str, list[str]]:

@@ -55,7 +55,9 @@ def read_predictions(source: str | Path | Mapping[str, Any] | Iterable[Mapping[s
     )
     found: dict[str, Prediction] = {}
     named: list[tuple[str, Any]]
-    if isinstance(rows, Mapping):
+    if isinstance(rows, Mapping) and {"instance_id", "model_patch"} <= rows.keys():
+        named = [(where, rows)]
+    elif isinstance(rows, Mapping):
         named = [(f"{where}, {name!r}", {"instance_id": name, **_as_row(row)}) for name, row in rows.items()]
     elif isinstance(rows, Iterable):
         named = [(f"{where}, number {i}", row) for i, row in enumerate(rows, 1)]
@@ -63,6 +65,8 @@ def read_predictions(source: str | Path | Mapping[str, Any] | Iterable[Mapping[s
         raise RecordError(f"{where}: expected an object by id or a list of predictions, found {type(rows).__name__}")
     for place, row in named:
         prediction = _prediction(row, place)
+        if isinstance(rows, Mapping) and row is not rows and place != f"{where}, {prediction.task_id!r}":
+            raise RecordError(f"{place}, field 'instance_id': it is {prediction.task_id!r}, another than its key")
         found[prediction.task_id] = prediction
     return found
 

@@ -163,10 +163,10 @@ def test_a_quick_run_counts_what_environments_and_tasks_cost(tmp_path: Path) -> 
         report.value("storage", "2 environments", method, "on the disk") for method in ("ours", "tar.gz each")
     )
     assert hot and packed and report.value("storage", "2 environments", "ours", "one export")
-    value = partial(report.value, "history", "6 tasks of made/project", "ours")
+    value = partial(report.value, "history", "6 commits of made/project, 5 apart", "ours")
     first, further = value("first"), value("further, mean")
     assert first and further and further < first / 2
     assert {gate.name: gate.holds for gate in report.gates if "MB of" in gate.name or "second prep" in gate.name} == {
-        "history: MB of a further task of made/project": True,
+        "history: MB of a further one of 6 commits of made/project, 5 apart": True,
         "storage: seconds of a second preparation": True,
     }

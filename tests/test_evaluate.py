@@ -304,6 +304,10 @@ def test_predictions_in_every_form_give_the_same_verdicts(
     verdicts = evaluator.grade(tmp_path / "dict.json", three, progress=False)
     assert {name: v.status for name, v in verdicts.items()} == {"lab__pkg-1": "resolved", "lab__pkg-2": "unresolved"}
     assert read_predictions({"a": "patch"})["a"].patch == "patch"
+    one = rows["lab__pkg-1"]
+    assert list(read_predictions(one)) == ["lab__pkg-1"]
+    with pytest.raises(RecordError, match="'other', field 'instance_id': it is 'lab__pkg-1', another than its key"):
+        read_predictions({"other": one})
 
 
 def test_reports_have_the_harness_s_form(evaluator: Evaluator, three: list[Task], tmp_path: Path) -> None:

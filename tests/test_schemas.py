@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,10 @@ def test_the_columns_of_swebench_5_say_how_a_log_is_read() -> None:
     assert task.extra["eval_script"] == SWEBENCH5_ROW["eval_script"]
 
 
+def test_a_date_may_be_one_as_parquet_files_have_it() -> None:
+    assert read_row({**SWEGYM_ROW, "created_at": datetime(2023, 3, 4, 18, 36)}).created_at == "2023-03-04T18:36:00"
+
+
 def test_an_install_config_becomes_a_spec() -> None:
     task = read_row(REBENCH_ROW)
     assert task.spec == {
@@ -186,6 +191,7 @@ def test_an_r2e_row_is_a_commit_and_tests_beside_it() -> None:
         ("swe-rebench", {"install_config": [1]}, "field 'install_config': expected an object, found list"),
         ("swe-bench 5", {"log_parser": 5}, "field 'log_parser': expected text, found int 5"),
         ("custom", {"patch": None}, "field 'patch': missing"),
+        ("custom", {"python_version": 3.1}, "field 'python_version': expected text, found float 3.1"),
         ("rl", {"instance": None}, "field 'instance': expected an object, found NoneType"),
         ("r2e-gym", {"commit_hash": ""}, "field 'commit_hash': missing"),
         ("r2e-gym", {"parsed_commit_content": "{}"}, "field 'parsed_commit_content': expected 'file_diffs'"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab import grading
+from swebench_lab import bench, grading
 from swebench_lab.errors import TaskError
 from swebench_lab.metadata import read_metadata
 from swebench_lab.specs import Spec, explain, known_repositories, needs_checkout, spec_for, use
@@ -87,6 +87,30 @@ def test_bundled_repositories_are_known_without_a_checkout() -> None:
     task = make_task(repo="demo/textgrid", source="demo:textgrid", created_at="2020-01-01")
     spec = spec_for(task)
     assert (spec.packages, spec.paths, spec.timeout, spec.exclude_newer) == (("pytest",), ("src",), 60.0, "")
+
+
+def test_the_script_of_a_row_says_how_tests_are_run_where_no_table_does() -> None:
+    script = """#!/bin/bash
+source /opt/miniconda3/bin/activate
+conda activate testbed
+cd /testbed
+export LANG=en_US.UTF-8
+git apply -v - <<'EOF_114329324912'
++>>>>> a line of the test patch
+EOF_114329324912
+: '>>>>> Start Test Output'
+pytest -rA tests/test_a.py
+: '>>>>> End Test Output'
+git checkout abc tests/test_a.py
+"""
+    task = make_task(repo="me/unknown", extra={"eval_script": script})
+    spec = spec_for(task)
+    assert (spec.test_command, spec.test_arguments) == ("export LANG=en_US.UTF-8\npytest -rA tests/test_a.py", "none")
+    assert bench.test_arguments(spec, ["tests/test_a.py"]) == ()
+    assert "export LANG=en_US.UTF-8; pytest -rA tests/test_a.py" in explain(task)
+    known = spec_for(replace(task, repo="sympy/sympy", version="1.12"))
+    assert "bin/test" in known.test_command and known.test_arguments == "files"
+    assert spec_for(replace(task, extra={"eval_script": "pytest"})).test_arguments == "files"
 
 
 def test_an_explanation_says_for_every_field_what_and_why(checkout: Path) -> None:

@@ -149,6 +149,14 @@ def test_two_tasks_with_one_id_are_refused(task: Task) -> None:
         Tasks([task, task])
 
 
+def test_two_rows_with_one_id_are_both_named_and_one_row_is_a_file(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", SWEBENCH_ROW, SWEBENCH_ROW)
+    with pytest.raises(TaskError, match=rf"{path}:2: the id 'pallets__flask-5014' is that of {path}:1 too"):
+        lab.load_tasks(path)
+    (tmp_path / "one.json").write_text(json.dumps(SWEBENCH_ROW))
+    assert lab.load_tasks(tmp_path / "one.json").ids == ("pallets__flask-5014",)
+
+
 def test_a_swebench_task_is_no_swesmith_row_and_the_other_way_round(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="no setup patch"):
         lab.load_tasks([SWEBENCH_ROW]).save(tmp_path / "a.jsonl", "swe-smith")

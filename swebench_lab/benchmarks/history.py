@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -30,13 +30,22 @@ _DAY = 86_400
 def run(options: Options) -> Report:
     """Build several tasks of each repository and count what each adds.
 
-    Repositories are those below `$SWEBENCH_LAB_REPOS`; where there are none, one is made.
+    Repositories are those below `$SWEBENCH_LAB_REPOS`; where there are none, one is made. Commits are those of the tasks
+    in the file that `$SWEBENCH_LAB_TASKS` names, oldest first, and some that lie evenly apart on the main line.
     """
     report = Report(options.quick)
     options.folder.mkdir(parents=True, exist_ok=True)
-    cache = SnapshotCache(options.folder / "cache")
-    for source in _repositories(options):
-        _instances(cache, source, options, report)
+    file = "" if options.quick else os.environ.get("SWEBENCH_LAB_TASKS", "")
+    tasks = sorted(load_tasks(file), key=lambda task: task.created_at) if file else []
+    for number, source in enumerate(_repositories(options)):
+        name = source.name.replace("__", "/") if "__" in source.name else "/".join(source.parts[-2:])
+        real = dict.fromkeys(task.base_commit for task in tasks if task.repo == name)
+        steps, line = _apart(source)
+        for case, commits in ((f"tasks of {name}", list(real)), (f"commits of {name}, {steps} apart", line)):
+            if len(commits) > 1:
+                cache = SnapshotCache(options.folder / f"cache-{number}-{case.split()[0]}")
+                _instances(cache, source, f"{len(commits)} {case}", commits, options, report)
+                store.remove(cache.root)
     return report
 
 
@@ -47,30 +56,36 @@ def _repositories(options: Options) -> list[Path]:
     return found or [_made(options.folder / "made/project", 40 if options.quick else 1500)]
 
 
-def _instances(cache: SnapshotCache, source: Path, options: Options, report: Report) -> None:
-    """Build tasks of one repository, each `APART` commits after the one before, and note what each adds."""
-    name = "/".join(source.parts[-2:])
+def _apart(source: Path) -> tuple[int, list[str]]:
+    """Return how far commits lie apart, `APART` where there are enough, and the newest of a main line, oldest first."""
     git_dir = source / ".git" if (source / ".git").exists() else source
     line = git("rev-list", "--first-parent", "--reverse", "HEAD", "--", git_dir=git_dir).decode().split()
     apart = min(APART, len(line) // (INSTANCES + 1))
+    return apart, line[-1 - apart * (INSTANCES - 1) :: apart]
+
+
+def _instances(
+    cache: SnapshotCache, source: Path, case: str, commits: Sequence[str], options: Options, report: Report
+) -> None:
+    """Build tasks of one repository, one after the other, and note what each adds to the cache."""
     # Under another name: how a known project is installed is no matter here.
     plain = replace(load_tasks("demo")[0], repo=f"measured/{source.name}", source=str(source), setup_patch="", hide_tests=False,
                     test_patch="", fail_to_pass=(), pass_to_pass=(), spec={"packages": [], "paths": ["."]})  # fmt: skip
     seen: set[tuple[int, int]] = set()
     store.size_of(cache.root, seen)
     sizes, seconds = [], []
-    for commit in line[-1 - apart * (INSTANCES - 1) :: apart]:
+    for commit in commits:
         began = time.monotonic()
-        cache.build(replace(plain, id=f"{name}-{commit[:8]}", base_commit=commit))
+        cache.build(replace(plain, id=commit[:12], base_commit=commit))
         seconds.append(time.monotonic() - began)
         sizes.append(float(store.size_of(cache.root, seen)))
     further = sum(sizes[1:]) / len(sizes[1:])
-    options.say(f"history: {name}: first {sizes[0] / 1e6:.0f} MB, further {further / 1e6:.1f} MB each")
-    case = f"{len(sizes)} tasks of {name}"
-    values = (("first", sizes[0], "bytes"), ("further, mean", further, "bytes"), ("further, most", max(sizes[1:]), "bytes"),
+    options.say(f"history: {case}: first {sizes[0] / 1e6:.0f} MB, further {further / 1e6:.1f} MB each")
+    values = (("first", sizes[0], "bytes"), ("further, mean", further, "bytes"),
+              ("further, median", middle(sizes[1:]), "bytes"), ("further, most", max(sizes[1:]), "bytes"),
               ("time of the first", seconds[0], "s"), ("time of a further", middle(seconds[1:]), "s"))  # fmt: skip
     report.rows += [Row(NAME, case, "ours", measure, value, unit) for measure, value, unit in values]
-    report.gates.append(Gate(f"history: MB of a further task of {name}", further / 1e6, 10.0, at_least=False))
+    report.gates.append(Gate(f"history: MB of a further one of {case}", further / 1e6, 10.0, at_least=False))
 
 
 def _made(folder: Path, commits: int) -> Path:

@@ -1,11 +1,15 @@
-"""Histories: a repository's past in sealed packs, cut at fixed places, so that later tasks share what earlier ones packed.
+"""Histories: a repository's past in sealed packs, each of which later tasks share.
 
 Tasks of one repository start from different commits, and the history of each contains most of the history of the others.
-It is cut at the commits whose number along the first parents is a multiple of fixed steps: a property of the commit
-itself, so that two tasks agree on all cuts they have in common without knowing of each other. A *stretch* is one pack
-with what can be reached from one cut and not from the cut before; it is built and proved once, below `<root>/histories`.
-A task's `.git` holds hard links to the stretches below its own commit and one pack of its own for the rest. Everything in
-a stretch is older than its cut, and every cut is an ancestor of the task's commit: nothing newer can be seen.
+A *stretch* is one pack with what can be reached from one commit, its head, and not from the head of the stretch before;
+it is built and proved once, below `<root>/histories`. A task's `.git` holds hard links to a chain of stretches that ends
+at its own commit, and no other pack. Everything in a stretch is its head or older, and every head of the chain is an
+ancestor of the task's commit: nothing newer can be seen.
+
+A task goes on from the nearest head that is there already, be it another task's commit. Each pack has a whole copy of
+every file that it says anything of, so few packs, each from one task to the next, take the least room. Where no head is
+near, as for a repository's first task, the past is cut at the commits whose number along the first parents is a multiple
+of fixed steps, so that tasks which are built from the newest to the oldest share packs as well.
 """
 
 from __future__ import annotations
@@ -24,26 +28,36 @@ from swebench_lab.sandbox.hostgit import git, make_repository
 from swebench_lab.sandbox.sources import IMPORT_DATE
 
 KIND = "histories"
-VERSION = 1
+VERSION = 2
 """Part of every key; a change of what is written here must raise it."""
 
 STEPS = (2048, 128)
 """Cuts along the first parents; a smaller step cuts what is left after the last cut of the larger one."""
+
+NEAR = 2048
+"""Commits of all lines by which the head that a task goes on from may lie before its own commit."""
+
+MOST = 96
+"""Stretches of one chain: git looks for an object in one pack after the other."""
+
+_FRESH = 4096  # commits up to which a pack is compressed anew, which takes a second and a sixth of the room less
 
 _YOUNG = 600.0  # seconds for which a stretch that nobody links to may belong to a tree that is being built
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """The pack between two cuts.
+    """The pack between two commits.
 
     Args:
-        head: The later cut.
+        key: The name of its folder.
+        head: The later of the two commits it lies between.
         folder: Its object folder, with `pack/` in it.
         objects: How many objects it holds.
         commits: How many of them are commits.
     """
 
+    key: str
     head: str
     folder: Path
     objects: int
@@ -66,7 +80,7 @@ def cuts(line: Sequence[str], steps: Sequence[int] = STEPS) -> list[str]:
 
 
 def stretches(root: Path, objects: Path, commit: str, name: str) -> tuple[Stretch, ...]:
-    """Return the stretches below a commit, oldest first, building those that are not there yet.
+    """Return the chain of stretches that ends at a commit, oldest first, building those that are not there yet.
 
     Args:
         root: Of the cache.
@@ -74,12 +88,38 @@ def stretches(root: Path, objects: Path, commit: str, name: str) -> tuple[Stretc
         commit: Full name of the commit.
         name: Of the repository, for errors.
     """
-    said = git("rev-list", "--first-parent", "--reverse", commit, objects=[objects], git_dir=_reader(root),
-               doing=f"reading the history of {name}")  # fmt: skip
-    found: list[Stretch] = []
-    for head in cuts(said.decode().split()):
-        found.append(_stretch(root, objects, found, head, name))
-    return tuple(found)
+    reading = {"objects": [objects], "git_dir": _reader(root), "doing": f"reading the history of {name}"}
+    past = git("rev-list", commit, **reading).decode().split()
+    # One at a time for each repository, so that a task sees what the one before has packed.
+    with store.locked(root / "locks" / f"{KIND}-{past[-1]}.lock"):
+        chain = _nearest(root, past[:NEAR])
+        line = [] if chain else git("rev-list", "--first-parent", "--reverse", commit, **reading).decode().split()
+        for head in (*cuts(line), commit):
+            if not chain or chain[-1].head != head:
+                chain = (*chain, _stretch(root, objects, chain, head, name))
+        for stretch in chain:
+            os.utime(root / KIND / stretch.key / store.MARKER)  # so that it is not taken for one that nobody needs
+    return chain
+
+
+def _nearest(root: Path, past: Sequence[str]) -> tuple[Stretch, ...]:
+    """Return the chain to the first of some commits, newest first, that has one; the shortest, and none that is too long."""
+    chains: dict[str, list[str]] = {}
+    for mark in (root / KIND).glob(f"*/{store.MARKER}"):
+        noted = store.read_marker(mark.parent) or {}
+        chain = noted.get("chain", [])
+        if 0 < len(chain) < MOST and len(chain) < len(chains.get(noted["head"], range(MOST))):
+            chains[noted["head"]] = chain
+    for head in past:
+        found = [_known(root, key) for key in chains.get(head, ())]
+        if found and None not in found:
+            return tuple(stretch for stretch in found if stretch)
+    return ()
+
+
+def _known(root: Path, key: str) -> Stretch | None:
+    noted = store.read_marker(root / KIND / key)
+    return noted and Stretch(key, noted["head"], root / KIND / key / "objects", noted["objects"], noted["commits"])
 
 
 def _reader(root: Path) -> Path:
@@ -96,15 +136,19 @@ def _reader(root: Path) -> Path:
 
 def _stretch(root: Path, objects: Path, below: Sequence[Stretch], head: str, name: str) -> Stretch:
     old = below[-1].head if below else ""
-    folder = root / KIND / store.digest_of(VERSION, old, head)
+    key = store.digest_of(VERSION, below[-1].key if below else "", head)
     reader = _reader(root)
     wanted = f"{head}\n" + (f"^{old}\n" if old else "")
 
     def build(place: Path) -> dict[str, Any]:
         packs = place / "objects" / "pack"
         packs.mkdir(parents=True)
-        git("pack-objects", "--quiet", "--revs", "--no-sparse", "--threads=1", packs / "pack", git_dir=reader, objects=[objects],
-            data=wanted, doing=f"packing the history of {name} up to {head[:12]}")  # fmt: skip
+        doing = f"packing the history of {name} up to {head[:12]}"
+        count = int(git("rev-list", "--count", "--stdin", git_dir=reader, objects=[objects], data=wanted, doing=doing))
+        how = ["--no-reuse-object"] if count <= _FRESH else []
+        # --no-sparse: otherwise git also takes objects that lie below already, without looking for them there.
+        git("-c", "pack.compression=9", "pack-objects", "--quiet", "--revs", "--no-sparse", "--threads=1", *how,
+            packs / "pack", git_dir=reader, objects=[objects], data=wanted, doing=doing)  # fmt: skip
         for path in packs.iterdir():
             os.utime(path, (IMPORT_DATE, IMPORT_DATE))
         # Read back from sealed packs alone: that nothing is missing is proved as well as that nothing is too much.
@@ -116,11 +160,11 @@ def _stretch(root: Path, objects: Path, below: Sequence[Stretch], head: str, nam
         if surplus := set(stored) - reached:
             raise SnapshotError(f"{doing}: {len(surplus)} objects do not belong to it, {min(surplus)} first")
         commits = sum(b" " not in line for line in lines.splitlines())
-        return {"head": head, "below": old, "objects": len(stored), "commits": commits,
-                "bytes": store.size_of(place)}  # fmt: skip
+        return {"head": head, "below": old, "chain": [*(stretch.key for stretch in below), key],
+                "objects": len(stored), "commits": commits, "bytes": store.size_of(place)}  # fmt: skip
 
-    marker, _ = store.build_once(folder, build)
-    return Stretch(head, folder / "objects", int(marker["objects"]), int(marker["commits"]))
+    marker, _ = store.build_once(root / KIND / key, build)
+    return Stretch(key, head, root / KIND / key / "objects", int(marker["objects"]), int(marker["commits"]))
 
 
 def pack_names(index: Path) -> list[str]:

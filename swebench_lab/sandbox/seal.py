@@ -59,7 +59,7 @@ def commit_start(git_dir: Path, work_tree: Path, objects: Sequence[Path], date: 
 def seal(
     git_dir: Path, head: str, objects: Sequence[Path], shallow: Sequence[str], task: str, past: Sequence[Stretch] = ()
 ) -> None:
-    """Make a repository hold exactly what can be reached from `head`: one pack, and those of its past that are shared.
+    """Make a repository hold exactly what can be reached from `head`: the packs of its past that are shared, or one pack.
 
     Args:
         git_dir: The repository, with its index in place; changed in place.
@@ -67,17 +67,16 @@ def seal(
         objects: Folders in which further objects are found.
         shallow: Commits of those folders whose parents are not there.
         task: Named in errors.
-        past: Stretches of its history that are packed already, oldest first.
+        past: The chain of stretches that ends at `head`, oldest first; none: everything is packed here.
     """
     (git_dir / "refs" / "heads" / "main").write_text(head + "\n")
     if shallow:
         (git_dir / "shallow").write_text("".join(f"{sha}\n" for sha in sorted(shallow)))
     pack = git_dir / "objects" / "pack" / "pack"
-    # --no-sparse: otherwise git also takes objects that lie below the last cut already, without looking for them there.
-    # --no-reuse-delta would make the pack's bytes independent of the source's packing, and take minutes on large ones.
-    wanted = f"{head}\n" + (f"^{past[-1].head}\n" if past else "")
-    git("pack-objects", "--quiet", "--revs", "--no-sparse", "--non-empty", "--threads=1", pack, git_dir=git_dir,
-        objects=objects, data=wanted, doing=f"sealing the history of {task}")  # fmt: skip
+    if not past:
+        # --no-reuse-delta would make the pack's bytes independent of the source's packing, and take minutes on large ones.
+        git("pack-objects", "--quiet", "--revs", "--non-empty", "--threads=1", pack, git_dir=git_dir,
+            objects=objects, data=f"{head}\n", doing=f"sealing the history of {task}")  # fmt: skip
     link(past, pack.parent)
     for folder in (git_dir / "objects").iterdir():
         if len(folder.name) == 2:

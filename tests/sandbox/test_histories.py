@@ -69,13 +69,36 @@ def test_a_task_sees_exactly_its_own_past_wherever_its_commit_lies(
     assert snapshot.meta["seal"] == verify_seal(snapshot.git_dir), "proved piece by piece, as it would be as a whole"
 
 
-def test_the_packs_of_a_common_past_are_the_same_files(
-    cache: SnapshotCache, repository: tuple[Path, list[str]]
+def test_a_task_goes_on_from_what_the_one_before_has_packed(tmp_path: Path, repository: tuple[Path, list[str]]) -> None:
+    cache = SnapshotCache(tmp_path)
+    snapshots = [built(cache, repository, number) for number in (2 * STEP + 1, 2 * STEP + 30, 2 * STEP + 20, 1)]
+    packs = [{p.name: p.stat().st_ino for p in (s.git_dir / "objects/pack").glob("*.pack")} for s in snapshots]
+    assert [len(held) for held in packs] == [3, 4, 4, 1], "two cuts and the first task's; then one more each"
+    for later in packs[1:3]:
+        assert packs[0].items() < later.items(), "the same names and the same files"
+
+
+def test_tasks_from_the_newest_to_the_oldest_share_packs_as_well(
+    tmp_path: Path, repository: tuple[Path, list[str]]
 ) -> None:
-    one, two = built(cache, repository, 2 * STEP + 1), built(cache, repository, 2 * STEP + 30)
-    packs = [{p.name: p.stat().st_ino for p in (s.git_dir / "objects/pack").glob("*.pack")} for s in (one, two)]
-    common = packs[0].keys() & packs[1].keys()
-    assert len(common) == 2 and all(packs[0][name] == packs[1][name] for name in common)
+    cache = SnapshotCache(tmp_path)
+    newest, older = built(cache, repository, 2 * STEP + 30), built(cache, repository, STEP + 30)
+    packs = [{p.name for p in (s.git_dir / "objects/pack").glob("*.pack")} for s in (newest, older)]
+    assert len(packs[0]) == 3 and len(packs[1]) == 2 and len(packs[0] & packs[1]) == 1
+    assert older.meta["seal"] == verify_seal(older.git_dir)
+
+
+def test_no_chain_gets_too_long_and_none_goes_on_from_far_away(
+    tmp_path: Path, repository: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(histories, "MOST", 3)
+    cache = SnapshotCache(tmp_path)
+    lengths = [
+        len(list((built(cache, repository, number).git_dir / "objects/pack").glob("*.pack"))) for number in range(2, 7)
+    ]
+    assert lengths == [1, 2, 3, 3, 3]
+    monkeypatch.setattr(histories, "NEAR", 10)
+    assert len(list((built(cache, repository, STEP + 3).git_dir / "objects/pack").glob("*.pack"))) == 2
 
 
 def test_cuts_belong_to_the_commit_and_not_to_the_task() -> None:
@@ -102,7 +125,7 @@ def test_what_no_task_needs_any_more_goes_and_the_rest_stays(
     for mark in (tmp_path / histories.KIND).glob(f"*/{store.MARKER}"):
         os.utime(mark, (1, 1))  # fresh ones may belong to a tree that is being built
     cache.evict([two.key])
-    assert len(list((tmp_path / histories.KIND).glob("*/objects"))) == 1
+    assert len(list((tmp_path / histories.KIND).glob("*/objects"))) == 2
     assert verify_seal(one.git_dir) == one.meta["seal"]
     cache.evict()
     assert not list((tmp_path / histories.KIND).glob("*/objects"))
