@@ -229,7 +229,7 @@ class SandboxFactory:
                 "SandboxFactory('docker') or a cluster needs none here (on Windows, WSL is a Linux)"
             )
         snapshot = self._held_snapshot(task)
-        if snapshot.own_root and self.backend not in ("namespace", "docker"):
+        if snapshot.own_root and self.backend not in ("namespace", *_NAMESPACE_TIERS, "docker"):
             raise SandboxUnavailable(
                 f"a Snapshot of a container image needs the backend 'namespace' or 'docker', not {self.backend!r}"
             )

@@ -220,11 +220,10 @@ def test_an_image_whose_head_is_beyond_the_task_is_refused(task_image, tmp_path)
 )
 def test_a_box_has_the_files_of_the_image_and_none_of_this_machine(task_image, tier):
     task, cache = task_image
-    snapshot = SnapshotCache(cache).build(task)
     loader = Path(bundle().command[0]).name
     python = [f"/python/so/{loader}", "--library-path", "/python/so", "/python/bin/python3", "-I", "-S", "-c"]
     try:
-        box = open_namespace(snapshot, tier=tier)
+        box = lab.SandboxFactory(tier, cache=cache).open(task)
     except SandboxUnavailable as error:
         pytest.skip(f"needs namespaces: {error}")
     with box:
