@@ -88,7 +88,7 @@ def stretches(root: Path, objects: Path, commit: str, name: str) -> tuple[Stretc
         commit: Full name of the commit.
         name: Of the repository, for errors.
     """
-    reading = {"objects": [objects], "git_dir": _reader(root), "doing": f"reading the history of {name}"}
+    reading: dict[str, Any] = {"objects": [objects], "git_dir": _reader(root), "doing": f"reading the history of {name}"}
     past = git("rev-list", commit, **reading).decode().split()
     # One at a time for each repository, so that a task sees what the one before has packed.
     with store.locked(root / "locks" / f"{KIND}-{past[-1]}.lock"):
@@ -119,7 +119,9 @@ def _nearest(root: Path, past: Sequence[str]) -> tuple[Stretch, ...]:
 
 def _known(root: Path, key: str) -> Stretch | None:
     noted = store.read_marker(root / KIND / key)
-    return noted and Stretch(key, noted["head"], root / KIND / key / "objects", noted["objects"], noted["commits"])
+    if noted is None:
+        return None
+    return Stretch(key, noted["head"], root / KIND / key / "objects", noted["objects"], noted["commits"])
 
 
 def _reader(root: Path) -> Path:
