@@ -88,7 +88,11 @@ def stretches(root: Path, objects: Path, commit: str, name: str) -> tuple[Stretc
         commit: Full name of the commit.
         name: Of the repository, for errors.
     """
-    reading: dict[str, Any] = {"objects": [objects], "git_dir": _reader(root), "doing": f"reading the history of {name}"}
+    reading: dict[str, Any] = {
+        "objects": [objects],
+        "git_dir": _reader(root),
+        "doing": f"reading the history of {name}",
+    }
     past = git("rev-list", commit, **reading).decode().split()
     # One at a time for each repository, so that a task sees what the one before has packed.
     with store.locked(root / "locks" / f"{KIND}-{past[-1]}.lock"):
