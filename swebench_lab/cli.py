@@ -930,6 +930,7 @@ def recipe_run(name: str, preset: str | None, given: Iterable[str], run_dir: str
             run_dir = text
         else:
             values[key] = known[key].read(text) if key in known else text
+    found.check(values)
     run = run_recipe(name, preset=preset, run_dir=run_dir, progress=not quiet, **values)
     for key, value in run.metrics.items():
         click.echo(f"{key}: {json.dumps(value)}")

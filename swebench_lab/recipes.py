@@ -42,6 +42,10 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+_TAKEN = ("preset", "progress")
+"""What `run_recipe` takes beside a recipe's own parameters."""
+
+
 # --- what a recipe is -----------------------------------------------------------------------------------------------
 
 
@@ -229,6 +233,8 @@ def _declared(source: str, path: Path) -> tuple[Parameter, ...]:
             name, annotation = node.targets[0].id, ""
         else:
             continue
+        if name in _TAKEN:
+            raise RecipeError(f"{path}: a parameter cannot be called {name!r}, which run_recipe itself takes")
         default = _literal(node.value, name, path)
         kinds = re.sub(r"\[.*\]", "", annotation or ("None" if default is None else type(default).__name__))
         if unknown := [kind for kind in kinds.split(" | ") if kind not in _TYPES]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from swebench_lab.errors import RecipeError, RecipeFailed
-from swebench_lab.recipes import Parameter, describe, list_recipes, run_recipe
+from swebench_lab.recipes import Parameter, Recipe, describe, list_recipes, run_recipe
 
 PARAMETERS = """\
 count: int = 3  # how many
@@ -127,6 +127,11 @@ def test_texts_that_mean_nothing_are_errors(kind: str, text: str) -> None:
         Parameter("p", kind, None).read(text)
 
 
+def test_a_parameter_that_could_never_be_given_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="cannot be called 'preset'"):
+        describe(notebook(tmp_path / "toy.ipynb", parameters='preset: str = "x"\n'))
+
+
 def test_an_unknown_recipe_is_an_error_that_lists_the_known() -> None:
     with pytest.raises(RecipeError, match="did you mean 'quickstart'"):
         describe("quikstart")
@@ -141,6 +146,19 @@ def test_every_recipe_of_the_package_can_be_described_and_its_presets_fit() -> N
         assert recipe.title and "smoke" in recipe.presets
         for preset in recipe.presets:
             recipe.values(preset, {})
+
+
+@pytest.mark.parametrize("recipe", list_recipes(), ids=lambda recipe: recipe.name)
+def test_no_recipe_starts_with_a_parameter_that_is_unknown_or_of_another_type(recipe: Recipe, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(RecipeError, match="has no parameter 'no_such'"):
+        run_recipe(recipe.name, "smoke", folder, no_such=1)
+    for parameter in recipe.parameters:
+        if parameter.name == "run_dir":
+            continue
+        with pytest.raises(RecipeError, match=f"'{parameter.name}' takes"):
+            run_recipe(recipe.name, "smoke", folder, **{parameter.name: 7 if parameter.type == "str" else object()})
+    assert not folder.exists(), "nothing was begun"
 
 
 def test_a_run_uses_this_interpreter_and_package_and_records_itself(

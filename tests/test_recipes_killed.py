@@ -14,17 +14,20 @@ from typing import Any
 import pytest
 
 import swebench_lab as lab
+from swebench_lab._unix import lock
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
-MIDDLE = {
-    "quickstart": ("rollouts.jsonl", 4),
-    "collect": ("rollouts.jsonl", 2),
-    "evaluate": ("rollouts.jsonl", 1),
-    "prepare": ("*.ipynb", 1),
-    "ablate": ("runs/**/outcome.json", 1),
+MIDDLE: dict[str, list[tuple[str, int]]] = {
+    "quickstart": [("rollouts.jsonl", 4)],
+    "collect": [("rollouts.jsonl", 2)],
+    "evaluate": [("rollouts.jsonl", 1)],
+    "prepare": [("*.ipynb", 1)],
+    "ablate": [("runs/**/outcome.json", 1)],
+    "sft": [("rows.jsonl", 1), ("rollouts/rollouts.jsonl", 3)],  # as it begins to learn, and while it is tried
+    "grpo": [("grpo/rollouts/*/rollouts.jsonl", 2), ("rollouts/rollouts.jsonl", 1)],
 }
-"""Recipe → what is there in the middle of it: a pattern of files, and how many files or lines."""
+"""Recipe → where it is killed, one time after the other: a pattern of files, and how many files or lines there are then."""
 VARYING = {"seconds", "executed", "report", "prepared", "folder", "built"}
 """What may differ: times, what was there already, and where it lies."""
 
@@ -48,36 +51,57 @@ def reached(folder: Path, pattern: str, count: int) -> bool:
     return len(found) >= count
 
 
-@pytest.mark.parametrize("name", MIDDLE)
-def test_a_recipe_that_was_killed_in_the_middle_ends_with_the_same_metrics(name: str, tmp_path: Path) -> None:
-    whole = lab.run_recipe(name, preset="smoke", run_dir=tmp_path / "whole", progress=False)
-    folder = tmp_path / "killed"
-    code = (
-        f"from swebench_lab.recipes import run_recipe; run_recipe({name!r}, 'smoke', {str(folder)!r}, progress=False)"
-    )
+def parameters(name: str, folder: Path) -> dict[str, Any]:
+    """What a recipe needs beside its preset."""
+    if name not in ("sft", "grpo"):
+        return {}
+    pytest.importorskip("trl", reason="needs the extra: pip install 'swebench-lab[train]'")
+    from swebench_lab.train.tiny import make_tiny
+
+    return {} if name == "sft" else {"model": str(make_tiny(folder / "tiny"))}
+
+
+def kill(name: str, folder: Path, given: dict[str, Any], pattern: str, count: int) -> None:
+    """Run a recipe until it is in the middle, and kill it."""
+    going = f"run_recipe({name!r}, 'smoke', {str(folder)!r}, progress=False, **{given!r})"
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True
+        [sys.executable, "-c", f"from swebench_lab.recipes import run_recipe; {going}"],
+        cwd=folder.parent,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
     )
     ends = time.monotonic() + 240
-    while not reached(folder, *MIDDLE[name]):
+    while not reached(folder, pattern, count):
         assert process.poll() is None and time.monotonic() < ends, "it was over before it could be killed"
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (folder / "metrics.json").exists()
     for _ in range(30):  # its kernel sees that it is alone, and ends
-        try:
-            again = lab.run_recipe(name, preset="smoke", run_dir=folder, progress=False)
-            break
-        except lab.RecipeError as error:
-            assert "another run is using" in str(error)
-            time.sleep(1)
-    else:
-        pytest.fail("the run that was killed still holds its folder")
+        with (folder / ".lock").open("w") as held:
+            try:
+                lock(held, wait=False)
+                return
+            except OSError:
+                time.sleep(1)
+    pytest.fail("the run that was killed still holds its folder")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", MIDDLE)
+def test_a_recipe_that_was_killed_in_the_middle_ends_with_the_same_metrics(name: str, tmp_path: Path) -> None:
+    given = parameters(name, tmp_path)
+    whole = lab.run_recipe(name, preset="smoke", run_dir=tmp_path / "whole", progress=False, **given)
+    folder = tmp_path / "killed"
+    for pattern, count in MIDDLE[name]:
+        kill(name, folder, given, pattern, count)
+    again = lab.run_recipe(name, preset="smoke", run_dir=folder, progress=False, **given)
     assert facts(again.metrics) == facts(whole.metrics)
-    rows = folder / "rollouts.jsonl"
-    if rows.exists():
-        assert len(rows.read_text().splitlines()) == len((tmp_path / "whole" / rows.name).read_text().splitlines())
+    for made in ("rollouts.jsonl", "rollouts/rollouts.jsonl"):
+        if (rows := folder / made).exists():
+            assert len(rows.read_text().splitlines()) == len((tmp_path / "whole" / made).read_text().splitlines())
+    for weights in folder.glob("*/final/*.safetensors"):
+        assert weights.read_bytes() == (tmp_path / "whole" / weights.relative_to(folder)).read_bytes()
 
 
 def test_two_by_three_settings_under_three_seeds_of_a_recipe(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ const KEYS = [
   [":", "command line of the sandbox"], ["t", "terminal; Ctrl+] leaves it"], ["b", "branch from this step"], ["g", "grade"],
   ["x", "throw away what you changed in this sandbox"], ["y", "copy a link to this step"], ["i", "facts of the attempt"], ["?", "this list"], ["Esc", "back to the player"],
 ];
-const PANELS = [["changes", "Changes"], ["since", "Since start"], ["files", "Files"], ["tests", "Tests"], ["patch", "Patch · gold"], ["branches", "Branches"]];
+const PANELS = [["changes", "Changes"], ["since", "Since start"], ["files", "Files"], ["tests", "Tests"], ["patch", "Patch"], ["branches", "Branches"]];
 const KINDS = ["read", "run", "edit", "submit", "malformed"];
 let terminalLibrary = null; // one for all players of the page, loaded when the first terminal is opened
 
@@ -90,7 +90,7 @@ function render({ model, el }) {
     return [pre, more];
   };
   const label = (words) => (words ? make("span", { class: "label" }, words) : "");
-  const facts = (drawn) => parts.facts.replaceChildren(...drawn.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
+  const facts = (drawn) => parts.facts.replaceChildren(...drawn.map(([name, value]) => make("div", { class: value.length > 60 ? "wide" : "" }, make("dt", {}, name), make("dd", {}, value))));
 
   function drawOverview() {
     const o = model.get("overview");
