@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -24,6 +25,11 @@ _QUIET = (
 _TEXTS = {"Enter": "\r"}
 _CODES = {"Enter": 13, "Escape": 27, "]": 221}
 _DRAWN = "document.readyState == 'complete' && document.documentElement.classList.contains('js')"
+
+
+def busy() -> float:
+    """How many processes want a processor, for each there is: what a bound of time is multiplied by."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 class Browser:
@@ -71,6 +77,17 @@ class Browser:
     def eval(self, expression: str) -> Any:
         """Return the value of a JavaScript expression in the page."""
         return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+
+    def frames(self, element: str, by: int = 120, count: int = 90) -> list[float]:
+        """Scroll an element a little in every frame; returns the milliseconds between frames, in order of size."""
+        scroll = (
+            f"new Promise((done) => {{ const e = {element}, gaps = []; let last = performance.now(); "
+            "const step = () => { const now = performance.now(); gaps.push(now - last); last = now; "
+            f"e.scrollTop += {by}; if (gaps.length < {count}) requestAnimationFrame(step); else done(gaps); }}; "
+            "requestAnimationFrame(step); })"
+        )
+        answer = self.call("Runtime.evaluate", expression=scroll, awaitPromise=True, returnByValue=True)
+        return sorted(answer["result"]["value"])
 
     def wait_for(self, expression: str, seconds: float = 20.0) -> None:
         """Wait until an expression is true."""

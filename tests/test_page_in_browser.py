@@ -9,7 +9,7 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.page import page
-from tests.browser import CHROMIUM, Browser
+from tests.browser import CHROMIUM, Browser, busy
 from tests.samples import a_rollout, a_step
 from tests.test_page import hostile_pages
 
@@ -93,8 +93,7 @@ def test_a_long_attempt_opens_at_once_and_all_of_it_is_found(tmp_path: Path) -> 
             f"{said / 1e6:.0f} MB: made in {made:.2f} s, {len(html) / 1e6:.0f} MB, "
             f"can be read after {painted:.0f} ms, loaded in {loaded:.0f} ms"
         )
-        assert painted < 3000
-        assert loaded < 8000  # a bound for a machine that does other things, too; the printed time is the figure
+        assert painted <= loaded < 1000 * busy()
         browser.press("$")
         browser.wait_for("document.activeElement.id == 'step-499'")
         browser.press("e")
@@ -107,4 +106,10 @@ def test_a_long_attempt_opens_at_once_and_all_of_it_is_found(tmp_path: Path) -> 
             "[...document.querySelectorAll('article.step')].filter(s => s.offsetParent !== null).map(s => s.id).join()"
         )
         assert browser.eval(shown) == "step-42"
+        browser.eval("search.value = ''; search.dispatchEvent(new Event('input'))")
+        browser.wait_for("document.getElementById('found').textContent == ''")
+        browser.eval("scrollTo({ top: 0, behavior: 'instant' })")
+        gaps = browser.frames("document.scrollingElement")
+        print(f"scrolling: a frame each {gaps[45]:.0f} ms, 95 % within {gaps[85]:.0f} ms")
+        assert gaps[45] < 35 * busy()
         assert browser.complaints == [] and browser.requests == [file.as_uri()]

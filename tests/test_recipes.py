@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from swebench_lab import recipes
 from swebench_lab.errors import RecipeError, RecipeFailed
 from swebench_lab.recipes import Parameter, Recipe, describe, list_recipes, run_recipe
 
@@ -204,7 +205,10 @@ def test_a_dead_kernel_is_told(tmp_path: Path) -> None:
         run_recipe(toy, run_dir=tmp_path / "run", progress=False)
 
 
-def test_two_runs_never_share_a_run_directory_and_ctrl_c_ends_the_kernel(tmp_path: Path) -> None:
+def test_two_runs_never_share_a_run_directory_and_ctrl_c_ends_the_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipes, "_ENDING", 0.2)
     wait = "import os, pathlib, time; pathlib.Path(run_dir, 'pid').write_text(str(os.getpid())); time.sleep(100)"
     toy = notebook(tmp_path / "toy.ipynb", wait)
     code = f"from swebench_lab.recipes import run_recipe; run_recipe({str(toy)!r}, run_dir={str(tmp_path / 'run')!r})"
@@ -229,7 +233,6 @@ def wait_until(true: Any, seconds: float) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.slow
 def test_quickstart_runs_headless_and_a_rerun_executes_nothing(tmp_path: Path) -> None:
     run = run_recipe("quickstart", preset="smoke", run_dir=tmp_path / "run", progress=False)
     assert run.metrics["rollouts"] == run.metrics["executed"] == 9 and run.metrics["not_graded"] == 0
@@ -247,7 +250,6 @@ def test_quickstart_runs_headless_and_a_rerun_executes_nothing(tmp_path: Path) -
         assert again.metrics[name]["pass_at_1"] == run.metrics[name]["pass_at_1"]
 
 
-@pytest.mark.slow
 def test_collect_leaves_files_to_train_on_and_a_rerun_executes_nothing(tmp_path: Path) -> None:
     run = run_recipe("collect", preset="smoke", run_dir=tmp_path / "run", progress=False)
     metrics = run.metrics
@@ -269,7 +271,6 @@ def test_a_recipe_can_be_run_from_a_notebook(toy: Path) -> None:
     assert json.loads((toy.parent / "run" / "inner" / "metrics.json").read_text("utf-8"))["count"] == 7
 
 
-@pytest.mark.slow
 def test_prepare_and_evaluate_run_headless_one_after_the_other(tmp_path: Path) -> None:
     prepared = run_recipe("prepare", preset="smoke", run_dir=tmp_path / "prepare", progress=False)
     assert prepared.metrics["certified"] == prepared.metrics["tasks"] == 2
@@ -285,3 +286,12 @@ def test_prepare_and_evaluate_run_headless_one_after_the_other(tmp_path: Path) -
     again = run_recipe("evaluate", "gold", tmp_path / "evaluate", progress=False, tasks=certified)
     assert again.metrics["resolved"] == 2
     assert (tmp_path / "evaluate" / "verdicts.jsonl").read_text().count("\n") == rows == 2, "nothing graded twice"
+
+
+def test_ablate_says_of_two_rates_of_noise_which_is_worse(tmp_path: Path) -> None:
+    run = run_recipe("ablate", preset="smoke", run_dir=tmp_path / "run", progress=False, workers=2)
+    assert run.metrics["runs"] == {"completed": 4}
+    means = {arm["arm"]: arm["mean"] for arm in run.metrics["arms"]}
+    assert means["noise=0.0"] == 1.0 > means["noise=1.0"]
+    assert (run.run_dir / "effects.png").stat().st_size > 5000
+    assert run.frame is not None and run.frame.height == 4 and len(set(run.frame["folder"])) == 4

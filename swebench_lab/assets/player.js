@@ -17,6 +17,7 @@ const KEYS = [
 ];
 const PANELS = [["changes", "Changes"], ["since", "Since start"], ["files", "Files"], ["tests", "Tests"], ["patch", "Patch"], ["branches", "Branches"]];
 const KINDS = ["read", "run", "edit", "submit", "malformed"];
+const PIECE = 4000; // characters
 let terminalLibrary = null; // one for all players of the page, loaded when the first terminal is opened
 
 function render({ model, el }) {
@@ -83,11 +84,23 @@ function render({ model, el }) {
   // --- drawing -----------------------------------------------------------------------------------------------------
   const lines = (drawn) => make("pre", { class: "diff", tabindex: "0" }, ...drawn.lines.map(([style, text]) => make("span", { class: `l-${style}` }, text)), drawn.left ? `… ${drawn.left} more lines` : "");
   const text = (drawn, of, style = "") => {
-    const pre = make("pre", { class: style }, drawn.text);
+    const pre = make("pre", { class: style }, ...pieces(drawn.text));
     if (!drawn.more) return [pre];
     const more = button(`show more: ${drawn.more.toLocaleString()} characters left`, () => send("more", { of, start: Number(more.dataset.end) }));
     more.dataset.end = drawn.end; more.dataset.of = of;
     return [pre, more];
+  };
+  // A long text in blocks of whole lines, of which only those in sight are laid out.
+  const pieces = (words) => {
+    if (words.length < 2 * PIECE) return [words];
+    const made = [];
+    for (let start = 0, stop; start < words.length; start = stop) {
+      stop = words.indexOf("\n", start + PIECE) + 1 || words.length;
+      const piece = make("span", { class: "piece" }, words.slice(start, stop));
+      piece.style.containIntrinsicHeight = `auto ${1.45 * piece.textContent.split("\n").length}em`;
+      made.push(piece);
+    }
+    return made;
   };
   const label = (words) => (words ? make("span", { class: "label" }, words) : "");
   const facts = (drawn) => parts.facts.replaceChildren(...drawn.map(([name, value]) => make("div", { class: value.length > 60 ? "wide" : "" }, make("dt", {}, name), make("dd", {}, value))));
@@ -264,7 +277,7 @@ function render({ model, el }) {
     more: (m) => {
       const more = root.querySelector(`button[data-of="${m.of}"]`);
       if (!more || (m.of !== "log" && m.step !== at()) || Number(more.dataset.end) >= m.end) return;
-      more.before(make("pre", {}, m.text)); more.dataset.end = m.end;
+      more.before(make("pre", {}, ...pieces(m.text))); more.dataset.end = m.end;
       if (m.more) more.textContent = `show more: ${m.more.toLocaleString()} characters left`; else more.remove();
     },
     script: (m, buffers) => load(m, buffers[0]).catch((error) => say(`the terminal's script could not be loaded: ${error.message}`, true)),

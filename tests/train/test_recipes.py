@@ -10,7 +10,7 @@ import pytest
 import swebench_lab as lab
 from tests.train import ground
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def test_both_recipes_run_to_their_ends(tmp_path: Path) -> None:
