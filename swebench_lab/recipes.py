@@ -420,15 +420,18 @@ def _execute(recipe: Recipe, values: Mapping[str, Any], output: Path, progress: 
 
 
 def _drop_widgets(path: Path) -> None:
-    """Remove progress bars from a notebook's outputs: without a kernel they would stand still at zero for ever."""
+    """Remove widgets from a notebook's outputs: progress bars would stand still at zero for ever, a player shows its page."""
     if not path.is_file():
         return
     notebook = json.loads(path.read_text("utf-8"))
     for cell in notebook["cells"]:
-        if outputs := cell.get("outputs"):
-            cell["outputs"] = [
-                o for o in outputs if "application/vnd.jupyter.widget-view+json" not in o.get("data", {})
-            ]
+        kept = []
+        for output in cell.get("outputs", ()):
+            widget = output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+            if widget is None or "text/html" in output["data"]:
+                kept.append(output)
+        if "outputs" in cell:
+            cell["outputs"] = kept
     path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 

@@ -66,6 +66,26 @@ def test_hostile_text_runs_nothing_and_loads_nothing(tmp_path: Path) -> None:
         assert not [event for event in browser.events if event["method"] == "Page.javascriptDialogOpening"]
 
 
+def test_a_notebook_made_into_html_shows_the_static_view_offline(tmp_path: Path) -> None:
+    nbconvert, nbformat = pytest.importorskip("nbconvert"), pytest.importorskip("nbformat")
+    with lab.Stepper(a_rollout("unresolved")) as stepper:
+        output = nbformat.v4.new_output("display_data", data=stepper._bundle(stepper.full()))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("stepper", outputs=[output])])
+    file = tmp_path / "notebook.html"
+    file.write_text(nbconvert.HTMLExporter().from_notebook_node(notebook)[0], "utf-8")
+    with Browser("about:blank", ready="true") as browser:
+        browser.call(
+            "Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1
+        )
+        browser.call("Page.navigate", url=file.as_uri())
+        folds = "[...document.querySelectorAll('details')].filter((fold) => fold.offsetParent)"
+        browser.wait_for(f"document.readyState == 'complete' && {folds}.length >= 8")
+        browser.eval("document.querySelectorAll('details').forEach((fold) => (fold.open = true))")
+        shown = browser.eval("document.body.innerText")
+        for words in ("demo__textgrid.0001", "unresolved", "Found 2 calls.", "exit 1"):
+            assert words in shown
+
+
 def test_a_long_attempt_opens_at_once_and_all_of_it_is_found(tmp_path: Path) -> None:
     sources = sorted(Path(lab.__file__).parent.rglob("*.py"))  # what agents look at: source text, a different part each
     text = "\n".join(path.read_text("utf-8") for path in sources)

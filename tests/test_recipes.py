@@ -199,6 +199,20 @@ def test_a_failure_names_cell_line_and_notebook_and_a_rerun_resumes(tmp_path: Pa
     assert (tmp_path / "run" / "log").read_text() == "xx"
 
 
+def test_a_player_in_a_recipe_leaves_its_static_view_and_bars_leave_nothing(tmp_path: Path) -> None:
+    show = (
+        "import swebench_lab as lab\nfrom tests.samples import a_rollout\nfrom tqdm.auto import tqdm\n"
+        "for _ in tqdm(range(3)): pass\nlab.Stepper(a_rollout('unresolved'))"
+    )
+    run = run_recipe(notebook(tmp_path / "toy.ipynb", show), run_dir=tmp_path / "run", progress=False)
+    from nbconvert import HTMLExporter
+
+    stored = run.notebook.read_text("utf-8")
+    assert "widget-view" not in stored and "100%" not in stored
+    html, _ = HTMLExporter().from_filename(str(run.notebook))
+    assert html.count("<details>") >= 7 and "Found 2 calls." in html and "unresolved" in html
+
+
 def test_a_dead_kernel_is_told(tmp_path: Path) -> None:
     toy = notebook(tmp_path / "toy.ipynb", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(RecipeFailed, match="kernel died"):
