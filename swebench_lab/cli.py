@@ -176,6 +176,7 @@ def doctor(as_json: bool) -> None:
 @click.option("--tensor-parallel", type=click.IntRange(1), default=1, show_default=True, help="GPUs of one replica.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8000, show_default=True, help="Port of the first replica; the next ones follow.")
+@click.option("--head", default="", help="Type in which the last layer makes logits, such as float32.")
 @click.option("--max-length", type=click.IntRange(1), help="Longest conversation, in tokens.")
 @click.option("--tool-parser", default="", help="vLLM's parser of tool calls, such as hermes.")
 @click.option("--lora", is_flag=True, help="Adapters can be loaded while it runs.")
@@ -188,10 +189,14 @@ def serve(model: str, extra: tuple[str, ...], **options: Any) -> None:
 
     from swebench_lab.serving.server import serve as start
 
-    with start(model, follow=click.echo, progress=False, extra=extra, **options) as server:
+    try:
+        started = start(model, follow=click.echo, progress=False, extra=extra, **options)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    with started as server:
         click.echo(f"{server!r} answers; Ctrl-C stops it")
-        while server.healthy:
-            time.sleep(5)
+        while server.alive:  # one that is too busy to answer is not stopped for it
+            time.sleep(1)
         click.echo(server.tail(), err=True)
     _end(in_order=False)
 

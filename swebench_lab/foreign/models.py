@@ -30,7 +30,7 @@ def swe_agent_policy(settings: Settings, nearest: str, tool_calls: bool) -> Poli
     """
     name = settings.text("agent.model.name")
     if name in ("human", "human_thought"):
-        return HumanPolicy(call_format=nearest)
+        return HumanPolicy()
     if name == "instant_empty_submit":
         return NullPolicy(nearest)
     if name == "replay":

@@ -44,6 +44,8 @@ _PASSING = (408, 409, 425, 429)
 _FULL = ("context_length_exceeded", "maximum context length", "context length", "too many tokens", "input is too long")
 """How endpoints say that a conversation is longer than their model can read."""
 
+_LENGTH = re.compile(r"maximum context length is (\d+)")
+
 _LONGEST_PAUSE = 60.0
 _LOADING = threading.Lock()
 _LARGEST = 64 << 20
@@ -73,7 +75,8 @@ class ChatPolicy:
         pause: Seconds before the first other try; they double from try to try, up to a minute. An endpoint that says
             how long to wait is obeyed.
         prices: US dollars per million prompt tokens, cached prompt tokens and completion tokens.
-        body: Further fields of the request, as the endpoint knows them, such as `{"top_k": 20}`.
+        body: Further fields of the request, as the endpoint knows them, such as `{"top_k": 20}`; None leaves a field
+            out that is sent otherwise: `{"seed": None, "max_tokens": None, "max_completion_tokens": 4096}`.
         tool_calls: Whether the endpoint is told of the tools and makes calls of its own kind; for the flavour
             `tool-calling`.
         tokenizer: Folder or hub id of the model's tokenizer, or a Renderer: makes the policy token-exact. The
@@ -205,11 +208,9 @@ class Talk:
         began = time.monotonic()
         seed = self.seed + replies_so_far(messages)
         if self.episode is None:
-            answer = self._answered("/chat/completions", self._chat_body(messages, seed), _check_chat, seed)
+            answer = self._chatted(self._chat_body(messages, seed), seed)
             return _chat_reply(answer, self.policy, time.monotonic() - began)
-        prompt = self.episode.extend(messages)
-        body = self._exact_body(prompt, seed)
-        answer = self._answered("/completions", body, lambda found: _check_exact(found, prompt), seed)
+        answer = self._sampled(self.episode.extend(messages), seed)
         choice = answer["choices"][0]
         return self.episode.reply(
             choice["token_ids"],
@@ -217,6 +218,33 @@ class Talk:
             self.policy.version,
             **_counted(answer, self.policy, time.monotonic() - began),
         )
+
+    def _chatted(self, body: dict[str, Any], seed: int) -> dict[str, Any]:
+        """Ask; where the prompt fits but `max_tokens` more would not, ask for what fits."""
+        try:
+            return self._answered("/chat/completions", body, _check_chat, seed)
+        except ContextFull:
+            limits = ("max_tokens", "max_completion_tokens")
+            shorter = {name: value for name, value in body.items() if name not in limits}
+            if shorter == body:
+                raise
+            return self._answered("/chat/completions", shorter, _check_chat, seed)
+
+    def _sampled(self, prompt: tuple[int, ...], seed: int) -> dict[str, Any]:
+        """Ask by ids; where the prompt fits but the reply might not, and nobody said so before, ask for what fits."""
+
+        def check(found: Any) -> None:
+            _check_exact(found, prompt)
+
+        body = self._exact_body(prompt, seed)
+        try:
+            return self._answered("/completions", body, check, seed)
+        except ContextFull as error:
+            told = _LENGTH.search(str(error))
+            left = int(told[1]) - len(prompt) if told else 0
+            if not 0 < left < body["max_tokens"]:
+                raise
+            return self._answered("/completions", {**body, "max_tokens": left}, check, seed)
 
     def _answered(self, path: str, body: dict[str, Any], check: Any, seed: int) -> dict[str, Any]:
         """Send a request until it is answered, or it is no use."""
@@ -230,6 +258,7 @@ class Talk:
             try:
                 found: dict[str, Any] = _post(policy, self._url, path, body, self._deadline())
                 check(found)
+                routes(policy.urls).answered(self._url)
                 return found
             except _Passing as error:
                 trouble = f"{error} ({self._url})" if len(policy.urls) > 1 else str(error)
@@ -259,7 +288,7 @@ class Talk:
             body["stop"] = list(policy.stop)
         if self._tools:
             body |= {"tools": [dict(tool) for tool in self._tools], "parallel_tool_calls": False}
-        return {**body, **policy.body}
+        return {name: value for name, value in {**body, **policy.body}.items() if value is not None}
 
     def _exact_body(self, prompt: tuple[int, ...], seed: int) -> dict[str, Any]:
         policy, episode = self.policy, self.episode

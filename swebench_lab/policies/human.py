@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from swebench_lab.calls import FORMATS, Call
 from swebench_lab.errors import FormatError, PolicyError
-from swebench_lab.policies.base import fingerprint, replies_so_far
+from swebench_lab.policies.base import Brief, fingerprint, replies_so_far
 from swebench_lab.tasks import TaskView
 from swebench_lab.trajectory import Message, Reply
+
+_ASKING = threading.Lock()
+"""Held while a person is asked: a notebook's kernel hangs when two threads ask."""
 
 
 def _show(text: str) -> None:
     print(text)  # noqa: T201 (a person is being talked to)
 
 
+def _ask(prompt: str) -> str:
+    return input(prompt)  # looked up now: a notebook's kernel puts its own in place while a cell runs
+
+
 @dataclass(frozen=True)
 class HumanPolicy:
-    """Asks a person for every reply.
+    """Asks a person for every reply, under a cell of a notebook or in a terminal.
 
     A line is taken as a bash command, `submit` hands in, and what holds a whole call is taken as it is. Lines that
-    end in a backslash go on in the next one.
+    end in a backslash go on in the next one; an empty line asks again. The agent's own call format is written,
+    whichever flavour it has. Of several attempts at once, one asks at a time: collect with `workers=1`.
 
     Args:
         who: The person's name, for tables.
-        call_format: Call format of the agent, a name in `calls.FORMATS`.
         ask: Reads one line; given a prompt.
         show: Shows a text.
     """
 
     who: str = "human"
-    call_format: str = "xml"
-    ask: Callable[[str], str] = input
+    ask: Callable[[str], str] = _ask
     show: Callable[[str], None] = _show
 
     @property
@@ -42,39 +50,62 @@ class HumanPolicy:
 
     @property
     def fingerprint(self) -> str:
-        """The person and the call format."""
-        return fingerprint("human", who=self.who, call_format=self.call_format)
+        """The person."""
+        return fingerprint("human", who=self.who)
 
     def start(self, view: TaskView, attempt: int, seed: int) -> Sitting:
         """Begin one attempt."""
         return Sitting(self)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sitting:
     """One attempt with a person."""
 
     policy: HumanPolicy
+    told: Brief = field(default=Brief(), init=False)
+
+    def brief(self, brief: Brief) -> bool:
+        """Take the agent's call format over; the tools that no prompt lists are shown with the task."""
+        self.told = brief
+        return bool(brief.tools)
 
     def reply(self, messages: Sequence[Message]) -> Reply:
-        """Show what came last, and ask for the next reply.
+        """Show what is new, and ask for the next reply.
 
         Raises:
-            PolicyError: The person has left: the input is closed.
+            PolicyError: The person has left: the input is closed, or nobody can be asked.
         """
         step = replies_so_far(messages)
-        self.policy.show(messages[-1]["content"])
+        new = [message["content"] for message in (messages[-1:] if step else messages)]
+        tools = [json.dumps(tool, ensure_ascii=False) for tool in self.told.tools if not step]
         try:
-            typed = self.policy.ask(f"[{step}] $ ")
-            while typed.endswith("\\"):
-                typed = typed[:-1] + "\n" + self.policy.ask("> ")
+            with _ASKING:
+                self.policy.show("\n\n".join([*tools, *new]))
+                written = self._asked(f"[{step}] $ ")
         except EOFError:
             raise PolicyError(f"{self.policy.who} left at step {step}: the input is closed") from None
-        return Reply(self._written(typed), model=self.policy.who)
+        except NotImplementedError as error:  # how a notebook's kernel says that it runs without a page
+            raise PolicyError(
+                f"asking {self.policy.who} at step {step}: {error}; run it where a person can type"
+            ) from None
+        return Reply(written, model=self.policy.who)
+
+    def _asked(self, prompt: str) -> str:
+        """Ask until something is typed that the call format can hold."""
+        while True:
+            typed = self.policy.ask(prompt)
+            while typed.endswith("\\"):
+                typed = typed[:-1] + "\n" + self.policy.ask("> ")
+            if typed.strip():
+                try:
+                    return self._written(typed)
+                except FormatError as error:
+                    self.policy.show(f"Nothing was run: {error}")
 
     def _written(self, typed: str) -> str:
         """Return a reply with the call that was meant; what is a call already stays as it is."""
-        known = FORMATS[self.policy.call_format]
+        known = FORMATS[self.told.call_format]
         try:
             known.parse(typed)
             return typed

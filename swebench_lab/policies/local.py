@@ -21,7 +21,7 @@ from typing import Any
 from swebench_lab.episode import Episode
 from swebench_lab.errors import PolicyError
 from swebench_lab.policies.base import Brief, fingerprint, replies_so_far
-from swebench_lab.policies.sampling import Kept, Request, Sampler, score
+from swebench_lab.policies.sampling import Kept, Request, Sampler, score, widen_head
 from swebench_lab.renderer import Renderer
 from swebench_lab.tasks import TaskView
 from swebench_lab.trajectory import Message, Reply
@@ -46,6 +46,8 @@ class LocalPolicy:
             to the last bit whatever else is going on; several times slower.
         device: Such as `cuda:0`; empty: a GPU if there is one.
         dtype: Such as `bfloat16`; empty: as the weights are stored.
+        head: Type in which the last layer makes logits, whatever the weights are; `float32` is what a server with
+            `lab.serve(head="float32")` does. Empty: that of the weights.
         name: What tables call it; empty: the folder's or hub id's last part.
         version: Version of the weights, as their trainer counts them.
 
@@ -67,18 +69,22 @@ class LocalPolicy:
         deterministic: bool = False,
         device: str = "",
         dtype: str = "",
+        head: str = "",
         name: str = "",
         version: int = 0,
     ) -> None:
         self._source, self._tokenizer, self._renderer = model, tokenizer, renderer
         if not self._is_path and tokenizer is None and renderer is None:
             raise ValueError("LocalPolicy(model): a model itself comes with its tokenizer, or with a renderer")
+        if head and not self._is_path:
+            raise ValueError(f"LocalPolicy(model, head={head!r}): a model itself stays as it is; give its folder")
         if temperature < 0 or max_tokens < 1 or batch_size < 1 or (max_length is not None and max_length < 1):
             raise ValueError(
                 "LocalPolicy: temperature must not be negative; max_tokens, max_length, batch_size positive"
             )
         self.revision, self.temperature, self.max_tokens = revision, temperature, max_tokens
         self.batch_size, self.deterministic, self.device, self.dtype = batch_size, deterministic, device, dtype
+        self.head = head
         self._max_length = max_length
         self._name = name
         self.version = version
@@ -100,6 +106,8 @@ class LocalPolicy:
                 found: Sampler = self.__dict__["sampler"]
                 return found
             model = _load(self._source, self.revision, self.device, self.dtype) if self._is_path else self._source
+            if self.head:
+                widen_head(model, self.head)
             made = Sampler(model, self.batch_size, deterministic=self.deterministic)
             made.version = self.version
             self.__dict__["sampler"] = made
@@ -205,6 +213,7 @@ class LocalPolicy:
             max_length=self._max_length,
             dtype=self.dtype,
             deterministic=self.deterministic,
+            **({"head": self.head} if self.head else {}),
         )
 
     def start(self, view: TaskView, attempt: int, seed: int) -> LocalTalk:

@@ -1,13 +1,19 @@
 """Routes: which of several replicas of a model a conversation talks to: the one with the least to do.
 
 A conversation stays with its replica, which has read its beginning already, until that one fails it; then it moves to
-another. Counts are those of this process: several processes each spread their own conversations evenly.
+another. A replica that failed has nothing to do, so it would be chosen by all that come next: it is left alone for a
+while instead, then tried by one conversation, and by the others as soon as it answered. Counts are those of this
+process: several processes each spread their own conversations evenly.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable
+
+_REST = 60.0
+"""Seconds in which no conversation is sent to a replica that failed, if there is another."""
 
 
 class Routes:
@@ -20,6 +26,7 @@ class Routes:
     def __init__(self, urls: Iterable[str]) -> None:
         self.load = dict.fromkeys(urls, 0)
         """Address to conversations that talk to it now."""
+        self._resting: dict[str, float] = {}  # address to when the next conversation may try it
         self._lock = threading.Lock()
 
     def join(self, leaving: str = "") -> str:
@@ -29,12 +36,23 @@ class Routes:
             leaving: The replica that the conversation comes from; another is taken if there is one.
         """
         with self._lock:
+            now = time.monotonic()
             if leaving:
                 self.load[leaving] -= 1
+                self._resting[leaving] = now + _REST
             others = [url for url in self.load if url != leaving] or list(self.load)
-            chosen = min(others, key=lambda url: self.load[url])
+            ready = [url for url in others if self._resting.get(url, 0.0) <= now] or others
+            chosen = min(ready, key=lambda url: self.load[url])
+            if chosen in self._resting:  # others wait for what comes of this try
+                self._resting[chosen] = now + _REST
             self.load[chosen] += 1
             return chosen
+
+    def answered(self, url: str) -> None:
+        """Note that a replica works."""
+        if url in self._resting:
+            with self._lock:
+                self._resting.pop(url, None)
 
     def leave(self, url: str) -> None:
         """Count one conversation less."""

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -90,6 +91,7 @@ class Sampler:
         self._waiting: list[Request] = []
         self._turn = threading.Condition()
         self._busy = False
+        self._wanted = 0
 
     def ask(self, request: Request) -> Request:
         """Sample one reply; returns when it is there.
@@ -123,9 +125,14 @@ class Sampler:
             changes: Whether its weights are changed meanwhile.
         """
         with self._turn:
-            while self._busy:
-                self._turn.wait()
-            self._busy = True
+            self._wanted += 1  # goes before all who wait for a batch, or it might wait for many
+            try:
+                while self._busy:
+                    self._turn.wait()
+                self._busy = True
+            finally:
+                self._wanted -= 1
+                self._turn.notify_all()
         try:
             yield self.model
         finally:
@@ -137,7 +144,7 @@ class Sampler:
     def _next_batch(self, own: Request) -> list[Request]:
         """Wait until the own request is done (nothing is returned) or it is our turn to lead."""
         with self._turn:
-            while self._busy and not own.done:
+            while (self._busy or self._wanted) and not own.done:
                 self._turn.wait()
             if own.done:
                 return []
@@ -338,3 +345,39 @@ def score(model: Any, ids: Sequence[int], temperature: float = 1.0) -> tuple[flo
     finally:
         model.train(training)
     return (0.0, *found)
+
+
+def widen_head(model: Any, dtype: str = "float32") -> None:
+    """Let the last layer of a model make its logits in another type; its weights stay as they are.
+
+    In bfloat16 a logit between 8 and 16 is rounded to sixteenths, so that two ways of computing the same model, such as
+    a server's and a trainer's, give logprobs that differ by as much. It does what vLLM's `head_dtype` and TRL's
+    `cast_lm_head_to_fp32` do.
+
+    Raises:
+        PolicyError: The last layer is no plain linear one.
+    """
+    import torch
+
+    head = model.get_output_embeddings()
+    if type(head) is not torch.nn.Linear:
+        raise PolicyError(f"the last layer is a {type(head).__name__}; only a plain Linear can be computed in {dtype}")
+    head.__class__ = _wide_linear()  # not a function of this head: copies of the model must have their own
+    head.logits_in = getattr(torch, dtype)
+
+
+@cache
+def _wide_linear() -> type:
+    import torch
+
+    class WideLinear(torch.nn.Linear):  # type: ignore[misc]
+        """A linear layer that is computed in another type than its weights have."""
+
+        def forward(self, hidden: Any) -> Any:
+            """Return the logits."""
+            kind = self.logits_in
+            bias = None if self.bias is None else self.bias.to(kind)
+            with torch.autocast(hidden.device.type, enabled=False):
+                return torch.nn.functional.linear(hidden.to(kind), self.weight.to(kind), bias)
+
+    return WideLinear

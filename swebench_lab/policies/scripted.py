@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from swebench_lab.calls import FORMATS, Call
 from swebench_lab.errors import PolicyError
-from swebench_lab.policies.base import fingerprint, replies_so_far
+from swebench_lab.policies.base import Brief, fingerprint, replies_so_far
 from swebench_lab.rollouts import Rollout
 from swebench_lab.tasks import TaskView
 from swebench_lab.trajectory import Message, Reply, Trajectory
@@ -152,10 +152,10 @@ class NullPolicy:
     """Hands in at once, with nothing changed: the floor that every other policy is compared with.
 
     Args:
-        call_format: Name of the call format that the agent's flavour reads, one of `calls.FORMATS`.
+        call_format: Name of the call format to speak in, one of `calls.FORMATS`; empty: that of the agent.
     """
 
-    call_format: str = "xml"
+    call_format: str = ""
 
     @property
     def name(self) -> str:
@@ -165,9 +165,26 @@ class NullPolicy:
     @property
     def fingerprint(self) -> str:
         """The kind and the call format."""
-        return fingerprint("null", call_format=self.call_format)
+        return fingerprint("null", call_format=self.call_format or Brief().call_format)
 
-    def start(self, view: TaskView, attempt: int, seed: int) -> _Recital:
+    def start(self, view: TaskView, attempt: int, seed: int) -> _Nothing:
         """Begin an attempt that consists of one submission."""
-        text = FORMATS[self.call_format].render(Call("submit", {}, "I hand the work in as it is."))
-        return _Recital(view, _Fixed((text,), "the null policy"), self.name)
+        return _Nothing(view, self.call_format)
+
+
+class _Nothing:
+    """A conversation that hands in at once."""
+
+    def __init__(self, view: TaskView, call_format: str) -> None:
+        self._view, self._format, self._told = view, call_format, Brief().call_format
+
+    def brief(self, brief: Brief) -> bool:
+        self._told = brief.call_format
+        return False
+
+    def reply(self, messages: Sequence[Message]) -> Reply:
+        text = FORMATS[self._format or self._told].render(Call("submit", {}, "I hand the work in as it is."))
+        return _Recital(self._view, _Fixed((text,), "the null policy"), "null").reply(messages)
+
+    def close(self) -> None:
+        """Hold nothing, release nothing."""

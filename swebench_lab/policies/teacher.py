@@ -12,7 +12,7 @@ from random import Random
 
 from swebench_lab.calls import FORMATS
 from swebench_lab.errors import PolicyError
-from swebench_lab.policies.base import fingerprint, replies_so_far
+from swebench_lab.policies.base import Brief, fingerprint, replies_so_far
 from swebench_lab.policies.plans import Plan, Planner
 from swebench_lab.tasks import Task, TaskView
 from swebench_lab.trajectory import Message, Reply
@@ -20,19 +20,22 @@ from swebench_lab.trajectory import Message, Reply
 _VERSION = 1
 """Raise when what teachers say changes: fingerprints of agents follow, so old records are not taken for new ones."""
 
+_UNTOLD = Brief().call_format
+"""What is spoken where nobody says in which format."""
+
 
 class Teacher:
     """Solves the tasks it was built with, by their gold patches.
 
     Args:
         tasks: The tasks it may know.
-        call_format: Call format of the agent it will speak to, one of `calls.FORMATS`.
+        call_format: Call format to speak in, one of `calls.FORMATS`; empty: that of the agent.
     """
 
     name = "teacher"
 
-    def __init__(self, tasks: Iterable[Task], call_format: str = "xml") -> None:
-        if call_format not in FORMATS:
+    def __init__(self, tasks: Iterable[Task], call_format: str = "") -> None:
+        if call_format and call_format not in FORMATS:
             raise ValueError(f"making a teacher: unknown call format {call_format!r}; known are {', '.join(FORMATS)}")
         self.call_format = call_format
         self._tasks = {task.id: task for task in tasks}
@@ -40,7 +43,8 @@ class Teacher:
     @property
     def fingerprint(self) -> str:
         """A hash over the version, the call format, and every task's issue and gold patch."""
-        return fingerprint(self.name, version=_VERSION, call_format=self.call_format, known=self._known())
+        spoken = self.call_format or _UNTOLD
+        return fingerprint(self.name, version=_VERSION, call_format=spoken, known=self._known())
 
     def _known(self) -> list[str]:
         parts = ((t.id, t.issue, t.gold_patch, *t.fail_to_pass, *t.pass_to_pass) for t in self._tasks.values())
@@ -58,10 +62,15 @@ class Teacher:
                 f"the {self.name} knows nothing of task {view.id}; build it with the tasks it is to solve: "
                 f"{type(self).__name__}(tasks)"
             )
-        return Lesson(lambda: self._plan(task, view, attempt, seed), self.name)
 
-    def _plan(self, task: Task, view: TaskView, attempt: int, seed: int) -> Plan:
-        return Planner(task, view, Random(f"{seed}/{task.id}/{attempt}"), self.call_format).solve()
+        def plan(told: str) -> Plan:
+            spoken = self.call_format or told
+            return self._plan(Planner(task, view, Random(f"{seed}/{task.id}/{attempt}"), spoken), attempt)
+
+        return Lesson(plan, self.name)
+
+    def _plan(self, going: Planner, attempt: int) -> Plan:
+        return going.solve()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self._tasks)} tasks)"
@@ -77,12 +86,12 @@ class NoisyTeacher(Teacher):
         tasks: The tasks it may know.
         p: Probability, per attempt, to go wrong.
         seed: Decides which attempts go wrong, and how.
-        call_format: Call format of the agent it will speak to.
+        call_format: Call format to speak in; empty: that of the agent.
     """
 
     name = "noisy teacher"
 
-    def __init__(self, tasks: Iterable[Task], p: float = 0.5, seed: int = 0, call_format: str = "xml") -> None:
+    def __init__(self, tasks: Iterable[Task], p: float = 0.5, seed: int = 0, call_format: str = "") -> None:
         super().__init__(tasks, call_format)
         if not 0.0 <= p <= 1.0:
             raise ValueError(f"making a NoisyTeacher: p={p!r} is not a probability")
@@ -91,7 +100,7 @@ class NoisyTeacher(Teacher):
     @property
     def fingerprint(self) -> str:
         """A hash over what a Teacher's holds, and the probability and the seed."""
-        settings = {"p": self.p, "seed": self.seed, "version": _VERSION, "call_format": self.call_format}
+        settings = {"p": self.p, "seed": self.seed, "version": _VERSION, "call_format": self.call_format or _UNTOLD}
         return fingerprint(self.name, known=self._known(), **settings)
 
     def goes_wrong(self, task_id: str, attempt: int) -> bool:
@@ -101,9 +110,8 @@ class NoisyTeacher(Teacher):
     def _dice(self, task_id: str, attempt: int) -> Random:
         return Random(f"noise/{self.seed}/{task_id}/{attempt}")
 
-    def _plan(self, task: Task, view: TaskView, attempt: int, seed: int) -> Plan:
-        going = Planner(task, view, Random(f"{seed}/{task.id}/{attempt}"), self.call_format)
-        dice = self._dice(task.id, attempt)
+    def _plan(self, going: Planner, attempt: int) -> Plan:
+        dice = self._dice(going.task.id, attempt)
         if dice.random() >= self.p:
             return going.solve()
         return going.fail(dice)
@@ -116,14 +124,24 @@ class Lesson:
     """A teacher's conversation: a plan under way.
 
     Entered in the middle of its own attempt it goes on from there; in the middle of another's it begins its plan anew.
+
+    Args:
+        plan: Makes the plan, given the agent's call format.
+        model: What replies say they are from.
     """
 
-    def __init__(self, plan: Callable[[], Plan], model: str) -> None:
+    def __init__(self, plan: Callable[[str], Plan], model: str) -> None:
         self._make = plan
+        self._told = _UNTOLD
         self._model = model
         self._plan: Plan | None = None
         self._said = 0  # replies in the history that the plan knows of
         self._begun = False
+
+    def brief(self, brief: Brief) -> bool:
+        """Take the agent's call format over."""
+        self._told = brief.call_format
+        return False
 
     def reply(self, messages: Sequence[Message]) -> Reply:
         """Say what comes next in the plan.
@@ -150,10 +168,10 @@ class Lesson:
 
     def _catch_up(self, messages: Sequence[Message]) -> None:
         """Go through the history as if it had been this plan's own; if it is not, begin anew."""
-        self._plan, self._begun, self._said = self._make(), False, replies_so_far(messages)
+        self._plan, self._begun, self._said = self._make(self._told), False, replies_so_far(messages)
         for before, message in pairwise(messages):
             if message["role"] == "assistant" and self._next(before["content"]) != message["content"]:
-                self._plan, self._begun = self._make(), False
+                self._plan, self._begun = self._make(self._told), False
                 return
 
     def close(self) -> None:

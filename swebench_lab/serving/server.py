@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ from swebench_lab.errors import ServingError
 from swebench_lab.policies.chat import ChatPolicy
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_HEAD_REFUSED = "fallback to model dtype"
+"""How vLLM tells its log that the last layer's type is not to be had; older ones say so of every model that writes."""
+
 _GRACE = 20.0
 """Seconds a server has to stop by itself."""
 
@@ -45,6 +49,9 @@ class ServeOptions:
         port: Port of the first replica, the next ones follow; 0: free ones.
         name: What requests call the model; empty: the last part of its path.
         dtype: Type of the weights.
+        head: Type in which the last layer makes logits; empty: that of the weights. `float32` lets a bfloat16 model's
+            logprobs be told again by a trainer that does the same (TRL's `cast_lm_head_to_fp32`): a bfloat16 logit of
+            8 to 16 is rounded to sixteenths, and two ways of computing round differently.
         max_length: Longest conversation, in tokens; None: what the model was made for.
         gpu_memory: Share of each GPU's memory that is used.
         tool_parser: vLLM's parser of tool calls, such as `hermes` or `qwen3_coder`; empty: no native tool calls.
@@ -64,6 +71,7 @@ class ServeOptions:
     port: int = 0
     name: str = ""
     dtype: str = "auto"
+    head: str = ""
     max_length: int | None = None
     gpu_memory: float = 0.9
     tool_parser: str = ""
@@ -79,6 +87,10 @@ class ServeOptions:
     def __post_init__(self) -> None:
         if self.replicas < 1 or self.tensor_parallel < 1 or self.timeout <= 0:
             raise ValueError("serve: replicas, tensor_parallel and timeout must be positive")
+        if self.head and any(flag.startswith("--hf-overrides") for flag in self.extra):
+            raise ValueError(
+                f"serve(head={self.head!r}): it is one of the --hf-overrides, which extra sets too; say all there"
+            )
         if self.updates and self.host not in _LOOPBACK:
             raise ValueError(
                 f"serve(updates=True, host={self.host!r}): whoever reaches the server could replace its weights; "
@@ -100,7 +112,7 @@ def serve(
     """Start serving a model, and return when it answers; or attach to a server.
 
     Args:
-        model: A folder, a hub id, or the address of a server that is there already, up to and with `/v1`.
+        model: A folder, a hub id, or the address of a server that is there already, such as `http://host:8000/v1`.
         engine: What serves it: `vllm`.
         log_dir: Folder for the logs, one a replica; None: a temporary one.
         follow: Called with each new line of the logs while the servers start.
@@ -117,6 +129,8 @@ def serve(
         ValueError: An option is unknown or makes no sense.
     """
     if str(model).startswith(("http://", "https://")):
+        if more := sorted(options.keys() - {"api_key"}):
+            raise ValueError(f"serve({str(model)!r}, {more[0]}=…): that server runs already, with options of its own")
         return Server.attach(str(model), api_key=str(options.get("api_key", "")))
     if engine != "vllm":
         raise ValueError(
@@ -164,7 +178,8 @@ class Server:
             ServingError: It does not answer, or serves no model.
         """
         server = cls("", ServeOptions(api_key=api_key), Path())
-        server.urls = (url.rstrip("/"),)
+        bare = not urllib.parse.urlsplit(url).path.strip("/")
+        server.urls = (url.rstrip("/") + ("/v1" if bare else ""),)
         models = server._get(server.urls[0], "/models").get("data") or []
         if not models:
             raise ServingError(f"attaching to {url}: it serves no model")
@@ -194,6 +209,11 @@ class Server:
     def healthy(self) -> bool:
         """Whether every endpoint answers."""
         return bool(self.urls) and all(self._answers(url) for url in self.urls)
+
+    @property
+    def alive(self) -> bool:
+        """Whether no process that was started here has ended; of what was attached to, whether it answers."""
+        return all(guard.poll() is None for guard in self._running) if self._running else self.healthy
 
     def update(self, folder: str | Path) -> None:
         """Replace the weights by those of a saved model of the same shape, on every replica.
@@ -302,6 +322,9 @@ class Server:
                 if waiting:
                     time.sleep(0.3)
                 bar.refresh()
+        for number in range(len(self.urls)) if self.options.head else ():
+            if _HEAD_REFUSED in self.logs[number].read_text("utf-8", "replace"):
+                raise self._failed(number, f"it cannot make logits in {self.options.head} (head=) and would do without")
 
     def _failed(self, number: int, what: str) -> ServingError:
         return ServingError(
@@ -339,7 +362,8 @@ class Server:
             found = json.loads(text) if text.strip() else {}
         except urllib.error.HTTPError as error:
             told = " ".join(error.read().decode("utf-8", "replace").split())[:300]
-            hint = "; start it with serve(…, updates=True)" if error.code == 404 else ""
+            asked_more = request.data is not None  # beside OpenAI's API, which is only read from here
+            hint = "; start it with serve(…, updates=True)" if error.code == 404 and asked_more else ""
             raise ServingError(f"asking {request.full_url}: {error.code} {told}{hint}") from error
         except (OSError, ValueError) as error:
             raise ServingError(f"asking {request.full_url}: {error}; see whether the server is up") from error
@@ -360,6 +384,8 @@ def command(model: str, name: str, port: int, options: ServeOptions) -> list[str
     }
     if options.tensor_parallel > 1:
         flags["--tensor-parallel-size"] = str(options.tensor_parallel)
+    if options.head:
+        flags["--hf-overrides"] = json.dumps({"head_dtype": options.head})
     if options.max_length is not None:
         flags["--max-model-len"] = str(options.max_length)
     if _devices():

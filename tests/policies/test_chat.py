@@ -220,6 +220,24 @@ def test_a_full_context_is_told_apart(endpoint: Endpoint) -> None:
         chat(endpoint).start(TASK.view(), 0, 0).reply(OPENING)
 
 
+def test_the_last_reply_before_a_full_context_is_as_long_as_it_may_be(endpoint: Endpoint) -> None:
+    full = (400, b"maximum context length is 8192 tokens, and you requested 8000 in the messages and 512 more")
+    endpoint.orders = [lambda request: full if "max_tokens" in request else SUBMIT]
+    assert chat(endpoint, max_tokens=512).start(TASK.view(), 0, 0).reply(OPENING).text == SUBMIT
+    assert [request.get("max_tokens") for request in endpoint.requests] == [512, None]
+    endpoint.orders = [full]
+    with pytest.raises(ContextFull):
+        chat(endpoint, max_tokens=512).start(TASK.view(), 0, 0).reply(OPENING)
+    assert len(endpoint.requests) == 4
+
+
+def test_a_field_that_an_endpoint_does_not_take_can_be_left_out(endpoint: Endpoint) -> None:
+    body = {"seed": None, "max_tokens": None, "max_completion_tokens": 64}
+    chat(endpoint, max_tokens=64, body=body).start(TASK.view(), 0, 0).reply(OPENING)
+    (request,) = endpoint.requests
+    assert "seed" not in request and "max_tokens" not in request and request["max_completion_tokens"] == 64
+
+
 def test_the_contract_is_kept_and_the_fingerprint_follows_the_model(endpoint: Endpoint) -> None:
     policy = chat(endpoint)
     assert check_policy(policy, TASK.view(), OPENING) == []
@@ -275,6 +293,31 @@ def test_a_replica_that_fails_is_left_for_another() -> None:
         policy = ChatPolicy((one.url, two.url), "tiny", retries=2, pause=0.01)
         for number in range(4):
             assert policy.start(TASK.view(), number, 0).reply(OPENING).text == SUBMIT
+
+
+def test_a_replica_that_hangs_costs_one_conversation_its_time_not_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving() as one, serving() as two:
+        one.orders = ["hang", SUBMIT]
+        policy = ChatPolicy((one.url, two.url), "tiny", retries=2, pause=0.01, timeout=0.3)
+
+        def attempt(number: int) -> None:
+            talk = policy.start(TASK.view(), number, 0)
+            assert talk.reply(OPENING).text == SUBMIT
+            talk.close()
+
+        for number in range(6):
+            attempt(number)
+        assert (len(one.requests), len(two.requests)) == (1, 6)
+        monkeypatch.setattr("swebench_lab.policies.routes._REST", 0.0)
+        one.orders = ["hang", SUBMIT]
+        routes(policy.urls)._resting[one.url] = 0.0  # the time of rest is over: it is tried again, and hangs again
+        attempt(6)
+        assert (len(one.requests), len(two.requests)) == (2, 7)
+        attempt(7)  # and answers: from now on both are asked
+        talks = [policy.start(TASK.view(), number, 0) for number in range(8, 12)]
+        for talk in talks:
+            talk.reply(OPENING)
+        assert (len(one.requests), len(two.requests)) == (5, 9)
 
 
 # --- calls of the endpoint's own kind -------------------------------------------------------------------------------
@@ -413,6 +456,23 @@ def test_the_length_is_checked_before_asking(endpoint: Endpoint) -> None:
     assert len(endpoint.requests) == 1
 
 
+def test_a_length_that_only_the_server_knows_cuts_the_last_reply(endpoint: Endpoint) -> None:
+    length = len(RENDERER.opening(OPENING))
+
+    def order(request: dict[str, Any]) -> Any:
+        whole = len(request["prompt"]) + request["max_tokens"]
+        if whole > length + 9:
+            return 400, f"maximum context length is {length + 9} tokens, and {whole} were requested".encode()
+        return exact(request["prompt"], "ls", 1)
+
+    endpoint.orders = [order]
+    assert chat(endpoint, tokenizer=RENDERER, max_tokens=50).start(TASK.view(), 0, 0).reply(OPENING).text == "ls"
+    assert [request["max_tokens"] for request in endpoint.requests] == [50, 9]
+    with pytest.raises(ContextFull):
+        longer: list[Message] = [*OPENING, {"role": "user", "content": "and more"}]
+        chat(endpoint, tokenizer=RENDERER, max_tokens=50).start(TASK.view(), 0, 0).reply(longer)
+
+
 # --- trouble, and what becomes of the attempts ----------------------------------------------------------------------
 
 
@@ -437,7 +497,7 @@ def test_trouble_ends_its_own_attempt_as_an_error_and_others_go_on(exactly: bool
     snapshot = make_snapshot(tmp_path, {"a.py": "x = 1\n"})
     with serving() as server:
         server.orders = [order]
-        policy = chat(server, retries=0, timeout=4.0, **({"tokenizer": RENDERER} if exactly else {}))
+        policy = chat(server, retries=0, timeout=2.0, **({"tokenizer": RENDERER} if exactly else {}))
 
         def run(kind: str) -> Trajectory:
             task = replace(TASK, id=f"task-{kind}", issue=f"trouble: {kind}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import threading
 from collections.abc import Sequence
@@ -166,15 +167,17 @@ def test_weights_change_between_batches_and_never_within_one() -> None:
     stop = threading.Event()
 
     def trainer() -> None:
-        while not stop.is_set():
+        while not stop.wait(0.001):  # or it would hold the model all the time, and nothing were sampled
             with policy.held() as model, torch.no_grad():
                 model.lm_head.weight.mul_(-1.0)
 
     thread = threading.Thread(target=trainer)
     thread.start()
-    found = together(policy, range(4))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda number: attempt(policy, number, steps=12), range(4)))
     stop.set()
     thread.join()
+    assert len({v for t in found for s in segments(t) for v in s.versions if v >= 0}) > 2
     # Odd versions have the last layer turned round: each reply must agree with the weights of its own version.
     for trajectory in found:
         (segment,) = segments(trajectory)
@@ -270,3 +273,21 @@ def test_real_chat_templates_and_tokenizers_are_rendered_and_shipped() -> None:
     assert tokenizer.decode(whole).endswith("<|im_end|>\n<|im_start|>user\n\n x<|im_end|>\n<|im_start|>assistant\n")
     sent = pickle.loads(pickle.dumps(policy.renderer))
     assert sent.turn(history[-1:]) == policy.renderer.turn(history[-1:])
+
+
+def test_logits_can_be_made_in_float32_whatever_the_weights_are(tmp_path: Path) -> None:
+    tiny_model().save_pretrained(tmp_path)
+    wide, plain = (
+        LocalPolicy(tmp_path, renderer=RENDERER, dtype="bfloat16", head=head, max_tokens=12) for head in ("float32", "")
+    )
+    ids = torch.tensor([RENDERER.opening(OPENING)])
+    with torch.no_grad():
+        fine, rough = wide.model(input_ids=ids).logits, plain.model(input_ids=ids).logits
+        assert (fine.dtype, rough.dtype, wide.model.lm_head.weight.dtype) == (torch.float32, *[torch.bfloat16] * 2)
+        assert torch.equal(fine.bfloat16(), rough) and not torch.equal(fine, rough.float())
+        other = copy.deepcopy(wide.model)
+        other.lm_head.weight.zero_()
+        assert torch.equal(wide.model(input_ids=ids).logits, fine) and not other(input_ids=ids).logits.any()
+    assert wide.fingerprint != plain.fingerprint == LocalPolicy(tmp_path, dtype="bfloat16", max_tokens=12).fingerprint
+    with pytest.raises(ValueError, match="give its folder"):
+        local(head="float32")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from swebench_lab import flavours, tools
+from swebench_lab.agent import Agent
 from swebench_lab.calls import Call, render_xml
 from swebench_lab.errors import PolicyError
 from swebench_lab.policies.base import Policy
@@ -15,8 +17,10 @@ from swebench_lab.policies.conformance import check_policy
 from swebench_lab.policies.scripted import NullPolicy, ReplayPolicy, ScriptedPolicy
 from swebench_lab.policies.teacher import NoisyTeacher, Teacher
 from swebench_lab.rollouts import Rollout
+from swebench_lab.sandbox.namespace import open_namespace
 from swebench_lab.tasks import TaskView
 from swebench_lab.trajectory import Message, Reply
+from tests.boxes import make_snapshot
 from tests.conftest import make_rollout, make_task
 
 TASK = make_task()
@@ -44,6 +48,14 @@ POLICIES: list[Policy] = [
 def test_the_contract_is_kept(policy: Policy) -> None:
     opening = flavours.resolve("xml").opening(TASK.view(), tools.resolve(["bash", "submit"]))
     assert check_policy(policy, TASK.view(), opening) == []
+
+
+@pytest.mark.parametrize("flavour", ["xml", "tool-calling", "coder", "mini"])
+@pytest.mark.parametrize("policy", [NullPolicy(), Teacher([TASK])], ids=lambda policy: policy.name)
+def test_known_answers_come_in_the_call_format_of_the_agent(policy: Policy, flavour: str, tmp_path: Path) -> None:
+    with open_namespace(make_snapshot(tmp_path, {"calc.py": "def add(a, b):\n    return a - b\n"})) as box:
+        made = Agent(policy, flavour, keep_layers=False).run(TASK, box)
+    assert made.stop == "submitted" and not any(step.malformed for step in made.steps), made.error
 
 
 def test_a_policy_that_breaks_the_contract_is_told_so() -> None:

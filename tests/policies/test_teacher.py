@@ -77,11 +77,10 @@ CASES: dict[str, tuple[Files, Files]] = {
 
 
 def attempt(
-    task: Task, folder: Path, before: Files, teacher: Teacher, number: int = 0, limit: int = 40
+    task: Task, folder: Path, before: Files, teacher: Teacher, number: int = 0, limit: int = 40, flavour: str = "xml"
 ) -> tuple[Trajectory, Files]:
     """Let a teacher try; return its record and the files that it left."""
     snapshot = make_snapshot(folder / str(number), {name: text for name, text in before.items() if text is not None})
-    flavour = "mini" if teacher.call_format == "fenced" else "xml"
     with open_namespace(snapshot) as box:
         trajectory = Agent(teacher, flavour, keep_layers=False, max_steps=limit).run(task, box, attempt=number)
         listed = box.run("find . -type f -not -path './.git/*' -not -path '*/__pycache__/*' -print0").output
@@ -89,14 +88,14 @@ def attempt(
     return trajectory, left
 
 
-@pytest.mark.parametrize("call_format", ["xml", "fenced"])
+@pytest.mark.parametrize("flavour", ["xml", "mini"])
 @pytest.mark.parametrize("case", CASES)
-def test_a_gold_patch_becomes_an_attempt_with_the_same_end(case: str, call_format: str, tmp_path: Path) -> None:
+def test_a_gold_patch_becomes_an_attempt_with_the_same_end(case: str, flavour: str, tmp_path: Path) -> None:
     before, after = CASES[case]
     task = replace(make_task(), gold_patch=make_patch(before, after), fail_to_pass=(), pass_to_pass=())
     wanted = {name: text for name, text in {**before, **after}.items() if text is not None}
-    for number in range(2 if call_format == "xml" else 1):
-        trajectory, left = attempt(task, tmp_path, before, Teacher([task], call_format), number)
+    for number in range(2 if flavour == "xml" else 1):
+        trajectory, left = attempt(task, tmp_path, before, Teacher([task]), number, flavour=flavour)
         assert (trajectory.stop, trajectory.error) == ("submitted", "")
         assert left == wanted, "\n".join(step.reply.text + "\n=> " + step.observation for step in trajectory.steps)
         assert not any(step.malformed for step in trajectory.steps)

@@ -24,6 +24,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 flags = dict(zip(sys.argv, sys.argv[1:]))
 print("loading", sys.argv[2], flush=True)
+if "head_dtype" in flags.get("--hf-overrides", "") and os.environ.get("BEHAVIOUR") == "old":
+    print("`head_dtype` is for pooling models, fallback to model dtype [bfloat16].", flush=True)
 behaviour = os.environ.get("BEHAVIOUR", "")
 if behaviour == "fail":
     print("ValueError: the model does not fit")
@@ -103,9 +105,12 @@ def test_replicas_are_servers_of_their_own(start: Callable[..., object], tmp_pat
     with start(replicas=3) as server:  # type: ignore[attr-defined]
         assert len(set(server.urls)) == 3 and server.healthy
         assert server.policy(exact=False).urls == server.urls
+        assert server.alive
         os.kill(living(tmp_path)[0], signal.SIGKILL)
-        time.sleep(0.2)
-        assert not server.healthy
+        ends = time.monotonic() + 20
+        while server.alive and time.monotonic() < ends:
+            time.sleep(0.05)
+        assert not server.healthy and not server.alive
     assert living(tmp_path) == []
 
 
@@ -171,8 +176,14 @@ def test_a_server_does_not_outlive_the_process_that_started_it(
 
 def test_attaching_leaves_the_server_running(start: Callable[..., object]) -> None:
     with start() as server:  # type: ignore[attr-defined]
-        with lab.serve(server.urls[0]) as attached:
-            assert (attached.name, attached.model, attached.logs) == ("tiny", "org/tiny", ())
+        for address in (server.urls[0], server.urls[0].removesuffix("/v1")):
+            with lab.serve(address) as attached:
+                assert (attached.name, attached.model, attached.logs) == ("tiny", "org/tiny", ())
+                assert attached.urls == server.urls and attached.alive
+        with pytest.raises(ValueError, match="runs already"):
+            lab.serve(server.urls[0], replicas=2)
+        with pytest.raises(lab.ServingError, match=r"404 (?!.*updates)"):
+            lab.serve(f"{server.urls[0]}/v2")
         assert server.healthy
     with pytest.raises(lab.ServingError, match="see whether the server is up"):
         lab.serve(server.urls[0])
@@ -189,15 +200,29 @@ def test_weights_are_replaced_only_where_that_was_asked_for(start: Callable[...,
             server.update(tmp_path)
 
 
+def test_logits_in_another_type_are_had_or_told_to_be_missing(start: Callable[..., object], tmp_path: Path) -> None:
+    with start(head="float32") as server:  # type: ignore[attr-defined]
+        assert server.healthy
+    with pytest.raises(lab.ServingError, match=r"(?s)cannot make logits in float32.*fallback"):
+        start("old", head="float32")
+    assert living(tmp_path) == []
+
+
 def test_the_flags_are_those_that_policies_need() -> None:
     options = ServeOptions(
-        tensor_parallel=2, max_length=512, tool_parser="hermes", lora=True, eager=True, extra=("--x", "1")
+        tensor_parallel=2,
+        max_length=512,
+        tool_parser="hermes",
+        lora=True,
+        eager=True,
+        head="float32",
+        extra=("--x", "1"),
     )
     written = " ".join(command("m", "name", 9, options))
     for flag in (
         "serve m", "--served-model-name name", "--port 9", "--generation-config vllm", "--tensor-parallel-size 2",
         "--logprobs-mode processed_logprobs", "--max-model-len 512", "--enable-auto-tool-choice",
-        "--tool-call-parser hermes", "--enable-lora", "--enforce-eager", "--x 1",
+        "--tool-call-parser hermes", "--enable-lora", "--enforce-eager", '--hf-overrides {"head_dtype": "float32"}', "--x 1",
     ):  # fmt: skip
         assert flag in written
     assert ("--no-enable-chunked-prefill" in written) == (not _devices()), "the CPU build dies of seeds otherwise"
@@ -205,7 +230,10 @@ def test_the_flags_are_those_that_policies_need() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"engine": "llama"}, {"replicas": 0}, {"colour": "red"}, {"updates": True, "host": "0.0.0.0"}],
+    [
+        *({"engine": "llama"}, {"replicas": 0}, {"colour": "red"}, {"updates": True, "host": "0.0.0.0"}),
+        {"head": "float32", "extra": ["--hf-overrides", "{}"]},
+    ],
 )
 def test_wrong_options_are_refused_at_once(options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"serve"):

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,7 @@ def test_its_own_traces_load_replay_and_reproduce_what_they_showed(
     subprocess.run([PYTHON, str(WORKER), str(tmp_path / "jobs.json")], check=True, timeout=300)
     traces = lab.load_trajectories(tmp_path / "out")
     assert len(traces) == len(jobs) and all(trace.stop == "submitted" for trace in traces)
+    assert {(trace.task_id, trace.attempt) for trace in traces} == {(task.id, n) for task in tasks for n in (0, 1)}
     evaluator = lab.Evaluator(sandboxes)
     by_id = {task.id: task for task in tasks}
     for trace in traces:
@@ -101,4 +103,4 @@ def test_its_own_traces_load_replay_and_reproduce_what_they_showed(
             assert "1 file changed" in stepper.run("git diff --stat").output
         assert evaluator.grade(task, trace.patch).resolved
         again = trace.save(tmp_path / "again.traj.json")
-        assert lab.load_trajectories(again)[0] == trace
+        assert replace(lab.load_trajectories(again)[0], attempt=trace.attempt) == trace  # alone in its folder
