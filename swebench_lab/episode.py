@@ -12,7 +12,7 @@ Pure data: no torch, no numpy, no tokenizer of its own (see renderer.py).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,9 +64,15 @@ class _Row:
         self.logprobs: list[float] = []
         self.versions: list[int] = []
 
-    def add(self, reply: Reply) -> None:
+    def add(self, reply: Reply, trained: bool) -> None:
         context, said = reply.context_ids or (), reply.token_ids or ()
         self.ids += [*context, *said]
+        if not trained:
+            count = len(context) + len(said)
+            self.mask += [0] * count
+            self.logprobs += [0.0] * count
+            self.versions += [-1] * count
+            return
         self.mask += [0] * len(context) + [1] * len(said)
         self.logprobs += [0.0] * len(context) + list(reply.logprobs or [math.nan] * len(said))
         self.versions += [-1] * len(context) + [reply.version] * len(said)
@@ -75,12 +81,13 @@ class _Row:
         return Segment(tuple(self.ids), tuple(self.mask), tuple(self.logprobs), tuple(self.versions))
 
 
-def segments(trajectory: Trajectory) -> tuple[Segment, ...]:
+def segments(trajectory: Trajectory, spared: Collection[int] = ()) -> tuple[Segment, ...]:
     """Return the rows to train on, from what each reply of an attempt stored; nothing is tokenised.
 
     Args:
         trajectory: An attempt by a token-exact policy. Steps at its beginning that hold no ids (an attempt that was
             entered later by such a policy) are left out.
+        spared: Indices of steps whose replies are seen but not trained on.
 
     Raises:
         RecordError: A reply holds no token ids, so its attempt cannot be put together; `force` gives it some.
@@ -96,7 +103,7 @@ def segments(trajectory: Trajectory) -> tuple[Segment, ...]:
             if not reply.restart:
                 raise RecordError(f"{_where(trajectory, step)}: its ids go on from a step whose ids are missing")
             rows.append(_Row())
-        rows[-1].add(reply)
+        rows[-1].add(reply, step.index not in spared)
     if trajectory.steps and not rows:
         raise _no_ids(trajectory, trajectory.steps[0])
     return tuple(row.segment() for row in rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from swebench_lab.micro.program import TOKEN, replaced
+from swebench_lab.micro.program import replaced, tokens
 
 SWAPS: Mapping[str, tuple[str, ...]] = {
     ">": (">=", "<", "<="),
@@ -38,7 +38,7 @@ OFF = (-5, -4, -3, -2, -1, 1, 2, 3, 4, 5)
 def edits(line: str) -> list[tuple[str, str]]:
     """Return all pairs (old, new) that change a line: swaps of one token, and numbers a little off."""
     found: list[tuple[str, str]] = []
-    for token in dict.fromkeys(TOKEN.findall(line)):
+    for token in dict.fromkeys(token for _, token in tokens(line)):
         found += [(token, other) for other in SWAPS.get(token, ())]
         if token.isdigit():
             found += [(token, str(int(token) + by)) for by in OFF if int(token) + by >= 0]
@@ -48,7 +48,7 @@ def edits(line: str) -> list[tuple[str, str]]:
 def mends(line: str) -> list[tuple[str, str]]:
     """Return all pairs (old, new) that take some such edit of a line back: what one who only guesses has to try."""
     found: list[tuple[str, str]] = []
-    for token in dict.fromkeys(TOKEN.findall(line)):
+    for token in dict.fromkeys(token for _, token in tokens(line)):
         found += [(token, right) for right, wrong in SWAPS.items() if token in wrong]
         if token.isdigit():
             found += [(token, str(int(token) + by)) for by in OFF if int(token) + by >= 0]

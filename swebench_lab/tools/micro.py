@@ -16,7 +16,7 @@ VIEW = ProgramTool(
         "properties": {"text": {"type": "string", "description": "The function's name"}},
         "required": [],
     },
-    source=f"{_SOURCE}\n\nmain(view)\n",
+    source=f"{_SOURCE}\n\nmain('view')\n",
 )
 
 SUB = ProgramTool(
@@ -27,5 +27,5 @@ SUB = ProgramTool(
         "properties": {"text": {"type": "string", "description": "@LINE OLD NEW"}},
         "required": ["text"],
     },
-    source=f"{_SOURCE}\n\nmain(sub)\n",
+    source=f"{_SOURCE}\n\nmain('sub')\n",
 )

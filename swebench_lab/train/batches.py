@@ -7,6 +7,8 @@
 | the context was full, or longer than `Rules.max_length` | masked, not in the mean; counted as `over-long` |
 | a group whose rewards are all the same, or with fewer than two | `Rules.no_spread`: masked, or kept with advantage 0 |
 | an attempt with no sampled token | masked; counted as `silent` |
+| an attempt that did worse than its group | `Rules.worse`: made less likely, or masked; counted as `worse` |
+| a command that failed, in an attempt that did better | `Rules.in_vain`: made likelier with all else, or spared |
 
 A masked attempt adds nothing to the loss, not even to what the loss is divided by. Nothing is ever turned into a
 reward of 0 that was not graded.
@@ -37,12 +39,18 @@ class Rules:
         truncated: `graded`: an attempt that a limit ended counts by its verdict; `masked`: it is left out.
         no_spread: `masked`: a group without differing rewards is left out; `kept`: it dilutes the loss with zeros.
         scale: `group`: advantages are divided by the group's standard deviation; `none`: they are not.
+        worse: `trained`: an attempt that did worse than its group is made less likely; `masked`: it is left out, which
+            is right where most of what it says is right, and blame for all of it is mostly noise.
+        in_vain: What becomes of a reply whose command exited with other than 0, where the attempt did better than its
+            group. `trained`: it becomes likelier with the rest; `spared`: it does not, for that is not what did it.
         max_length: Most tokens of a row.
     """
 
     truncated: str = "graded"
     no_spread: str = "masked"
     scale: str = "group"
+    worse: str = "trained"
+    in_vain: str = "trained"
     max_length: int = 32_768
 
     def __post_init__(self) -> None:
@@ -50,6 +58,8 @@ class Rules:
             ("truncated", ("graded", "masked")),
             ("no_spread", ("masked", "kept")),
             ("scale", ("group", "none")),
+            ("worse", ("trained", "masked")),
+            ("in_vain", ("trained", "spared")),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"Rules({name}={getattr(self, name)!r}): known are {', '.join(map(repr, known))}")
@@ -84,8 +94,13 @@ def samples(group: Sequence[Rollout], rules: Rules) -> list[Sample]:
     made = []
     for rollout, (parts, reward, masked) in zip(group, found, strict=True):
         masked = masked or ("no spread" if flat else "")
+        if not masked and reward is not None and reward < mean and rules.worse == "masked":
+            masked = "worse"
         by = spread + EPSILON if rules.scale == "group" else 1.0
         advantage = 0.0 if masked or reward is None else (reward - mean) / by
+        if advantage > 0 and rules.in_vain == "spared":
+            failed = [step.index for step in rollout.trajectory.steps if step.exit_code]
+            parts = segments(rollout.trajectory, failed)
         made.append(Sample(rollout, parts, reward, advantage, masked))
     return made
 

@@ -17,6 +17,7 @@ from swebench_lab.errors import TrainingError
 from swebench_lab.train.batches import Sample
 from swebench_lab.train.busy import SAMPLING, TRAINING
 from swebench_lab.train.grpo import GRPO
+from swebench_lab.train.muon import muon
 from swebench_lab.train.sft import adapter, last_checkpoint, load_model
 from swebench_lab.train.watch import answering, trained
 
@@ -35,17 +36,17 @@ def train(run: GRPO, tokenizer: Any) -> Any:
 def build(run: GRPO, tokenizer: Any) -> Any:
     """Return TRL's trainer, wired to a GRPO's attempts."""
     from datasets import Dataset
-    from trl import GRPOTrainer
 
-    attempts = _Attempts(run)
-    trainer = GRPOTrainer(
-        model=load_model(run.policy),
+    attempts, model = _Attempts(run), load_model(run.policy)
+    trainer = _sparing_trainer()(
+        model=model,
         reward_funcs=[_reward],
         args=_arguments(run),
         train_dataset=Dataset.from_list([{"prompt": task.id} for task in run.tasks]),
         processing_class=tokenizer,
         rollout_func=attempts,
         peft_config=adapter(run.lora),
+        optimizers=(muon(model, lr=run.learning_rate, weight_decay=0.0) if run.muon else None, None),
         callbacks=[_training(run, attempts), *run.callbacks()],
     )
     attempts.policy = trained(run.policy, trainer.accelerator.unwrap_model(trainer.model), tokenizer)
@@ -64,18 +65,24 @@ def _arguments(run: GRPO) -> Any:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if every % (run.batch_size * processes):
         raise TrainingError(f"GRPO: {every} attempts of an update do not divide among {processes} processes")
-    steps = every // (run.batch_size * processes)
+    batches = every // (run.batch_size * processes)
+    if batches % run.steps:
+        raise TrainingError(
+            f"GRPO: {batches} batches of an update on each process do not divide among {run.steps} steps"
+        )
+    steps = run.steps * run.passes
     on_gpu = torch.cuda.is_available()
     given: dict[str, Any] = {
         "output_dir": str(run.output_dir),
         "learning_rate": run.learning_rate,
         "lr_scheduler_type": "constant_with_warmup",
         "warmup_steps": 2,
-        "max_steps": run.updates,
+        "max_steps": run.updates * steps,
         "num_generations": run.group_size,
+        "num_iterations": run.passes,
         "per_device_train_batch_size": run.batch_size,
-        "gradient_accumulation_steps": steps,
-        "steps_per_generation": steps,
+        "gradient_accumulation_steps": batches // run.steps,
+        "steps_per_generation": batches,
         "max_completion_length": run.rules.max_length,
         "temperature": run.policy.temperature,
         "shuffle_dataset": run.shuffle,
@@ -89,7 +96,7 @@ def _arguments(run: GRPO) -> Any:
         "gradient_checkpointing": False,
         "logging_steps": 1,
         "save_strategy": "steps" if run.save_every else "no",
-        "save_steps": run.save_every or 500,
+        "save_steps": steps * run.save_every or 500,
         "save_total_limit": 2,
         "report_to": run.report_to,
         "seed": run.seed,
@@ -112,7 +119,7 @@ class _Attempts:
         """Return one row for each prompt; TRL hands each prompt over as often as its group is large."""
         from accelerate.utils import broadcast_object_list, gather_object
 
-        update = int(trainer.state.global_step) + 1
+        update = self.run.update_of(int(trainer.state.global_step) + 1)
         every: list[str] = gather_object(list(prompts))
         told: list[Any] = [None]
         if trainer.accelerator.is_main_process:
@@ -143,6 +150,47 @@ class _Attempts:
         return [row(sample, stop) for group in groups for sample in group]
 
 
+def _sparing_trainer() -> Any:
+    """Return TRL's GRPOTrainer, which reads only the rows that are trained on, and no padding around them."""
+    import torch
+    from trl import GRPOTrainer
+
+    class SparingTrainer(GRPOTrainer):  # type: ignore[misc]
+        """Leaves the stand-ins of masked attempts (see `row`) out of the forward passes; their logprobs are 0."""
+
+        def _get_per_token_logps_and_entropies(
+            self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, *given: Any, **options: Any
+        ) -> Any:
+            read = attention_mask.sum(1) > len(STAND_IN)
+            if model.training and not read.any():
+                read[0] = True  # without one row there would be no loss to go back from
+            columns = attention_mask[read].any(0).nonzero()
+            shape = (len(input_ids), logits_to_keep)
+            if not len(columns):
+                return input_ids.new_zeros(shape, dtype=torch.float32), None, None
+            first, end = int(columns.min()), int(columns.max()) + 1
+            rest = input_ids.shape[1] - end
+            logps, entropies, loss = super()._get_per_token_logps_and_entropies(
+                model, input_ids[read, first:end], attention_mask[read, first:end], logits_to_keep - rest,
+                *given, **options,
+            )  # fmt: skip
+
+            def placed(values: Any) -> Any:
+                if values is None:
+                    return None
+                whole = values.new_zeros(shape)
+                whole[read, : shape[1] - rest] = values
+                return whole
+
+            return placed(logps), placed(entropies), loss
+
+    return SparingTrainer
+
+
+STAND_IN = (0, 0)
+"""Places of the row that stands for a masked attempt: a prompt and a completion of one token each."""
+
+
 class _Shared:
     """Stands where TRL expects vLLM, which it brings new weights to; here the model is shared."""
 
@@ -154,19 +202,18 @@ def row(sample: Sample, filler: int) -> dict[str, Any]:
     """Return what TRL is given for one attempt: the prompt up to the first sampled token, then the rest.
 
     Where an attempt has several segments this engine trains on the last one, which holds the most of it; the engine
-    `async` trains on all. A masked attempt is a row in which no token counts.
+    `async` trains on all. For a masked attempt stands a row in which no token counts.
     """
     part = next((s for s in reversed(sample.segments) if s.sampled), None)
-    if part is None or sample.masked in ("fault", "over-long"):
+    if part is None or sample.masked:
         return {"prompt_ids": [filler], "completion_ids": [filler], "logprobs": [0.0], "env_mask": [0],
                 "outcome": sample.reward}  # fmt: skip
     first = part.mask.index(1)
-    mask = [0] * len(part.mask[first:]) if sample.masked else list(part.mask[first:])
     return {
         "prompt_ids": list(part.ids[:first]),
         "completion_ids": list(part.ids[first:]),
         "logprobs": list(part.logprobs[first:]),
-        "env_mask": mask,
+        "env_mask": list(part.mask[first:]),
         "outcome": sample.reward,
     }
 
@@ -183,6 +230,8 @@ def _training(run: GRPO, attempts: _Attempts) -> Any:
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if attempts.ended:  # on the first process only
-                run.busy.add(TRAINING, attempts.ended, time.monotonic())
+                now = time.monotonic()
+                run.busy.add(TRAINING, attempts.ended, now)
+                attempts.ended = now
 
     return Training()

@@ -45,7 +45,10 @@ class GRPO:
         engine: `sync` or `async`.
         output_dir: Folder for checkpoints, the table of updates, every update's rollouts and the finished model; a
             rerun with the same one goes on after its last checkpoint.
-        learning_rate: Constant after a short warm-up.
+        learning_rate: Constant after a short warm-up; `options={"lr_scheduler_type": "linear"}` lets it fall to 0.
+        steps: Optimiser steps of an update, which share its attempts out among them; engine `sync` only.
+        passes: How often they go through the attempts; engine `sync` only.
+        muon: Whether matrices are trained by Muon (see muon.py), which pays for a model that was made from nothing.
         updates: Updates to make.
         minutes: Stop, saved, after this much time as well; None: no such limit.
         batch_size: Rows per forward pass; must divide `group_size` × `tasks_per_update`.
@@ -74,6 +77,9 @@ class GRPO:
         engine: str = "sync",
         output_dir: str | Path = "grpo",
         learning_rate: float = 1e-6,
+        steps: int = 1,
+        passes: int = 1,
+        muon: bool = False,
         updates: int = 100,
         minutes: float | None = None,
         batch_size: int = 8,
@@ -91,9 +97,11 @@ class GRPO:
         options: Mapping[str, Any] | None = None,
     ) -> None:
         _check(agent, group_size, tasks_per_update, batch_size, engine)
+        _check_steps(group_size * tasks_per_update, batch_size, engine, steps, passes, muon and bool(lora))
         self.agent, self.collector, self.group_size = agent, collector, group_size
         self.tasks_per_update, self.engine, self.output_dir = tasks_per_update, engine, Path(output_dir)
         self.learning_rate, self.updates, self.minutes = learning_rate, updates, minutes
+        self.steps, self.passes, self.muon = steps, passes, muon
         self.batch_size, self.rules, self.ratio_cap = batch_size, rules or Rules(), ratio_cap
         self.save_every, self.lora, self.report_to, self.seed = save_every, lora, report_to, seed
         self.shuffle, self.check, self.watch = shuffle, check, watch
@@ -163,13 +171,18 @@ class GRPO:
                     run.note_log(state.log_history[-1])
 
             def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-                if state.is_world_process_zero:
-                    run.note_time(state.global_step)
-                if run.out_of_time:
+                update, rest = divmod(state.global_step, run.steps * run.passes)
+                if state.is_world_process_zero and not rest:
+                    run.note_time(update)
+                if run.out_of_time and not rest:
                     control.should_training_stop = True
                 return control
 
-        return [Keeper(), *watching(self.watch, self.output_dir, self.table.note)]
+        return [Keeper(), *watching(self.watch, self.output_dir, self.table.note, self.steps * self.passes)]
+
+    def update_of(self, step: int) -> int:
+        """Return which update an optimiser step belongs to; both are counted from 1."""
+        return (step - 1) // (self.steps * self.passes) + 1
 
     def note_time(self, update: int) -> None:
         """Add to the table how the time since the last update was spent: model sampling, model training, neither."""
@@ -183,7 +196,7 @@ class GRPO:
     def note_log(self, entry: Mapping[str, Any]) -> None:
         """Add what TRL logged of an update to the table, and keep all of it in a file."""
         if known := {name: entry[key] for key, name in LOGGED.items() if key in entry}:
-            self.table.note(int(entry["step"]), known)
+            self.table.note(self.update_of(int(entry["step"])), known)
         with (self.output_dir / "log.jsonl").open("a", encoding="utf-8") as out:
             out.write(json.dumps(dict(entry), default=str) + "\n")
 
@@ -260,6 +273,19 @@ def _check(agent: Agent, group_size: int, tasks_per_update: int, batch_size: int
         raise TrainingError(
             f"GRPO: the policy {agent.policy.name!r} holds no model of this process; give the agent a LocalPolicy"
         )
+
+
+def _check_steps(attempts: int, batch_size: int, engine: str, steps: int, passes: int, muon_on_adapter: bool) -> None:
+    """Refuse ways to share an update's attempts out that no engine has."""
+    if steps < 1 or passes < 1 or (attempts // batch_size) % steps:
+        raise TrainingError(
+            f"GRPO(steps={steps}, passes={passes}): both must be positive, and steps={steps} must divide the "
+            f"{attempts // batch_size} batches of an update"
+        )
+    if engine == "async" and (steps, passes) != (1, 1):
+        raise TrainingError("GRPO(engine='async'): an update is one step over attempts seen once; use smaller updates")
+    if muon_on_adapter:
+        raise TrainingError("GRPO(muon=True, lora=…): Muon trains whole matrices; leave one of the two out")
 
 
 LOGGED: Mapping[str, str] = {

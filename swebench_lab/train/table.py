@@ -122,7 +122,10 @@ def about(groups: Sequence[Sequence[Sample]], seconds: float) -> dict[str, Any]:
         "resolved": float(rate) if graded else None,
         "resolved_low": rate.low if graded else None,
         "resolved_high": rate.high if graded else None,
-        **{name: masked_counts(every)[name] for name in ("fault", "no spread", "truncated", "over-long", "silent")},
+        **{
+            name: masked_counts(every)[name]
+            for name in ("fault", "no spread", "worse", "truncated", "over-long", "silent")
+        },
         "steps": _mean([len(t.steps) for t in trajectories]),
         "tokens": _mean([sum(part.sampled for part in s.segments) for s in every]),
         "row_tokens": _mean([sum(map(len, s.segments)) for s in every]),

@@ -112,13 +112,14 @@ def trained(policy: LocalPolicy, model: Any, tokenizer: Any) -> LocalPolicy:
     return LocalPolicy(model, tokenizer, **given)
 
 
-def watching(watch: Watch | None, folder: Path, note: Any) -> list[Any]:
+def watching(watch: Watch | None, folder: Path, note: Any, steps: int = 1) -> list[Any]:
     """Return the trainer's callback that looks at the model every so often, if there is something to look at.
 
     Args:
         watch: What to attempt; None: nothing.
         folder: The training's folder.
         note: Function of the update and what was found.
+        steps: Optimiser steps of an update.
     """
     if watch is None:
         return []
@@ -129,8 +130,9 @@ def watching(watch: Watch | None, folder: Path, note: Any) -> list[Any]:
         """Looks after an update, on the first process only; the others wait for it at their next exchange."""
 
         def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-            if state.is_world_process_zero and state.global_step % chosen.every == 0:
+            update, rest = divmod(state.global_step, steps)
+            if state.is_world_process_zero and not rest and update % chosen.every == 0:
                 model = getattr(given["model"], "module", given["model"])
-                note(state.global_step, chosen.look(model, given["processing_class"], state.global_step, folder))
+                note(update, chosen.look(model, given["processing_class"], update, folder))
 
     return [Watching()]

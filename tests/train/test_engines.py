@@ -122,14 +122,15 @@ def test_a_fault_is_masked_and_counted_and_never_a_reward_of_zero(folder: Path, 
     assert math.isfinite(table["loss"].drop_nulls()[-1])
 
 
+@pytest.mark.parametrize("more", [{}, {"steps": 2, "passes": 2, "muon": True}], ids=["one step", "four steps"])
 def test_killed_and_resumed_the_next_update_is_the_same_to_the_bit(
-    folder: Path, sandboxes: Any, tmp_path: Path
+    folder: Path, sandboxes: Any, tmp_path: Path, more: dict[str, Any]
 ) -> None:
     def outcome(where: str, *stages: int) -> tuple[list[float], list[float], list[Any]]:
         for updates in stages:
             answering = ground.policy(folder, max_tokens=6, deterministic=True)
             run = grpo(folder, sandboxes, tmp_path / where, policy=answering, updates=updates, save_every=1,
-                       learning_rate=1e-2, max_steps=2)  # fmt: skip
+                       learning_rate=1e-2, max_steps=2, batch_size=2, **more)  # fmt: skip
             trained = run.fit(ground.micro())
         table = run.table.to_frame()
         weights = [value.tolist() for value in trained.model.state_dict().values()]
