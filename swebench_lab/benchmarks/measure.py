@@ -95,6 +95,12 @@ class Account:
         self.close()
 
 
+def busy() -> float:
+    """Return the seconds that all processors of this machine were at work since it started."""
+    user, nice, system, _, _, irq, softirq, *_ = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    return sum(map(int, (user, nice, system, irq, softirq))) / os.sysconf("SC_CLK_TCK")
+
+
 def _groups() -> Iterator[Path]:
     """Yield the folders of this process's own control groups that could count processor time."""
     own = dict(line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines())

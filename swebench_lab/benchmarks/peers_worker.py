@@ -1,7 +1,8 @@
 """A worker that makes attempts with SWE-ReX or mini-swe-agent; run by the interpreter of an environment that has them.
 
 An attempt: a clean tree, the given commands, the difference, and nothing left. Neither tool has a way to get a clean
-tree without containers, so each gets the cheapest there is: a copy of the files, removed afterwards.
+tree without containers, so each gets the cheapest there is: a copy of the files, removed afterwards. In containers the
+tree is part of the image.
 """
 
 import asyncio
@@ -13,7 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +67,49 @@ class SweRex:
         asyncio.run(self._runtime.close())
 
 
-KINDS: dict[str, Any] = {"mini-swe-agent local": MiniSweAgent, "swe-rex local": SweRex}
+class MiniSweAgentDocker(MiniSweAgent):
+    """mini-swe-agent's Docker environment: a container, and a client of the engine for each command.
+
+    In its favour: no login shell for each command, and a container that ends at once when it is told to.
+    """
+
+    def __init__(self, image: str) -> None:
+        from minisweagent.environments.docker import DockerEnvironment  # type: ignore[import-not-found]
+
+        run = ["--rm", "--network", "none", "--volume", "/usr:/usr:ro", "--stop-signal", "KILL"]
+        shell = ["bash", "-c"]
+        self._environment = DockerEnvironment(image=image, cwd="/testbed", timeout=600, run_args=run, interpreter=shell)
+
+    def close(self) -> None:
+        """Remove the container, which goes on while others are made."""
+        self._environment.cleanup()
+
+
+KINDS: dict[str, Any] = {
+    "mini-swe-agent local": MiniSweAgent,
+    "swe-rex local": SweRex,
+    "mini-swe-agent docker": MiniSweAgentDocker,
+}
+
+
+@contextmanager
+def clean(kind: Any, tree: str, at: str) -> Iterator[str]:
+    """Give what a box is made of: a copy of the tree, or the image that holds it."""
+    if kind is MiniSweAgentDocker:
+        yield tree
+        return
+    folder = tempfile.mkdtemp(dir=at)
+    try:
+        subprocess.run(["cp", "-a", tree, f"{folder}/testbed"], check=True)
+        yield f"{folder}/testbed"
+    finally:
+        shutil.rmtree(folder)
 
 
 def attempt(kind: Any, tree: str, at: str, commands: list[str], expected: str) -> None:
     """Make one attempt."""
-    folder = tempfile.mkdtemp(dir=at)
-    try:
-        subprocess.run(["cp", "-a", tree, f"{folder}/testbed"], check=True)
-        box = kind(f"{folder}/testbed")
+    with clean(kind, tree, at) as start:
+        box = kind(start)
         try:
             for command in commands:
                 box.run(command)
@@ -81,8 +118,14 @@ def attempt(kind: Any, tree: str, at: str, commands: list[str], expected: str) -
                 raise RuntimeError(f"the attempt has not changed what it should: {said[:300]!r}")
         finally:
             box.close()
-    finally:
-        shutil.rmtree(folder)
+
+
+def wait_for_the_last(kind: Any, image: str) -> None:
+    """Wait until no container is left that was told to end."""
+    while kind is MiniSweAgentDocker and subprocess.check_output(
+        ["docker", "ps", "--all", "--quiet", "--filter", f"ancestor={image}"]
+    ):
+        time.sleep(0.05)
 
 
 def main() -> None:
@@ -102,6 +145,7 @@ def main() -> None:
                 future.result()
             except Exception as error:  # the boundary of a foreign program: its failures are counted
                 failed.append(f"{type(error).__name__}: {error}"[:200])
+    wait_for_the_last(kind, what["tree"])
     seconds = time.perf_counter() - began
     sys.stdout.write(json.dumps({"seconds": seconds, "failed": len(failed), "why": failed[:1]}) + "\n")
     sys.stdout.flush()

@@ -31,7 +31,7 @@ from swebench_lab.trajectory import Message, Reply
 
 NAME = "scale"
 ATTEMPTS, WORKERS, TASKS = 5000, 64, 20
-LATENCY = 3.0
+LATENCY = 1.25
 """Seconds of a simulated call of the model, in the mean; three calls an attempt."""
 CALLS = 3
 PATCHES = 10
