@@ -38,8 +38,8 @@ FILES, LINES = 3_000, 120
 OURS = ("ours namespace", "ours namespace, step layers kept", "ours docker")
 PEERS = tuple(peers_worker.KINDS)
 IN_CONTAINERS = ("ours docker", "mini-swe-agent docker")
-FEWER = 5
-"""Containers make one of so many attempts: they take that much longer."""
+SLOW, FEWER = (*IN_CONTAINERS, "swe-rex local"), 5
+"""These make one of so many attempts: they take that much longer."""
 IMAGE = "swebench-lab-rollouts"
 COMMANDS = (
     "ls",
@@ -74,7 +74,7 @@ def run(options: Options) -> Report:
         case = f"{workers} workers, {size} repository"
         rates: dict[str, float] = {}
         for name in (*OURS, *PEERS):
-            attempts = -(-whole // FEWER) if name in IN_CONTAINERS else whole
+            attempts = -(-whole // FEWER) if name in SLOW else whole
             what = {"kind": name, "attempts": attempts, "workers": workers, "tree": tree, "commands": COMMANDS,
                     "expected": EXPECTED, "at": str(options.memory), "cache": str(cache), "task": task.to_dict(),
                     "run_dir": str(options.folder / f"{name}-{size}-{workers}")}  # fmt: skip
