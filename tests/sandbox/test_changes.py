@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from swebench_lab.sandbox import conformance, patching
-from swebench_lab.sandbox.changes import MOST, Changes, Tracked, stands_still, tracked
+from swebench_lab.sandbox.changes import MOST, NOTHING_WRITTEN, Changes, Tracked, fingerprint, stands_still, tracked
 from swebench_lab.sandbox.namespace import open_namespace
 from swebench_lab.sandbox.seal import EXCLUDE
 
@@ -145,3 +145,41 @@ def test_tracked_files_are_found_by_path_by_folder_and_by_what_they_became(tmp_p
     assert known.touched_by(Changes({b"a", b"new"}, {b"d"})) == {b"a", b"d/x", b"d/y"}
     assert known.touched_by(Changes({b"d"}, set())) == {b"d/x", b"d/y"}
     assert tracked(tmp_path / "none") is None
+
+
+WRITES = ["echo x > f", "echo y > f", "chmod 600 f", "touch f", "mv f g", "ln g h", "rm h", "mkdir d", "chmod 700 d", "mv g d",
+          "ln -s d l", "chown 1:1 d/g", "rm $tracked", "mkdir $tracked", "rm -rf d"]  # fmt: skip
+
+
+def test_whatever_is_written_is_noticed_and_reading_is_not(snapshot):
+    name = os.fsdecode(tracked(snapshot.git_dir / "index").names[1])
+    with open_namespace(snapshot) as box:
+        seen = [NOTHING_WRITTEN]
+        for script in WRITES:
+            assert box.run(f"tracked={shlex.quote(name)}; {script}").ok, script
+            seen.append(fingerprint(box._upper))
+            box.run("ls -laR / > /dev/null; cat $(git ls-files) > /dev/null 2>&1; pwd")
+            assert fingerprint(box._upper) == seen[-1], script
+        assert len(set(seen)) == len(seen) and None not in seen
+
+
+def test_a_step_that_wrote_nothing_is_an_empty_layer_and_what_follows_is_kept(snapshot):
+    with open_namespace(snapshot) as box, box.session() as shell:
+        layers = []
+        for script in ("ls", "echo 1 > one", "export A=b; cd src", "(sleep 0.3; echo 2 > ../two) &", "wait", "pwd"):
+            shell.run(script)
+            layers.append(box.checkpoint())
+        names = [[path for kind, path in layer.entries if kind == "file"] for layer in layers]
+        assert names == [[], ["testbed/one"], [], [], ["testbed/two"], []]
+        assert layers[2].digest == layers[0].digest and layers[2].env["A"] == "b" and layers[2].cwd.endswith("/src")
+        with box.fork(at=layers[3]) as other:
+            assert other.run("test -e one && test ! -e two").ok
+        with box.fork(at=layers[5]) as other:
+            assert other.run("cat one two").output == "1\n2\n"
+
+
+def test_more_than_is_worth_a_look_is_captured_without_one(snapshot):
+    with open_namespace(snapshot) as box:
+        box.run("mkdir many; cd many; for i in $(seq 2001); do : > f$i; done")
+        assert fingerprint(box._upper) is None
+        assert len(box.checkpoint().entries) == 2003 and box.checkpoint().entries == ()
