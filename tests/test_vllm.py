@@ -11,11 +11,12 @@ import random
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from statistics import fmean as mean
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ import pytest
 import swebench_lab as lab
 from swebench_lab.calls import Call, render_fenced
 from swebench_lab.episode import segments
+from swebench_lab.policies.sampling import score, widen_head
 from swebench_lab.policies.scripted import ScriptedPolicy
 from swebench_lab.sandbox.namespace import open_namespace
 from swebench_lab.sandbox.snapshots import Snapshot
@@ -189,25 +191,28 @@ def test_the_ids_trained_on_are_the_ids_that_were_sampled(tapped: tuple[Tap, lis
     assert not any(witnessed.values())
 
 
-def differences(model: Any, made: list[Trajectory]) -> list[float]:
-    """How far the sampler's logprobs are from those that a model gives the same tokens, the largest last."""
-    from swebench_lab.policies.sampling import score
+Scores = Callable[[Sequence[int]], Sequence[float]]
 
+
+def differences(made: list[Trajectory], what: str, one: Scores, other: Scores | None = None) -> list[float]:
+    """How far the logprobs of sampled tokens are from each other, the largest last; without `other`: the sampler's."""
     found = sorted(
         abs(then - now)
         for trajectory in made
         for segment in segments(trajectory)
-        for then, now, spoke in zip(segment.logprobs, score(model, segment.ids), segment.mask, strict=True)
+        for then, now, spoke in zip(
+            other(segment.ids) if other else segment.logprobs, one(segment.ids), segment.mask, strict=True
+        )
         if spoke
     )
-    near = sum(difference < 1e-2 for difference in found) / len(found)
-    told = f"mean {sum(found) / len(found):.2e}, {near:.1%} below 1e-2, largest {found[-1]:.2e}"
-    print(f"\n{len(found)} tokens scored again: {told}")
+    near, high = mean(difference < 1e-2 for difference in found), found[int(0.99 * len(found))]
+    told = f"mean {mean(found):.2e}, 99 % below {high:.2e}, largest {found[-1]:.2e}, {near:.2%} below 1e-2"
+    print(f"\n{what}: {len(found)} tokens, {told}")
     return found
 
 
 def worst(model: Any, made: list[Trajectory]) -> float:
-    return differences(model, made)[-1]
+    return differences(made, "float32", lambda ids: score(model, ids))[-1]
 
 
 def test_logprobs_scored_again_agree_with_the_samplers(tapped: tuple[Tap, list[Trajectory]], model: Path) -> None:
@@ -216,24 +221,47 @@ def test_logprobs_scored_again_agree_with_the_samplers(tapped: tuple[Tap, list[T
     assert worst(AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32), tapped[1]) < 1e-4
 
 
-def test_logprobs_in_bf16_agree_with_the_samplers(model: Path, snapshot: Snapshot) -> None:
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_logprobs_in_sixteen_bits_agree_with_the_samplers(dtype: str, model: Path, snapshot: Snapshot) -> None:
     from transformers import AutoModelForCausalLM
 
-    with lab.serve(model, **{**ENGINE, "dtype": "bfloat16"}) as server:
-        agent = lab.Agent(server.policy(max_tokens=64), SHORT, max_steps=6, max_format_errors=99, keep_layers=False)
+    with lab.serve(model, **{**ENGINE, "dtype": dtype, "head": "float32"}) as server:
+        agent = lab.Agent(server.policy(max_tokens=64), SHORT, max_steps=STEPS, max_format_errors=99, keep_layers=False)
 
         def attempt(number: int) -> Trajectory:
             with open_namespace(snapshot) as box:
                 return agent.run(replace(make_task(number), issue="It breaks in a.py."), box, attempt=number, seed=2)
 
-        with ThreadPoolExecutor(8) as pool:
-            made = list(pool.map(attempt, range(8)))
+        with ThreadPoolExecutor(EPISODES) as pool:
+            made = list(pool.map(attempt, range(EPISODES)))
+        own = differences(made, f"{dtype}, read by the server itself", lambda ids: read_again(server, ids))
     assert {trajectory.stop for trajectory in made} == {"max_steps"}
-    # Two ways of computing in bf16 may round a logit of 4 to 8 one step, 2**-5, apart: single tokens differ by that.
-    found = differences(AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16), made)
-    assert sum(found) / len(found) < 1e-2
-    assert found[int(0.9 * len(found))] < 1e-2
-    assert found[-1] < 2**-4
+    ours = lab.LocalPolicy(model, dtype=dtype, head="float32").logprobs
+    found = differences(made, f"{dtype}, read by transformers", ours)
+    other = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype), attn_implementation="eager")
+    widen_head(other)
+    noise = differences(
+        made, f"{dtype}, transformers and transformers with other attention", ours, lambda ids: score(other, ids)
+    )
+    assert mean(found) < 1e-2 and found[int(0.95 * len(found))] < 1e-2
+    assert mean(own) < 1e-2 and own[int(0.99 * len(own))] < 1e-2
+    # No bound of 1e-2 holds for every token: sums are rounded to eight bits (eleven) after every operation, and one that
+    # falls the other way shifts all that come after. transformers with another kernel for attention is as far from
+    # itself; the sampler must be no further from it than that.
+    assert mean(found) < 1.5 * mean(noise)
+    assert found[int(0.99 * len(found))] < 2 * noise[int(0.99 * len(noise))]
+    assert found[-1] < 2 * noise[-1]
+
+
+def read_again(server: Server, ids: Sequence[int]) -> list[float]:
+    """What the server says of ids that it is given as a prompt."""
+    asked = {"model": server.name, "prompt": list(ids), "max_tokens": 1, "prompt_logprobs": 0}
+    request = urllib.request.Request(
+        f"{server.urls[0]}/completions", json.dumps(asked).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=300) as answer:
+        told = json.loads(answer.read())["choices"][0]["prompt_logprobs"]
+    return [0.0, *(next(iter(one.values()))["logprob"] for one in told[1:])]
 
 
 def test_weights_are_replaced_while_it_runs(
