@@ -1,0 +1,26 @@
+"""The pooled figures of `benchmarks.learning`: every seed and task is one pair, and nothing is left out unsaid."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from swebench_lab.benchmarks.learning import draw, pool, told
+
+
+def seed(start: str, grpo: str, other: str = "") -> dict[str, dict[str, str]]:
+    status = {"1": "resolved", "0": "unresolved", "x": "not graded"}
+    arms = {"start": start, "grpo": grpo, **({"lessons": other} if other else {})}
+    return {arm: {f"t{i}": status[c] for i, c in enumerate(marks)} for arm, marks in arms.items()}
+
+
+def test_seeds_are_pooled_in_pairs_of_seed_and_task() -> None:
+    found = pool({0: seed("0101", "1111", "0000"), 3: seed("00x1", "1011")})
+    assert found["seeds"] == [0, 3]
+    assert set(found["rates"]) == {"start", "grpo"}  # the third arm is not there for every seed
+    assert found["rates"]["start"]["n"] == 7  # what was not graded is no zero
+    assert found["gains"]["start"]["value"] == pytest.approx(3 / 7)  # of the seven pairs three are won, none is lost
+    assert found["by_seed"]["grpo"] == [1.0, 0.75]
+    assert "GRPO is +42.9%" in told(found)
+    assert len(draw(found, [[(1, 0.1), (2, 0.2)], [(i, i / 20) for i in range(1, 12)]]).axes) == 2
