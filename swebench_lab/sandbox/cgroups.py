@@ -138,6 +138,7 @@ class CgroupPool:
         self._hierarchies = find_hierarchies()
         self._free: dict[frozenset[str], list[Cgroup]] = {}
         self._all: list[Cgroup] = []
+        self._begun: set[Path] = set()
         self._lock = threading.Lock()
         self._owner = os.getpid()
         self._name = f"{_PREFIX}{self._owner}"
@@ -173,16 +174,21 @@ class CgroupPool:
             ours = [name for name in hierarchy.controllers if name in names]
             if ours:
                 folder = hierarchy.folder / self._name / f"box-{len(self._all)}"
-                if not folder.parent.exists():
-                    folder.parent.mkdir()
-                    _delegate(hierarchy, folder.parent)
-                    _bound_pool(hierarchy, folder.parent)
-                    self._bequeath(folder.parent)
+                if folder.parent not in self._begun:
+                    self._begin(hierarchy, folder.parent)
                 folder.mkdir(exist_ok=True)
                 folders.update((name, (hierarchy.version, folder)) for name in ours)
         cgroup = Cgroup(folders, seated=len(self._all) < _SEATS)
         self._all.append(cgroup)
         return cgroup
+
+    def _begin(self, hierarchy: _Hierarchy, pool: Path) -> None:
+        """Make the pool's folder; one that is there is of a gone process of this number, whose bounds are not ours."""
+        pool.mkdir(exist_ok=True)
+        _delegate(hierarchy, pool)
+        _bound_pool(hierarchy, pool)
+        self._bequeath(pool)
+        self._begun.add(pool)
 
     def close(self) -> None:
         """Remove every cgroup of the pool, with what waits in them; no box may be open. It can be used again."""
@@ -192,6 +198,7 @@ class CgroupPool:
         with self._lock:
             made, self._all = self._all, []
             self._free.clear()
+            self._begun.clear()
         for cgroup in made:
             cgroup._leave_seat()
         for cgroup in made:

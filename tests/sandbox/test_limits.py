@@ -70,18 +70,25 @@ def test_cgroups_are_used_again_and_removed_at_the_end():
 
 
 @needs_cgroups
-def test_cgroups_of_a_killed_process_are_removed():
+@pytest.mark.parametrize("earlier", [False, True], ids=["alone", "after-one-of-its-number"])
+def test_cgroups_of_a_killed_process_are_removed(earlier):
     script = textwrap.dedent("""
-        import os, signal
+        import os, signal, sys
         from swebench_lab.sandbox import cgroups, conformance
+        from swebench_lab.sandbox.limits import Limits
         from swebench_lab.sandbox.namespace import open_namespace
+        pools = [hierarchy.folder / f"swebench-lab-{os.getpid()}" for hierarchy in cgroups.find_hierarchies()]
+        if "earlier" in sys.argv:  # the numbers of processes come round again
+            for pool in pools:
+                (pool / "box-0").mkdir(parents=True)
         with conformance.reference_snapshot() as snapshot:
-            box = open_namespace(snapshot)
+            box = open_namespace(snapshot, limits=Limits(cpus=1.0))
             box.run("sleep 60 >/dev/null 2>&1 &")
-            print(*[hierarchy.folder / f"swebench-lab-{os.getpid()}" for hierarchy in cgroups.find_hierarchies()], flush=True)
+            print(*pools, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
     """)
-    done = subprocess.run([sys.executable, "-c", script], cwd=PACKAGE, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", script, *(["earlier"] if earlier else [])]
+    done = subprocess.run(command, cwd=PACKAGE, capture_output=True, text=True, check=False)
     pools = [Path(word) for word in done.stdout.split()]
     assert pools
     deadline = time.monotonic() + 10
