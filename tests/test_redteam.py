@@ -154,6 +154,20 @@ def test_a_hurt_process_is_seen_and_replaced(ground: Ground) -> None:
         assert ground.harm() == ""
 
 
+@pytest.mark.skipif(not os.access("/proc/sys/vm/swappiness", os.W_OK), reason="changing a kernel setting needs root")
+def test_a_changed_setting_is_seen_once_and_left_to_who_needs_it(ground: Ground) -> None:
+    setting = Path("/proc/sys/vm/swappiness")
+    before = setting.read_text()
+    try:
+        setting.write_text(str(int(before) - 1))
+        assert f"{setting} changed" in ground.harm()
+        assert ground.harm() == ""
+        assert setting.read_text() != before
+    finally:
+        setting.write_text(before)
+        ground.repair()
+
+
 def test_a_contact_is_seen(ground: Ground) -> None:
     with socket.create_connection(("127.0.0.1", int(ground.clues["LAB_IP4_TCP"]))):
         assert "ip4_tcp" in ground.harm()

@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 
 _FOLDERS = ("/tmp", "/var/tmp", "/dev/shm", "~", "/root", "/home", "/run", "/var/lib", "/etc", "/mnt", "/srv", "/opt")
 _SETTINGS = (
-    "kernel/core_pattern",
-    "kernel/modprobe",
-    "kernel/hotplug",
-    "kernel/hostname",
-    "kernel/domainname",
-    "kernel/randomize_va_space",
-    "kernel/sysrq",
-    "kernel/panic",
-    "kernel/printk",
-    "kernel/threads-max",
-    "kernel/pid_max",
-    "vm/overcommit_memory",
-    "vm/swappiness",
-    "vm/panic_on_oom",
-    "fs/file-max",
-    "fs/protected_symlinks",
-    "fs/suid_dumpable",
-    "net/ipv4/ip_forward",
-    "user/max_user_namespaces",
+    "/proc/sys/kernel/core_pattern",
+    "/proc/sys/kernel/modprobe",
+    "/proc/sys/kernel/hotplug",
+    "/proc/sys/kernel/hostname",
+    "/proc/sys/kernel/domainname",
+    "/proc/sys/kernel/randomize_va_space",
+    "/proc/sys/kernel/sysrq",
+    "/proc/sys/kernel/panic",
+    "/proc/sys/kernel/printk",
+    "/proc/sys/kernel/threads-max",
+    "/proc/sys/kernel/pid_max",
+    "/proc/sys/vm/overcommit_memory",
+    "/proc/sys/vm/swappiness",
+    "/proc/sys/vm/panic_on_oom",
+    "/proc/sys/fs/file-max",
+    "/proc/sys/fs/protected_symlinks",
+    "/proc/sys/fs/suid_dumpable",
+    "/proc/sys/net/ipv4/ip_forward",
+    "/proc/sys/user/max_user_namespaces",
 )
 _VARIABLE = "LAB_CANARY_VARIABLE"
 _IPC_CREATE, _IPC_REMOVE = 0o1000, 0
@@ -168,7 +168,8 @@ class Ground:
         """Name what is no longer as it was laid."""
         for name, value in self._state().items():
             if value != self._before[name]:
-                yield f"{name} changed from {self._before[name]!r} to {value!r}"
+                by = ", by the box or by another program of this machine" if name in _SETTINGS else ""
+                yield f"{name} changed from {self._before[name]!r} to {value!r}{by}"
 
     def _state(self) -> dict[str, Any]:
         """Everything of the canaries that can be compared."""
@@ -181,8 +182,7 @@ class Ground:
         state["the neighbour's process"] = self._neighbour_job.run(
             "kill -0 %1 && jobs -r | wc -l", timeout=_PATIENCE
         ).output
-        state |= {f"/proc/sys/{name}": _setting(name) for name in _SETTINGS}
-        return state
+        return state | _settings()
 
     def repair(self) -> None:
         """Put back what an attack has hurt, so that the next one is told apart from it."""
@@ -203,6 +203,7 @@ class Ground:
             self._process = self._start_process()
             self._before["the host's process"] = _describe_process(self._process.pid)
             self.clues = self._clues()
+        self._before |= _settings()  # others may need the new value, so it stays; no later attack is blamed for it
 
     # --- the end --------------------------------------------------------------------------------------------------
 
@@ -260,9 +261,14 @@ def _describe_process(pid: int) -> tuple[Any, ...]:
         return ("gone",)
 
 
-def _setting(name: str) -> str:
+def _settings() -> dict[str, str]:
+    """Settings of the kernel that administrators change, as they are now."""
+    return {name: _setting(Path(name)) for name in _SETTINGS}
+
+
+def _setting(path: Path) -> str:
     try:
-        return Path("/proc/sys", name).read_text().strip()
+        return path.read_text().strip()
     except OSError:
         return ""
 

@@ -2,13 +2,14 @@
 
 import abc
 import io
+import itertools
 import os
 import secrets
 import shlex
 import signal
 import stat
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from swebench_lab.sandbox.snapshots import Snapshot
 
 _MOST_ARGUMENT = 100_000  # bytes; the kernel refuses a single argument of 128 KiB
+MOST_READ = 256 << 20
+"""Bytes of a file of a box that are read into memory when nothing else is said."""
+
+_BLOCK = 1 << 20
 _SCRIPT = 9  # the descriptor through which bash reads a command too long for an argument
 
 
@@ -144,14 +149,21 @@ class Sandbox(abc.ABC):
     # --- files
     # ---------------------------------------------------------------------------------------------------------
 
-    def read_bytes(self, path: str) -> bytes:
-        """The content of a regular file; relative paths are under `workdir`."""
-        with self._file("read", path, os.O_RDONLY) as file:
-            return file.read()
+    def read_bytes(self, path: str, most: int = MOST_READ) -> bytes:
+        """The content of a regular file; relative paths are under `workdir`.
 
-    def read(self, path: str) -> str:
-        """The text of a regular file (UTF-8; what is not is shown as U+FFFD)."""
-        return self.read_bytes(path).decode("utf-8", errors="replace")
+        Args:
+            path: In the box.
+            most: Bytes that are read into memory; a file that a box wrote can be far larger than it looks.
+
+        Raises:
+            SandboxPathError: It cannot be read, is no regular file, or holds more.
+        """
+        return b"".join(self._pieces(path, most))
+
+    def read(self, path: str, most: int = MOST_READ) -> str:
+        """The text of a regular file (UTF-8; what is not is shown as U+FFFD), as `read_bytes` has it."""
+        return self.read_bytes(path, most).decode("utf-8", errors="replace")
 
     def write(self, path: str, content: str | bytes, mode: int | None = None) -> None:
         """Make or replace a regular file, with the directories above it."""
@@ -198,15 +210,20 @@ class Sandbox(abc.ABC):
         Args:
             path: In the box.
             host: Where it goes; a directory is made if needed.
-            most: Bytes of a packed directory.
+            most: Bytes of the file, or of the packed directory.
         """
         target = Path(host)
+        pieces = self._pieces(path, most)
         try:
-            target.write_bytes(self.read_bytes(path))
-            return
+            first = next(pieces, b"")
         except SandboxPathError:
             if self.run(["test", "-d", path]).exit_code != 0:
                 raise
+        else:
+            with target.open("wb") as file:
+                for piece in itertools.chain([first], pieces):
+                    file.write(piece)
+            return
         spool = commands.Spool(most)
         with commands.Pipes(merge=False) as pipes, spool.file as packed:
             running = self._launch(
@@ -315,6 +332,16 @@ class Sandbox(abc.ABC):
         except OSError as error:
             raise SandboxPathError(f"{doing} {path} in the box: {error.strerror}") from error
 
+    def _pieces(self, path: str, most: int) -> Iterator[bytes]:
+        """The content of a regular file, piece by piece; an error once there is more than `most` bytes of it."""
+        with self._file("read", path, os.O_RDONLY) as file:
+            read = 0
+            while data := file.read():
+                read += len(data)
+                if read > most:
+                    raise too_large(path, most)
+                yield data
+
     def _file(self, doing: str, path: str, flags: int, mode: int | None = None, parents: bool = False) -> "_HostFile":
         descriptor = self._descriptor(doing, path, flags, mode, parents)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -330,7 +357,7 @@ class _HostFile:
         self._file = os.fdopen(descriptor, "wb" if flags & os.O_WRONLY else "rb", buffering=0)
 
     def read(self) -> bytes:
-        return self._file.readall()
+        return self._file.read(min(os.fstat(self._file.fileno()).st_size + 1, _BLOCK))
 
     def write(self, data: bytes) -> None:
         view = memoryview(data)
@@ -342,6 +369,11 @@ class _HostFile:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+def too_large(path: str, most: int) -> SandboxPathError:
+    """Say that a file of a box holds more than may be read."""
+    return SandboxPathError(f"read {path} in the box: it holds more than {most} bytes; say how much is fine with most=")
 
 
 def shell_line(command: str | Sequence[str]) -> str:

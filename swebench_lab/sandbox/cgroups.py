@@ -51,13 +51,14 @@ class Cgroup:
         if not self._seated:
             return None
         if self._seat is None or self._seat[0] is not zygote:
-            self._leave_seat()
+            self.unseat()
             channel, pid = zygote.branch()
             self.add(pid)
             self._seat = (zygote, channel)
         return self._seat[1]
 
-    def _leave_seat(self) -> None:
+    def unseat(self) -> None:
+        """End the branch that lives in it, or let go of one that has died; the next box gets a new one."""
         if self._seat is not None:
             self._seat[1].close()
             self._seat = None
@@ -123,7 +124,7 @@ class Cgroup:
 
     def remove(self, deadline: float) -> None:
         """Remove it; processes that are still ending may keep it in place up to a time on the monotonic clock."""
-        self._leave_seat()
+        self.unseat()
         self.forget()
         for folder in {folder for _, folder in self._folders.values()}:
             while not _removed(folder) and time.monotonic() < deadline:
@@ -200,7 +201,7 @@ class CgroupPool:
             self._free.clear()
             self._begun.clear()
         for cgroup in made:
-            cgroup._leave_seat()
+            cgroup.unseat()
         for cgroup in made:
             cgroup.remove(deadline)
         for hierarchy in self._hierarchies:

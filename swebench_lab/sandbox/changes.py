@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from swebench_lab.sandbox import rules
+from swebench_lab.sandbox import rules, trees
 
 MOST = 500
 """More paths than this are not worth a list: git finds them itself."""
@@ -26,7 +26,7 @@ _LARGE = 16 << 20  # bytes; of larger files git makes something else
 _MOST_COMPARED = 2_000  # names; with more, a look at them saves little
 _MOST_SEEN = 20_000  # names; a box can hold any number
 _DIRECTORY = sum(getattr(os, name, 0) for name in ("O_RDONLY", "O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC"))
-_OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
+
 _CACHE = b"__pycache__"
 
 
@@ -137,7 +137,7 @@ def _descend(top: int, found: Changes, caches: bool) -> None:
 
 
 def _is_opaque(directory: int) -> bool:
-    for name in _OPAQUE:
+    for name in trees.OPAQUE:
         try:
             if os.getxattr(directory, name):
                 return True

@@ -19,14 +19,14 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError, SandboxUnavailable
 from swebench_lab.sandbox import docker_bundle, plan, wire
-from swebench_lab.sandbox.base import Sandbox
+from swebench_lab.sandbox.base import MOST_READ, Sandbox, too_large
 from swebench_lab.sandbox.commands import Exit
 from swebench_lab.sandbox.docker_engine import LABEL, OWNER, DockerOptions, Engine, engine, new_name, owner
 from swebench_lab.sandbox.docker_link import Asked, Link
@@ -220,16 +220,17 @@ class DockerSandbox(Sandbox):
     def _open(self, path: str, flags: int, mode: int | None = None, parents: bool = False) -> int:
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_DIRECTORY):
             raise OSError(errno.EOPNOTSUPP, "a container's files have no descriptors here; use read, write, list")
-        return wire.memory_file(self._read(path))
+        return wire.memory_file(self._read(path, MOST_READ))
 
-    def _read(self, path: str) -> bytes:
+    def _read(self, path: str, most: int) -> bytes:
         link, parts, done = self._linked, bytearray(), threading.Event()
 
         def take(data: bytes) -> None:
             parts.extend(data)
-            link.credit(stream, len(data))
-            if not data:
+            if not data or len(parts) > most:
                 done.set()
+            else:
+                link.credit(stream, len(data))
 
         stream = link.receive_into(take)
         try:
@@ -240,11 +241,16 @@ class DockerSandbox(Sandbox):
         while not done.wait(1.0):
             if link.closed:
                 raise self._gone("read")
+        if len(parts) > most:
+            link.forget([stream])
+            link.drop(stream)
+            raise too_large(path, most)
         return bytes(parts)
 
-    def read_bytes(self, path: str) -> bytes:
+    def _pieces(self, path: str, most: int) -> Iterator[bytes]:
         with self._telling("read", path) as place:
-            return self._read(place)
+            content = self._read(place, most)
+        yield content
 
     def write(self, path: str, content: str | bytes, mode: int | None = None) -> None:
         data = content.encode("utf-8", errors="surrogateescape") if isinstance(content, str) else content

@@ -19,6 +19,7 @@ from swebench_lab._unix import fcntl, resource
 from swebench_lab.sandbox import wire
 from swebench_lab.sandbox.processes import STILL, STOP_SECONDS, USUAL, Newcomers, Process, end, send, table
 from swebench_lab.sandbox.records import record
+from swebench_lab.sandbox.scores import Scores
 
 TYPE_CHECKING = False  # see `records`
 if TYPE_CHECKING:
@@ -51,10 +52,12 @@ class Init:
     Args:
         control: Where requests come from; its end of file ends the box.
         settings: `env`, `cwd` and `rlimits` of every command.
+        scores: Who ends first when memory is short.
     """
 
-    def __init__(self, control: socket.socket, settings: Mapping[str, Any]) -> None:
+    def __init__(self, control: socket.socket, settings: Mapping[str, Any], scores: Scores) -> None:
         self._control = control
+        self._scores = scores
         self._env: dict[str, str] = settings["env"]
         self._cwd: str = settings["cwd"]
         self._running: dict[int, _Command] = {}
@@ -123,7 +126,7 @@ class Init:
             os.chdir(message["cwd"])
             program = _find(message["argv"][0], env.get("PATH", os.defpath))
             try:
-                pid = _spawn(program, message["argv"], env, actions)
+                pid = self._spawn(program, message["argv"], env, actions)
             except BlockingIOError:
                 # The box is full of processes. Those that commands left behind when they ended have to go.
                 _tell(reply, {"limit": "processes"})
@@ -134,6 +137,26 @@ class Init:
             os.chdir("/")
             wire.close_all([descriptor for descriptor in moved if descriptor not in descriptors])
         self._running[pid] = _Command(message["id"], self._mark, reply)
+
+    def _spawn(
+        self, program: str, argv: list[str], env: Mapping[str, str], actions: Sequence[tuple[int, int, int]]
+    ) -> int:
+        """Start a program in a session of its own, with the signals a fresh program expects."""
+        self._scores.begin()
+        try:
+            pid = os.posix_spawn(
+                program,
+                argv,
+                env,
+                file_actions=actions,
+                setsid=True,
+                setsigmask=(),
+                setsigdef=USUAL,
+            )
+        finally:
+            self._scores.end()
+        self._scores.give(pid)
+        return pid
 
     def _reap(self) -> None:
         """Collect every dead child, and report those that were commands."""
@@ -182,7 +205,7 @@ class Init:
         while True:
             self._reap()
             try:
-                return _spawn(program, argv, env, actions)
+                return self._spawn(program, argv, env, actions)
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise
@@ -299,19 +322,6 @@ def _mark_of(pid: int) -> int | None:
     return int(value) if value.isdigit() else None
 
 
-def _spawn(program: str, argv: list[str], env: Mapping[str, str], actions: Sequence[tuple[int, int, int]]) -> int:
-    """Start a program in a session of its own, with the signals a fresh program expects."""
-    return os.posix_spawn(
-        program,
-        argv,
-        env,
-        file_actions=actions,
-        setsid=True,
-        setsigmask=(),
-        setsigdef=USUAL,
-    )
-
-
 def _find(program: str, path: str) -> str:
     """The file that a command's first word names."""
     if "/" in program:
@@ -323,10 +333,10 @@ def _find(program: str, path: str) -> str:
     raise FileNotFoundError(errno.ENOENT, "no such program in the box's PATH", program)
 
 
-def main(control: socket.socket, settings: Mapping[str, Any]) -> NoReturn:
+def main(control: socket.socket, settings: Mapping[str, Any], scores: Scores) -> NoReturn:
     """Serve a box as its first process; never returns."""
     try:
-        Init(control, settings).serve()
+        Init(control, settings, scores).serve()
     finally:
         sys.stderr.flush()
         os._exit(1)

@@ -282,7 +282,7 @@ class LandlockSandbox(Sandbox):
             root = os.open(f"{self.folder}/root", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             self._ask(self._control, {"op": "pause"})
             try:
-                layer = self._store.make("capture", [root, self._memory], parents=below,
+                layer = self._store.make("capture", [root, self._memory], marks=[], parents=below,
                                          cwd=self._places.anywhere(cwd), env=env)  # fmt: skip
             finally:
                 os.close(root)

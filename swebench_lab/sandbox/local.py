@@ -191,6 +191,7 @@ class LocalSandbox(Sandbox):
         layer = (self._given_store or passing_store()).make(
             "capture",
             [self._directory, self._memory],
+            marks=[],
             parents=[below.digest for below in self.layers],
             cwd=self._moved_back(cwd),
             env=portable,

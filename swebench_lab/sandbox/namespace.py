@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError, SandboxUnavailable
-from swebench_lab.sandbox import layout, plan, wire
+from swebench_lab.sandbox import layout, plan, trees, wire
 from swebench_lab.sandbox.base import Sandbox
 from swebench_lab.sandbox.cgroups import cgroup_pool
 from swebench_lab.sandbox.changes import NOTHING_WRITTEN, Changes, changes, fingerprint, stands_still
@@ -170,10 +170,14 @@ class NamespaceSandbox(Sandbox):
         """Have the box cloned: by a branch that lives in the box's cgroup already, where there is one."""
         request = {"op": "box", "network": self._options.network}
         seat = self._cgroup.seat(self._zygote) if self._cgroup is not None else None
-        if seat is None:
+        if self._cgroup is None or seat is None:
             return self._zygote.send(request, attached=attached)
         self._seated = True
-        return seat.send(request, attached=attached)
+        try:
+            return seat.send(request, attached=attached)
+        except SandboxClosed:  # memory was so short in its cgroup that the kernel ended it
+            self._cgroup.unseat()
+            return (self._cgroup.seat(self._zygote) or self._zygote).send(request, attached=attached)
 
     def _arrive(self) -> int:
         """Wait until the box is ready, its first process and its writable directory in hand; its process id."""
@@ -267,7 +271,9 @@ class NamespaceSandbox(Sandbox):
         """Copy what changed since the last time, while all processes hold still."""
         self._ask({"op": "pause"})
         try:
-            layer = self._store.make("capture", [self._upper, self._memory], cwd=cwd, env=env, parents=parents)
+            marks = [trees.OPAQUE[self.tier == "namespace-rootless"]]
+            held = [self._upper, self._memory]
+            layer = self._store.make("capture", held, marks=marks, cwd=cwd, env=env, parents=parents)
             self._captured = fingerprint(self._upper)
         finally:
             self._ask({"op": "resume"})

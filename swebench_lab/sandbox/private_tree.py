@@ -19,7 +19,7 @@ from swebench_lab.sandbox import trees
 _CLONE = 0x40049409  # FICLONE
 _CHUNK = 1 << 20
 _DIRECTORY = sum(getattr(os, name, 0) for name in ("O_RDONLY", "O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC"))
-_OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
+
 _CANNOT_CLONE = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM, errno.EACCES)
 
 VENV, WORKDIR = "opt/venv", "testbed"
@@ -84,7 +84,7 @@ def _lay_directory(name: str, status: os.stat_result, source: int, target: int, 
 
 
 def _is_opaque(directory: int) -> bool:
-    for key in _OPAQUE:
+    for key in trees.OPAQUE:
         try:
             if os.getxattr(directory, key) == b"y":
                 return True

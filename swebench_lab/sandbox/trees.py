@@ -16,14 +16,16 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 from swebench_lab._unix import resource
 from swebench_lab.sandbox import kernel
 
 _DIRECTORY = sum(getattr(os, name, 0) for name in ("O_RDONLY", "O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC"))
-_OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
+OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
+"""How a directory of a layer says that it hides what is below it: as overlays made by root read it, and all others."""
+
 _PRIVATE = ("trusted.overlay.", "user.overlay.")
 BLOCK = 1 << 16
 LEASE = ".lease"
@@ -60,8 +62,15 @@ def walk(directory: int, prefix: str = "") -> Iterator[tuple[Entry, int]]:
                 os.close(child)
 
 
-def entry_of(directory: int, name: str, path: str) -> Entry | None:
-    """What one name stands for; None for what no layer can hold (sockets, devices)."""
+def entry_of(directory: int, name: str, path: str, marks: Sequence[str] = OPAQUE) -> Entry | None:
+    """What one name stands for; None for what no layer can hold (sockets, devices).
+
+    Args:
+        directory: The open directory that has the name.
+        name: In the directory.
+        path: In the tree.
+        marks: The attributes by which a directory of this tree says that it hides what is below it.
+    """
     status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     kind = _kind(status)
     if kind is None:
@@ -83,7 +92,7 @@ def entry_of(directory: int, name: str, path: str) -> Entry | None:
     elif kind == "link":
         entry["target"] = os.readlink(name, dir_fd=directory)
     elif kind == "dir":
-        entry["opaque"] = _is_opaque(directory, name)
+        entry["opaque"] = bool(marks) and _is_opaque(directory, name, marks)
     return entry
 
 
@@ -100,10 +109,10 @@ def _kind(status: os.stat_result) -> str | None:
     return "deleted" if stat.S_ISCHR(mode) and status.st_rdev == 0 else None
 
 
-def _is_opaque(directory: int, name: str) -> bool:
+def _is_opaque(directory: int, name: str, marks: Sequence[str]) -> bool:
     child = os.open(name, _DIRECTORY, dir_fd=directory)
     try:
-        return any(_attribute(child, key) == b"y" for key in _OPAQUE)
+        return any(_attribute(child, key) == b"y" for key in marks)
     finally:
         os.close(child)
 
@@ -283,7 +292,7 @@ class Writer:
 def make_opaque(directory: int) -> None:
     """Hide everything below a directory of a tree, for either kind of overlay."""
     made = 0
-    for key in _OPAQUE:
+    for key in OPAQUE:
         try:
             os.setxattr(directory, key, b"y")
             made += 1
@@ -308,13 +317,14 @@ def _copy_attributes(source: int, target: int) -> None:
 # --- what changed --------------------------------------------------------------------------------------------------
 
 
-def capture(upper: int, memory: int, target: str) -> Entry:
+def capture(upper: int, memory: int, target: str, marks: Sequence[str]) -> Entry:
     """Copy what changed in a writable directory since the last time into a new tree.
 
     Args:
         upper: The overlay's writable directory; nothing writes to it meanwhile.
         memory: A file that remembers between calls what was seen; empty the first time.
         target: Where the tree is made; does not exist.
+        marks: Those of `OPAQUE` that the overlay itself sets there; a box may have set the others, which mean nothing.
 
     Returns:
         `digest`, `entries` and `size` of the tree.
@@ -324,7 +334,7 @@ def capture(upper: int, memory: int, target: str) -> Entry:
     root = os.open(target, _DIRECTORY)
     try:
         os.fchmod(root, stat.S_IMODE(os.fstat(upper).st_mode))
-        changes = _Changes(before, Writer(root))
+        changes = _Changes(before, Writer(root), marks)
         changes.directory(upper, "", False)
         result = changes.writer.finish()
     finally:
@@ -343,9 +353,10 @@ def _recall(memory: int) -> Seen:
 class _Changes:
     """The difference between what a directory held before and what it holds now."""
 
-    def __init__(self, before: Seen, writer: Writer) -> None:
+    def __init__(self, before: Seen, writer: Writer, marks: Sequence[str]) -> None:
         self.writer = writer
         self.now: Seen = {}
+        self._marks = marks
         self._before = before
         self._names: dict[str, list[str]] = {}
         for path in before:
@@ -357,7 +368,7 @@ class _Changes:
         present = sorted(os.listdir(directory))
         for name in present:
             path = f"{prefix}{name}"
-            entry = entry_of(directory, name, path)
+            entry = entry_of(directory, name, path, self._marks)
             if entry is None:
                 continue
             known = self._before.get(path)

@@ -24,6 +24,7 @@ if __name__ == "__main__":
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from swebench_lab.sandbox import init, kernel, private_tree, processes, ruleset, seccomp, strict, trees, wire
+from swebench_lab.sandbox.scores import Scores, give
 from swebench_lab.sandbox.supervisor import Supervisor, listen
 
 _WATCH_SECONDS = 0.25  # how often processes and memory are counted
@@ -228,6 +229,8 @@ class Warden:
         """End what is more than the box may have."""
         self._reap()
         members = self._members()
+        for pid in members:
+            give(pid)
         most = self._settings["processes"]
         if most is not None and len(members) > most:
             marks = Counter(_mark(pid) for pid in members)
@@ -236,10 +239,13 @@ class Warden:
             return
         room = self._settings["memory"]
         if room is not None and members:
-            sizes = {pid: _resident(pid) for pid in members}
-            if sum(sizes.values()) > room:
+            sizes = sorted((_resident(pid), pid) for pid in members)
+            held = sum(size for size, _ in sizes)
+            while held > room:
                 self._hit = "memory"
-                _signal(max(sizes, key=sizes.__getitem__), signal.SIGKILL)
+                size, pid = sizes.pop()
+                held -= size
+                _signal(pid, signal.SIGKILL)
 
     def _reap(self) -> None:
         """Collect orphans that ended."""
@@ -376,6 +382,7 @@ def _become_first(commands: socket.socket, parent: socket.socket, settings: Mess
         os.setsid()
         os.umask(0o022)
         _adopt_orphans()
+        scores = Scores()
         _give_up_capabilities(())
         kernel.no_new_privileges()
         version = settings["abi"]
@@ -390,7 +397,7 @@ def _become_first(commands: socket.socket, parent: socket.socket, settings: Mess
         os._exit(1)
     parent.close()
     try:
-        First(commands, settings).serve()
+        First(commands, settings, scores).serve()
     finally:
         os._exit(1)
 

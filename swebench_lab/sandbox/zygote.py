@@ -25,6 +25,7 @@ if __name__ == "__main__":
 
 from swebench_lab.sandbox import init, kernel, layout, seccomp, wire
 from swebench_lab.sandbox.records import record
+from swebench_lab.sandbox.scores import Scores
 
 TYPE_CHECKING = False  # see `records`
 if TYPE_CHECKING:
@@ -255,6 +256,7 @@ class Zygote:
         os.close(self._stage)  # what a clone mounts must be below its own copy
         if network == "none":
             kernel.loopback_up()
+        self._scores = Scores(_process_table())
 
     def _become_box(self, plan: dict[str, Any], control: socket.socket) -> NoReturn:
         """In the clone: make the box around this process, give up every right, and serve."""
@@ -275,7 +277,7 @@ class Zygote:
         except OSError as error:
             _fail(control, error)
             os._exit(1)
-        init.main(control, plan)
+        init.main(control, plan, self._scores)
 
     def _op_branch(self, message: dict[str, Any], descriptors: list[int], reply: socket.socket) -> None:
         """Fork a process that serves as this one does, on a channel of its own."""
@@ -313,6 +315,14 @@ class Zygote:
             raise
         except Exception as error:  # the one who asked is in another process and must hear of it
             raise OSError(errno.EIO, f"{type(error).__name__}: {error}") from error
+
+
+def _process_table() -> int:
+    """The processes of this box and nothing else, in a /proc that can be written to and that nobody but this one sees."""
+    try:
+        return kernel.detached("proc", [("source", "proc"), ("subset", "pid")])
+    except OSError:  # Linux before 5.8
+        return -1
 
 
 def _read(plan: bytes) -> dict[str, Any]:

@@ -16,6 +16,19 @@ def memory_is_bounded_and_the_box_goes_on(open_box: Opener) -> None:
 
 @needs("bounded processes")
 @with_boxes
+def many_small_hogs_do_not_take_the_box(open_box: Opener) -> None:
+    """Memory that many small processes use up together costs them, and neither the box nor the one after it."""
+    hog = "sh -c 'x=$(head -c 2000000 /dev/zero | tr \"\\0\" x); sleep 30' &"
+    limits = Limits(memory=64 << 20, disk=16 << 20, processes=200)
+    with open_box(limits=limits) as box:
+        box.run(f"for n in $(seq 60); do {hog} done; sleep 1", timeout=6)
+        equal(box.run("echo on").output, "on\n")
+    with open_box(limits=limits) as box:
+        equal(box.run("echo on").output, "on\n", "the next box")
+
+
+@needs("bounded processes")
+@with_boxes
 def processes_are_bounded_and_the_box_goes_on(open_box: Opener) -> None:
     """A fork bomb fills its own box only, ends at its timeout or by the bound's name, and leaves the box usable."""
     with open_box(limits=Limits(processes=60)) as box:

@@ -100,6 +100,17 @@ def links_modes_times_and_holes_are_kept(box: Sandbox) -> None:
         equal(other.run("stat -c %s sparse; [ a -ef b ] && [ a -ef m/d ] && echo linked").output, "52428801\nlinked\n")
 
 
+@in_a_box
+def marks_that_a_box_sets_hide_nothing(box: Sandbox) -> None:
+    """Attributes by which layers hide files mean nothing when it is the box that set them."""
+    for space in ("user", "trusted"):
+        box.run(["python3", "-c", f"import os; os.setxattr('src', '{space}.overlay.opaque', b'y')"])
+    box.write("src/new", "1")
+    with box.fork() as other:
+        _same(box, other)
+        equal(other.list("src"), ["app.py", "new", "run.sh"])
+
+
 @needs("closed directories")
 @in_a_box
 def what_its_owner_may_not_read_is_kept(box: Sandbox) -> None:

@@ -19,6 +19,16 @@ def files_are_read_as_they_are(box: Sandbox) -> None:
 
 
 @in_a_box
+def a_file_larger_than_wanted_is_refused(box: Sandbox) -> None:
+    """A file that is mostly a hole fills nobody's memory: more than asked for is an error, and the box goes on."""
+    box.run("truncate -s 3G hole; head -c 100 /dev/zero > small")
+    refused = fails(SandboxPathError, lambda: box.read("hole"), "reading three gigabytes")
+    true("hole" in str(refused) and "most=" in str(refused), f"it is named, and what to do: {refused}")
+    fails(SandboxPathError, lambda: box.read_bytes("small", most=99), "one byte more than may be read")
+    equal(box.read_bytes("small", most=100), bytes(100))
+
+
+@in_a_box
 def files_are_written_as_given(box: Sandbox) -> None:
     """Writing makes the directories above, replaces what is there, and keeps every byte."""
     data = bytes(range(256)) * 1000
@@ -85,7 +95,7 @@ def a_path_cannot_climb_out(box: Sandbox) -> None:
 
 @in_a_box
 def a_file_is_uploaded_and_downloaded(box: Sandbox) -> None:
-    """A file arrives with its bytes and its mode, both ways."""
+    """A file arrives with its bytes both ways, and with its mode in the box."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "source"
         source.write_bytes(b"\x00\x01" * 70_000)
