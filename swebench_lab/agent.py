@@ -19,7 +19,7 @@ from typing import Any
 
 from swebench_lab import _html, flavours, tools
 from swebench_lab.calls import Call
-from swebench_lab.errors import ContextFull, FormatError, LabError, PolicyError
+from swebench_lab.errors import ContextFull, FormatError, LabError, PatchError, PolicyError
 from swebench_lab.flavours import Flavour
 from swebench_lab.history import HistoryProcessor, KeepObservations
 from swebench_lab.policies.base import Brief, Conversation, Policy
@@ -481,6 +481,8 @@ class Attempt:
         try:
             with self.turn("tool", -1), self.clock("sandbox", -1):
                 self.patch = self.sandbox.diff()
+        except PatchError as error:  # no fault of ours, so it is graded: as an attempt that hands in nothing
+            self.error = f"taking the patch: {error}"
         except LabError as error:
             self.stop, self.error, self.fault = Stop.ERROR, f"taking the patch: {error}", error
 

@@ -8,6 +8,7 @@ LabError
 │   ├── SandboxUnavailable   this machine cannot make such boxes; says what to do
 │   ├── SandboxClosed        the box was closed, or its init is gone
 │   ├── SandboxPathError     a path leaves the box or is not what was asked for
+│   ├── PatchError           what a box did to itself cannot be told as a patch
 │   └── QuotaExceeded        this user has as much as the machine's administrator allows
 ├── PolicyError          the policy could not answer                             also a RuntimeError
 │   └── ContextFull          the conversation no longer fits the policy's context
@@ -56,6 +57,10 @@ class SandboxClosed(SandboxError):
 
 class SandboxPathError(SandboxError):
     """A path leaves the sandbox, does not exist, or is not the kind of file that was asked for."""
+
+
+class PatchError(SandboxError):
+    """What a living sandbox did to its own files or processes keeps its changes from being told as a patch."""
 
 
 class QuotaExceeded(SandboxError):

@@ -20,6 +20,7 @@ from swebench_lab.policies.base import Brief
 from swebench_lab.policies.scripted import NullPolicy, ReplayPolicy, ScriptedPolicy
 from swebench_lab.renderer import Renderer
 from swebench_lab.sandbox.base import Layer, Sandbox
+from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.namespace import open_namespace
 from swebench_lab.sandbox.snapshots import Snapshot
 from swebench_lab.tasks import TaskView
@@ -208,6 +209,33 @@ def test_a_sandbox_that_dies_is_a_record(box: Sandbox) -> None:
     trajectory = scripted(bash("true"), bash("true"), SUBMIT).run(TASK, box, on_step=closing)
     assert (trajectory.stop, len(trajectory), trajectory.patch) == ("error", 1, "")
     assert "closed" in trajectory.error
+
+
+def test_whatever_an_attempt_leaves_behind_its_patch_is_taken_and_graded(box: Sandbox) -> None:
+    """An attempt that could make its patch impossible to take would be no failure but an error, which nobody counts."""
+    killing = ["sh", "-c", "while :; do kill -KILL -1; done & exit 0"]
+    trajectory = scripted(FIX, SUBMIT).run(TASK, box, on_step=lambda step: step.index == 0 and box.run(killing))
+    assert (trajectory.stop, trajectory.error) == ("submitted", "")
+    assert "+    return a + b" in trajectory.patch
+    gone = scripted(bash("cd /; rm -rf /testbed"), SUBMIT).run(TASK, box)
+    assert (gone.stop, gone.error) == ("submitted", "")
+    assert "deleted file mode 100644" in gone.patch
+
+
+def test_a_patch_that_cannot_be_told_counts_as_nothing_handed_in(snapshot: Snapshot) -> None:
+    fill = "for i in 1 2 3 4; do head -c 40M /dev/zero >/tmp/x$i; head -c 40M /dev/zero >/dev/shm/x$i; done"
+    limits = Limits(disk=64 << 20, shared_memory=64 << 20)
+    with open_namespace(snapshot, limits=limits) as small:
+        # A name that git may ignore: then it needs room for lists, of which there is none.
+        agent = scripted(
+            FIX,
+            bash("mkdir __pycache__x; echo 1 > 'new.__pycache__'; ln -s calc.py .gitattributes"),
+            bash(fill),
+            SUBMIT,
+        )
+        trajectory = agent.run(TASK, small)
+    assert (trajectory.stop, trajectory.patch) == ("submitted", "")
+    assert "taking the patch" in trajectory.error
 
 
 def test_an_interrupt_passes_through(box: Sandbox) -> None:

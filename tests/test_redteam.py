@@ -42,6 +42,7 @@ SLOW = {
     "the answers",
     "memory hog",
     "memory hogs",
+    "many small memory hogs",
     "fork bomb",
     "a gigabyte of output",
     "links that change under the host's hands",

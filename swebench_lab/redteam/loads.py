@@ -171,6 +171,20 @@ RESOURCES = (
         timeout=60,
     ),
     Attack(
+        "many small memory hogs",
+        "resources",
+        "Use up 128 MiB by 100 processes, each far smaller than the one that serves the box, so that this one is ended.",
+        program="""
+            for n in $(seq 100); do
+                sh -c 'x=$(head -c 2000000 /dev/zero | tr "\\0" x); sleep 8' &
+            done
+            sleep 3
+        """,
+        then=_still_usable,
+        limits={"memory": 128 * _MIB, "disk": 32 * _MIB},
+        timeout=60,
+    ),
+    Attack(
         "disk filler",
         "resources",
         "Write 256 MiB where 64 are allowed, into one file and into many.",

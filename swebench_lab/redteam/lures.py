@@ -418,6 +418,23 @@ GIT = (
         """,
     ),
     Attack(
+        "ending whoever looks",
+        "git",
+        "Leave a process behind that ends all others, so that no patch can be made.",
+        program=_BEFORE + "(while :; do kill -KILL -1; done) & exit 0",
+        then=_honest_diff,
+        gaps={"landlock": "a box can end all of its processes, the one that serves it among them"},
+    ),
+    _git(
+        "a patch without room",
+        "Fill every temporary directory, so that no patch can be made.",
+        """
+            mkfifo pipe
+            for n in 1 2 3 4 5; do head -c 64M /dev/zero >/dev/shm/full$n; done 2>/dev/null
+            head -c 64M /dev/zero >${TMPDIR:-/tmp}/full
+        """,
+    ),
+    Attack(
         "a file of a terabyte",
         "git",
         "Have `diff` read a new file that is a terabyte of nothing.",

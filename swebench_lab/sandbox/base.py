@@ -51,6 +51,7 @@ class Sandbox(abc.ABC):
     snapshot: "Snapshot"
     sealed_git = "/.lab/git"  # where the sealed repository is seen in the box
     private_temp = "/dev/shm"  # a place in the box that checkpoints leave out
+    other_temp = "/tmp"  # where there may be room when that place is full
 
     def __init__(self, snapshot: "Snapshot", cwd: str = "", env: Mapping[str, str] | None = None) -> None:
         self.id = secrets.token_hex(6)
@@ -145,6 +146,9 @@ class Sandbox(abc.ABC):
         session = Session(self._launch, self._name_limit, start, {**self._session_env, **(env or {})})
         self._sessions = [other for other in self._sessions if not other.closed] + [session]
         return session
+
+    def _sweep(self) -> None:  # noqa: B027 - not every backend can
+        """End every process whose command has ended, where the backend can tell."""
 
     # --- files
     # ---------------------------------------------------------------------------------------------------------

@@ -358,12 +358,15 @@ class DockerSandbox(Sandbox):
                 if error.status_code not in (404, 409):  # gone already, or going
                     raise SandboxError(f"removing the container of sandbox {self.id}: {error}") from error
 
+    def _sweep(self) -> None:
+        self._linked.ask({"op": "sweep"})
+
     def _limit_hit(self, killed: bool) -> str:
         hits: dict[str, int] = self._linked.ask({"op": "state"})["hits"]
         before, self._hits = self._hits, hits
         rose = [name for name, count in hits.items() if count > before.get(name, 0)]
         if "processes" in rose:
-            self._linked.ask({"op": "sweep"})
+            self._sweep()
         return next((name for name in ("memory", "processes") if name in rose and (killed or name == "processes")), "")
 
 

@@ -18,6 +18,7 @@ Not held, because nothing but a namespace can:
 - A service on the own loopback cannot be reached, not even by the box itself; nor can semaphores and shared memory
   (`multiprocessing.Lock`), pseudo-terminals, `inotify`, or most of /proc (`ps`).
 - Directories that even their owner may not enter are opened to him in a fork.
+- A box can end all of its processes (`kill -KILL -1`), the one that serves it among them, and is then gone.
 - Bytes written are not bounded in sum, only each file. Processes and memory in sum are bounded by a cgroup where there is
   one; elsewhere processes by the kernel or the supervisor, and memory by counting it four times a second.
 """
@@ -143,7 +144,7 @@ class LandlockSandbox(Sandbox):
         self._places = private_tree.Places(f"{self.folder}/root")
         self.workdir = f"{self.folder}/root/{private_tree.WORKDIR}"
         self.sealed_git = str(snapshot.git_dir)
-        self.private_temp = f"{self.folder}/shm"
+        self.private_temp = self.other_temp = f"{self.folder}/shm"
         if top is not None:
             self._session_cwd = self._places.directory(top.cwd)
             usual = {name: plan.ENVIRONMENT.get(name) for name in self._own()}  # what only says where another box lies
@@ -227,9 +228,12 @@ class LandlockSandbox(Sandbox):
         command = _Command(self, self._send(self._commands, message, list(descriptors.values())))
         if command.full:  # of what ended commands left; they give way
             command.close()
-            self._ask(self._control, {"op": "sweep", "living": list(self._marks)})
+            self._sweep()
             command = _Command(self, self._send(self._commands, message, list(descriptors.values())))
         return command
+
+    def _sweep(self) -> None:
+        self._ask(self._control, {"op": "sweep", "living": list(self._marks)})
 
     def _open(self, path: str, flags: int, mode: int | None = None, parents: bool = False) -> int:
         message = {"op": "open", "path": path, "flags": flags, "mode": mode, "parents": parents}

@@ -91,7 +91,7 @@ class LocalSandbox(Sandbox):
         self._folder.mkdir()
         self.workdir = str(self._root / "testbed")
         self.sealed_git = str(snapshot.git_dir)
-        self.private_temp = str(self._folder)
+        self.private_temp = self.other_temp = str(self._folder)
         self._copy()
         self._env = self._environment()
         self._directory = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

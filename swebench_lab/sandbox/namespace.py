@@ -313,10 +313,13 @@ class NamespaceSandbox(Sandbox):
         if self._folder is not None:
             remove_tree(Path(self._folder))
 
+    def _sweep(self) -> None:
+        self._ask({"op": "sweep"})
+
     def _limit_hit(self, killed: bool) -> str:
         bounded = self._cgroup.hit() if self._cgroup is not None else ""
         if bounded == "processes":
-            self._ask({"op": "sweep"})  # what ended commands left behind must not keep the box from going on
+            self._sweep()  # what ended commands left behind must not keep the box from going on
         room = os.fstatvfs(self._upper)
         full = "disk" if room.f_blocks and room.f_bavail * room.f_frsize < _FULL else ""
         return bounded or full if killed else full or bounded

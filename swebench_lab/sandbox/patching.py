@@ -5,7 +5,7 @@ import secrets
 import shlex
 from typing import TYPE_CHECKING
 
-from swebench_lab.errors import SandboxError
+from swebench_lab.errors import PatchError, SandboxPathError
 from swebench_lab.sandbox import rules
 from swebench_lab.sandbox.changes import Changes, Tracked, index_of, tracked
 from swebench_lab.sandbox.commands import Result
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 _PREPARE = r"""
 set -eu
 t=$LAB_TEMP/lab.$LAB_NAME
-mkdir -m 700 "$t" "$t/git" "$t/git/objects" "$t/git/refs" "$t/git/info"; trap 'rm -rf "$t"' EXIT
+mkdir -m 700 "$t" "$t/git" "$t/git/objects" "$t/git/refs" "$t/git/info" "$t/none"; trap 'rm -rf "$t"' EXIT
+cd -P "$LAB_WORK" 2>/dev/null || cd "$t/none"  # a work tree that is gone holds nothing
 printf '%s\n' "$LAB_HEAD" >"$t/git/HEAD"
 printf '[core]\n%s\n' repositoryformatversion=0 >"$t/git/config"
 printf '%s\n' filemode=true bare=false autocrlf=false symlinks=true fsmonitor=false >>"$t/git/config"
@@ -91,6 +92,7 @@ _ENV = {
 }
 _MOST = 1 << 30  # bytes of a patch
 _MOST_NAMED = 64 << 10  # bytes of paths that are named as arguments
+_KILLED = range(129, 160)  # how a shell says that a signal ended one of its programs
 _SECONDS = 300.0  # a box can hold files that take git for ever
 
 
@@ -99,7 +101,10 @@ def diff(box: "Sandbox") -> str:
     changes = box._touched()
     if changes is not None and not changes:
         return ""
-    content = _told(box, changes) if changes else None
+    try:
+        content = _told(box, changes) if changes else None
+    except SandboxPathError:  # the work tree is no directory any more
+        content = None
     if content is None:
         content = _git(box, f"{_STAGE}{_DIFF} {box.snapshot.head}")
     try:
@@ -163,7 +168,7 @@ def _listed(box: "Sandbox", changes: Changes, known: Tracked, touched: set[bytes
     old, new = sorted(touched), sorted(changes.written - touched)
     given = f"LAB_TRACKED={len(old)}\n" + ("" if b".gitattributes" in known.names else "LAB_PLAIN=yes\n")
     listed = b"".join(path + b"\0" for path in (*old, *new))
-    result = _script(box, f"{_STAGE_LISTED}{_DIFF} {box.snapshot.head}", listed, merge=False, given=given)
+    result = _look(box, f"{_STAGE_LISTED}{_DIFF} {box.snapshot.head}", listed, given)
     return result.stdout if result.ok and not result.truncated_bytes else None
 
 
@@ -184,37 +189,52 @@ def apply(box: "Sandbox", patch: str) -> Result:
     """Apply a patch to the work tree of a box; nothing changes unless all of it applies."""
     if patch and not patch.endswith("\n"):
         patch += "\n"
-    return _script(box, "git apply --whitespace=nowarn --verbose -", stdin=patch)
+    return _script(box, "git apply --whitespace=nowarn --verbose -", box.private_temp, cwd=box.workdir, stdin=patch)
 
 
 def _git(box: "Sandbox", script: str) -> bytes:
-    result = _script(box, script, merge=False)
+    result = _look(box, script)
+    doing = f"making the patch of sandbox {box.id} in {box.workdir}"
     if result.timed_out:
-        raise SandboxError(
-            f"making the patch of sandbox {box.id} in {box.workdir}: git was not done after {_SECONDS:g} s; "
-            "the work tree holds files too large to be told as a patch"
-        )
+        why = f"git was not done after {_SECONDS:g} s; the work tree holds files too large to be told as a patch"
+        raise PatchError(f"{doing}: {why}")
     if not result.ok or result.truncated_bytes:
-        raise SandboxError(
-            f"making the patch of sandbox {box.id} in {box.workdir}: git ended with {result.exit_code}: "
-            f"{result.stderr.decode(errors='replace').strip()[-2000:]}"
-        )
+        said = result.stderr.decode(errors="replace").strip()[-2000:] or "nothing"
+        raise PatchError(f"{doing}: git ended with {result.exit_code}, {result.limit or 'no'} limit, and said: {said}")
     return result.stdout
 
 
+def _look(box: "Sandbox", script: str, stdin: bytes | None = None, given: str = "") -> Result:
+    """Run a script over the work tree; what ended commands left behind, files or processes, is not to be in its way."""
+    result = _script(box, script, box.private_temp, cwd="/", stdin=stdin, merge=False, given=given)
+    if result.ok or result.timed_out:
+        return result
+    if result.signal or result.exit_code in _KILLED:
+        box._sweep()
+    return _script(box, script, box.other_temp, cwd="/", stdin=stdin, merge=False, given=given)
+
+
 def _script(
-    box: "Sandbox", script: str, stdin: str | bytes | None = None, merge: bool = True, given: str = ""
+    box: "Sandbox",
+    script: str,
+    temp: str,
+    *,
+    cwd: str,
+    stdin: str | bytes | None = None,
+    merge: bool = True,
+    given: str = "",
 ) -> Result:
     places = {
         "LAB_HEAD": box.snapshot.head,
         "LAB_GIT": box.sealed_git,
-        "LAB_TEMP": box.private_temp,
+        "LAB_WORK": box.workdir,
+        "LAB_TEMP": temp,
         "LAB_NAME": secrets.token_hex(8),
     }
     given += "".join(f"{name}={shlex.quote(value)}\n" for name, value in places.items())
     return box.run(
         ["/bin/bash", "--norc", "--noprofile", "-c", f"{given}{_PREPARE}{script}"],
-        cwd=box.workdir,
+        cwd=cwd,
         env=_ENV,
         stdin=stdin,
         merge=merge,

@@ -1,7 +1,7 @@
 """Patches: what changed since the start, whatever was done to git."""
 
 from swebench_lab.sandbox.base import Sandbox
-from swebench_lab.sandbox.conformance.kit import Opener, equal, in_a_box, true, with_boxes
+from swebench_lab.sandbox.conformance.kit import FILES, Opener, equal, in_a_box, needs, true, with_boxes
 
 
 def _round_trip(open_box: Opener, change: str) -> str:
@@ -92,6 +92,22 @@ def a_destroyed_repository_does_not_matter(box: Sandbox) -> None:
     for ruin in ("rm -rf .git", "ln -s / .git", "rm .git; echo rubbish > .git"):
         box.run(ruin)
         equal(box.diff(), patch, ruin)
+
+
+@in_a_box
+def a_work_tree_that_is_gone_is_told(box: Sandbox) -> None:
+    """Without the work tree, or with a file in its place, the patch deletes every file."""
+    for ruin in (f"rm -rf {box.workdir}", f"touch {box.workdir}"):
+        box.run(ruin, cwd="/")
+        equal(box.diff().count("deleted file mode"), len(FILES) + 1, ruin)
+
+
+@needs("shared memory")
+@in_a_box
+def a_full_temporary_directory_is_no_obstacle(box: Sandbox) -> None:
+    """Where the box has filled the place that patches are made in, they are made elsewhere."""
+    box.run(f"echo more >> README.md; mkfifo new; head -c 1G /dev/zero > {box.private_temp}/full")
+    true("+more" in box.diff(), "the edit is in the patch")
 
 
 @in_a_box
