@@ -110,7 +110,14 @@ def diff(box: "Sandbox") -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
-        return _with_binary(box).decode("utf-8")
+        content = _with_binary(box)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        around = content[max(0, error.start - 200) : error.start].decode("utf-8", "replace")
+        raise PatchError(
+            f"making the patch of sandbox {box.id}: a link leads to a name that is no text, after {around!r}"
+        ) from error
 
 
 def _told(box: "Sandbox", changes: Changes) -> bytes | None:

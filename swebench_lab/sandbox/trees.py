@@ -183,10 +183,19 @@ class Writer:
         if kind == "deleted":
             os.mknod(name, stat.S_IFCHR | 0o000, os.makedev(0, 0), dir_fd=folder)
             return
-        if first is not None:
-            os.link(first, name, src_dir_fd=self._root, dst_dir_fd=folder, follow_symlinks=False)
+        if first is not None and self._link(first, name, folder, source):
             return
         getattr(self, f"_make_{kind}")(entry, folder, name, source, content)
+
+    def _link(self, first: str, name: str, folder: int, source: int | None) -> bool:
+        """Make another name of a file; False where it has as many as the file system allows, and can be copied."""
+        try:
+            os.link(first, name, src_dir_fd=self._root, dst_dir_fd=folder, follow_symlinks=False)
+        except OSError as error:
+            if error.errno != errno.EMLINK or source is None:
+                raise
+            return False
+        return True
 
     def _hash(self, entry: Entry, first: str | None) -> None:
         """Hash all of an entry but its content."""
@@ -305,13 +314,18 @@ def make_opaque(directory: int) -> None:
 
 
 def _copy_attributes(source: int, target: int) -> None:
+    """Copy the attributes that are a user's own, as far as the file system of the layers has room for them."""
     try:
         names = os.listxattr(source)
     except OSError:
         return
     for name in names:
         if name.startswith("user.") and not name.startswith(_PRIVATE):
-            os.setxattr(target, name, os.getxattr(source, name))
+            try:
+                os.setxattr(target, name, os.getxattr(source, name))
+            except OSError as error:  # a box in memory may hold more of them than a file system on disk
+                if error.errno not in (errno.ENOSPC, errno.E2BIG, errno.ERANGE, errno.EOPNOTSUPP):
+                    raise
 
 
 # --- what changed --------------------------------------------------------------------------------------------------

@@ -101,6 +101,26 @@ def links_modes_times_and_holes_are_kept(box: Sandbox) -> None:
 
 
 @in_a_box
+def odd_files_do_not_keep_a_checkpoint_from_being_made(box: Sandbox) -> None:
+    """More attributes and more names than a disk holds of one file, names that are no text: a layer is made all the same."""
+    box.run(
+        [
+            "python3",
+            "-c",
+            "import os\n"
+            "for name in (b'\\xff\\xfe', b'a' * 255, b'large', b'many'): open(name, 'wb').write(b'1')\n"
+            "os.symlink(b'\\xff' * 300, b'link-to-odd')\n"
+            "try:\n"
+            "    os.setxattr('large', 'user.large', bytes(60000))\n"
+            "    for n in range(3000): os.setxattr('large', f'user.n{n}', b'x' * 20)\n"
+            "except OSError: pass\n",
+        ]
+    )
+    with box.fork() as other:
+        _same(box, other)
+
+
+@in_a_box
 def marks_that_a_box_sets_hide_nothing(box: Sandbox) -> None:
     """Attributes by which layers hide files mean nothing when it is the box that set them."""
     for space in ("user", "trusted"):

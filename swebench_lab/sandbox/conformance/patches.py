@@ -1,7 +1,8 @@
 """Patches: what changed since the start, whatever was done to git."""
 
+from swebench_lab.errors import PatchError
 from swebench_lab.sandbox.base import Sandbox
-from swebench_lab.sandbox.conformance.kit import FILES, Opener, equal, in_a_box, needs, true, with_boxes
+from swebench_lab.sandbox.conformance.kit import FILES, Opener, equal, fails, in_a_box, needs, true, with_boxes
 
 
 def _round_trip(open_box: Opener, change: str) -> str:
@@ -100,6 +101,15 @@ def a_work_tree_that_is_gone_is_told(box: Sandbox) -> None:
     for ruin in (f"rm -rf {box.workdir}", f"touch {box.workdir}"):
         box.run(ruin, cwd="/")
         equal(box.diff().count("deleted file mode"), len(FILES) + 1, ruin)
+
+
+@in_a_box
+def what_no_text_can_tell_is_an_error_that_says_so(box: Sandbox) -> None:
+    """A link to a name that is no text cannot be part of a patch: a PatchError, and once it is gone all is well."""
+    box.run(["python3", "-c", "import os; os.symlink(b'\\xff' * 300, b'odd')"])
+    fails(PatchError, box.diff, "the patch")
+    box.run("rm odd; echo more >> README.md")
+    true("+more" in box.diff(), "the edit is in the patch")
 
 
 @needs("shared memory")
