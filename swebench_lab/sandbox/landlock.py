@@ -332,6 +332,8 @@ class LandlockSandbox(Sandbox):
         if not hit and killed and not self.closed:
             with contextlib.suppress(SandboxClosed, OSError):  # the next command will tell
                 hit = str(self._ask(self._control, {"op": "hit"})[0]["hit"])
+        if hit == "memory" and killed:
+            self._sweep()
         return hit
 
 
