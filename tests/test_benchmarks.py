@@ -9,7 +9,7 @@ import pytest
 
 from swebench_lab import benchmarks
 from swebench_lab.benchmarks import contenders, create, history, soak, storage
-from swebench_lab.benchmarks.__main__ import kept
+from swebench_lab.benchmarks.__main__ import kept, publish
 from swebench_lab.benchmarks.draw import PANELS, draw
 from swebench_lab.benchmarks.measure import Account, memory, quantile
 from swebench_lab.benchmarks.report import Gate, Measured, Report, Row, shown
@@ -170,3 +170,13 @@ def test_a_quick_run_counts_what_environments_and_tasks_cost(tmp_path: Path) -> 
         "history: MB of a further one of 6 commits of made/project, 5 apart": True,
         "storage: seconds of a second preparation": True,
     }
+
+
+def test_what_was_written_by_hand_stays_when_figures_are_published(tmp_path: Path) -> None:
+    page = tmp_path / "benchmarks.md"
+    page.write_text("old figures\n\n<!-- from here on by hand -->\n\n## Storage\n\nmore\n")
+    for _ in range(2):
+        publish(Report(quick=False), tmp_path)
+        assert page.read_text().startswith("# Benchmarks\n")
+        assert page.read_text().endswith("\n\n<!-- from here on by hand -->\n\n## Storage\n\nmore\n")
+        assert "old figures" not in page.read_text()

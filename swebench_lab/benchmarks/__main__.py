@@ -15,6 +15,7 @@ from swebench_lab.benchmarks.draw import PANELS, draw, overview
 from swebench_lab.benchmarks.report import Measured, Report, machine
 
 _TELLING = [f"benchmarks/{name}.py" for name in ("__main__", "draw", "report")]
+_BY_HAND = "<!-- from here on by hand -->\n"
 _HEAD = """\
 # Benchmarks
 
@@ -101,14 +102,16 @@ def kept(file: Path, code: str, quick: bool) -> Report | None:
 
 
 def publish(report: Report, docs: Path) -> None:
-    """Write the page and the figure that the README refers to.
+    """Write the page and the figure that the README refers to; sections of the page that were written by hand stay.
 
     Args:
         report: Of one run.
         docs: The folder; made if it does not exist.
     """
     docs.mkdir(parents=True, exist_ok=True)
-    (docs / "benchmarks.md").write_text(f"{_HEAD}\n{report.to_markdown()}")
+    page = docs / "benchmarks.md"
+    by_hand = page.read_text().partition(_BY_HAND) if page.exists() else ("", "", "")
+    page.write_text(f"{_HEAD}\n{report.to_markdown()}" + (f"\n{_BY_HAND}{by_hand[2]}" if by_hand[1] else ""))
     if figure := overview(report):
         figure.savefig(docs / "benchmarks.png", dpi=110)
 
