@@ -4,7 +4,8 @@ A box is one container whose first process is ours (`docker_agent`); everything 
 it, so a command costs a message and no request to the engine. A Snapshot becomes layers of an image once. The walls are
 the engine's, with the same filter of system calls on top as in namespaces, few capabilities, and no network.
 
-Not held as in namespaces: the bytes a box writes are bounded only where the engine can (`arguments={"storage_opt": …}`).
+Not held as in namespaces: the bytes a box writes are bounded only where the engine can (`arguments={"storage_opt": …}`); a
+file whose name is no text is left out of checkpoints, as the engine cannot tell of it.
 """
 
 from __future__ import annotations

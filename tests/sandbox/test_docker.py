@@ -26,6 +26,7 @@ LEFT_OUT = {
     "home_run_and_secrets_of_the_host_are_absent": "the engine shows /sys, read-only",
     "kernel_settings_cannot_be_changed": "the engine mounts only parts of /proc read-only; root may open the others",
     "devices_are_few_and_cannot_be_made": "the engine adds /dev/mqueue",
+    "odd_files_do_not_keep_a_checkpoint_from_being_made": "the engine tells changes as text; other names are not among them",
     "disk_is_bounded_and_named": "only some storage drivers bound what a container writes",
 }
 """The behaviours that containers do not show, and why; all the others must hold."""
