@@ -55,9 +55,9 @@ def page(rollout: Rollout, diffs: Sequence[str] = ()) -> str:
     """
     steps = rollout.trajectory.steps
     kinds = [kind_of(step) for step in steps]
-    packed = sum(len(step.observation) for step in steps) >= _PACKED_FROM
+    packs: list[str] | None = [] if sum(len(step.observation) for step in steps) >= _PACKED_FROM else None
     changes = [diffs[n] if n < len(diffs) else "" for n in range(len(steps))]
-    articles = "".join(_step(n, *parts, packed) for n, parts in enumerate(zip(steps, kinds, changes, strict=True)))
+    articles = "".join(_step(n, *parts, packs) for n, parts in enumerate(zip(steps, kinds, changes, strict=True)))
     bars, styles = _bar(steps, kinds)
     body = (
         f'<a class="skip" href="#steps">Skip to the steps</a>{_head(rollout, bars)}'
@@ -67,7 +67,8 @@ def page(rollout: Rollout, diffs: Sequence[str] = ()) -> str:
         f"{_patches(rollout)}{_tests(rollout)}{_log(rollout.verdict)}</main></div>"
         f'<div id="live" class="unseen" role="status" aria-live="polite"></div>{_HELP}'
     )
-    return _document(f"{rollout.task.id} · {rollout.verdict.status}", body, styles)
+    stored = "".join(f'<script type="text/plain" id="pack-{n}">{data}</script>' for n, data in enumerate(packs or ()))
+    return _document(f"{rollout.task.id} · {rollout.verdict.status}", body, styles, stored)
 
 
 def index_page(rollouts: Iterable[Rollout], links: Sequence[str]) -> str:
@@ -170,13 +171,14 @@ def _page_name(rollout: Rollout, taken: Sequence[str]) -> str:
 # --- text of others -------------------------------------------------------------------------------------------------
 
 
-def _long(text: str, classes: str = "", packed: bool = False) -> str:
+def _long(text: str, classes: str = "", packs: list[str] | None = None) -> str:
     """Return text as it stands; of a long one the first and last lines, with the middle folded between them.
 
     Args:
         text: What is shown.
         classes: Style of it.
-        packed: Whether the middle is stored compressed, for the page's script to unpack when it is opened or searched.
+        packs: Where the middle is stored compressed, for the page's script to unpack when it is opened or searched;
+            None: it stands where it belongs.
     """
     plain = _html.plain(text)
     lines = plain.split("\n")
@@ -189,15 +191,16 @@ def _long(text: str, classes: str = "", packed: bool = False) -> str:
     said = classes if classes == "said" else ""
     return (
         f"{_pre(head, f'{classes} first')}<details class='rest'><summary>{hidden}</summary>"
-        f"{_packed(middle) if packed else _pre(middle, said or 'cont')}</details>{_pre(tail, said or 'last')}"
+        f"{_pre(middle, said or 'cont') if packs is None else _packed(middle, packs)}</details>{_pre(tail, said or 'last')}"
     )
 
 
-def _packed(text: str) -> str:
-    data = base64.b64encode(gzip.compress(text.encode(), 4, mtime=0)).decode()
+def _packed(text: str, packs: list[str]) -> str:
+    """Put a text among those that come after all else, so that the page can be used before they are there."""
+    packs.append(base64.b64encode(gzip.compress(text.encode(), 4, mtime=0)).decode())
     return (
-        f'<script type="text/plain" class="packed">{data}</script><noscript><p>This attempt is so long that the middle of '
-        "long texts is stored compressed, and shown with JavaScript only.</p></noscript>"
+        f'<div class="packed" data-pack="{len(packs) - 1}"><noscript><p>This attempt is so long that the middle of long '
+        "texts is stored compressed, and shown with JavaScript only.</p></noscript></div>"
     )
 
 
@@ -308,14 +311,14 @@ def _rail_row(number: int, step: Step, kind: Kind) -> str:
     )
 
 
-def _step(number: int, step: Step, kind: Kind, diff: str, packed: bool) -> str:
+def _step(number: int, step: Step, kind: Kind, diff: str, packs: list[str] | None) -> str:
     endings = "".join(f'<span class="chip {style}">{_safe(words)}</span>' for style, words in story.endings(step))
     aside = " · ".join(map(_safe, story.asides(step)))
     return (
         f'<article class="step of-{kind}" id="step-{number}" data-kind="{kind}" tabindex="-1" '
         f'aria-labelledby="title-{number}"><header class="{kind}"><h3 id="title-{number}">Step {number}</h3>'
         f'<span class="chip {kind}">{kind}</span>{endings}<span class="aside">{aside}</span></header>'
-        f'<div class="inside">{_said(step)}{_called(step)}{_seen(step, packed)}{_changed(diff)}</div></article>'
+        f'<div class="inside">{_said(step)}{_called(step)}{_seen(step, packs)}{_changed(diff)}</div></article>'
     )
 
 
@@ -337,10 +340,10 @@ def _called(step: Step) -> str:
     return f'<span class="label">{_safe(call.label)}</span>{drawn}'
 
 
-def _seen(step: Step, packed: bool) -> str:
+def _seen(step: Step, packs: list[str] | None) -> str:
     if not step.observation:
         return '<span class="label">no observation</span>'
-    return '<span class="label">observation</span>' + _long(step.observation, packed=packed)
+    return '<span class="label">observation</span>' + _long(step.observation, packs=packs)
 
 
 def _changed(diff: str) -> str:
@@ -469,8 +472,15 @@ _HELP = (
 )
 
 
-def _document(title: str, body: str, styles: str = "") -> str:
-    """Return a whole document that allows its own style and script, by their hashes, and nothing else."""
+def _document(title: str, body: str, styles: str = "", stored: str = "") -> str:
+    """Return a whole document that allows its own style and script, by their hashes, and nothing else.
+
+    Args:
+        title: Of the document.
+        body: What it shows.
+        styles: Rules of its own.
+        stored: Data for the script, which does not wait for it.
+    """
     style = _asset("page.css") + styles
     script = _asset("page.js") if body.endswith(_HELP) else ""
     allowed = f"script-src {_hash(script)}" if script else "script-src 'none'"
@@ -481,7 +491,7 @@ def _document(title: str, body: str, styles: str = "") -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="referrer" content="no-referrer">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_safe(title)}</title><style>{style}</style></head>\n<body>{body}{code}</body></html>\n"
+        f"<title>{_safe(title)}</title><style>{style}</style></head>\n<body>{body}{code}{stored}</body></html>\n"
     )
 
 

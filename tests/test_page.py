@@ -188,8 +188,10 @@ def test_of_a_very_long_attempt_the_folded_parts_are_stored_compressed_and_whole
     observation = "\n".join(f"{n} </script><script>alert(1)</script> \x1b[31m{n}" for n in range(30_000))
     html = page(a_rollout(steps=tuple(a_step(n, observation=observation) for n in range(4))))
     assert len(html) < 2_000_000 < 4 * len(observation)
-    packed = re.findall(r'<script type="text/plain" class="packed">([A-Za-z0-9+/=]+)</script>', html)
+    packed = re.findall(r'<script type="text/plain" id="pack-\d">([A-Za-z0-9+/=]+)</script>', html)
     assert len(packed) == 4 and html.count("<script") == 5
+    assert html.index("performance.mark") < html.index(packed[0]), "the page is usable before they are there"
+    assert re.findall(r'class="packed" data-pack="(\d)"', html) == ["0", "1", "2", "3"]
     middle = gzip.decompress(base64.b64decode(packed[0])).decode()
     assert "\n15000 </script><script>alert(1)</script> 15000\n" in middle and "\x1b" not in middle
 

@@ -10,21 +10,25 @@
 
   document.documentElement.classList.add("js");
 
-  // Of very long attempts, the folded parts of texts are stored compressed.
-  const unpacked = new WeakMap();
-  const unpack = (script) => {
-    if (!unpacked.has(script)) {
-      const bytes = Uint8Array.from(atob(script.textContent), (letter) => letter.charCodeAt(0));
-      unpacked.set(script, new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text());
-    }
-    return unpacked.get(script);
+  // Of very long attempts, the folded parts of texts are stored compressed, behind all else: the page does not wait for them.
+  const whole = new Promise((done) => (document.readyState === "loading" ? addEventListener("DOMContentLoaded", done) : done()));
+  const unpacked = new Map();
+  const decompress = async (id) => {
+    if (!document.getElementById(id)?.nextSibling) await whole;
+    const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (letter) => letter.charCodeAt(0));
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  };
+  const unpack = (place) => {
+    const id = `pack-${place.dataset.pack}`;
+    if (!unpacked.has(id)) unpacked.set(id, decompress(id));
+    return unpacked.get(id);
   };
   const show = async (fold) => {
-    const script = fold.querySelector("script.packed");
-    if (!script) return;
-    const text = await unpack(script);
-    if (!script.isConnected) return;
-    script.replaceWith(Object.assign(document.createElement("pre"), { className: "cont", textContent: text }));
+    const place = fold.querySelector(".packed");
+    if (!place) return;
+    const text = await unpack(place);
+    if (!place.isConnected) return;
+    place.replaceWith(Object.assign(document.createElement("pre"), { className: "cont", textContent: text }));
   };
   document.addEventListener("toggle", (event) => { if (event.target.open) show(event.target); }, true);
 
@@ -33,7 +37,7 @@
   let searches = 0;
   const says = async (step, words) => {
     if (step.querySelector(".inside").textContent.toLowerCase().includes(words)) return true;
-    for (const script of step.querySelectorAll("script.packed")) if ((await unpack(script)).toLowerCase().includes(words)) return true;
+    for (const place of step.querySelectorAll(".packed")) if ((await unpack(place)).toLowerCase().includes(words)) return true;
     return false;
   };
   const look = async () => {
@@ -124,4 +128,5 @@
   }, { rootMargin: "-4% 0px -90% 0px" });
   for (const step of steps) seen.observe(step);
   follow();
+  performance.mark("usable");
 })();
