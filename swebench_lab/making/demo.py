@@ -3,6 +3,7 @@
 ```
 python -m swebench_lab.making.demo --write     # make tasks.jsonl anew
 python -m swebench_lab.making.demo --check     # make it again and compare
+python -m swebench_lab.making.demo --check --only cronline packlog
 ```
 
 The same files, seed and Python give the same tasks. Another Python words some errors differently, and so some issues;
@@ -87,9 +88,17 @@ def rows(path: Path) -> dict[str, Any]:
     return {row["instance_id"]: row for row in found}
 
 
-def differences(path: Path, other: Path) -> list[str]:
-    """Return how two files of rows differ, one line a task; empty where they say the same."""
+def differences(path: Path, other: Path, only: Iterable[str] = ()) -> list[str]:
+    """Return how two files of rows differ, one line a task; empty where they say the same.
+
+    Args:
+        path: The one file.
+        other: The other, of which all counts.
+        only: Repositories of the first that count; all by default.
+    """
     old, new = rows(path), rows(other)
+    beginnings = tuple(f"demo__{name}." for name in only)
+    old = {name: row for name, row in old.items() if not beginnings or name.startswith(beginnings)}
     lines = [f"gone: {name}" for name in old if name not in new] + [f"new: {name}" for name in new if name not in old]
     for name in (name for name in old if name in new):
         keys = sorted(key for key in {*old[name], *new[name]} if old[name].get(key) != new[name].get(key))
@@ -115,16 +124,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     what.add_argument("--write", action="store_true", help="make the set and write it into the package")
     what.add_argument("--check", action="store_true", help="make the set again and compare")
     parser.add_argument("--file", type=Path, default=data_folder() / "tasks.jsonl", help="where the set is")
+    parser.add_argument("--only", nargs="+", default=[], choices=repositories(), help="with --check: of these alone")
     parser.add_argument("--each", type=int, default=EACH, help="tasks of each repository")
     parser.add_argument("--workers", type=int, default=None, help="suites that run at once")
     given = parser.parse_args(arguments)
-    tasks = make_demo(workers=given.workers, each=given.each)
+    if given.write and given.only:
+        parser.error("--only: the set is written as a whole")
+    tasks = make_demo(given.only or None, workers=given.workers, each=given.each)
     if given.write:
         tasks.save(given.file, schema="swe-smith")
         sys.stdout.write(f"{len(tasks)} tasks of {len(tasks.repos)} repositories written to {given.file}\n")
         return 0
     with tempfile.TemporaryDirectory(prefix="swebench_lab-") as folder:
-        found = differences(given.file, tasks.save(Path(folder) / "tasks.jsonl", schema="swe-smith"))
+        found = differences(given.file, tasks.save(Path(folder) / "tasks.jsonl", schema="swe-smith"), given.only)
     sys.stdout.write("".join(f"{line}\n" for line in found) or f"{given.file}: the same {len(tasks)} tasks\n")
     return 1 if found else 0
 

@@ -77,6 +77,9 @@ def test_differences_name_the_rows_and_columns(tmp_path: Path) -> None:
     old.write_text('{"instance_id": "a", "x": 1}\n{"instance_id": "b", "x": 1, "y": 1}\n')
     new.write_text('{"instance_id": "b", "x": 2, "y": 1}\n{"instance_id": "c"}\n')
     assert differences(old, new) == ["gone: a", "new: c", "changed: b: x"]
+    old.write_text("".join(json.dumps({"instance_id": f"demo__{name}.1"}) + "\n" for name in ("cronline", "packlog")))
+    new.write_text(json.dumps({"instance_id": "demo__packlog.1"}) + "\n")
+    assert differences(old, new, ["packlog"]) == [] and differences(old, new) == ["gone: demo__cronline.1"]
 
 
 def test_the_command_wants_to_know_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
