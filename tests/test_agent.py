@@ -217,7 +217,8 @@ def test_whatever_an_attempt_leaves_behind_its_patch_is_taken_and_graded(box: Sa
     trajectory = scripted(FIX, SUBMIT).run(TASK, box, on_step=lambda step: step.index == 0 and box.run(killing))
     assert (trajectory.stop, trajectory.error) == ("submitted", "")
     assert "+    return a + b" in trajectory.patch
-    gone = scripted(bash("cd /; rm -rf /testbed"), SUBMIT).run(TASK, box)
+    gone = scripted(bash("rm -rf /testbed; exit"), bash("echo on"), SUBMIT).run(TASK, box)
+    assert "on" in gone.steps[1].observation
     assert (gone.stop, gone.error) == ("submitted", "")
     assert "deleted file mode 100644" in gone.patch
 

@@ -143,7 +143,7 @@ class Sandbox(abc.ABC):
         """A bash that lives on between commands and keeps its directory and variables."""
         self._check_open()
         start = self._path(cwd) if cwd is not None else self._session_cwd or self.workdir
-        session = Session(self._launch, self._name_limit, start, {**self._session_env, **(env or {})})
+        session = Session(self._launch, self._name_limit, start, {**self._session_env, **(env or {})}, cwd is None)
         self._sessions = [other for other in self._sessions if not other.closed] + [session]
         return session
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from swebench_lab.errors import SandboxClosed
+from swebench_lab.errors import SandboxClosed, SandboxPathError
 from swebench_lab.sandbox import commands
 from swebench_lab.sandbox.commands import Capped, Exit, Result, Running
 
@@ -33,11 +33,19 @@ class Session:
     """Commands in one shell, one after the other: directory, variables, functions and background jobs stay.
 
     Standard input of commands is empty. A command that ends the shell (`exit`, `set -e`) ends it with that command's
-    Result; the next command starts a fresh shell where the last one stood. The same happens after a timeout that the
-    shell itself does not survive (a loop of its own); variables are then those last seen by `env()`.
+    Result; the next command starts a fresh shell where the last one stood, or above if that is gone. The same happens
+    after a timeout that the shell itself does not survive (a loop of its own); variables are then those last seen by
+    `env()`.
     """
 
-    def __init__(self, launch: Launch, judge: Callable[[Result], Result], cwd: str, env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        launch: Launch,
+        judge: Callable[[Result], Result],
+        cwd: str,
+        env: Mapping[str, str],
+        or_above: bool = False,
+    ) -> None:
         self._launch = launch
         self._judge = judge
         self._cwd = cwd
@@ -47,8 +55,13 @@ class Session:
         self._running: Running | None = None
         self._input = self._output = self._report = -1
         self._idle_since = 0.0
+        self._or_above = or_above  # when `_cwd` is gone; a directory that was asked for has to be there
         self.closed = False
-        self._start()
+        try:
+            self._start()
+        except SandboxPathError:
+            if not or_above:
+                raise
 
     @property
     def cwd(self) -> str:
@@ -135,6 +148,10 @@ class Session:
         try:
             given = {0: script, 1: output, 2: output, _REPORT: report}
             self._running = self._launch(["bash", "--norc", "--noprofile"], self._cwd, self._env, given)
+        except BaseException:
+            for descriptor in (self._input, self._output, self._report):
+                os.close(descriptor)
+            raise
         finally:
             for descriptor in (script, output, report):
                 os.close(descriptor)
@@ -154,14 +171,11 @@ class Session:
         with self._lock:
             if self.closed:
                 raise SandboxClosed("this session is closed; open another one with sandbox.session()")
-            if self._running is None:
-                self._start()
             spared = () if starts_nothing else self._before(timeout)
             started, since = time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME)
             text = f'{line}\nbuiltin printf \'\\1end %d %s\\0\' "$?" "$PWD" >&{_REPORT}\n'
-            exchange = _Exchange(text.encode("utf-8", errors="surrogateescape"), max_output)
             deadline = None if timeout is None else started + timeout
-            finished = self._attend(exchange, deadline)
+            exchange, finished = self._begin(text.encode("utf-8", errors="surrogateescape"), max_output, deadline)
             timed_out = not finished
             if timed_out:
                 assert self._running is not None
@@ -171,6 +185,22 @@ class Session:
             if not starts_nothing:
                 self._idle_since = time.monotonic()
             return self._judge(self._conclude(exchange, started, finished, timed_out)), exchange.records
+
+    def _begin(self, text: bytes, max_output: int, deadline: float | None) -> "tuple[_Exchange, bool]":
+        """Attend to a line; where the directory that the last shell stood in is gone, in a shell above it."""
+        while True:
+            exchange = _Exchange(text, max_output)
+            try:
+                if self._running is None:
+                    self._start()
+                finished = self._attend(exchange, deadline)
+                self._or_above = True
+                return exchange, finished
+            except SandboxPathError:
+                self._drop()
+                if not self._or_above or self._cwd == "/":
+                    raise
+                self._cwd = os.path.dirname(self._cwd)
 
     def _before(self, timeout: float | None) -> Sequence[int]:
         """Processes that a timeout must spare and whose age will not tell: those of a line that has only just ended."""

@@ -2,7 +2,7 @@
 
 import time
 
-from swebench_lab.errors import SandboxClosed
+from swebench_lab.errors import SandboxClosed, SandboxPathError
 from swebench_lab.sandbox.base import Sandbox
 from swebench_lab.sandbox.conformance.kit import equal, fails, in_a_box, true
 
@@ -94,6 +94,19 @@ def a_session_that_was_left_starts_again(box: Sandbox) -> None:
         session.run("cd src")
         equal(session.run("echo bye; exit 4").exit_code, 4)
         equal(session.run("pwd").output, f"{box.workdir}/src\n")
+
+
+@in_a_box
+def a_session_outlives_its_directory(box: Sandbox) -> None:
+    """Where the directory of a shell that ended is gone, the next one starts above it."""
+    with box.session() as session:
+        session.run(f"mkdir -p {box.workdir}/a/b; cd {box.workdir}/a/b")
+        session.run("rm -rf ../../a; exit 3")
+        equal(session.run("pwd").output, f"{box.workdir}\n")
+        session.run("mkdir c; cd c; rmdir ../c")
+        with box.fork() as other, other.session() as again:
+            equal(again.run("pwd").output, f"{other.workdir}\n")
+    fails(SandboxPathError, lambda: box.session(cwd="missing").run("true"), "a shell in a directory that never was")
 
 
 @in_a_box
