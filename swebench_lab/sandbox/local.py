@@ -165,6 +165,8 @@ class LocalSandbox(Sandbox):
                 setsigmask=(),
                 setsigdef=processes.USUAL,
             )
+        except OSError as error:
+            raise SandboxPathError(f"start a command in the box: {error.strerror}: {argv[0]}") from error
         finally:
             os.close(null)
         return _Process(self, pid, mark)

@@ -49,6 +49,7 @@ class Session:
         self._launch = launch
         self._judge = judge
         self._cwd = cwd
+        self._given = dict(env)
         self._env = dict(env)
         self._names: list[str] = []
         self._lock = threading.Lock()
@@ -187,7 +188,12 @@ class Session:
             return self._judge(self._conclude(exchange, started, finished, timed_out)), exchange.records
 
     def _begin(self, text: bytes, max_output: int, deadline: float | None) -> "tuple[_Exchange, bool]":
-        """Attend to a line; where the directory that the last shell stood in is gone, in a shell above it."""
+        """Attend to a line, in a new shell where there is none.
+
+        Where the last one's directory is gone, the new one starts above; where no shell starts with its variables (too
+        many, no PATH), with those that the session began with.
+        """
+        place = self._cwd
         while True:
             exchange = _Exchange(text, max_output)
             try:
@@ -198,9 +204,12 @@ class Session:
                 return exchange, finished
             except SandboxPathError:
                 self._drop()
-                if not self._or_above or self._cwd == "/":
+                if self._or_above and self._cwd != "/":
+                    self._cwd = os.path.dirname(self._cwd)
+                elif self._env != self._given:
+                    self._env, self._cwd = dict(self._given), place
+                else:
                     raise
-                self._cwd = os.path.dirname(self._cwd)
 
     def _before(self, timeout: float | None) -> Sequence[int]:
         """Processes that a timeout must spare and whose age will not tell: those of a line that has only just ended."""

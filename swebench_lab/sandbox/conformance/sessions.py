@@ -110,6 +110,17 @@ def a_session_outlives_its_directory(box: Sandbox) -> None:
 
 
 @in_a_box
+def a_session_outlives_its_variables(box: Sandbox) -> None:
+    """Where no shell starts with the variables of the last one, the next one has those that the session began with."""
+    with box.session(env={"KEPT": "1"}) as session:
+        for ruin in ("export PATH= KEPT=2", "export HUGE=$(head -c 200000 /dev/zero | tr '\\0' x)"):
+            session.run(ruin)
+            session.env()
+            session.run("exit 3")
+            equal(session.run("echo $KEPT; pwd").output, f"1\n{box.workdir}\n", ruin)
+
+
+@in_a_box
 def a_background_job_of_a_session_does_not_hold_it_up(box: Sandbox) -> None:
     """A job left in the background lets the session go on, and lives."""
     with box.session() as session:
