@@ -211,13 +211,14 @@ def test_a_sandbox_that_dies_is_a_record(box: Sandbox) -> None:
     assert "closed" in trajectory.error
 
 
-def test_whatever_an_attempt_leaves_behind_its_patch_is_taken_and_graded(box: Sandbox) -> None:
+def test_whatever_an_attempt_leaves_behind_its_patch_is_taken_and_graded(snapshot: Snapshot, box: Sandbox) -> None:
     """An attempt that could make its patch impossible to take would be no failure but an error, which nobody counts."""
     killing = ["sh", "-c", "while :; do kill -KILL -1; done & exit 0"]
     trajectory = scripted(FIX, SUBMIT).run(TASK, box, on_step=lambda step: step.index == 0 and box.run(killing))
     assert (trajectory.stop, trajectory.error) == ("submitted", "")
     assert "+    return a + b" in trajectory.patch
-    gone = scripted(bash("rm -rf /testbed; exit"), bash("echo on"), SUBMIT).run(TASK, box)
+    with open_namespace(snapshot) as other:
+        gone = scripted(bash("rm -rf /testbed; exit"), bash("echo on"), SUBMIT).run(TASK, other)
     assert "on" in gone.steps[1].observation
     assert (gone.stop, gone.error) == ("submitted", "")
     assert "deleted file mode 100644" in gone.patch
