@@ -335,6 +335,9 @@ def _traces(name: str) -> Any:
     return import_module(f"swebench_lab.traces.{name}")
 
 
+_PLAIN = frozenset({str, int, float, bool, tuple, type(None)})
+
+
 def shallow(record: Any) -> dict[str, Any]:
     """Return the fields of a record, mappings copied, without an `extra` that holds nothing.
 
@@ -343,7 +346,9 @@ def shallow(record: Any) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for name in record.__dataclass_fields__:
         value = getattr(record, name)
-        row[name] = deepcopy(value) if name == "extra" else dict(value) if isinstance(value, Mapping) else value
+        if type(value) not in _PLAIN:  # asking what is a Mapping takes as long as all the rest
+            value = deepcopy(value) if name == "extra" else dict(value) if isinstance(value, Mapping) else value
+        row[name] = value
     if not row.get("extra", True):
         del row["extra"]
     return row
