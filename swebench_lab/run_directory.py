@@ -213,15 +213,12 @@ class RunDirectory:
             self._known_tasks.update(self._read_tasks(file.read().decode("utf-8", "replace")))
             self._tasks_read = file.tell()
             if self._known_tasks.get(task.id) != task:
-                _write_all(file, _line(task.to_dict()))
+                _add(file, task.to_dict())
                 self._known_tasks[task.id] = task
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
         with self._locked(name) as file:
-            # A writer that was killed may have left half a line: it must not swallow this one.
-            if file.seek(0, os.SEEK_END) and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
-                _write_all(file, b"\n")
-            _write_all(file, _line(row))
+            _add(file, row)
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[Any]:
@@ -406,6 +403,13 @@ def _told(path: Path) -> Iterator[None]:
             f"writing {path}: {error.strerror}; rows written before this are safe. Make room or mend the folder, and "
             "run the same again: it goes on from there"
         ) from error
+
+
+def _add(file: Any, row: Mapping[str, Any]) -> None:
+    """Append one line; half a line that a killed writer or a full disk left must not swallow it."""
+    if file.seek(0, os.SEEK_END) and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+        _write_all(file, b"\n")
+    _write_all(file, _line(row))
 
 
 def _write_all(file: Any, data: bytes) -> None:

@@ -57,6 +57,14 @@ def test_half_a_line_left_by_a_killed_writer_does_not_swallow_the_next(tmp_path:
         assert [r.task.id for r in run.rollouts()] == ["owner__name-0", "owner__name-1"]
 
 
+def test_half_a_task_left_by_a_full_disk_does_not_take_the_rows_of_that_task_along(tmp_path: Path) -> None:
+    RunDirectory(tmp_path).append(make_rollout(make_task(0)))
+    line = (tmp_path / "tasks.jsonl").read_bytes()
+    (tmp_path / "tasks.jsonl").write_bytes(line[: len(line) // 2])
+    RunDirectory(tmp_path).append(make_rollout(make_task(0)))
+    assert [r.task for r in RunDirectory(tmp_path).rollouts()] == [make_task(0)]
+
+
 def test_rows_of_a_task_that_is_not_there_are_set_aside(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     run.append(make_rollout(make_task(0)))
