@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return ground.tiny(str(tmp_path_factory.mktemp("tiny")))
 
 
-@pytest.mark.parametrize("flavour", ["micro", "xml", "mini"])
+@pytest.mark.parametrize("flavour", ["micro", "xml", "tool-calling", "mini"])
 def test_the_sync_engine_trains_on_the_sampled_tokens(
     folder: Path, sandboxes: Any, tmp_path: Path, flavour: str
 ) -> None:
@@ -71,7 +71,7 @@ def test_the_sync_engine_trains_on_the_sampled_tokens(
     assert any(len(r.trajectory.steps) > 1 for r in kept(tmp_path / "rollouts"))
 
 
-@pytest.mark.parametrize("flavour", ["micro", "mini"])
+@pytest.mark.parametrize("flavour", ["xml", "tool-calling", "mini"])
 def test_the_async_engine_trains_on_the_sampled_tokens(
     folder: Path, sandboxes: Any, tmp_path: Path, flavour: str
 ) -> None:
