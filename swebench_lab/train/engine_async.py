@@ -25,7 +25,7 @@ from swebench_lab.tasks import Task
 from swebench_lab.train.batches import Sample, samples
 from swebench_lab.train.busy import SAMPLING, TRAINING, Busy
 from swebench_lab.train.grpo import GRPO
-from swebench_lab.train.sft import adapter, is_main, last_checkpoint, load_model, save_model
+from swebench_lab.train.sft import adapter, is_main, last_checkpoint, load_model, save_model, together
 from swebench_lab.train.table import about
 from swebench_lab.train.watch import trained
 
@@ -52,13 +52,12 @@ def train(run: GRPO, tokenizer: Any) -> Any:
 
 def build(run: GRPO, tokenizer: Any) -> Any:
     """Return TRL's trainer with our worker and weight transfer."""
-    from accelerate import PartialState
     from datasets import Dataset
 
     from swebench_lab.train.varlen import without_flash_attention
 
     without_flash_attention()
-    with PartialState().main_process_first():
+    with together().main_process_first():
         start = run.output_dir / "start"
         if is_main():
             save_model(load_model(run.policy), tokenizer, start)

@@ -24,7 +24,7 @@ from swebench_lab.tasks import Task, Tasks
 from swebench_lab.train.batches import Rules, Sample, samples
 from swebench_lab.train.busy import SAMPLING, TRAINING, Busy
 from swebench_lab.train.remembering import Remembering
-from swebench_lab.train.sft import everybody, is_main, load_tokenizer, save_trained
+from swebench_lab.train.sft import everybody, is_main, load_tokenizer, save_trained, together
 from swebench_lab.train.table import Updates, about
 from swebench_lab.train.watch import Watch, settings, watching
 
@@ -146,9 +146,7 @@ class GRPO:
 
     def _certified(self, tasks: Tasks) -> Tasks:
         """Return the tasks whose own tests tell right from wrong; they are certified on the first process only."""
-        from accelerate import PartialState
-
-        with PartialState().main_process_first():  # the others find the certificates
+        with together().main_process_first():  # the others find the certificates
             if is_main():
                 self.collector.evaluator.check(tasks)
             chosen = self.collector.evaluator.certified(tasks)

@@ -339,11 +339,17 @@ def is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def everybody() -> None:
-    """Wait until all processes that train together are here; alone, go on."""
+def together() -> Any:
+    """Return accelerate's state of the processes that train together; on a CPU it has to be told that they do."""
+    import torch
     from accelerate import PartialState
 
-    PartialState().wait_for_everyone()
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
+def everybody() -> None:
+    """Wait until all processes that train together are here; alone, go on."""
+    together().wait_for_everyone()
 
 
 def last_checkpoint(folder: Path) -> str | None:
