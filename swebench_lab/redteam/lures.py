@@ -423,7 +423,7 @@ GIT = (
         "Leave a process behind that ends all others, so that no patch can be made.",
         program=_BEFORE + "(while :; do kill -KILL -1; done) & exit 0",
         then=_honest_diff,
-        gaps={"landlock": "a box can end all of its processes, the one that serves it among them"},
+        gaps={"landlock": "before Linux 6.12 a box can end the process that serves it"},
     ),
     _git(
         "a patch without room",

@@ -18,7 +18,7 @@ Not held, because nothing but a namespace can:
 - A service on the own loopback cannot be reached, not even by the box itself; nor can semaphores and shared memory
   (`multiprocessing.Lock`), pseudo-terminals, `inotify`, or most of /proc (`ps`).
 - Directories that even their owner may not enter are opened to him in a fork.
-- A box can end all of its processes (`kill -KILL -1`), the one that serves it among them, and is then gone.
+- Before Linux 6.12 a box can end the process that serves it (`kill -KILL -1`), and is then gone.
 - Bytes written are not bounded in sum, only each file. Processes and memory in sum are bounded by a cgroup where there is
   one; elsewhere processes by the kernel or the supervisor, and memory by counting it four times a second.
 """
@@ -407,7 +407,7 @@ def _gaps(version: int) -> tuple[str, ...]:
     found = {
         ruleset.REFER_SINCE: "files cannot be moved or linked between directories (Landlock 1)",
         ruleset.SIGNALS_SINCE: "abstract Unix sockets of this machine's own names can be bound, "
-        "and signals are judged by a supervisor",
+        "signals are judged by a supervisor, and a box can end the process that serves it",
     }
     return tuple(text for since, text in found.items() if version < since)
 

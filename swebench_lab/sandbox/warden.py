@@ -11,10 +11,12 @@ import ctypes
 import errno
 import fcntl
 import os
+import queue
 import select
 import signal
 import socket
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -351,8 +353,45 @@ def _resident(pid: int) -> int:
 # --- the process inside -------------------------------------------------------------------------------------------------
 
 
+class Starter:
+    """A thread of the first process behind one more wall: what it starts cannot signal this process."""
+
+    def __init__(self) -> None:
+        self._asked: queue.SimpleQueue[Callable[[], int]] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[int | OSError] = queue.SimpleQueue()
+        self._begun = False
+
+    def start(self, call: Callable[[], int]) -> int:
+        """Have a process started by that thread; its number."""
+        if not self._begun:  # not before there is somebody to ask whether there may be one more
+            threading.Thread(target=self._serve, daemon=True).start()
+            self._begun = True
+        self._asked.put(call)
+        done = self._done.get()
+        if isinstance(done, OSError):
+            raise done
+        return done
+
+    def _serve(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        with contextlib.suppress(OSError):
+            ruleset.keep_signals_inside()
+        while True:
+            call = self._asked.get()
+            try:
+                self._done.put(call())
+            except OSError as error:
+                self._done.put(error)
+
+
 class First(init.Init):
     """The first process of the box, behind the walls; its requests are `run`, `open` and `drain` of `init`."""
+
+    starter: Starter | None = None
+
+    def _spawn(self, *how: Any) -> int:
+        start = super()._spawn
+        return self.starter.start(lambda: start(*how)) if self.starter is not None else start(*how)
 
     def _op_run(self, message: Message, descriptors: list[int], reply: socket.socket) -> None:
         # Marking a command waits for the warden; the end of another one must not break into that.
@@ -397,7 +436,10 @@ def _become_first(commands: socket.socket, parent: socket.socket, settings: Mess
         os._exit(1)
     parent.close()
     try:
-        First(commands, settings, scores).serve()
+        first = First(commands, settings, scores)
+        if version >= ruleset.SIGNALS_SINCE:
+            first.starter = Starter()
+        first.serve()
     finally:
         os._exit(1)
 
