@@ -97,9 +97,16 @@ def enforce(allowed: Iterable[Rule], version: int) -> None:
 
 def keep_signals_inside() -> None:
     """Have this thread, and all it starts, reach with signals only what it starts; from version `SIGNALS_SINCE` on."""
-    attributes = struct.pack("=3Q", 0, 0, _SIGNALS)
+    # What is not spoken of is allowed, save for moving files between directories: that is refused unless it is allowed.
+    attributes = struct.pack("=3Q", REFER, 0, _SIGNALS)
     ruleset = _call(_CREATE, "make a Landlock ruleset", attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint(0))
     try:
+        root = os.open("/", os.O_PATH | os.O_CLOEXEC)
+        try:
+            beneath = struct.pack("=Qi", REFER, root)
+            _call(_ADD, "allow moves", ctypes.c_int(ruleset), ctypes.c_int(_BENEATH), beneath, ctypes.c_uint(0))
+        finally:
+            os.close(root)
         _call(_RESTRICT, "enforce a Landlock ruleset", ctypes.c_int(ruleset), ctypes.c_uint(0))
     finally:
         os.close(ruleset)
