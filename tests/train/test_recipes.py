@@ -17,7 +17,11 @@ def test_both_recipes_run_to_their_ends(tmp_path: Path) -> None:
     assert ground.torch  # skipped where torch or trl is missing
     lab.run_recipe("sft", preset="smoke", run_dir=str(tmp_path / "sft"))
     model = tmp_path / "sft" / "sft" / "final"
-    lab.run_recipe("grpo", preset="smoke", model=str(model), control_steps=1, run_dir=str(tmp_path / "grpo"))
+    rows = tmp_path / "sft" / "rows.jsonl"
+    lab.run_recipe(
+        "grpo", preset="smoke", model=str(model), demos=str(rows), control_steps=1, run_dir=str(tmp_path / "grpo")
+    )
     said = json.loads((tmp_path / "grpo" / "metrics.json").read_text())
-    assert {"start", "grpo", "control", "gain"} <= set(said)
+    arms = {"start", "start, likeliest", "grpo", "fresh lessons", "same lessons", "random edits"}
+    assert arms <= set(said) and set(said["gain"]) == arms - {"grpo"}
     assert (tmp_path / "grpo" / "updates.png").is_file()
