@@ -123,8 +123,9 @@ class Sweep:
     def verdicts(self) -> pl.DataFrame:
         """Return a polars frame, one row an arm: mean, difference from the baseline, interval, p-values, verdict.
 
-        The verdict is `better`, `worse` or `no difference shown`, by the corrected p-value; of the baseline, and where
-        the runs cannot tell, it is empty.
+        The verdict is `better`, `worse` or `no difference shown`, by the corrected p-value; `no task in common` where
+        the runs of an arm and the baseline's, over all seeds, share none; of the baseline, and where the runs cannot
+        tell, it is empty.
         """
         import polars as pl
 
@@ -146,7 +147,7 @@ class Sweep:
             "verdict": "",
         }
         if told is None or math.isnan(told.difference):
-            return row
+            return row | ({"verdict": "no task in common"} if told is not None and told.seeds else {})
         d = told.difference
         row |= {"difference": float(d), "low": _known(d.low), "high": _known(d.high)}
         row |= {"p_value": _known(told.p_value), "corrected_p": _known(told.corrected)}

@@ -181,3 +181,25 @@ def test_a_recipe_is_swept_and_measured_by_task(tmp_path):
     assert [len(run.tasks) for run in sweep.runs] == [20, 20]
     assert sweep.verdicts()["verdict"].to_list() == ["", "better"]
     assert (sweep.runs[0].folder / "tiny.ipynb").is_file()
+
+
+def test_seeds_of_the_quickstart_try_the_same_tasks_so_that_its_sweep_has_a_verdict(tmp_path):
+    sweep = lab.sweep(
+        "quickstart",
+        {"noise": [0.0, 1.0]},
+        seeds=[0, 1],
+        metric="noisy.per_task",
+        preset="smoke",
+        run_dir=tmp_path,
+        progress=False,
+    )
+    assert len({frozenset(run.tasks) for run in sweep.runs}) == 1
+    assert sweep.verdicts()["difference"].to_list() == [None, -1.0]
+
+
+def test_arms_whose_seeds_share_no_task_are_told_as_that(tmp_path):
+    def other_tasks(skill, seed):
+        return {f"t{seed}": skill}
+
+    sweep = lab.sweep(other_tasks, {"skill": [0.1, 0.9]}, seeds=[0, 1], run_dir=tmp_path, progress=False)
+    assert sweep.verdicts()["verdict"].to_list() == ["", "no task in common"]
