@@ -343,7 +343,7 @@ class Engine:
                 self.keeper.again(job, None, f"grading again: {verdict.reason}")
                 time.sleep(self.deadlines.backoff * 2 ** (job.grade_tries - 1))
                 flight.enter("played")
-                self._played.put(flight)
+                self._played.put_back(flight)
             elif flight.settle():
                 self._finish(flight, trajectory, verdict)
             elif flight.left_behind:

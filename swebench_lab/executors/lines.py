@@ -37,6 +37,15 @@ class Line(Generic[_Item]):
             self._some.notify()
             return True
 
+    def put_back(self, item: _Item) -> bool:
+        """Append an item that was taken from this line, full or not: if all who take from it waited, it would stand still."""
+        with self._some:
+            if self._closed:
+                return False
+            self._items.append(item)
+            self._some.notify()
+            return True
+
     def get(self, timeout: float | None = None) -> _Item | None:
         """Take the first item, waiting for one; None when the line is closed, or at the timeout."""
         end = None if timeout is None else time.monotonic() + timeout

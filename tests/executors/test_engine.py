@@ -15,6 +15,7 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.benchmarks.chaos import below
+from swebench_lab.errors import SandboxError
 from swebench_lab.run_directory import RunDirectory
 from swebench_lab.tasks import Tasks, TaskView
 from swebench_lab.trajectory import Message
@@ -131,6 +132,30 @@ def test_a_box_that_is_killed_is_a_fault_of_ours_and_the_attempt_is_begun_again(
     os.kill(boxes[0], signal.SIGKILL)
     (rollout,) = handle.result(timeout=60)
     assert rollout.verdict.graded and rollout.tries == 2 and len(events(tmp_path)) == 1
+
+
+def test_a_grading_that_is_tried_again_never_waits_for_room_that_only_it_could_make(
+    sandboxes: lab.SandboxFactory, tasks: Tasks, tmp_path: Path
+) -> None:
+    class FailsFirst(lab.Evaluator):
+        """Its first grading ends in a fault, when more attempts wait to be graded than the line may hold."""
+
+        failed = False
+
+        def grade(self, *given: object, **options: object) -> object:  # type: ignore[override]
+            if not self.failed:
+                self.failed = True
+                time.sleep(2)
+                raise SandboxError("the box was ended from outside")
+            return super().grade(*given, **options)  # type: ignore[arg-type]
+
+    stages, deadlines = lab.Stages(grade=1), lab.Deadlines(run=60, backoff=0.01)
+    collector = lab.RolloutCollector(
+        sandboxes, FailsFirst(sandboxes), workers=1, run_dir=tmp_path, stages=stages, deadlines=deadlines
+    )
+    rollouts = collector.collect(lab.Agent(lab.NullPolicy()), tasks, attempts=3, progress=False)
+    assert rollouts.counts == {"resolved": 0, "unresolved": 9, "not graded": 0}
+    assert [str(event["reason"])[:13] for event in events(tmp_path)] == ["grading again"]
 
 
 def test_what_is_not_finished_when_the_run_is_over_is_recorded_as_cut_off(
