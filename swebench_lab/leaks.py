@@ -1,15 +1,16 @@
 """Leaks: looks through a box, as an agent could, for the fix: in git, and in any other copy of the repaired code.
 
 A fix is known by its *marks*: for each changed place of the gold patch the lines that only the repaired code has, and
-the `def` or `class` that they stand in. A file that holds them all is a copy of the repaired code: a newer release in
-site-packages, a copy vendored in another package (`pip/_vendor`, `setuptools/_vendor`), a wheel bundled with the
-interpreter, a file of the system's Python.
+the `def` or `class` that they stand in; where no line alone tells, the lines in their order. A file that holds them all
+is a copy of the repaired code: a newer release in site-packages, a copy vendored in another package (`pip/_vendor`,
+`setuptools/_vendor`), a wheel bundled with the interpreter, a file of the system's Python.
 
 Reading every file of a box takes minutes, so it is read once and not once a task: an index says which pieces of lines
 each file holds, and for each further task only the files that may hold one of its marks are opened. An index is used as
 long as all files have the names, sizes and times that it was made of; it lies in the cache, below `scans/`.
 
-Not found: a copy that says the same in other words, or inside an archive of an archive.
+Not found: a copy that says the same in other words, or inside an archive of an archive; of a fix that only the order of
+lines tells, a compiled copy or a quoted one.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class Mark:
         lines: Lines without their indentation, all of which must be there.
         words: Names and texts that compiled code would hold.
         gone: Lines of the code before the repair, which a copy of the repaired code does not hold.
+        row: Lines that must follow each other, empty ones aside, where no line alone tells the code before from after.
     """
 
     file: str
@@ -67,6 +69,7 @@ class Mark:
     lines: tuple[str, ...]
     words: tuple[str, ...]
     gone: tuple[str, ...] = ()
+    row: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,8 @@ class Audit:
         """Return what a certificate keeps of it."""
         what = "every file of the box" if self.scope == "all" else "what was installed for the task"
         looked = f"looked through {what}: {self.files} files, {self.members} members of archives, {self.marks} marks"
-        found = [f"leak: {hit}" for hit in self.hits] or ["no other copy of the repaired code"]
+        none = "no other copy of the repaired code" if self.marks else "the fix says too little to be looked for"
+        found = [f"leak: {hit}" for hit in self.hits] or [none]
         return (self.git, *(f"leak: {fault}" for fault in self.git_faults), looked, *found)
 
 
@@ -166,11 +170,21 @@ def _mark(path: str, hunk: Hunk, old: list[str]) -> Mark | None:
         # has: the whole place, as it stands after the repair.
         whole = tuple(dict.fromkeys(s for line in hunk.lines if line[:1] in "+ " and _says(s := line[1:].strip())))
         if sum(map(len, whole)) < _LEAST_PLACE or not (gone or new):
-            return None
+            return _in_a_row(path, place, hunk, whole)
         new, gone = whole, () if new else gone
     names = (w for line in new for w in re.findall(r"[A-Za-z_]\w{3,}", line.split("#")[0]))
     words = tuple(dict.fromkeys(word for word in names if not keyword.iskeyword(word)))
     return Mark(path, place, new, words, gone)
+
+
+def _in_a_row(path: str, place: str, hunk: Hunk, whole: tuple[str, ...]) -> Mark | None:
+    """Return the mark of a change so small that only the order of the lines around it tells it; compiled code cannot."""
+    before, after = (
+        tuple(s for line in hunk.lines if line[:1] in f"{side} " and (s := line[1:].strip())) for side in "-+"
+    )
+    if before == after or sum(map(len, after)) < _LEAST_PLACE:
+        return None
+    return Mark(path, place, whole or (max(after, key=len),), (), (), after)
 
 
 def _says(line: str) -> bool:
@@ -296,7 +310,10 @@ class Scans:
         masks = tuple(path for path in meta.get("masks", ()) if area.holds(path))
         index = self._known.get((what, ())) or self._known.get((what, masks))
         if index is None:
-            index = self._known[what, masks] = self._index(box, area, what)
+            # What lies outside the venv and the tree is the machine's and the interpreter's, or the image's, for all
+            # environments; files of a venv have times of their own making, so there the key must tell the content.
+            shared = (*map(str, snapshot.binds), *meta.get("image_layers", ()))
+            index = self._known[what, masks] = self._index(box, area, shared if area.name == "machine" else parts)
         unsure = [mark for mark in wanted if not index.knows(mark)]
         found = _read(box, area, unsure) if unsure else {"hits": []}
         hits = [(path, inside, wanted.index(unsure[number])) for path, inside, number in found["hits"]]
@@ -306,9 +323,9 @@ class Scans:
             hits += [(path, inside, wanted.index(sure[number])) for path, inside, number in found["hits"]]
         return {"files": len(index.paths), "members": index.members, "hits": hits}
 
-    def _index(self, box: Sandbox, area: _Area, what: Sequence[Any]) -> _Index:
+    def _index(self, box: Sandbox, area: _Area, parts: Sequence[Any]) -> _Index:
         signature = _scan(box, area.orders("survey"))["signature"]
-        folder = self.root / store.digest_of(_INDEXES, signature, what[1:])
+        folder = self.root / store.digest_of(_INDEXES, signature, box.tier, parts)
 
         def build(place: Path) -> dict[str, Any]:
             report = _scan(box, area.orders("index"))
@@ -403,7 +420,8 @@ def _scan(box: Sandbox, orders: dict[str, Any]) -> dict[str, Any]:
     folder = _INDEX_FOLDER if orders["do"] == "index" else f"{box.private_temp}/leaks"
     box.write(f"{folder}/{_PROGRAM}", resources.files("swebench_lab").joinpath("data", "inbox", _PROGRAM).read_bytes())
     box.write(f"{folder}/orders.json", json.dumps(orders))
-    result = box.run(["python", "-I", "-S", f"{folder}/{_PROGRAM}", folder], timeout=_SECONDS, cwd="/")
+    python = 'exec "$(command -v python3 || command -v python || echo python3)" -I -S "$@"'  # images may have either
+    result = box.run(["sh", "-c", python, "sh", f"{folder}/{_PROGRAM}", folder], timeout=_SECONDS, cwd="/")
     if not result.ok:
         how = "timed out" if result.timed_out else f"ended with {result.exit_code}"
         raise GradingError(f"looking for leaks: the scan {how}: {result.output.strip()[-500:]}")

@@ -215,6 +215,35 @@ def test_a_short_line_that_many_constructors_have_is_known_by_the_whole_place() 
     assert {"super().__init__(message)", "self.message = message", "self.offset = offset"} <= set(mark.lines)
 
 
+SHORT = """\
+class Report:
+    def lines(self, item, call):
+        if item.skipped:
+            self.outcome = "skipped"
+        elif (
+            item.location is not None
+        ):
+            self.where = item.location
+"""
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_a_fix_too_short_for_any_line_to_tell_it_is_known_by_its_lines_in_a_row(tmp_path: Path, indexed: bool) -> None:
+    repaired = SHORT.replace("elif (", "if (")
+    task = replace(TASK, gold_patch=make_patch({"report.py": SHORT}, {"report.py": repaired}))
+    (mark,) = marks(task, {"report.py": SHORT})
+    assert "if (" in mark.row and mark.words == ()
+    site = tmp_path / "layer/opt/venv/lib/site-packages"
+    site.mkdir(parents=True)
+    (site / "newer.py").write_text(repaired.replace("\n", "\n\n"))
+    (site / "older.py").write_text(SHORT)
+    snapshot = make_snapshot(tmp_path, {"report.py": SHORT})
+    shutil.rmtree(snapshot.git_dir / "logs")
+    with open_namespace(snapshot) as box:
+        audit = leaks.look(box, snapshot, task, "own", Scans(tmp_path / "scans") if indexed else None)
+    assert [hit.path for hit in audit.hits] == ["/opt/venv/lib/site-packages/newer.py"]
+
+
 def test_what_the_tests_need_is_not_hidden_for_good_and_the_task_is_refused(tmp_path: Path) -> None:
     import swebench_lab as lab
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +162,37 @@ def test_a_second_image_adds_only_its_own_layers_and_no_engine_is_asked(
             "python3 -c 'import sys; print(sys.version_info[:2], sys.prefix)'; ls /own; cat /etc/debian_version"
         )
         assert said.ok and snapshot.meta["python"] != "", said.output
+
+
+@pytest.mark.slow
+def test_a_copy_of_the_fix_anywhere_in_an_image_is_found_and_hidden_from_both_kinds_of_box(
+    images: tuple[Tasks, Path], tmp_path: Path
+) -> None:
+    tasks, archives = images
+    fixed = CODE.replace(
+        "return a - b", "if a is None:\n        raise TypeError('op0 takes numbers only')\n    return a + b", 1
+    )
+    patch = make_patch({"calc.py": CODE}, {"calc.py": fixed})
+    task = replace(tasks[0], id="lab__planted-1", image="planted:1", gold_patch=patch)
+    (tmp_path / "calc.py").write_text(fixed)
+    copies = ("/usr/lib/python3/dist-packages/setuptools/_vendor/calc.py", "/opt/older/calc.py")
+    lines = [f"FROM {tasks[0].image}", *(f"COPY calc.py {path}" for path in copies)]
+    (tmp_path / "Dockerfile").write_text("\n".join(lines) + "\n")
+    image, _ = engine(DockerOptions()).client.images.build(
+        path=str(tmp_path), tag=task.image, network_mode="none", rm=True
+    )
+    with (archives / "planted__1.tar").open("wb") as file:
+        file.writelines(image.save(named=True))
+    cache = SnapshotCache(tmp_path / "cache", images=archives)
+    with lab.SandboxFactory("namespace", cache=cache) as sandboxes:
+        evaluator = lab.Evaluator(sandboxes)
+        assert {hit.path for hit in evaluator.audit(task, "all").hits} == set(copies)
+        certificate = evaluator.certificate(task, audit="all")
+        assert (certificate.status, certificate.audited) == ("passed", "all"), certificate.reason
+        assert sum("hidden from the box" in line for line in certificate.audit) == 2
+        assert certificate.audit[-1] == "no other copy of the repaired code"
+        with sandboxes.open(task) as box:
+            assert [box.run(["cat", path]).output for path in copies] == ["", ""]
+    there = SnapshotCache(cache.root, images="engine")
+    with lab.SandboxFactory("docker", cache=there) as sandboxes, sandboxes.open(task) as box:
+        assert [box.run(["cat", path]).output for path in copies] == ["", ""]

@@ -144,6 +144,8 @@ class DockerSandbox(Sandbox):
 
     def _settings(self, volume: str) -> dict[str, Any]:
         """What the container is created with."""
+        from docker.types import Mount
+
         limits, snapshot, options = self._options.limits, self.snapshot, self._options.docker
         volumes = {volume: {"bind": docker_bundle.PLACE, "mode": "ro"}}
         tmpfs = {}
@@ -172,6 +174,9 @@ class DockerSandbox(Sandbox):
             "hostname": None if self._options.network == "host" else plan.HOSTNAME,
             "volumes": volumes,
             "tmpfs": tmpfs,
+            "mounts": [
+                Mount(path, "/dev/null", type="bind", read_only=True) for path in snapshot.meta.get("masks", ())
+            ],
             "cap_drop": ["ALL"],
             "cap_add": list(_CAPABILITIES),
             "security_opt": ["no-new-privileges"],

@@ -56,8 +56,10 @@ def environment(image: oci.Image) -> dict[str, str]:
     return {**given, **conda, "PATH": f"/{prefix}/bin:{path}"}
 
 
-def assemble(task: Task, spec: Spec, image: oci.Image, folder: Path, marker: Mapping[str, Any]) -> Snapshot:
-    """Return the Snapshot of a task on an image, all of which is there."""
+def assemble(
+    task: Task, spec: Spec, image: oci.Image, folder: Path, marker: Mapping[str, Any], masks: tuple[str, ...] = ()
+) -> Snapshot:
+    """Return the Snapshot of a task on an image, all of which is there; its boxes do not show the masked files."""
     from swebench_lab.sandbox.snapshots import Snapshot
 
     pins = read_image_pins(image.layers)
@@ -67,9 +69,10 @@ def assemble(task: Task, spec: Spec, image: oci.Image, folder: Path, marker: Map
     meta = {"task": task.id, "repo": task.repo, **seen, "python": pins.python, "interpreter": f"/{pins.prefix}/bin/python",
             "pins": list(pins.packages), "packages_from": "image", "paths": [], "site_packages": f"/{pins.site_packages}",
             "tree": folder.name, "env": "", "install": "", "image_layers": list(image.keys), "image": name,
-            "image_source": image.source, "spec": spec.to_dict(), "builder": [VERSION]}  # fmt: skip
+            "image_source": image.source, "spec": spec.to_dict(), "masks": list(masks),
+            "builder": [VERSION]}  # fmt: skip
     return Snapshot(
-        key=store.digest_of(folder.name, image.digest, env),
+        key=store.digest_of(folder.name, image.digest, env, *masks),
         layers=(folder / "layer", *image.layers),
         binds=(),
         git_dir=folder / "layer" / WORKDIR / ".git",
@@ -77,6 +80,7 @@ def assemble(task: Task, spec: Spec, image: oci.Image, folder: Path, marker: Map
         env=env,
         tests=folder / "tests",
         meta=meta,
+        hidden=tuple(map(Path, masks)),
         own_root=True,
     )
 

@@ -306,7 +306,7 @@ class SnapshotCache:
                 return None
             marker, _ = store.build_once(folder, lambda place: image_snapshots.build_tree(place, task, image))
         spec = spec_for(task) if not needs_checkout(task) else spec_for(task, read_metadata(folder / "layer" / WORKDIR))
-        return image_snapshots.assemble(task, spec, image, folder, marker)
+        return image_snapshots.assemble(task, spec, image, folder, marker, self.masks(task))
 
     # --- its parts ----------------------------------------------------------------------------------------------------
 

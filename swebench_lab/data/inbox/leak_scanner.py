@@ -53,6 +53,7 @@ def load(folder):
     for mark in orders.setdefault("marks", []):
         mark["lines"] = [line.encode("utf-8", "surrogatepass") for line in mark["lines"]]
         mark["gone"] = [line.encode("utf-8", "surrogatepass") for line in mark["gone"]]
+        mark["row"] = b"\n".join(line.encode("utf-8", "surrogatepass") for line in mark["row"])
         mark["words"] = [word.encode() for word in mark["words"]]
         name = mark["place"].split()[-1:] if mark["place"] else []
         mark["def"] = re.compile(rb"\b(?:def|class)\s+" + re.escape(name[0].encode()) + rb"\b") if name else None
@@ -72,8 +73,15 @@ def found(data, marks, compiled):
             continue
         if mark["def"] is not None and not mark["def"].search(data):
             continue
+        if mark["row"] and b"\n" + mark["row"] + b"\n" not in bare(data):
+            continue
         if not any(line in data for line in mark["gone"]):
             yield number
+
+
+def bare(data):
+    """Return the lines of some bytes without what is around them, and without empty ones."""
+    return b"\n" + b"\n".join(filter(None, (line.strip() for line in data.split(b"\n")))) + b"\n"
 
 
 def members(path):
