@@ -12,9 +12,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from swebench_lab import _html
 from swebench_lab.errors import LabError
@@ -27,6 +28,9 @@ SANDBOXES, IO = 128, 40
 
 _STARTS = 5
 """Times a node is started: under load Ray gives up on its own helpers after 15 to 30 s."""
+
+
+_Made = TypeVar("_Made")
 
 
 class Cluster:
@@ -132,7 +136,7 @@ def cluster(address: str | int = "auto", *, sandbox: int = SANDBOXES, io: int = 
     except (ConnectionError, ValueError, RuntimeError) as error:
         if address != "auto":
             raise LabError(f"joining the Ray cluster at {address}: {error}") from error
-    ray.init(address="local", resources={"sandbox": sandbox, "io": io}, **options)
+    started(lambda: ray.init(address="local", resources={"sandbox": sandbox, "io": io}, **options))
     return Cluster("this machine", ours=True)
 
 
@@ -141,12 +145,37 @@ def _simulated(count: int, sandbox: int, io: int) -> Cluster:
     from ray.cluster_utils import Cluster as Simulated
 
     given = {"num_cpus": 2, "resources": {"sandbox": sandbox, "io": io}, "include_dashboard": False}
-    local = Simulated(initialize_head=True, head_node_args=given)
+    local = started(lambda: Simulated(initialize_head=True, head_node_args=given))
     made = Cluster(f"{count} nodes simulated on this machine", True, local)
     for _ in range(count - 1):
         made.add_node(sandbox, io)
     ray.init(address=local.address, log_to_driver=False, configure_logging=False)
     return made
+
+
+def started(start: Callable[[], _Made]) -> _Made:
+    """Start a cluster in this process, again when Ray gave up on its own helpers; what those left behind ends first.
+
+    Raises:
+        LabError: It failed every time.
+    """
+    import ray
+
+    why: Exception | None = None
+    for _ in range(_STARTS):
+        there = set(_descendants())
+        try:
+            return start()
+        except Exception as error:  # Ray raises nothing more particular
+            why = error
+        with contextlib.suppress(Exception):
+            ray.shutdown()
+        for pid in set(_descendants()) - there:
+            with contextlib.suppress(OSError):
+                if b"/ray/" in Path(f"/proc/{pid}/cmdline").read_bytes():  # a sandbox may have begun meanwhile
+                    os.kill(pid, signal.SIGKILL)
+    busy = "Ray gives its helpers 30 s; try again when less runs on this machine"
+    raise LabError(f"starting a Ray cluster here: {why}; {busy}") from why
 
 
 def start_node(arguments: list[str], sandbox: int, io: int, cache: str = "") -> int:

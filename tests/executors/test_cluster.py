@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -14,6 +17,7 @@ import pytest
 import swebench_lab as lab
 from swebench_lab.benchmarks.scale import SlowScript
 from swebench_lab.errors import SnapshotError
+from swebench_lab.executors import cluster
 from swebench_lab.sandbox import shipping
 from swebench_lab.sandbox.snapshots import SnapshotCache
 
@@ -24,6 +28,28 @@ def tasks() -> lab.Tasks:
     with lab.SandboxFactory("namespace") as sandboxes:
         sandboxes.prepare(chosen)
     return chosen
+
+
+def test_a_cluster_that_gave_up_on_its_helpers_is_started_again_and_nothing_of_it_stays() -> None:
+    begun: list[subprocess.Popen[bytes]] = []
+
+    def start() -> str:
+        mark = "/ray/helper" if len(begun) < 2 else "other"
+        begun.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", mark]))
+        if len(begun) < 3:
+            raise Exception("The current node timed out during startup")
+        return "a cluster"
+
+    assert cluster.started(start) == "a cluster"
+    assert [helper.wait(10) for helper in begun[:2]] == [-signal.SIGKILL] * 2 and begun[2].poll() is None
+    begun[2].kill()
+    begun[2].wait()
+
+    def never() -> None:
+        raise Exception("The current node timed out during startup")
+
+    with pytest.raises(lab.LabError, match="try again when less runs"):
+        cluster.started(never)
 
 
 def test_a_snapshot_arrives_whole_under_the_same_key_and_works(tasks: lab.Tasks, tmp_path: Path) -> None:
