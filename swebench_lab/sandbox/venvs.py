@@ -42,7 +42,9 @@ VENV = "opt/venv"
 WORKDIR = "testbed"
 """Where the repository lies, from the root of the box."""
 
-_PINS = 1  # version of the stored pins
+_PINS = 2  # version of the stored pins
+_CACHE, _INDEX = "uv's cache", "package index"
+_UNASKED = ", among the releases in its cache, as no index answered"
 _MOST_LATE = 12  # packages that may be newer than a task's date because a chosen version needs them
 _SAID = 1200  # characters of an installer's message that an error keeps: how it begins, and the hints at its end
 _NO_DATE = "2100-01-01"  # for a version that somebody has chosen, its age is no matter
@@ -324,25 +326,26 @@ def _resolve_uv(
         overrides.write("".join(f"{text}\n" for text in exact))
         overrides.flush()
         arguments += ["--overrides", overrides.name]
-        said, late = _resolve_with_late(arguments, doing, "\n".join((*requirements, *louder)) + "\n")
+        said, late, source = _resolve_with_late(arguments, doing, "\n".join((*requirements, *louder)) + "\n")
     lines = sorted(line.strip() for line in said.splitlines() if line.strip() and not line.startswith(("#", "-")))
     newer = f", with releases after {exclude_newer} of {', '.join(sorted(late))}, which others need" if late else ""
-    return Pins(tuple(lines), f"uv{newer}")
+    return Pins(tuple(lines), f"uv{newer}{'' if source == _INDEX else _UNASKED}")
 
 
-def _resolve_with_late(arguments: Sequence[str], doing: str, data: str) -> tuple[str, dict[str, str]]:
+def _resolve_with_late(arguments: Sequence[str], doing: str, data: str) -> tuple[str, dict[str, str], str]:
     """Run uv, allowing releases after the date where there is no solution without them.
 
     A version that somebody has chosen may be newer than the task, and need others that are newer too.
 
     Returns:
-        What uv said, and by package the moment from which its releases are left out.
+        What uv said, by package the moment from which its releases are left out, and where uv found them.
     """
     late: dict[str, str] = {}
     while True:
         more = [text for name in sorted(late) for text in ("--exclude-newer-package", f"{name}={late[name]}")]
         try:
-            return _uv_offline_first([*arguments, *more], doing, data)[0], late
+            said, source = _uv_index_first([*arguments, *more], doing, data)
+            return said, late, source
         except SnapshotError as error:
             found = {name: when for name, when in too_late(str(error)).items() if name not in late}
             if not found or len(late) >= _MOST_LATE:
@@ -371,13 +374,32 @@ def _uv_offline_first(arguments: list[str], doing: str, data: str) -> tuple[str,
     with tempfile.TemporaryDirectory(prefix="swebench_lab-") as folder:  # no project's settings lie here
         done = _uv([*arguments, "--offline"], data, folder, {})
         if done.returncode == 0:
-            return done.stdout, "uv's cache"
+            return done.stdout, _CACHE
         done = _uv(arguments, data, folder, index_settings())
+    return _said(done, doing), _INDEX
+
+
+def _uv_index_first(arguments: list[str], doing: str, data: str) -> tuple[str, str]:
+    """Run uv with the network, and on its cache alone only where no index answers.
+
+    What its cache happens to hold must not decide versions: alone, uv takes the newest of those that it has seen before.
+    """
+    with tempfile.TemporaryDirectory(prefix="swebench_lab-") as folder:
+        done = _uv(arguments, data, folder, index_settings())
+        if done.returncode and "Failed to fetch" in done.stderr:
+            alone = _uv([*arguments, "--offline"], data, folder, {})
+            if alone.returncode == 0:
+                return alone.stdout, _CACHE
+    return _said(done, doing), _INDEX
+
+
+def _said(done: subprocess.CompletedProcess[str], doing: str) -> str:
+    """What uv said; an error where it failed."""
     if done.returncode:
         said = " ".join(done.stderr.split())
         said = said if len(said) <= _SAID else f"{said[: _SAID // 2]} … {said[-_SAID // 2 :]}"
         raise SnapshotError(f"{doing}: {said or f'uv ended with status {done.returncode}'}")
-    return done.stdout, "package index"
+    return done.stdout
 
 
 def _uv(arguments: list[str], data: str, folder: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

@@ -8,7 +8,10 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+import threading
 import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -18,13 +21,13 @@ from swebench_lab.sandbox.interpreters import find_interpreter, interpreters
 from swebench_lab.sandbox.venvs import Pins, build_venv, resolve, too_late
 
 
-def wheel(folder: Path, name: str = "tiny-thing", requires: str = "") -> Path:
+def wheel(folder: Path, name: str = "tiny-thing", requires: str = "", version: str = "1.0") -> Path:
     """Write a wheel with a module and a script."""
     plain = name.replace("-", "_")
-    info = f"{plain}-1.0.dist-info"
+    info = f"{plain}-{version}.dist-info"
     files = {
         f"{plain}.py": "def main():\n    print('tiny')\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{requires}",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requires}",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{info}/entry_points.txt": f"[console_scripts]\ntiny = {plain}:main\n",
     }
@@ -32,7 +35,7 @@ def wheel(folder: Path, name: str = "tiny-thing", requires: str = "") -> Path:
     for path, text in files.items():
         digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
         record += f"{path},sha256={digest},{len(text)}\n"
-    target = folder / f"{plain}-1.0-py3-none-any.whl"
+    target = folder / f"{plain}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(target, "w") as archive:
         for path, text in {**files, f"{info}/RECORD": f"{record}{info}/RECORD,,\n"}.items():
             archive.writestr(path, text)
@@ -119,6 +122,32 @@ def test_uv_installs_what_the_running_environment_does_not_hold(tmp_path: Path) 
     script = tmp_path / "layer" / "opt" / "venv" / "bin" / "tiny"
     assert script.read_text().startswith("#!/opt/venv/bin/python\n")
     assert str(tmp_path) not in script.read_text()
+
+
+def test_versions_come_from_the_index_and_not_from_what_the_cache_has_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "index" / "tiny-thing"
+    place.mkdir(parents=True)
+    for version in ("1.0", "2.0"):
+        wheel(place, version=version)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path / "index"))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{server.server_port}/")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    python = find_interpreter()
+    try:
+        assert resolve(["tiny-thing<2"], python, "", tmp_path).lines == ("tiny-thing==1.0",)
+        assert resolve(["tiny-thing"], python, "", tmp_path).lines == ("tiny-thing==2.0",)
+    finally:
+        server.shutdown()
+        server.server_close()
+    alone = resolve(["tiny-thing>0"], python, "", tmp_path)
+    assert alone.lines == ("tiny-thing==2.0",) and alone.origin.startswith("uv")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    with pytest.raises(SnapshotError, match="never-seen"):
+        resolve(["never-seen"], python, "", tmp_path)
 
 
 def test_a_resolution_is_kept(tmp_path: Path) -> None:
