@@ -304,7 +304,9 @@ class SandboxFactory:
 
         steps = rollout.trajectory.steps
         if not -len(steps) <= step < len(steps):
-            raise SandboxError(f"re-entering {rollout.task.id!r}: it has {len(steps)} steps, there is no step {step}")
+            raise SandboxError(
+                f"re-entering {rollout.task.id!r}: it has {len(steps)} steps, counted from 0: there is no step {step}"
+            )
         reached = steps[: step % len(steps) + 1]
         if not rollout.layers or not all(s.layer for s in reached):
             raise SandboxError(
