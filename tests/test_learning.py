@@ -21,6 +21,14 @@ def test_seeds_are_pooled_in_pairs_of_seed_and_task() -> None:
     assert set(found["rates"]) == {"start", "grpo"}  # the third arm is not there for every seed
     assert found["rates"]["start"]["n"] == 7  # what was not graded is no zero
     assert found["gains"]["start"]["value"] == pytest.approx(3 / 7)  # of the seven pairs three are won, none is lost
-    assert found["by_seed"]["grpo"] == [1.0, 0.75]
-    assert "GRPO is +42.9%" in told(found)
+    assert found["by_seed"] == {"start": [0.5, 1 / 3], "grpo": [1.0, 0.75]}
+    assert "grpo is +42.9%" in told(found)
     assert len(draw(found, [[(1, 0.1), (2, 0.2)], [(i, i / 20) for i in range(1, 12)]]).axes) == 2
+
+
+def test_arms_at_temperature_0_are_compared_with_grpo_at_temperature_0_as_well() -> None:
+    arms = seed("0011", "0111")
+    found = pool({0: arms | {f"{arm}, likeliest": known for arm, known in seed("0001", "1111").items()}})
+    assert found["gains"]["start, likeliest"]["value"] == 0.5 and found["surest"]["start, likeliest"]["value"] == 0.75
+    assert set(found["surest"]) == {"start, likeliest"}
+    assert "grpo, likeliest is +75.0%" in told(found)

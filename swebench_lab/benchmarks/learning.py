@@ -7,7 +7,8 @@ tasks; a gain is paired by seed and task.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 ARM = "grpo"
 """What the other arms are compared with."""
+SUREST = f"{ARM}, likeliest"
+"""What arms at temperature 0 are compared with as well."""
 
 
 @click.command()
@@ -61,7 +64,7 @@ def one_seed(out: Path, seed: int, preset: str) -> None:
 
 
 def pool(verdicts: Mapping[int, Mapping[str, Mapping[str, str]]]) -> dict[str, Any]:
-    """Return each arm's rate, and the gain of GRPO over it, over all seeds and tasks.
+    """Return each arm's rate, and the gain of GRPO over it (at temperature 0 too), over all seeds and tasks.
 
     Args:
         verdicts: Seed → arm → task → status. Arms that not every seed has are left out.
@@ -73,16 +76,25 @@ def pool(verdicts: Mapping[int, Mapping[str, Mapping[str, str]]]) -> dict[str, A
         }
         for arm in arms
     }
-    rates = {}
-    for arm, known in units.items():
-        graded = [verdict for verdict in known.values() if verdict.graded]
-        rates[arm] = wilson(sum(verdict.resolved for verdict in graded), len(graded)).to_dict()
+    rates = {arm: wilson(*_counts(known.values())).to_dict() for arm, known in units.items()}
     gains = {arm: compare(known, units[ARM]).difference.to_dict() for arm, known in units.items() if arm != ARM}
-    by_seed = {
-        arm: [sum(s == "resolved" for s in known[arm].values()) / len(known[arm]) for known in verdicts.values()]
-        for arm in arms
+    surest = {
+        arm: compare(known, units[SUREST]).difference.to_dict()
+        for arm, known in units.items()
+        if SUREST in units and arm != SUREST and arm.endswith(", likeliest")
     }
-    return {"seeds": list(verdicts), "rates": rates, "gains": gains, "by_seed": by_seed}
+    by_seed: dict[str, list[float]] = {arm: [] for arm in arms}
+    for known in verdicts.values():
+        for arm in arms:
+            resolved, graded = _counts(map(Verdict, known[arm].values()))
+            by_seed[arm].append(resolved / graded if graded else math.nan)
+    return {"seeds": list(verdicts), "rates": rates, "gains": gains, "surest": surest, "by_seed": by_seed}
+
+
+def _counts(verdicts: Iterable[Verdict]) -> tuple[int, int]:
+    """How many are resolved, of how many that are graded."""
+    graded = [verdict for verdict in verdicts if verdict.graded]
+    return sum(verdict.resolved for verdict in graded), len(graded)
 
 
 def told(pooled: Mapping[str, Any]) -> str:
@@ -90,8 +102,9 @@ def told(pooled: Mapping[str, Any]) -> str:
     lines = []
     for arm, rate in pooled["rates"].items():
         line = f"{arm}: {rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%}) of {rate['n']}"
-        if gain := pooled["gains"].get(arm):
-            line += f"; GRPO is {gain['value']:+.1%} ({gain['low']:+.1%} to {gain['high']:+.1%}) over it"
+        for by, over in ((ARM, "gains"), (SUREST, "surest")):
+            if gain := pooled[over].get(arm):
+                line += f"; {by} is {gain['value']:+.1%} ({gain['low']:+.1%} to {gain['high']:+.1%}) over it"
         lines.append(line)
     return "\n".join(lines)
 
