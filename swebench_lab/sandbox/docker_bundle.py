@@ -6,6 +6,7 @@ hand but seen: a fresh interpreter loads the program, and says what it has loade
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import io
@@ -85,6 +86,23 @@ def bundle() -> Bundle:
     machine = platform.machine()
     known = {"x86_64": "amd64", "aarch64": "arm64"}
     return Bundle(hashlib.sha256(archive).hexdigest(), archive, start, known.get(machine, machine))
+
+
+def own_files() -> tuple[Path, ...]:
+    """The modules of ours in a bundle, sorted: those that its program imports as it begins, and what they import."""
+    first = Path(docker_agent.__file__).resolve()
+    package, found, waiting = first.parents[1], set[Path](), [first]
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.add(path)
+        for statement in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(statement, ast.ImportFrom) and (statement.module or "").split(".")[0] == package.name:
+                place = package.joinpath(*str(statement.module).split(".")[1:])
+                names = [place.with_suffix(".py"), *(place / f"{alias.name}.py" for alias in statement.names)]
+                waiting += [name for name in names if name.is_file()]
+    return tuple(sorted(found))
 
 
 def _files(found: dict[str, object], interpreter: Path) -> dict[str, Path]:

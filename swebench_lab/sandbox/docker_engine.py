@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.errors import SandboxUnavailable
-from swebench_lab.sandbox import docker_agent, docker_bundle, layout, plan, store
+from swebench_lab.sandbox import docker_bundle, layout, plan, store
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.snapshots import Snapshot
@@ -29,18 +29,6 @@ LABEL = "swebench-lab"
 
 OWNER = f"{LABEL}.owner"
 _NOTE = f"{LABEL}.note"
-_AGENT_FILES = (
-    "../_unix",
-    "docker_agent",
-    "docker_changes",
-    "init",
-    "kernel",
-    "processes",
-    "records",
-    "seccomp",
-    "trees",
-    "wire",
-)
 _SECONDS = 120  # for one answer of the engine
 
 
@@ -464,8 +452,7 @@ def _agent_key() -> str:
     """What the bundle depends on: the interpreter, and the modules of ours in it."""
     interpreter = Path(getattr(sys, "_base_executable", "") or sys.executable).resolve()
     status = interpreter.stat()
-    own = Path(docker_agent.__file__).parent
-    texts = [(own / f"{name}.py").read_text("utf-8") for name in _AGENT_FILES]
+    texts = [path.read_text("utf-8") for path in docker_bundle.own_files()]
     return store.digest_of(sys.version, str(interpreter), status.st_size, int(status.st_mtime), texts)[:20]
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 
 _MOST = 1000
-_LATER = 500  # of commands; thousandths of the bound on memory, as if they held that much more
+# Of commands; thousandths of the bound on memory, as if they held that much more. As much as there can be: the process
+# that starts them may itself hold almost half of a small bound, and has a score as well for the moment told below.
+_LATER = _MOST
 # Of this process for the moment in which it starts a command, which inherits it: with less, a command that starts others
 # at once would leave them without; with as much as commands have, this process would be the largest of its kind.
 _MOMENT = 250
