@@ -144,7 +144,8 @@ def test_versions_come_from_the_index_and_not_from_what_the_cache_has_seen(
         server.shutdown()
         server.server_close()
     alone = resolve(["tiny-thing>0"], python, "", tmp_path)
-    assert alone.lines == ("tiny-thing==2.0",) and alone.origin == "uv, among the releases in its cache, as no index answered"
+    assert alone.lines == ("tiny-thing==2.0",)
+    assert alone.origin == "uv, among the releases in its cache, as no index answered"
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     with pytest.raises(SnapshotError, match="never-seen"):
         resolve(["never-seen"], python, "", tmp_path)
