@@ -9,10 +9,11 @@ pytest.importorskip("matplotlib")
 from swebench_lab.benchmarks.learning import draw, pool, told
 
 
-def seed(start: str, grpo: str, other: str = "") -> dict[str, dict[str, str]]:
+def seed(start: str, grpo: str, other: str = "", attempts: int = 1) -> dict[str, dict[str, list[str]]]:
     status = {"1": "resolved", "0": "unresolved", "x": "not graded"}
     arms = {"start": start, "grpo": grpo, **({"lessons": other} if other else {})}
-    return {arm: {f"t{i}": status[c] for i, c in enumerate(marks)} for arm, marks in arms.items()}
+    marks = {arm: [row[at : at + attempts] for at in range(0, len(row), attempts)] for arm, row in arms.items()}
+    return {arm: {f"t{i}": [status[c] for c in task] for i, task in enumerate(row)} for arm, row in marks.items()}
 
 
 def test_seeds_are_pooled_in_pairs_of_seed_and_task() -> None:
@@ -24,6 +25,13 @@ def test_seeds_are_pooled_in_pairs_of_seed_and_task() -> None:
     assert found["by_seed"] == {"start": [0.5, 1 / 3], "grpo": [1.0, 0.75]}
     assert "grpo is +42.9%" in told(found)
     assert len(draw(found, [[(1, 0.1), (2, 0.2)], [(i, i / 20) for i in range(1, 12)]]).axes) == 2
+
+
+def test_several_attempts_at_a_task_are_one_pair() -> None:
+    found = pool({0: seed("01001x", "111001", attempts=2)})
+    assert found["rates"]["start"] == pytest.approx(found["rates"]["start"] | {"value": 0.5, "n": 3})
+    assert found["by_seed"]["grpo"] == [pytest.approx(2 / 3)] and found["gains"]["start"]["n"] == 3
+    assert found["gains"]["start"]["value"] == pytest.approx((0.5 + 0.5 - 0.5) / 3)
 
 
 def test_arms_at_temperature_0_are_compared_with_grpo_at_temperature_0_as_well() -> None:

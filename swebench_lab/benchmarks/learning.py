@@ -7,15 +7,15 @@ tasks; a gain is paired by seed and task.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from swebench_lab.recipes import run_recipe
-from swebench_lab.statistics import compare, wilson
+from swebench_lab.statistics import compare, mean
 from swebench_lab.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -63,38 +63,56 @@ def one_seed(out: Path, seed: int, preset: str) -> None:
     run_recipe("grpo", preset=preset, run_dir=out / f"grpo-{seed}", seed=seed, model=start, demos=demos)
 
 
-def pool(verdicts: Mapping[int, Mapping[str, Mapping[str, str]]]) -> dict[str, Any]:
+def pool(verdicts: Mapping[int, Mapping[str, Mapping[str, Sequence[str]]]]) -> dict[str, Any]:
     """Return each arm's rate, and the gain of GRPO over it (at temperature 0 too), over all seeds and tasks.
 
+    Intervals are bootstrapped over pairs of seed and task, whatever the number of attempts at each.
+
     Args:
-        verdicts: Seed → arm → task → status. Arms that not every seed has are left out.
+        verdicts: Seed → arm → task → the status of each attempt. Arms that not every seed has are left out.
     """
     arms = [arm for arm in next(iter(verdicts.values())) if all(arm in known for known in verdicts.values())]
-    units = {
-        arm: {
-            f"{seed}/{task}": Verdict(status) for seed, known in verdicts.items() for task, status in known[arm].items()
-        }
-        for arm in arms
-    }
-    rates = {arm: wilson(*_counts(known.values())).to_dict() for arm, known in units.items()}
-    gains = {arm: compare(known, units[ARM]).difference.to_dict() for arm, known in units.items() if arm != ARM}
+    units = {arm: [unit for seed, known in verdicts.items() for unit in _attempts(seed, known[arm])] for arm in arms}
+    rates = {arm: mean([*_shares(found).values()]).to_dict() for arm, found in units.items()}
+    gains = {arm: compare(found, units[ARM]).difference.to_dict() for arm, found in units.items() if arm != ARM}
     surest = {
-        arm: compare(known, units[SUREST]).difference.to_dict()
-        for arm, known in units.items()
+        arm: compare(found, units[SUREST]).difference.to_dict()
+        for arm, found in units.items()
         if SUREST in units and arm != SUREST and arm.endswith(", likeliest")
     }
-    by_seed: dict[str, list[float]] = {arm: [] for arm in arms}
-    for known in verdicts.values():
-        for arm in arms:
-            resolved, graded = _counts(map(Verdict, known[arm].values()))
-            by_seed[arm].append(resolved / graded if graded else math.nan)
+    by_seed = {
+        arm: [float(mean([*_shares(_attempts(seed, known[arm])).values()])) for seed, known in verdicts.items()]
+        for arm in arms
+    }
     return {"seeds": list(verdicts), "rates": rates, "gains": gains, "surest": surest, "by_seed": by_seed}
 
 
-def _counts(verdicts: Iterable[Verdict]) -> tuple[int, int]:
-    """How many are resolved, of how many that are graded."""
-    graded = [verdict for verdict in verdicts if verdict.graded]
-    return sum(verdict.resolved for verdict in graded), len(graded)
+@dataclass(frozen=True)
+class _Unit:
+    """What `compare` looks at of a task."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """What `compare` looks at of an attempt."""
+
+    task: _Unit
+    verdict: Verdict
+
+
+def _attempts(seed: int, known: Mapping[str, Sequence[str]]) -> list[_Attempt]:
+    return [_Attempt(_Unit(f"{seed}/{task}"), Verdict(status)) for task, found in known.items() for status in found]
+
+
+def _shares(attempts: Iterable[_Attempt]) -> dict[str, float]:
+    """Return the share of resolved among the graded attempts of each task that has any."""
+    found: dict[str, list[bool]] = {}
+    for attempt in attempts:
+        if attempt.verdict.graded:
+            found.setdefault(attempt.task.id, []).append(attempt.verdict.resolved)
+    return {task: sum(outcomes) / len(outcomes) for task, outcomes in found.items()}
 
 
 def told(pooled: Mapping[str, Any]) -> str:
