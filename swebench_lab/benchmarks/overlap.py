@@ -94,7 +94,7 @@ def _model(folder: Path, updates: int, small: bool) -> Path:
     from swebench_lab.train.sft import SFT, load_tokenizer
     from swebench_lab.train.tiny import make_tiny
 
-    start = make_tiny(folder / "tiny", hidden=64 if small else 192, layers=2 if small else 4)
+    start = make_tiny(folder / "tiny", hidden=64 if small else 256, layers=2 if small else 4)
     renderer = Renderer.of(load_tokenizer(start))
     rows = Corpus(row for taught in lessons(8 * updates) for row in rows_of(taught, renderer))
     SFT(start, folder / "sft", learning_rate=3e-3, batch_size=8, accumulation=1, muon=True).fit(rows)
