@@ -326,7 +326,7 @@ def compare(
 
     Args:
         first: Rollouts, or anything iterable over objects with `.task.id` and `.verdict` (`.graded`, `.resolved`); or
-            Verdicts, or another mapping of task ids to such verdicts.
+            Verdicts, or another mapping of task ids to such verdicts, or to a sequence of them, one for each attempt.
         second: The same of the other arm.
         level: Coverage of the intervals, in (0, 1).
         seed: Of the bootstrap.
@@ -365,11 +365,14 @@ def compare(
 def _rates(rollouts: Any) -> dict[str, float]:
     """Return the share of resolved among the graded attempts of each task."""
     if isinstance(rollouts, Mapping):
-        return {task: float(verdict.resolved) for task, verdict in rollouts.items() if verdict.graded}
+        several = {task: known if isinstance(known, Sequence) else (known,) for task, known in rollouts.items()}
+        attempts = [(task, verdict) for task, known in several.items() for verdict in known]
+    else:
+        attempts = [(rollout.task.id, rollout.verdict) for rollout in rollouts]
     found: dict[str, list[bool]] = {}
-    for rollout in rollouts:
-        if rollout.verdict.graded:
-            found.setdefault(rollout.task.id, []).append(rollout.verdict.resolved)
+    for task, verdict in attempts:
+        if verdict.graded:
+            found.setdefault(task, []).append(verdict.resolved)
     return {task: sum(outcomes) / len(outcomes) for task, outcomes in found.items()}
 
 

@@ -158,6 +158,14 @@ def test_comparison_is_paired_by_task() -> None:
     assert found.difference.low <= found.difference <= found.difference.high
 
 
+def test_a_mapping_may_hold_several_attempts_of_a_task() -> None:
+    first, second = attempts(a="10-", b="0", c="-"), attempts(a="11", b="1", c="1")
+    known = [{task: [r.verdict for r in side if r.task.id == task] for task in "abc"} for side in (first, second)]
+    mapped, listed = compare(*known), compare(first, second)
+    assert mapped.per_task == listed.per_task == {"a": (0.5, 1.0), "b": (0.0, 1.0)}
+    assert mapped.difference == listed.difference == 0.75 and mapped.left_out == ("c",)
+
+
 def test_comparison_with_itself_shows_no_difference() -> None:
     side = attempts(a="1", b="0", c="10")
     found = compare(side, side)

@@ -7,15 +7,14 @@ tasks; a gain is paired by seed and task.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from swebench_lab.recipes import run_recipe
-from swebench_lab.statistics import compare, mean
+from swebench_lab.statistics import Estimate, compare, pass_at_k
 from swebench_lab.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -72,47 +71,33 @@ def pool(verdicts: Mapping[int, Mapping[str, Mapping[str, Sequence[str]]]]) -> d
         verdicts: Seed → arm → task → the status of each attempt. Arms that not every seed has are left out.
     """
     arms = [arm for arm in next(iter(verdicts.values())) if all(arm in known for known in verdicts.values())]
-    units = {arm: [unit for seed, known in verdicts.items() for unit in _attempts(seed, known[arm])] for arm in arms}
-    rates = {arm: mean([*_shares(found).values()]).to_dict() for arm, found in units.items()}
+    seeds = {
+        arm: [
+            {f"{seed}/{task}": [*map(Verdict, found)] for task, found in known[arm].items()}
+            for seed, known in verdicts.items()
+        ]
+        for arm in arms
+    }
+    units = {arm: {unit: found for part in parts for unit, found in part.items()} for arm, parts in seeds.items()}
     gains = {arm: compare(found, units[ARM]).difference.to_dict() for arm, found in units.items() if arm != ARM}
     surest = {
         arm: compare(found, units[SUREST]).difference.to_dict()
         for arm, found in units.items()
         if SUREST in units and arm != SUREST and arm.endswith(", likeliest")
     }
-    by_seed = {
-        arm: [float(mean([*_shares(_attempts(seed, known[arm])).values()])) for seed, known in verdicts.items()]
-        for arm in arms
+    return {
+        "seeds": list(verdicts),
+        "rates": {arm: _rate(found).to_dict() for arm, found in units.items()},
+        "gains": gains,
+        "surest": surest,
+        "by_seed": {arm: [float(_rate(part)) for part in parts] for arm, parts in seeds.items()},
     }
-    return {"seeds": list(verdicts), "rates": rates, "gains": gains, "surest": surest, "by_seed": by_seed}
 
 
-@dataclass(frozen=True)
-class _Unit:
-    """What `compare` looks at of a task."""
-
-    id: str
-
-
-@dataclass(frozen=True)
-class _Attempt:
-    """What `compare` looks at of an attempt."""
-
-    task: _Unit
-    verdict: Verdict
-
-
-def _attempts(seed: int, known: Mapping[str, Sequence[str]]) -> list[_Attempt]:
-    return [_Attempt(_Unit(f"{seed}/{task}"), Verdict(status)) for task, found in known.items() for status in found]
-
-
-def _shares(attempts: Iterable[_Attempt]) -> dict[str, float]:
-    """Return the share of resolved among the graded attempts of each task that has any."""
-    found: dict[str, list[bool]] = {}
-    for attempt in attempts:
-        if attempt.verdict.graded:
-            found.setdefault(attempt.task.id, []).append(attempt.verdict.resolved)
-    return {task: sum(outcomes) / len(outcomes) for task, outcomes in found.items()}
+def _rate(units: Mapping[str, Sequence[Verdict]]) -> Estimate:
+    """Return the resolved rate of an attempt, with its interval over tasks."""
+    graded = [[verdict.resolved for verdict in found if verdict.graded] for found in units.values()]
+    return pass_at_k((len(outcomes), sum(outcomes)) for outcomes in graded)
 
 
 def told(pooled: Mapping[str, Any]) -> str:
