@@ -49,7 +49,7 @@ docs: $(DEV)  ## write the API reference from the docstrings, to docs/api/sweben
 	$(BIN)/python -m pdoc --docformat google --output-directory docs/api swebench_lab '!swebench_lab\.(?!(errors|plots|rewards|specs)$$)'
 
 bench: $(DEV)  ## measure sandboxes and collections against baselines in one run
-	$(BIN)/python -m swebench_lab.benchmarks --docs docs
+	$(BIN)/python -m tests.benchmarks --docs docs
 
 lab: $(STAMP)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir .

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab import benchmarks
-from swebench_lab.benchmarks import contenders, create, history, soak, storage
-from swebench_lab.benchmarks.__main__ import kept, publish
-from swebench_lab.benchmarks.draw import PANELS, draw
-from swebench_lab.benchmarks.measure import Account, memory, quantile
-from swebench_lab.benchmarks.report import Gate, Measured, Report, Row, shown
-from swebench_lab.benchmarks.worker import Worker, WorkerError, together
+from tests import benchmarks
+from tests.benchmarks import contenders, create, history, soak, storage
+from tests.benchmarks.__main__ import kept, publish
+from tests.benchmarks.draw import PANELS, draw
+from tests.benchmarks.measure import Account, memory, quantile
+from tests.benchmarks.report import Gate, Measured, Report, Row, shown
+from tests.benchmarks.worker import Worker, WorkerError, together
 
 
 @pytest.fixture(scope="module")

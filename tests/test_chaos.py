@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import swebench_lab as lab
-from swebench_lab.benchmarks import chaos
+from tests.benchmarks import chaos
 
 pytestmark = pytest.mark.slow
 

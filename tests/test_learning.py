@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from swebench_lab.benchmarks.learning import draw, pool, told
+from tests.benchmarks.learning import draw, pool, told
 
 
 def seed(start: str, grpo: str, other: str = "", attempts: int = 1) -> dict[str, dict[str, list[str]]]:

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 import swebench_lab as lab
-from swebench_lab.benchmarks.scale import SlowScript
 from swebench_lab.errors import SnapshotError
 from swebench_lab.executors import cluster
 from swebench_lab.sandbox import shipping
 from swebench_lab.sandbox.snapshots import SnapshotCache
+from tests.benchmarks.scale import SlowScript
 
 
 @pytest.fixture(scope="module")

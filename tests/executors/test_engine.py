@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 import swebench_lab as lab
-from swebench_lab.benchmarks.chaos import below
 from swebench_lab.errors import SandboxError
 from swebench_lab.run_directory import RunDirectory
 from swebench_lab.tasks import Tasks, TaskView
 from swebench_lab.trajectory import Message
+from tests.benchmarks.chaos import below
 
 BASH = "<function=bash>\n<parameter=command>\n{}\n</parameter>\n</function>"
 SUBMIT = "<function=submit>\n</function>"

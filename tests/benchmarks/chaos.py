@@ -1,6 +1,6 @@
 """Chaos: whatever is killed, filled up or stalled, the final table is the one of an undisturbed run.
 
-`python -m swebench_lab.benchmarks.chaos [SCENARIO…]`. The policy is an endpoint on the loopback that answers each
+`python -m tests.benchmarks.chaos [SCENARIO…]`. The policy is an endpoint on the loopback that answers each
 conversation in one way only, so two runs can be compared to the letter. Each scenario collects in a process of its own
 and disturbs it from outside until the table is full.
 """

@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import swebench_lab as lab
-from swebench_lab.benchmarks.collect import _growth, _own_cpu
-from swebench_lab.benchmarks.measure import Account, Samples, census, sampled, settled
-from swebench_lab.benchmarks.options import Options
-from swebench_lab.benchmarks.report import Gate, Report, Row
 from swebench_lab.policies.base import fingerprint, replies_so_far
 from swebench_lab.tasks import TaskView
 from swebench_lab.trajectory import Message, Reply
+from tests.benchmarks.collect import _growth, _own_cpu
+from tests.benchmarks.measure import Account, Samples, census, sampled, settled
+from tests.benchmarks.options import Options
+from tests.benchmarks.report import Gate, Report, Row
 
 NAME = "scale"
 ATTEMPTS, WORKERS, TASKS = 5000, 64, 20

@@ -14,10 +14,10 @@ from threading import Lock
 from typing import Any
 
 import swebench_lab as lab
-from swebench_lab.benchmarks.options import Options
-from swebench_lab.benchmarks.report import Gate, Report, Row
 from swebench_lab.rollouts import Rollout
 from swebench_lab.sandbox.base import Sandbox
+from tests.benchmarks.options import Options
+from tests.benchmarks.report import Gate, Report, Row
 
 NAME = "overlap"
 COMMAND, SLOW, ONE_IN = 2.0, 60.0, 20

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import swebench_lab as lab
-from swebench_lab.benchmarks import contenders, peers_worker
-from swebench_lab.benchmarks.measure import Account, busy
-from swebench_lab.benchmarks.options import Options
-from swebench_lab.benchmarks.report import Gate, Report, Row
 from swebench_lab.sandbox.snapshots import SnapshotCache
 from swebench_lab.trajectory import Trajectory
 from swebench_lab.verdict import UNRESOLVED, Verdict
+from tests.benchmarks import contenders, peers_worker
+from tests.benchmarks.measure import Account, busy
+from tests.benchmarks.options import Options
+from tests.benchmarks.report import Gate, Report, Row
 
 NAME = "rollouts"
 WORKERS, ATTEMPTS = (16, 64), 320

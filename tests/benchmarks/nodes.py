@@ -1,6 +1,6 @@
 """Two real Ray nodes, each in a network of its own, on one machine: work is split, one dies, and every row arrives.
 
-`python -m swebench_lab.benchmarks.nodes` (as root, with `ip`). The head and the worker are started by the commands that
+`python -m tests.benchmarks.nodes` (as root, with `ip`). The head and the worker are started by the commands that
 users type; the second one is killed, with everything on it, when it has finished some attempts.
 """
 
@@ -25,7 +25,7 @@ from typing import Any
 import click
 
 import swebench_lab as lab
-from swebench_lab.benchmarks.scale import SlowScript
+from tests.benchmarks.scale import SlowScript
 
 HEAD, WORKER, PORT = "10.77.0.1", "10.77.0.2", 6390
 _CLI = [sys.executable, "-c", "from swebench_lab.cli import main; main()"]

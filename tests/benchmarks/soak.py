@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from swebench_lab.benchmarks.measure import Account, census, settled
-from swebench_lab.benchmarks.options import Options
-from swebench_lab.benchmarks.report import Gate, Report, Row
-from swebench_lab.benchmarks.worker import PACKAGE
-from swebench_lab.benchmarks.workload import Workload
 from swebench_lab.sandbox import conformance
+from tests.benchmarks.measure import Account, census, settled
+from tests.benchmarks.options import Options
+from tests.benchmarks.report import Gate, Report, Row
+from tests.benchmarks.worker import PACKAGE
+from tests.benchmarks.workload import Workload
 
 NAME = "soak"
 CYCLES, CLIENTS = 2000, 4

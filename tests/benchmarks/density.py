@@ -12,12 +12,12 @@ from contextlib import ExitStack
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from swebench_lab.benchmarks import workload
-from swebench_lab.benchmarks.measure import Account, available_memory, census, memory, quantile, settled
-from swebench_lab.benchmarks.options import Options
-from swebench_lab.benchmarks.report import Gate, Report, Row
 from swebench_lab.sandbox.cgroups import cgroup_pool
 from swebench_lab.sandbox.client import retire
+from tests.benchmarks import workload
+from tests.benchmarks.measure import Account, available_memory, census, memory, quantile, settled
+from tests.benchmarks.options import Options
+from tests.benchmarks.report import Gate, Report, Row
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.snapshots import Snapshot

@@ -1,4 +1,4 @@
-"""Benchmarks: ratios in one run against other ways to do the same; `python -m swebench_lab.benchmarks`.
+"""Benchmarks: ratios in one run against other ways to do the same; `python -m tests.benchmarks`.
 
 Ratios and counts gate, milliseconds are only reported: machines differ and are noisy, so methods are alternated in one
 run and medians compared. Each contender runs in a process of its own, whose control group counts its processor time and
@@ -14,8 +14,8 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
-from swebench_lab.benchmarks.options import Options
-from swebench_lab.benchmarks.report import Gate, Report, Row
+from tests.benchmarks.options import Options
+from tests.benchmarks.report import Gate, Report, Row
 
 NAMES = (
     "create",

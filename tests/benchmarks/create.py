@@ -10,11 +10,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from swebench_lab.benchmarks import contenders, workload
-from swebench_lab.benchmarks.measure import available_memory, middle, quantile
-from swebench_lab.benchmarks.options import Options
-from swebench_lab.benchmarks.report import Gate, Report, Row
-from swebench_lab.benchmarks.worker import Worker, WorkerError, readable_python, start
+from tests.benchmarks import contenders, workload
+from tests.benchmarks.measure import available_memory, middle, quantile
+from tests.benchmarks.options import Options
+from tests.benchmarks.report import Gate, Report, Row
+from tests.benchmarks.worker import Worker, WorkerError, readable_python, start
 
 NAME = "create"
 CONCURRENCY = (1, 8, 32, 128)

@@ -13,11 +13,11 @@ from pathlib import Path
 from statistics import median
 
 import swebench_lab as lab
-from swebench_lab.benchmarks.measure import Account, Samples, census, sampled, settled
-from swebench_lab.benchmarks.options import Options
-from swebench_lab.benchmarks.report import Gate, Report, Row
 from swebench_lab.sandbox.cgroups import cgroup_pool
 from swebench_lab.sandbox.client import retire
+from tests.benchmarks.measure import Account, Samples, census, sampled, settled
+from tests.benchmarks.options import Options
+from tests.benchmarks.report import Gate, Report, Row
 
 NAME = "collect"
 WORKERS, ATTEMPTS, TASKS = 16, 200, 50

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from swebench_lab.benchmarks.report import Headlines, Report, Row, shown
+from tests.benchmarks.report import Headlines, Report, Row, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

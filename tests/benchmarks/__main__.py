@@ -10,11 +10,12 @@ from pathlib import Path
 
 import click
 
-from swebench_lab.benchmarks import NAMES, run
-from swebench_lab.benchmarks.draw import PANELS, draw, overview
-from swebench_lab.benchmarks.report import Measured, Report, machine
+import swebench_lab
+from tests.benchmarks import NAMES, run
+from tests.benchmarks.draw import PANELS, draw, overview
+from tests.benchmarks.report import Measured, Report, machine
 
-_TELLING = [f"benchmarks/{name}.py" for name in ("__main__", "draw", "report")]
+_TELLING = ("__main__", "draw", "report")
 _BY_HAND = "<!-- from here on by hand -->\n"
 _HEAD = """\
 # Benchmarks
@@ -85,10 +86,11 @@ def _now() -> str:
 
 def _code() -> str:
     """Return what tells this code from any other that measures or is measured; telling the results is no part of it."""
-    digest, package = hashlib.sha256(), Path(__file__).parents[1]
-    for file in sorted(package.rglob("*.py")):
-        if file.relative_to(package).as_posix() not in _TELLING:
-            digest.update(file.read_bytes())
+    digest = hashlib.sha256()
+    for folder in (Path(swebench_lab.__file__).parent, Path(__file__).parent):
+        for file in sorted(folder.rglob("*.py")):
+            if file.parent != Path(__file__).parent or file.stem not in _TELLING:
+                digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -7,11 +7,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from swebench_lab.benchmarks import contenders, workload
-from swebench_lab.benchmarks.measure import quantile
-from swebench_lab.benchmarks.options import Options
-from swebench_lab.benchmarks.report import Gate, Report, Row
-from swebench_lab.benchmarks.worker import Worker, WorkerError, start
+from tests.benchmarks import contenders, workload
+from tests.benchmarks.measure import quantile
+from tests.benchmarks.options import Options
+from tests.benchmarks.report import Gate, Report, Row
+from tests.benchmarks.worker import Worker, WorkerError, start
 
 NAME = "command"
 SESSION, RUN, BARE, REX = "ours (session)", "ours (run)", "subprocess", "swe-rex"

@@ -6,10 +6,10 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from swebench_lab.benchmarks import workload
-from swebench_lab.benchmarks.measure import middle
-from swebench_lab.benchmarks.options import Options
-from swebench_lab.benchmarks.report import Gate, Report, Row
+from tests.benchmarks import workload
+from tests.benchmarks.measure import middle
+from tests.benchmarks.options import Options
+from tests.benchmarks.report import Gate, Report, Row
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.namespace import NamespaceSandbox

@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from swebench_lab.benchmarks.measure import middle
-from swebench_lab.benchmarks.options import Options
-from swebench_lab.benchmarks.report import Gate, Report, Row
 from swebench_lab.sandbox import store
 from swebench_lab.sandbox.snapshots import Snapshot, SnapshotCache
 from swebench_lab.tasks import Task, load_tasks
+from tests.benchmarks.measure import middle
+from tests.benchmarks.options import Options
+from tests.benchmarks.report import Gate, Report, Row
 
 NAME = "storage"
 SHARED = ("numpy==2.2.1", "sympy==1.13.3", "pytest==8.3.4", "requests==2.32.3", "jinja2==3.1.4", "django==4.2.16")

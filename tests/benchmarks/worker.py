@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from swebench_lab.benchmarks.measure import Account, Census, census, settled, written_bytes
+from tests.benchmarks.measure import Account, Census, census, settled, written_bytes
 
 PACKAGE = Path(__file__).resolve().parents[2]
 _NOBODY = 65534
@@ -131,7 +131,7 @@ def start(name: str, workload: str, folder: Path, memory: Path, user: int | None
     file = folder / "workload.json"
     folder.mkdir(parents=True, exist_ok=True)
     file.write_text(workload)
-    return Worker(name, [python, "-m", "swebench_lab.benchmarks.worker", name, str(file), str(memory)], folder, user)
+    return Worker(name, [python, "-m", "tests.benchmarks.worker", name, str(file), str(memory)], folder, user)
 
 
 def readable_python() -> str:
@@ -156,8 +156,8 @@ class Bench:
     """What a worker does when it is told to; `Contender` boxes, or a shell to send commands to."""
 
     def __init__(self, name: str, workload: Path, memory: Path) -> None:
-        from swebench_lab.benchmarks import contenders
-        from swebench_lab.benchmarks.workload import Workload
+        from tests.benchmarks import contenders
+        from tests.benchmarks.workload import Workload
 
         self._workload = Workload.from_json(workload.read_text())
         self._name = name

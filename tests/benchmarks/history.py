@@ -9,13 +9,13 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from swebench_lab.benchmarks.measure import middle
-from swebench_lab.benchmarks.options import Options
-from swebench_lab.benchmarks.report import Gate, Report, Row
 from swebench_lab.sandbox import store
 from swebench_lab.sandbox.hostgit import git, make_repository
 from swebench_lab.sandbox.snapshots import SnapshotCache
 from swebench_lab.tasks import load_tasks
+from tests.benchmarks.measure import middle
+from tests.benchmarks.options import Options
+from tests.benchmarks.report import Gate, Report, Row
 
 NAME = "history"
 INSTANCES = 6

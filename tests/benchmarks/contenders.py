@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from swebench_lab.benchmarks.workload import Workload
+from tests.benchmarks.workload import Workload
 
 GREETING = "echo hi"
 
