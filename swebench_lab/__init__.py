@@ -21,7 +21,7 @@ _HOMES = {
     "ConfigError": "errors",
     "ContextFull": "errors",
     "Deadlines": "executors.settings",
-    "doctor": "machine",
+    "doctor": "testing.doctor.doctor",
     "Evaluator": "evaluate",
     "FormatError": "errors",
     "Gallery": "widgets.compare",
@@ -203,7 +203,6 @@ if TYPE_CHECKING:
     from swebench_lab.evaluate import Evaluator
     from swebench_lab.executors.cluster import cluster
     from swebench_lab.executors.settings import Deadlines, Stages
-    from swebench_lab.machine import doctor
     from swebench_lab.making.make import make_tasks
     from swebench_lab.policies.chat import ChatPolicy
     from swebench_lab.policies.human import HumanPolicy
@@ -221,6 +220,7 @@ if TYPE_CHECKING:
     from swebench_lab.statistics import compare
     from swebench_lab.sweeps import Sweep, sweep
     from swebench_lab.tasks import Task, Tasks, load_tasks
+    from swebench_lab.testing.doctor.doctor import doctor
     from swebench_lab.traces.collection import Trajectories
     from swebench_lab.traces.reading import load_trajectories
     from swebench_lab.train.grpo import GRPO

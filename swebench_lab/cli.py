@@ -163,7 +163,7 @@ def _end(in_order: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(as_json: bool) -> None:
     """Say what works on this machine, what does not, and how to mend it."""
-    from swebench_lab.machine import doctor as look
+    from swebench_lab.testing.doctor.doctor import doctor as look
 
     report = look()
     click.echo(json.dumps(report.to_dict(), indent=1) if as_json else repr(report))
@@ -207,8 +207,8 @@ def serve(model: str, extra: tuple[str, ...], **options: Any) -> None:
 @click.option("--scratch", multiple=True, type=click.Path(file_okay=False), help="A scratch folder; may be repeated.")
 def gc(older_than: float, everything: bool, scratch: tuple[str, ...]) -> None:
     """Remove what killed processes left, and Snapshots not used for long. What others use meanwhile stays."""
-    from swebench_lab.sandbox.leftovers import remove_leftovers
     from swebench_lab.sandbox.snapshots import SnapshotCache
+    from swebench_lab.testing.doctor.leftovers import remove_leftovers
 
     cache = SnapshotCache()
     for leftover in remove_leftovers(scratch, cache.root):
@@ -315,9 +315,9 @@ def snapshots_rebuild(cache: SnapshotCache, /, everything: bool, **choice: Any) 
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def redteam(backend: str, names: tuple[str, ...], source: str, listing: bool, as_json: bool) -> None:
     """Attack sandboxes and grading: escape, tampering, reward hacking. Exit code 3 if any attack succeeds."""
-    from swebench_lab.redteam import catalogue
-    from swebench_lab.redteam import redteam as attack
     from swebench_lab.tasks import load_tasks
+    from swebench_lab.testing.redteam import catalogue
+    from swebench_lab.testing.redteam import redteam as attack
 
     if listing:
         _show(catalogue())

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab.machine import Finding, Report, State, doctor
 from swebench_lab.sandbox.quotas import FILE
+from swebench_lab.testing.doctor.doctor import Finding, Report, State, doctor
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,9 @@ def test_a_report_sums_up_and_can_be_read_by_programs_and_browsers() -> None:
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     env = {**os.environ, "SWEBENCH_LAB_CACHE": str(tmp_path / "file" / "cache")}
-    code = "from swebench_lab.machine import doctor; r = doctor(); print(r['cache'].state, r['cache'].fix)"
+    code = (
+        "from swebench_lab.testing.doctor.doctor import doctor; r = doctor(); print(r['cache'].state, r['cache'].fix)"
+    )
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("broken set SWEBENCH_LAB_CACHE")
 
@@ -58,7 +60,7 @@ def shared(folder: Path) -> list[str]:
         "SWEBENCH_LAB_QUOTA": str(folder / "quota.toml"),
         "SWEBENCH_LAB_CACHE": str(folder / "cache"),
     }
-    code = "from swebench_lab.machine import _sharing; [print(f.state, f.said) for f in _sharing()]"
+    code = "from swebench_lab.testing.doctor.doctor import _sharing; [print(f.state, f.said) for f in _sharing()]"
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 
@@ -80,7 +82,7 @@ def test_what_users_share_and_what_bounds_them_is_told_to_an_administrator(tmp_p
 
 def test_doctor_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from swebench_lab.machine import doctor; doctor();"
+        "import sys; from swebench_lab.testing.doctor.doctor import doctor; doctor();"
         "print([m for m in ('torch', 'ray', 'swebench', 'matplotlib', 'papermill') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -17,7 +17,9 @@ import pytest
 
 from swebench_lab.errors import SandboxUnavailable
 from swebench_lab.evaluate import Evaluator
-from swebench_lab.redteam import (
+from swebench_lab.sandbox.factory import SandboxFactory
+from swebench_lab.tasks import Task
+from swebench_lab.testing.redteam import (
     ATTACKS,
     FORGERIES,
     Attack,
@@ -30,11 +32,9 @@ from swebench_lab.redteam import (
     grade,
     redteam,
 )
-from swebench_lab.redteam.attack import CATEGORIES, gained
-from swebench_lab.redteam.loads import tagged
-from swebench_lab.redteam.victim import ANSWER, make_victim
-from swebench_lab.sandbox.factory import SandboxFactory
-from swebench_lab.tasks import Task
+from swebench_lab.testing.redteam.attack import CATEGORIES, gained
+from swebench_lab.testing.redteam.loads import tagged
+from swebench_lab.testing.redteam.victim import ANSWER, make_victim
 
 SLOW = {
     "endless small files",

@@ -182,7 +182,7 @@ def proven() -> str:
 
     from swebench_lab.sandbox import store
     from swebench_lab.sandbox.namespace import open_namespace
-    from swebench_lab.sandbox.probe import _BareSnapshot
+    from swebench_lab.testing.doctor.probe import _BareSnapshot
 
     stranger = 65534
     with tempfile.TemporaryDirectory(prefix="swebench-lab-probe-") as home:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from swebench_lab.sandbox import conformance
+from swebench_lab.testing import conformance
 from tests.benchmarks.measure import Account, census, settled
 from tests.benchmarks.options import Options
 from tests.benchmarks.report import Gate, Report, Row
@@ -180,7 +180,7 @@ class _Client:
 
 def _collect_garbage(folder: Path, clients: int) -> None:
     """Do what `gc` does, as a process of its own for each place."""
-    script = "import sys; from swebench_lab.sandbox.leftovers import remove_leftovers; remove_leftovers([sys.argv[1]])"
+    script = "import sys; from swebench_lab.testing.doctor.leftovers import remove_leftovers; remove_leftovers([sys.argv[1]])"
     for number in range(clients):
         home = folder / f"client{number}"
         env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PACKAGE), "TMPDIR": str(home), "HOME": str(home)}

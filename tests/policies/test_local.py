@@ -17,10 +17,10 @@ from swebench_lab.agent import Agent
 from swebench_lab.episode import segments
 from swebench_lab.errors import ContextFull, PolicyError
 from swebench_lab.policies.base import Brief
-from swebench_lab.policies.conformance import check_policy
 from swebench_lab.policies.local import LocalPolicy
 from swebench_lab.renderer import Renderer
 from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.testing.conformance.policies import check_policy
 from swebench_lab.trajectory import Message, Step, Trajectory
 from tests.boxes import make_snapshot
 from tests.conftest import make_task

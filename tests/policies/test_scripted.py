@@ -13,12 +13,12 @@ from swebench_lab.agent import Agent
 from swebench_lab.calls import Call, render_xml
 from swebench_lab.errors import PolicyError
 from swebench_lab.policies.base import Policy
-from swebench_lab.policies.conformance import check_policy
 from swebench_lab.policies.scripted import NullPolicy, ReplayPolicy, ScriptedPolicy
 from swebench_lab.policies.teacher import NoisyTeacher, Teacher
 from swebench_lab.rollouts import Rollout
 from swebench_lab.sandbox.namespace import open_namespace
 from swebench_lab.tasks import TaskView
+from swebench_lab.testing.conformance.policies import check_policy
 from swebench_lab.trajectory import Message, Reply
 from tests.boxes import make_snapshot
 from tests.conftest import make_rollout, make_task

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab.sandbox import conformance, ruleset
+from swebench_lab.sandbox import ruleset
 from swebench_lab.sandbox.landlock import open_landlock
 from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.testing import conformance
 
 TIERS = ["namespace-root", "namespace-rootless"] if os.geteuid() == 0 else ["namespace-rootless"]
 LANDLOCK = [one for one in conformance.behaviours() if not one.needs & conformance.LACKS["landlock"]]
@@ -54,7 +55,7 @@ def test_users_run_the_kit_on_a_backend_of_their_own(tmp_path):
     (tmp_path / "mine.py").write_text("from swebench_lab.sandbox.namespace import open_namespace as open_mine\n")
     root = Path(conformance.__file__).parents[3]
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{root}"}
-    command = [sys.executable, "-m", "swebench_lab.sandbox.conformance"]
+    command = [sys.executable, "-m", "swebench_lab.testing.conformance"]
     done = subprocess.run([*command, "mine:open_mine", "--group", "patches"], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ok   patches: binary_files_are_in_the_patch" in done.stdout and "0 FAILED" in done.stdout

@@ -15,12 +15,12 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import SandboxUnavailable
-from swebench_lab.sandbox import conformance
 from swebench_lab.sandbox.docker import open_docker
 from swebench_lab.sandbox.docker_bundle import bundle
 from swebench_lab.sandbox.docker_engine import LABEL, DockerOptions, engine
 from swebench_lab.sandbox.layers import Layer
 from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.testing import conformance
 
 LEFT_OUT = {
     "home_run_and_secrets_of_the_host_are_absent": "the engine shows /sys, read-only",

@@ -15,10 +15,7 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.errors import SandboxClosed, SandboxPathError
-from swebench_lab.redteam import ATTACKS, Attack, Ground, attempt
-from swebench_lab.redteam.loads import tagged
-from swebench_lab.redteam.victim import make_victim
-from swebench_lab.sandbox import conformance, ruleset, seccomp
+from swebench_lab.sandbox import ruleset, seccomp
 from swebench_lab.sandbox.factory import SandboxFactory
 from swebench_lab.sandbox.landlock import LandlockSandbox, open_landlock
 from swebench_lab.sandbox.layers import LayerStore
@@ -27,6 +24,10 @@ from swebench_lab.sandbox.namespace import open_namespace
 from swebench_lab.sandbox.private_tree import Places
 from swebench_lab.sandbox.snapshots import Snapshot
 from swebench_lab.tasks import Task
+from swebench_lab.testing import conformance
+from swebench_lab.testing.redteam import ATTACKS, Attack, Ground, attempt
+from swebench_lab.testing.redteam.loads import tagged
+from swebench_lab.testing.redteam.victim import make_victim
 
 pytestmark = pytest.mark.skipif(
     ruleset.abi() < ruleset.SIGNALS_SINCE, reason="this kernel's Landlock is too old to judge"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.errors import SandboxError
-from swebench_lab.sandbox import conformance
 from swebench_lab.sandbox.layers import MOST_LAYERS, Layer, LayerStore, passing_store
 from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.testing import conformance
 
 
 @pytest.fixture(scope="module")

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab.redteam.victim import make_victim
 from swebench_lab.sandbox import ruleset
 from swebench_lab.sandbox.factory import SandboxFactory
 from swebench_lab.sandbox.snapshots import SnapshotCache
+from swebench_lab.testing.redteam.victim import make_victim
 
 ROOT = Path(__file__).parents[2]
 WORKER = """
 import json, os, sys
 from pathlib import Path
-from swebench_lab.redteam.victim import make_victim
+from swebench_lab.testing.redteam.victim import make_victim
 from swebench_lab.sandbox import client
 from swebench_lab.sandbox.factory import SandboxFactory
 from swebench_lab.tasks import load_tasks

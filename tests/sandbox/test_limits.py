@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.errors import SandboxError
-from swebench_lab.sandbox import cgroups, conformance, leases
+from swebench_lab.sandbox import cgroups, leases
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.testing import conformance
 
 PACKAGE = Path(cgroups.__file__).parents[2]
 needs_cgroups = pytest.mark.skipif(not cgroups.cgroup_pool().controllers, reason="this machine gives us no cgroups")
@@ -133,7 +134,7 @@ def test_bounds_hold_without_any_cgroup(tier, tmp_path_factory):
         subprocess.run(["chown", "-R", "65534:65534", place], check=True)
         env = {"PATH": "/usr/bin:/bin", "HOME": str(place), "TMPDIR": str(place), "PYTHONPATH": str(place)}
         other = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
-        kit = [python, "-m", "swebench_lab.sandbox.conformance", tier, "--group", "bounds"]
+        kit = [python, "-m", "swebench_lab.testing.conformance", tier, "--group", "bounds"]
         done = subprocess.run([*other, *kit], env=env, cwd="/", capture_output=True, text=True, timeout=120)
     finally:
         shutil.rmtree(place, ignore_errors=True)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from swebench_lab.sandbox import conformance
 from swebench_lab.sandbox.local import open_local
+from swebench_lab.testing import conformance
 
 NOT_KEPT = {
     "the_environment_is_clean": "a variable marks the processes of a box",

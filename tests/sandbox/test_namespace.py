@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.errors import SandboxClosed, SandboxError, SandboxUnavailable
-from swebench_lab.sandbox import client, conformance, wire
+from swebench_lab.sandbox import client, wire
 from swebench_lab.sandbox.explain import explain
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.namespace import open_namespace
 from swebench_lab.sandbox.services import Service
+from swebench_lab.testing import conformance
 
 ROOT = os.geteuid() == 0
 TIERS = ["namespace-root", "namespace-rootless"] if ROOT else ["namespace-rootless"]

@@ -14,10 +14,11 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import SandboxUnavailable, SnapshotError
-from swebench_lab.sandbox import conformance, oci
+from swebench_lab.sandbox import oci
 from swebench_lab.sandbox.docker_bundle import bundle
 from swebench_lab.sandbox.namespace import open_namespace
 from swebench_lab.sandbox.snapshots import SnapshotCache
+from swebench_lab.testing import conformance
 from tests.boxes import git
 from tests.conftest import make_task
 

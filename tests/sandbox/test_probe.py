@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab.sandbox import probe, ruleset
+from swebench_lab.sandbox import ruleset
+from swebench_lab.testing.doctor import probe
 from tests.sandbox.test_landlock import NAMESPACES, UNDER, refusing
 
 ROOT = Path(probe.__file__).parents[2]
@@ -37,7 +38,7 @@ def test_everything_is_tried_and_what_does_not_work_has_a_fix() -> None:
 def test_where_namespaces_are_refused_doctor_names_the_tier_that_is_left() -> None:
     """A container's filter refuses namespaces and mounts, as in a pod of a hub."""
     code = UNDER.format(refusing(*NAMESPACES).hex()) + (
-        "from swebench_lab.machine import doctor\n"
+        "from swebench_lab.testing.doctor.doctor import doctor\n"
         "report = doctor()\n"
         "print(report.ok, 'SandboxFactory(\"landlock\")' in report['sandbox'].said)\n"
         "for name in ('namespace-rootless', 'user namespaces', 'overlay'):\n"
@@ -53,7 +54,7 @@ def test_where_namespaces_are_refused_doctor_names_the_tier_that_is_left() -> No
 
 def test_a_docker_daemon_is_really_asked(tmp_path: Path) -> None:
     """A socket that answers as the daemon does, one that hangs up, and none."""
-    code = "from swebench_lab.sandbox.probe import docker; one = docker(); print(one.works, one.detail)"
+    code = "from swebench_lab.testing.doctor.probe import docker; one = docker(); print(one.works, one.detail)"
     nowhere = told(code, DOCKER_HOST=f"unix://{tmp_path}/none")
     assert nowhere.startswith("False") and "No such file" in nowhere
     with socket.socket(socket.AF_UNIX) as daemon:

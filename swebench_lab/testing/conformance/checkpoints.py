@@ -6,8 +6,8 @@ from pathlib import Path
 
 from swebench_lab.errors import SandboxError
 from swebench_lab.sandbox.base import Sandbox
-from swebench_lab.sandbox.conformance.kit import Opener, equal, fails, in_a_box, needs, true, with_boxes
 from swebench_lab.sandbox.layers import Layer, LayerStore
+from swebench_lab.testing.conformance.kit import Opener, equal, fails, in_a_box, needs, true, with_boxes
 
 _LOOK = (
     "for place in . ${TMPDIR:-/tmp} ~; do (cd $place; "

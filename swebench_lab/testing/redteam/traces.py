@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swebench_lab.errors import LabError
-from swebench_lab.redteam.attack import Attack
-from swebench_lab.redteam.lures import hostile_tar
+from swebench_lab.testing.redteam.attack import Attack
+from swebench_lab.testing.redteam.lures import hostile_tar
 
 if TYPE_CHECKING:
-    from swebench_lab.redteam.ground import Ground
     from swebench_lab.rollouts import Rollout
     from swebench_lab.sandbox.base import Sandbox
+    from swebench_lab.testing.redteam.ground import Ground
 
 _TOO_LONG = 30.0
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from swebench_lab.redteam.attack import Attack
+from swebench_lab.testing.redteam.attack import Attack
 
 if TYPE_CHECKING:
-    from swebench_lab.redteam.ground import Ground
     from swebench_lab.sandbox.base import Sandbox
+    from swebench_lab.testing.redteam.ground import Ground
 
 _PIDS = "it can be told whether a process number is in use: this tier has no pid namespace"
 

@@ -135,7 +135,7 @@ def _system() -> Finding:
 
 def _sandboxes() -> Iterator[Finding]:
     """Make sandboxes of every kind, and do each thing that they are made of."""
-    from swebench_lab.sandbox import probe
+    from swebench_lab.testing.doctor import probe
 
     found = probe.probe()
     tried = {one.name: one for one in found}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from swebench_lab.redteam.attack import Attack
+from swebench_lab.testing.redteam.attack import Attack
 
 KERNEL = (
     Attack(

@@ -2,7 +2,7 @@
 
 from swebench_lab.errors import PatchError
 from swebench_lab.sandbox.base import Sandbox
-from swebench_lab.sandbox.conformance.kit import FILES, Opener, equal, fails, in_a_box, needs, true, with_boxes
+from swebench_lab.testing.conformance.kit import FILES, Opener, equal, fails, in_a_box, needs, true, with_boxes
 
 
 def _round_trip(open_box: Opener, change: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from swebench_lab.errors import SandboxClosed, SandboxPathError
 from swebench_lab.sandbox.base import Sandbox
-from swebench_lab.sandbox.conformance.kit import Opener, equal, fails, in_a_box, true, with_boxes
+from swebench_lab.testing.conformance.kit import Opener, equal, fails, in_a_box, true, with_boxes
 
 
 @in_a_box

@@ -136,7 +136,7 @@ def _bare_snapshot() -> "Iterator[_BareSnapshot]":
 
 def _trial(name: str) -> Finding:
     """Have one thing done in a process of its own."""
-    from swebench_lab.sandbox import trials
+    from swebench_lab.testing.doctor import trials
 
     with tempfile.TemporaryDirectory(prefix="swebench-lab-probe-") as folder:
         command = [sys.executable, "-I", "-S", trials.__file__, name, os.path.realpath(folder)]

@@ -24,15 +24,15 @@ from typing import TYPE_CHECKING
 
 from swebench_lab import _html
 from swebench_lab.errors import LabError, SandboxUnavailable
-from swebench_lab.redteam.attack import Attack
-from swebench_lab.redteam.boxes import FILES, NEIGHBOURS, PROCESSES
-from swebench_lab.redteam.ground import Ground
-from swebench_lab.redteam.kernels import DEVICES, KERNEL, NETWORK, RIGHTS
-from swebench_lab.redteam.loads import RESOURCES
-from swebench_lab.redteam.lures import GIT, LINKS
-from swebench_lab.redteam.patches import FORGERIES, Forgery, target
-from swebench_lab.redteam.traces import LAYERS, OUTPUT
-from swebench_lab.redteam.victim import VICTIM, make_victim
+from swebench_lab.testing.redteam.attack import Attack
+from swebench_lab.testing.redteam.boxes import FILES, NEIGHBOURS, PROCESSES
+from swebench_lab.testing.redteam.ground import Ground
+from swebench_lab.testing.redteam.kernels import DEVICES, KERNEL, NETWORK, RIGHTS
+from swebench_lab.testing.redteam.loads import RESOURCES
+from swebench_lab.testing.redteam.lures import GIT, LINKS
+from swebench_lab.testing.redteam.patches import FORGERIES, Forgery, target
+from swebench_lab.testing.redteam.traces import LAYERS, OUTPUT
+from swebench_lab.testing.redteam.victim import VICTIM, make_victim
 
 if TYPE_CHECKING:
     import polars as pl
@@ -219,7 +219,7 @@ def _chosen(names: Iterable[str] | None) -> tuple[list[Attack], list[Forgery]]:
     found = {name for one in attacks for name in (one.name, one.category)} | {one.name for one in forgeries} | {GRADING}
     if unknown := sorted(wanted - found):
         raise ValueError(
-            f"no attack and no category is called {unknown[0]!r}; `swebench_lab.redteam.ATTACKS` lists them"
+            f"no attack and no category is called {unknown[0]!r}; `swebench_lab.testing.redteam.ATTACKS` lists them"
         )
     return attacks, forgeries
 

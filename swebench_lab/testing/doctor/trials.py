@@ -13,7 +13,7 @@ import struct
 import sys
 
 if __name__ == "__main__":
-    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    sys.path.append(os.path.abspath(__file__).rsplit(os.sep, 4)[0])
 
 from swebench_lab.sandbox import kernel, ruleset, seccomp
 

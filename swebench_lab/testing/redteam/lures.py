@@ -12,11 +12,11 @@ from textwrap import dedent
 from typing import TYPE_CHECKING
 
 from swebench_lab.errors import LabError
-from swebench_lab.redteam.attack import Attack
+from swebench_lab.testing.redteam.attack import Attack
 
 if TYPE_CHECKING:
-    from swebench_lab.redteam.ground import Ground
     from swebench_lab.sandbox.base import Sandbox
+    from swebench_lab.testing.redteam.ground import Ground
 
 _PATIENCE = 20.0  # seconds that an operation of the host may take on what a box planted
 

@@ -1,4 +1,4 @@
-"""Tries a backend from the command line: `python -m swebench_lab.sandbox.conformance BACKEND [--group G] [--lacks F]`."""
+"""Tries a backend from the command line: `python -m swebench_lab.testing.conformance BACKEND [--group G] [--lacks F]`."""
 
 import argparse
 import functools
@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from swebench_lab.sandbox.conformance.kit import FEATURES, GROUPS, run
+from swebench_lab.testing.conformance.kit import FEATURES, GROUPS, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Try the behaviours, print one line for each and one that counts; returns how many failed, at most 99."""
-    parser = argparse.ArgumentParser(prog="python -m swebench_lab.sandbox.conformance", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m swebench_lab.testing.conformance", description=__doc__)
     parser.add_argument("backend", nargs="?", default="namespace", help="a backend's name, or MODULE:FUNCTION")
     parser.add_argument("--group", action="append", choices=GROUPS, help="only this group; may be repeated")
     parser.add_argument("--lacks", action="append", choices=list(FEATURES), help="a feature it does not have")

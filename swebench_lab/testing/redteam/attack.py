@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from swebench_lab.errors import SandboxClosed
 
 if TYPE_CHECKING:
-    from swebench_lab.redteam.ground import Ground
     from swebench_lab.sandbox.base import Result, Sandbox
+    from swebench_lab.testing.redteam.ground import Ground
 
 GAINED = "GAINED"
 """What an attack's program prints, at the start of a line, before what it got hold of."""

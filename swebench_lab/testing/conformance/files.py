@@ -7,7 +7,7 @@ from pathlib import Path
 
 from swebench_lab.errors import SandboxPathError
 from swebench_lab.sandbox.base import Sandbox
-from swebench_lab.sandbox.conformance.kit import FILES, equal, fails, in_a_box, needs, true
+from swebench_lab.testing.conformance.kit import FILES, equal, fails, in_a_box, needs, true
 
 
 @in_a_box

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from swebench_lab.redteam.victim import ANSWER
+from swebench_lab.testing.redteam.victim import ANSWER
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.base import Sandbox

@@ -1,7 +1,7 @@
 """Bounds: what a box may use, and what it says when that is not enough."""
 
-from swebench_lab.sandbox.conformance.kit import Opener, equal, needs, true, with_boxes
 from swebench_lab.sandbox.limits import Limits
+from swebench_lab.testing.conformance.kit import Opener, equal, needs, true, with_boxes
 
 
 @with_boxes

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swebench_lab.errors import LabError
-from swebench_lab.redteam.attack import Attack
-from swebench_lab.redteam.boxes import tagged
+from swebench_lab.testing.redteam.attack import Attack
+from swebench_lab.testing.redteam.boxes import tagged
 
 if TYPE_CHECKING:
-    from swebench_lab.redteam.ground import Ground
     from swebench_lab.sandbox.base import Sandbox
+    from swebench_lab.testing.redteam.ground import Ground
 
 _MIB = 1 << 20
 _USABLE = "the sandbox cannot be used after it"
