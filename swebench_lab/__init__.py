@@ -52,15 +52,15 @@ _HOMES = {
     "run_recipe": "recipes",
     "SandboxClosed": "errors",
     "SandboxError": "errors",
-    "SandboxFactory": "sandbox.factory",
+    "SandboxFactory": "snapshots.factory",
     "SandboxPathError": "errors",
     "SandboxUnavailable": "errors",
     "ScriptedPolicy": "policies.scripted",
     "serve": "serving.server",
     "ServingError": "errors",
     "SFT": "train.sft",
-    "Snapshot": "sandbox.snapshots",
-    "SnapshotCache": "sandbox.snapshots",
+    "Snapshot": "snapshots.cache",
+    "SnapshotCache": "snapshots.cache",
     "SnapshotError": "errors",
     "Stages": "executors.settings",
     "Step": "trajectory",
@@ -80,8 +80,13 @@ _HOMES = {
 }
 """Public name → the submodule that holds it; a name must never be a submodule's, whose import would shadow it."""
 
-_MODULES = ("errors", "plots", "rewards", "specs")
-"""Submodules that are part of the public surface."""
+_MODULES = {
+    "errors": "errors",
+    "plots": "plots",
+    "rewards": "rewards",
+    "specs": "snapshots.environment.specs",
+}
+"""Public name → the submodule that it is."""
 
 __all__ = [
     "__version__",
@@ -162,7 +167,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     elif name in _MODULES:
-        value = import_module(f"{__name__}.{name}")
+        value = import_module(f"{__name__}.{_MODULES[name]}")
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
@@ -174,7 +179,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from swebench_lab import errors, plots, rewards, specs
+    from swebench_lab import errors, plots, rewards
     from swebench_lab.agent import Agent
     from swebench_lab.board import Board, attach
     from swebench_lab.collector import RolloutCollector
@@ -213,10 +218,11 @@ if TYPE_CHECKING:
     from swebench_lab.rollouts import Rollout, Rollouts, load_rollouts
     from swebench_lab.rows import to_rl
     from swebench_lab.sandbox.base import Result
-    from swebench_lab.sandbox.factory import SandboxFactory
     from swebench_lab.sandbox.limits import Limits
-    from swebench_lab.sandbox.snapshots import Snapshot, SnapshotCache
     from swebench_lab.serving.server import serve
+    from swebench_lab.snapshots.cache import Snapshot, SnapshotCache
+    from swebench_lab.snapshots.environment import specs
+    from swebench_lab.snapshots.factory import SandboxFactory
     from swebench_lab.statistics import compare
     from swebench_lab.sweeps import Sweep, sweep
     from swebench_lab.tasks import Task, Tasks, load_tasks

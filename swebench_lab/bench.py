@@ -21,13 +21,13 @@ from swebench_lab.errors import GradingError, SandboxPathError
 from swebench_lab.evalscript import Changes
 from swebench_lab.grading import APPLY_FAILED, Expectation, Results, TestRun, not_applied, read_results
 from swebench_lab.patches import touched_files
-from swebench_lab.specs import Spec
+from swebench_lab.snapshots.environment.specs import Spec
 from swebench_lab.tasks import Task
 from swebench_lab.verdicts import patch_bytes
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.base import Result, Sandbox
-    from swebench_lab.sandbox.snapshots import Snapshot
+    from swebench_lab.snapshots.cache import Snapshot
 
 SETUP_TIMEOUT = 120.0
 """Seconds for each step before the tests; beyond it the machine is at fault, not the patch."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from swebench_lab import _html
 from swebench_lab.errors import RecordError
-from swebench_lab.specs import Spec
+from swebench_lab.snapshots.environment.specs import Spec
 from swebench_lab.tasks import Task
 from swebench_lab.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Verdict
 

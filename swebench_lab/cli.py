@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from swebench_lab.agent import Agent
     from swebench_lab.policies.base import Policy
     from swebench_lab.rollouts import Rollouts
-    from swebench_lab.sandbox.factory import SandboxFactory
-    from swebench_lab.sandbox.snapshots import SnapshotCache
+    from swebench_lab.snapshots.cache import SnapshotCache
+    from swebench_lab.snapshots.factory import SandboxFactory
     from swebench_lab.tasks import Tasks
 
 NOT_IN_ORDER = 3
@@ -120,9 +120,9 @@ def _source_options(command: _Command) -> _Command:
 def _sandboxes(
     backend: str, repos: str | None = None, specs: str | None = None, allow_python: str = "exact"
 ) -> SandboxFactory:
-    from swebench_lab.sandbox.factory import SandboxFactory
-    from swebench_lab.sandbox.sources import look_below
-    from swebench_lab.specs import use
+    from swebench_lab.snapshots.environment.specs import use
+    from swebench_lab.snapshots.factory import SandboxFactory
+    from swebench_lab.snapshots.repository.sources import look_below
 
     if repos:
         look_below(repos)
@@ -207,7 +207,7 @@ def serve(model: str, extra: tuple[str, ...], **options: Any) -> None:
 @click.option("--scratch", multiple=True, type=click.Path(file_okay=False), help="A scratch folder; may be repeated.")
 def gc(older_than: float, everything: bool, scratch: tuple[str, ...]) -> None:
     """Remove what killed processes left, and Snapshots not used for long. What others use meanwhile stays."""
-    from swebench_lab.sandbox.snapshots import SnapshotCache
+    from swebench_lab.snapshots.cache import SnapshotCache
     from swebench_lab.testing.doctor.leftovers import remove_leftovers
 
     cache = SnapshotCache()
@@ -227,7 +227,7 @@ def gc(older_than: float, everything: bool, scratch: tuple[str, ...]) -> None:
 @click.pass_context
 def snapshots(ctx: click.Context, cache: str) -> None:
     """List, measure, check, move and remove what tasks start from."""
-    from swebench_lab.sandbox.snapshots import SnapshotCache
+    from swebench_lab.snapshots.cache import SnapshotCache
 
     ctx.obj = SnapshotCache(cache or None)
 
@@ -381,8 +381,8 @@ def tasks_show(task_id: str, source: str, answer: bool) -> None:
 @click.option("--specs", type=click.Path(exists=True, dir_okay=False), help="TOML file of specs that override.")
 def tasks_explain(task_id: str, source: str, specs: str | None) -> None:
     """Say how a task is installed and tested, and for every part why."""
-    from swebench_lab import specs as table
     from swebench_lab.errors import TaskError
+    from swebench_lab.snapshots.environment import specs as table
     from swebench_lab.tasks import load_tasks
 
     if specs:

@@ -30,7 +30,7 @@ from swebench_lab.certificates import (
 from swebench_lab.errors import LabError, RecordError
 from swebench_lab.grading import Grade, TestRun, grade_log, judge
 from swebench_lab.leaks import Audit
-from swebench_lab.specs import Spec, spec_for
+from swebench_lab.snapshots.environment.specs import Spec, spec_for
 from swebench_lab.tasks import Task, Tasks, answer_digest
 from swebench_lab.verdict import NOT_GRADED, UNRESOLVED, Verdict
 from swebench_lab.verdicts import KeptVerdicts, Prediction, Verdicts, read_predictions, verdict_key
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from swebench_lab.sandbox.base import Sandbox
-    from swebench_lab.sandbox.factory import SandboxFactory
-    from swebench_lab.sandbox.snapshots import Snapshot
+    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.snapshots.factory import SandboxFactory
 
 EMPTY = "the patch is empty; SWE-bench counts that as unresolved, so nothing was run"
 

@@ -31,11 +31,11 @@ from typing import TYPE_CHECKING, Any
 
 from swebench_lab.errors import GradingError
 from swebench_lab.patches import FilePatch, Hunk, parse_patch
-from swebench_lab.sandbox import store
+from swebench_lab.snapshots.storage import store
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.base import Sandbox
-    from swebench_lab.sandbox.snapshots import Snapshot
+    from swebench_lab.snapshots.cache import Snapshot
     from swebench_lab.tasks import Task
 
 _SECONDS = 3600.0  # for what is long: /usr may hold many gigabytes

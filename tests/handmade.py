@@ -14,8 +14,8 @@ from typing import Any
 
 from swebench_lab.errors import SnapshotError
 from swebench_lab.sandbox.namespace import open_namespace
-from swebench_lab.sandbox.snapshots import Snapshot
-from swebench_lab.specs import Spec, spec_for
+from swebench_lab.snapshots.cache import Snapshot
+from swebench_lab.snapshots.environment.specs import Spec, spec_for
 from swebench_lab.tasks import Task
 
 BUGGY = "def add(a, b):\n    return a - b\n\n\ndef keep(x):\n    return x\n"

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from swebench_lab.sandbox.snapshots import SnapshotCache
+from swebench_lab.snapshots.cache import SnapshotCache
 from tests.browser import Browser
 
 ROOT = Path(__file__).parent.parent

@@ -22,7 +22,7 @@ from swebench_lab.renderer import Renderer
 from swebench_lab.sandbox.base import Layer, Sandbox
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.namespace import open_namespace
-from swebench_lab.sandbox.snapshots import Snapshot
+from swebench_lab.snapshots.cache import Snapshot
 from swebench_lab.tasks import TaskView
 from swebench_lab.trajectory import Message, Reply, Step, Trajectory
 from tests.boxes import make_snapshot

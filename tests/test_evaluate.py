@@ -17,8 +17,8 @@ import swebench_lab as lab
 from swebench_lab.certificates import Certificate, Certificates, task_digest
 from swebench_lab.errors import RecordError, SandboxUnavailable
 from swebench_lab.evaluate import Evaluator
-from swebench_lab.sandbox.factory import SandboxFactory
-from swebench_lab.specs import spec_for
+from swebench_lab.snapshots.environment.specs import spec_for
+from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.tasks import Task
 from swebench_lab.verdicts import read_predictions
 from tests.handmade import ADD, BUGGY, FILES, FIXED, GOLD, KEEP, QUICK, TESTS, HandMade, code, patch_of, task, writes

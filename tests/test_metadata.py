@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab.metadata import Metadata, read_metadata
+from swebench_lab.snapshots.environment.metadata import Metadata, read_metadata
 
 PEP621 = """
 [project]

@@ -10,8 +10,8 @@ import pytest
 
 from swebench_lab import bench, grading
 from swebench_lab.errors import TaskError
-from swebench_lab.metadata import read_metadata
-from swebench_lab.specs import Spec, explain, known_repositories, needs_checkout, spec_for, use
+from swebench_lab.snapshots.environment.metadata import read_metadata
+from swebench_lab.snapshots.environment.specs import Spec, explain, known_repositories, needs_checkout, spec_for, use
 from swebench_lab.tasks import Task
 from tests.conftest import make_task
 

@@ -27,8 +27,8 @@ from swebench_lab.episode import segments
 from swebench_lab.policies.sampling import score, widen_head
 from swebench_lab.policies.scripted import ScriptedPolicy
 from swebench_lab.sandbox.namespace import open_namespace
-from swebench_lab.sandbox.snapshots import Snapshot
 from swebench_lab.serving.server import Server
+from swebench_lab.snapshots.cache import Snapshot
 from swebench_lab.trajectory import Trajectory
 from tests.boxes import make_snapshot
 from tests.conftest import make_task

@@ -19,7 +19,7 @@ from swebench_lab.trajectory import Stop, Trajectory
 from swebench_lab.verdict import NOT_GRADED, Verdict
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.factory import SandboxFactory
+    from swebench_lab.snapshots.factory import SandboxFactory
 
 IO_BYTES = 100_000_000
 """Bytes of cold environments in flight that one unit of the resource `io` stands for."""

@@ -42,7 +42,7 @@ from swebench_lab.verdict import NOT_GRADED, Verdict
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.base import Sandbox
-    from swebench_lab.sandbox.factory import SandboxFactory
+    from swebench_lab.snapshots.factory import SandboxFactory
 
 COLD_BYTES = 500_000_000
 """What an environment counts for while it is built: a venv with a scientific stack takes about as much."""

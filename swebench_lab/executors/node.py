@@ -23,9 +23,9 @@ from swebench_lab.executors.engine import Engine
 from swebench_lab.executors.jobs import Batch, Job
 from swebench_lab.executors.settings import Deadlines, Stages
 from swebench_lab.places import default_root
-from swebench_lab.sandbox import shipping
-from swebench_lab.sandbox.factory import SandboxFactory
-from swebench_lab.sandbox.snapshots import SnapshotCache
+from swebench_lab.snapshots.cache import SnapshotCache
+from swebench_lab.snapshots.factory import SandboxFactory
+from swebench_lab.snapshots.transfer import ship as shipping
 from swebench_lab.tasks import Task
 from swebench_lab.trajectory import Step, Trajectory
 from swebench_lab.verdict import Verdict

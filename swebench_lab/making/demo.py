@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from swebench_lab.tasks import Task, Tasks
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.factory import SandboxFactory
+    from swebench_lab.snapshots.factory import SandboxFactory
 
 PYTHON = "3.11"
 """The version of Python that the bundled set is made with."""

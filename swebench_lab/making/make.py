@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from swebench_lab.making.module import Module
     from swebench_lab.making.snippets import Failure
     from swebench_lab.making.validation import Baseline, Suite, Trial
-    from swebench_lab.sandbox.factory import SandboxFactory
+    from swebench_lab.snapshots.factory import SandboxFactory
 
 _ROUND = 8
 """Candidates that are tried before the next are chosen. Fixed, so that the choice does not depend on threads."""
@@ -92,7 +92,7 @@ def make_tasks(
         SnapshotError: The repository or its requirements cannot be had.
         SandboxUnavailable: This machine cannot make sandboxes.
     """
-    from swebench_lab.sandbox.factory import SandboxFactory
+    from swebench_lab.snapshots.factory import SandboxFactory
 
     settings = _Settings(count, seed, combined, strategies, repeats, max_failing, progress)
     name = str(source) if ":" in str(source) else str(Path(source).expanduser().resolve())

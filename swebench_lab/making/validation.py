@@ -22,7 +22,7 @@ from swebench_lab.making.snippets import Failure, Snippet
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.base import Result, Sandbox
-    from swebench_lab.specs import Spec
+    from swebench_lab.snapshots.environment.specs import Spec
 
 _LAB = "/tmp/swebench_lab_making"
 _OBSERVER = "swebench_lab_observer"

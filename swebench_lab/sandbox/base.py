@@ -24,7 +24,7 @@ from swebench_lab.sandbox.layers import Layer as Layer
 from swebench_lab.sandbox.session import Session as Session
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.snapshots import Snapshot
+    from swebench_lab.snapshots.cache import Snapshot
 
 _MOST_ARGUMENT = 100_000  # bytes; the kernel refuses a single argument of 128 KiB
 MOST_READ = 256 << 20

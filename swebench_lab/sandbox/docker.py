@@ -35,7 +35,7 @@ from swebench_lab.sandbox.layers import Layer, LayerStore, passing_store
 from swebench_lab.sandbox.limits import Limits
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.snapshots import Snapshot
+    from swebench_lab.snapshots.cache import Snapshot
 
 _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "NET_BIND_SERVICE")
 _BOUNDED = ("memory", "pids", "cpu")

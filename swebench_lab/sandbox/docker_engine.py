@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.errors import SandboxUnavailable
-from swebench_lab.sandbox import docker_bundle, layout, plan, store
+from swebench_lab.sandbox import docker_bundle, layout, plan
+from swebench_lab.snapshots.storage import store
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.snapshots import Snapshot
+    from swebench_lab.snapshots.cache import Snapshot
 
 LABEL = "swebench-lab"
 """Label of everything made in an engine; its value says what it is: box, image, agent."""

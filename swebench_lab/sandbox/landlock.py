@@ -48,7 +48,7 @@ from swebench_lab.sandbox.layers import Layer, LayerStore, passing_store
 from swebench_lab.sandbox.limits import Limits
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.snapshots import Snapshot
+    from swebench_lab.snapshots.cache import Snapshot
 
 TIER = "landlock"
 _PREFIX = "lab-landlock-"

@@ -28,7 +28,7 @@ from swebench_lab.sandbox.leases import leased_folder
 from swebench_lab.sandbox.limits import Limits
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.snapshots import Snapshot
+    from swebench_lab.snapshots.cache import Snapshot
 
 _MARK = "SWEBENCH_LAB_PROCESS"
 _OWN = ("HOME", "TMPDIR")  # variables that are other ones in every box

@@ -30,7 +30,7 @@ from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.services import Service, start
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.snapshots import Snapshot
+    from swebench_lab.snapshots.cache import Snapshot
 
 _END_SECONDS = 10.0
 _FULL = 64 * 1024  # bytes; a box with less to write to has run into its bound

@@ -82,7 +82,7 @@ class Quota:
         Raises:
             QuotaExceeded: They are not.
         """
-        from swebench_lab.sandbox.store import size_of
+        from swebench_lab.snapshots.storage.store import size_of
 
         if self.disk is None:
             return

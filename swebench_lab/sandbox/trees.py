@@ -695,7 +695,7 @@ def unpack_entry(member: Any) -> Entry:
 
 def unpack_image_layer(file: int, target: str) -> dict[str, int]:
     """Unpack one uncompressed layer of a container image."""
-    from swebench_lab.sandbox import oci_layers
+    from swebench_lab.snapshots.image import layer as oci_layers
 
     return oci_layers.unpack(file, target)
 

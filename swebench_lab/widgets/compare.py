@@ -15,7 +15,7 @@ from swebench_lab.verdict import NOT_GRADED, RESOLVED, UNRESOLVED
 if TYPE_CHECKING:
     import polars as pl
 
-    from swebench_lab.sandbox.factory import SandboxFactory
+    from swebench_lab.snapshots.factory import SandboxFactory
     from swebench_lab.widgets.stepper import Stepper
 
 GAINED, LOST, KEPT, NEVER, UNKNOWN = "gained", "lost", "kept", "never", "not graded"

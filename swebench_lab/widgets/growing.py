@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from swebench_lab.agent import Agent
     from swebench_lab.evaluate import Evaluator
     from swebench_lab.run_directory import RunDirectory
-    from swebench_lab.sandbox.factory import SandboxFactory
     from swebench_lab.sandbox.layers import Layer
+    from swebench_lab.snapshots.factory import SandboxFactory
     from swebench_lab.tasks import Task
     from swebench_lab.widgets.branches import Branch, Branches
 

@@ -22,7 +22,7 @@ from swebench_lab.sandbox.packed import MOST_FILE, PackedLayer, read_packed
 
 if TYPE_CHECKING:
     from swebench_lab.rollouts import Rollout
-    from swebench_lab.sandbox.snapshots import Snapshot
+    from swebench_lab.snapshots.cache import Snapshot
 
 _REPOSITORY = "testbed/"
 _NOISE = (".git", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from swebench_lab.evaluate import Evaluator
     from swebench_lab.policies.base import Policy
     from swebench_lab.sandbox.base import Result, Sandbox
-    from swebench_lab.sandbox.factory import SandboxFactory
+    from swebench_lab.snapshots.factory import SandboxFactory
     from swebench_lab.trajectory import Step
 
 START = -1

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from swebench_lab.evaluate import Evaluator
     from swebench_lab.policies.base import Policy
     from swebench_lab.rollouts import Rollouts
-    from swebench_lab.sandbox.factory import SandboxFactory
+    from swebench_lab.snapshots.factory import SandboxFactory
     from swebench_lab.tasks import Task
 
 VIEWS = ("auto", "full", "simple", "static")

@@ -9,9 +9,9 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from swebench_lab.sandbox import store
-from swebench_lab.sandbox.hostgit import git, make_repository
-from swebench_lab.sandbox.snapshots import SnapshotCache
+from swebench_lab.snapshots.cache import SnapshotCache
+from swebench_lab.snapshots.repository.git import git, make_repository
+from swebench_lab.snapshots.storage import store
 from swebench_lab.tasks import load_tasks
 from tests.benchmarks.measure import middle
 from tests.benchmarks.options import Options

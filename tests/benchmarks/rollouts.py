@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import swebench_lab as lab
-from swebench_lab.sandbox.snapshots import SnapshotCache
+from swebench_lab.snapshots.cache import SnapshotCache
 from swebench_lab.trajectory import Trajectory
 from swebench_lab.verdict import UNRESOLVED, Verdict
 from tests.benchmarks import contenders, peers_worker

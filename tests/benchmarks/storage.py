@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from swebench_lab.sandbox import store
-from swebench_lab.sandbox.snapshots import Snapshot, SnapshotCache
+from swebench_lab.snapshots.cache import Snapshot, SnapshotCache
+from swebench_lab.snapshots.storage import store
 from swebench_lab.tasks import Task, load_tasks
 from tests.benchmarks.measure import middle
 from tests.benchmarks.options import Options

@@ -18,7 +18,7 @@ from swebench_lab.foreign import explain, tables
 from swebench_lab.foreign.replies import READERS, by_pattern
 from swebench_lab.sandbox.base import Layer, Sandbox
 from swebench_lab.sandbox.namespace import open_namespace
-from swebench_lab.sandbox.snapshots import Snapshot
+from swebench_lab.snapshots.cache import Snapshot
 from swebench_lab.trajectory import Trajectory
 from tests.boxes import make_snapshot
 from tests.conftest import make_task

@@ -11,9 +11,9 @@ import pytest
 from swebench_lab.evaluate import Evaluator
 from swebench_lab.making.demo import HELD_OUT, data_folder, differences, main, repositories
 from swebench_lab.patches import touched_files
-from swebench_lab.sandbox.factory import SandboxFactory
-from swebench_lab.sandbox.sources import open_source
 from swebench_lab.schemas import to_swesmith
+from swebench_lab.snapshots.factory import SandboxFactory
+from swebench_lab.snapshots.repository.sources import open_source
 from swebench_lab.tasks import Tasks, load_tasks
 
 

@@ -9,7 +9,7 @@ import pytest
 from swebench_lab.sandbox import patching
 from swebench_lab.sandbox.changes import MOST, NOTHING_WRITTEN, Changes, Tracked, fingerprint, stands_still, tracked
 from swebench_lab.sandbox.namespace import open_namespace
-from swebench_lab.sandbox.seal import EXCLUDE
+from swebench_lab.snapshots.repository.seal import EXCLUDE
 from swebench_lab.testing import conformance
 
 TIERS = ["namespace-root", "namespace-rootless"] if os.geteuid() == 0 else ["namespace-rootless"]

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.errors import SandboxClosed, SandboxUnavailable, SnapshotError
-from swebench_lab.sandbox.factory import SandboxFactory
 from swebench_lab.sandbox.limits import Limits
+from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.tasks import Task, Tasks
 from tests.sandbox.repositories import BROKEN, BUG, CODE, FILES, make_task, write
 
@@ -138,7 +138,7 @@ def test_a_factory_travels_as_its_configuration(tmp_path: Path) -> None:
 def test_the_local_backend_warns_once_and_loudly(tmp_path: Path) -> None:
     code = (
         "import sys, warnings; warnings.simplefilter('always')\n"
-        "from swebench_lab.sandbox.factory import SandboxFactory\n"
+        "from swebench_lab.snapshots.factory import SandboxFactory\n"
         "SandboxFactory('local', cache=sys.argv[1]); SandboxFactory('local', cache=sys.argv[1])\n"
     )
     said = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True).stderr
@@ -152,7 +152,7 @@ def test_a_machine_without_namespaces_is_told_what_to_do(shared: Path, task: Tas
         "import pickle, sys\n"
         "from pathlib import Path\n"
         "from swebench_lab.errors import SandboxUnavailable\n"
-        "from swebench_lab.sandbox.factory import SandboxFactory\n"
+        "from swebench_lab.snapshots.factory import SandboxFactory\n"
         "for name in ('user', 'mnt', 'pid'):\n"
         "    Path(f'/proc/sys/user/max_{name}_namespaces').write_text('0')\n"
         "try:\n"

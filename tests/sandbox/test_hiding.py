@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from swebench_lab.sandbox.hiding import by_file, cut_tests, split_id
+from swebench_lab.snapshots.repository.hidden_tests import by_file, cut_tests, split_id
 from tests.sandbox.repositories import TESTS
 
 HARD = '''"""Doc."""

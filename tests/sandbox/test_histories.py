@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.errors import SnapshotError
-from swebench_lab.sandbox import histories, store
-from swebench_lab.sandbox.hostgit import git as host_git
-from swebench_lab.sandbox.seal import verify_seal
-from swebench_lab.sandbox.snapshots import Snapshot, SnapshotCache
+from swebench_lab.snapshots.cache import Snapshot, SnapshotCache
+from swebench_lab.snapshots.repository import history as histories
+from swebench_lab.snapshots.repository.git import git as host_git
+from swebench_lab.snapshots.repository.seal import verify_seal
+from swebench_lab.snapshots.storage import store
 from tests.sandbox.repositories import git, make_task
 
 STEP = histories.STEPS[-1]

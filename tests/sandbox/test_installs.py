@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.errors import SnapshotError
-from swebench_lab.sandbox.factory import SandboxFactory
+from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.tasks import Task
 from tests.sandbox.repositories import BUG, CODE, FILES, make_task, write
 

@@ -16,13 +16,13 @@ import pytest
 
 from swebench_lab.errors import SandboxClosed, SandboxPathError
 from swebench_lab.sandbox import ruleset, seccomp
-from swebench_lab.sandbox.factory import SandboxFactory
 from swebench_lab.sandbox.landlock import LandlockSandbox, open_landlock
 from swebench_lab.sandbox.layers import LayerStore
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.namespace import open_namespace
 from swebench_lab.sandbox.private_tree import Places
-from swebench_lab.sandbox.snapshots import Snapshot
+from swebench_lab.snapshots.cache import Snapshot
+from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.tasks import Task
 from swebench_lab.testing import conformance
 from swebench_lab.testing.redteam import ATTACKS, Attack, Ground, attempt
@@ -400,7 +400,7 @@ CHILD = """
 import os, sys, time
 from pathlib import Path
 from swebench_lab.sandbox.landlock import open_landlock
-from swebench_lab.sandbox.snapshots import Snapshot
+from swebench_lab.snapshots.cache import Snapshot
 layer, git, head, binds = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], tuple(map(Path, sys.argv[4].split()))
 snapshot = Snapshot(key="child", layers=(layer,), binds=binds, git_dir=git, head=head, env={}, tests=layer, meta={})
 box = open_landlock(snapshot, scratch=Path(sys.argv[5]))

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.sandbox import ruleset
-from swebench_lab.sandbox.factory import SandboxFactory
-from swebench_lab.sandbox.snapshots import SnapshotCache
+from swebench_lab.snapshots.cache import SnapshotCache
+from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.testing.redteam.victim import make_victim
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ import json, os, sys
 from pathlib import Path
 from swebench_lab.testing.redteam.victim import make_victim
 from swebench_lab.sandbox import client
-from swebench_lab.sandbox.factory import SandboxFactory
+from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.tasks import load_tasks
 (task,) = load_tasks(sys.argv[1])
 scratch = Path(sys.argv[2])

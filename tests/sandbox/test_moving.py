@@ -14,8 +14,8 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import SnapshotError
-from swebench_lab.sandbox import store
-from swebench_lab.sandbox.snapshots import SnapshotCache
+from swebench_lab.snapshots.cache import SnapshotCache
+from swebench_lab.snapshots.storage import store
 
 TASKS = lab.load_tasks("demo").filter(repo="demo/depgraph")[:2]
 

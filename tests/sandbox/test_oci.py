@@ -14,10 +14,10 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import SandboxUnavailable, SnapshotError
-from swebench_lab.sandbox import oci
 from swebench_lab.sandbox.docker_bundle import bundle
 from swebench_lab.sandbox.namespace import open_namespace
-from swebench_lab.sandbox.snapshots import SnapshotCache
+from swebench_lab.snapshots.cache import SnapshotCache
+from swebench_lab.snapshots.image import oci
 from swebench_lab.testing import conformance
 from tests.boxes import git
 from tests.conftest import make_task
@@ -266,7 +266,7 @@ def test_scripts_written_for_conda_run_in_our_own_venv():
     with conformance.reference_snapshot() as plain:
         from dataclasses import replace
 
-        from swebench_lab.sandbox import conda
+        from swebench_lab.snapshots.environment import conda
 
         snapshot = replace(plain, layers=(*plain.layers, conda.layer(plain.layers[0].parent / "cache")))
         try:

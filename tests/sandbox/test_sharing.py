@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab.sandbox import sharing, store
+from swebench_lab.snapshots.storage import store
+from swebench_lab.snapshots.transfer import shared_cache as sharing
 
 ROOT = os.geteuid() == 0
 PYTHON = "/usr/bin/python3"

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.errors import SnapshotError, TaskError
-from swebench_lab.sandbox import store
-from swebench_lab.sandbox.snapshots import Snapshot, SnapshotCache
+from swebench_lab.snapshots.cache import Snapshot, SnapshotCache
+from swebench_lab.snapshots.storage import store
 from swebench_lab.tasks import Task
 from tests.sandbox.repositories import BUG, FILES, TESTS, make_task, write
 
@@ -193,7 +193,7 @@ def test_ls_du_and_evict_count_what_is_there(cache: SnapshotCache, task: Task) -
 
 
 def test_the_cache_is_where_the_variable_says(tmp_path: Path) -> None:
-    code = "from swebench_lab.sandbox.snapshots import SnapshotCache; print(SnapshotCache().root)"
+    code = "from swebench_lab.snapshots.cache import SnapshotCache; print(SnapshotCache().root)"
     for env, expected in (
         ({"SWEBENCH_LAB_CACHE": str(tmp_path / "a")}, tmp_path / "a"),
         ({"XDG_CACHE_HOME": str(tmp_path / "b")}, tmp_path / "b" / "swebench_lab"),
@@ -208,7 +208,7 @@ def test_the_cache_is_where_the_variable_says(tmp_path: Path) -> None:
 
 BUILD_ALL = """
 import sys, pickle
-from swebench_lab.sandbox.factory import SandboxFactory
+from swebench_lab.snapshots.factory import SandboxFactory
 tasks = pickle.load(open(sys.argv[1], "rb"))
 frame = SandboxFactory(cache=sys.argv[2]).prepare(tasks)
 print(",".join(frame["status"]), ",".join(frame["key"]))

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.errors import SnapshotError
-from swebench_lab.sandbox import store
-from swebench_lab.sandbox.sources import open_source
+from swebench_lab.snapshots.repository.sources import open_source
+from swebench_lab.snapshots.storage import store
 from tests.sandbox.repositories import FILES, git, with_history, write
 
 

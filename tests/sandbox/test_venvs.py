@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.errors import SnapshotError
-from swebench_lab.sandbox.interpreters import find_interpreter, interpreters
-from swebench_lab.sandbox.venvs import Pins, build_venv, resolve, too_late
+from swebench_lab.snapshots.environment.interpreter import find_interpreter, interpreters
+from swebench_lab.snapshots.environment.venv import Pins, build_venv, resolve, too_late
 
 
 def wheel(folder: Path, name: str = "tiny-thing", requires: str = "", version: str = "1.0") -> Path:
@@ -85,8 +85,8 @@ COPY_TWICE = """
 import sys
 from pathlib import Path
 sys.path += sys.argv[2:]
-from swebench_lab.sandbox.interpreters import find_interpreter
-from swebench_lab.sandbox.venvs import Pins, _copy_installed
+from swebench_lab.snapshots.environment.interpreter import find_interpreter
+from swebench_lab.snapshots.environment.venv import Pins, _copy_installed
 import tiny_thing
 
 for change in (False, True):
@@ -204,7 +204,7 @@ def test_every_kind_of_installation_is_found_and_the_nearest_only_when_allowed(t
     fake_python(tmp_path / "pyenv" / "versions" / "9.7.1", "9.7.1")
     fake_python(tmp_path / "uv" / "cpython-9.9.3-linux", "9.9.3")
     asked = """
-from swebench_lab.sandbox.interpreters import find_interpreter, other_than
+from swebench_lab.snapshots.environment.interpreter import find_interpreter, other_than
 for version in ("9.4", "9.7", "9.9"):
     print(version, find_interpreter(version).origin)
 print(find_interpreter("9.6", nearest=True).version, find_interpreter("9.8", nearest=True).version)

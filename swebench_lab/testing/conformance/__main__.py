@@ -36,7 +36,7 @@ def _say(line: str) -> None:
 
 def _opener(name: str) -> Callable[..., Any]:
     """The function that opens boxes of a backend."""
-    from swebench_lab.sandbox.factory import BACKENDS
+    from swebench_lab.snapshots.factory import BACKENDS
 
     module, _, function = name.partition(":")
     if function:

@@ -175,7 +175,7 @@ def _first_line(*command: str) -> str:
 
 def _room() -> Iterator[Finding]:
     """Look at the space for Snapshots, for runs and in memory, where sandboxes write by default."""
-    from swebench_lab.sandbox.snapshots import SnapshotCache
+    from swebench_lab.snapshots.cache import SnapshotCache
 
     cache = SnapshotCache().root
     yield _disk("cache", cache, "set SWEBENCH_LAB_CACHE to a folder with more room, or run `swebench-lab gc`")
@@ -196,8 +196,9 @@ def _room() -> Iterator[Finding]:
 def _sharing() -> Iterator[Finding]:
     """Look at what a machine that many share has for its users: a cache for all of them, and quotas."""
     from swebench_lab.errors import SandboxError
-    from swebench_lab.sandbox import quotas, sharing
-    from swebench_lab.sandbox.snapshots import SnapshotCache
+    from swebench_lab.sandbox import quotas
+    from swebench_lab.snapshots.cache import SnapshotCache
+    from swebench_lab.snapshots.transfer import shared_cache as sharing
 
     packs = sharing.packs_of(SnapshotCache().root)
     if packs is None:

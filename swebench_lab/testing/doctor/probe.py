@@ -170,7 +170,7 @@ def _bounds() -> Finding:
 
 def _shared_cache() -> Finding:
     """Change a file, in a box, of a tree that came out of another user's pack."""
-    from swebench_lab.sandbox import sharing
+    from swebench_lab.snapshots.transfer import shared_cache as sharing
 
     try:
         return Finding("shared cache", True, sharing.proven())

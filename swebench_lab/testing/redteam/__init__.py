@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from swebench_lab.evaluate import Evaluator
-    from swebench_lab.sandbox.factory import SandboxFactory
+    from swebench_lab.snapshots.factory import SandboxFactory
     from swebench_lab.tasks import Task
 
 ATTACKS: tuple[Attack, ...] = (

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from swebench_lab.errors import TaskError
 
 if TYPE_CHECKING:
-    from swebench_lab.metadata import Metadata
+    from swebench_lab.snapshots.environment.metadata import Metadata
     from swebench_lab.tasks import Task
 
 TEST_COMMAND = "python -m pytest -rA -p no:cacheprovider"
@@ -319,7 +319,7 @@ def _voices(task: Task, checkout: Path | Metadata | None) -> Iterator[tuple[str,
     written = ""
     if found is not None and needs_checkout(task):
         if isinstance(found, Path):
-            from swebench_lab.metadata import read_metadata
+            from swebench_lab.snapshots.environment.metadata import read_metadata
 
             found = read_metadata(found)
         derived = derive(found, stated)
@@ -391,7 +391,7 @@ def from_image(layers: Sequence[Path]) -> Spec:
     Args:
         layers: The image's unpacked layers, the top one first: `SnapshotCache().image("image.tar").layers`.
     """
-    from swebench_lab.image_pins import read_image_pins
+    from swebench_lab.snapshots.environment.image_pins import read_image_pins
 
     found = read_image_pins(layers)
     return Spec(python=found.python, packages=found.packages)

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from swebench_lab.errors import SnapshotError
-from swebench_lab.sandbox import store
 from swebench_lab.sandbox.layers import remove_tree, run_task
+from swebench_lab.snapshots.storage import store
 
 KIND = "image-layers"
 """Folder of a cache with unpacked layers."""

@@ -10,11 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
 from swebench_lab.errors import SnapshotError
-from swebench_lab.sandbox import store
-from swebench_lab.sandbox.snapshots import Snapshot, SnapshotCache
-from swebench_lab.sandbox.start_trees import same_content
-from swebench_lab.sandbox.venvs import _pins_folder
-from swebench_lab.specs import needs_checkout
+from swebench_lab.snapshots.cache import Snapshot, SnapshotCache
+from swebench_lab.snapshots.environment.specs import needs_checkout
+from swebench_lab.snapshots.environment.venv import _pins_folder
+from swebench_lab.snapshots.repository.start import same_content
+from swebench_lab.snapshots.storage import store
 
 if TYPE_CHECKING:
     from swebench_lab.tasks import Task

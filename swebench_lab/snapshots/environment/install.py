@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.errors import SnapshotError
-from swebench_lab.sandbox import store
-from swebench_lab.sandbox.venvs import WORKDIR, index_settings
-from swebench_lab.specs import Spec
+from swebench_lab.snapshots.environment.specs import Spec
+from swebench_lab.snapshots.environment.venv import WORKDIR, index_settings
+from swebench_lab.snapshots.storage import store
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.base import Sandbox
-    from swebench_lab.sandbox.snapshots import Snapshot
+    from swebench_lab.snapshots.cache import Snapshot
 
 VERSION = 1
 """Part of every key; a change of how builds are run must raise it."""

@@ -20,7 +20,7 @@ from swebench_lab import _html
 from swebench_lab.errors import LabError, SandboxClosed, SandboxError, SandboxUnavailable, SnapshotError
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.quotas import quota_of
-from swebench_lab.sandbox.snapshots import Snapshot, SnapshotCache
+from swebench_lab.snapshots.cache import Snapshot, SnapshotCache
 from swebench_lab.tasks import Task
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from swebench_lab.errors import SnapshotError
-from swebench_lab.sandbox import store
+from swebench_lab.snapshots.storage import store
 
 KIND = "packages"
 VERSION = 1

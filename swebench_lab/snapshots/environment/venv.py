@@ -30,8 +30,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.errors import SnapshotError
-from swebench_lab.sandbox import packages, store
-from swebench_lab.sandbox.interpreters import Interpreter
+from swebench_lab.snapshots.environment import packages
+from swebench_lab.snapshots.environment.interpreter import Interpreter
+from swebench_lab.snapshots.storage import store
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

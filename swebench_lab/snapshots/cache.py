@@ -31,25 +31,27 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import swebench_lab
 from swebench_lab import _html
 from swebench_lab.errors import SnapshotError
-from swebench_lab.metadata import Metadata, read_metadata
 from swebench_lab.places import default_root
-from swebench_lab.sandbox import (
-    conda,
-    histories,
-    image_snapshots,
-    installs,
-    moving,
-    oci,
-    packages,
-    sharing,
-    start_trees,
-    store,
+from swebench_lab.snapshots.environment import conda, packages
+from swebench_lab.snapshots.environment import install as installs
+from swebench_lab.snapshots.environment.interpreter import (
+    Interpreter,
+    find_interpreter,
+    install_interpreter,
+    other_than,
 )
-from swebench_lab.sandbox.interpreters import Interpreter, find_interpreter, install_interpreter, other_than
-from swebench_lab.sandbox.seal import verify_seal
-from swebench_lab.sandbox.sources import Source, is_full_name, open_source
-from swebench_lab.sandbox.venvs import VENV, WORKDIR, Pins, build_venv, known_pins, resolve
-from swebench_lab.specs import Spec, needs_checkout, spec_for
+from swebench_lab.snapshots.environment.metadata import Metadata, read_metadata
+from swebench_lab.snapshots.environment.specs import Spec, needs_checkout, spec_for
+from swebench_lab.snapshots.environment.venv import VENV, WORKDIR, Pins, build_venv, known_pins, resolve
+from swebench_lab.snapshots.image import oci
+from swebench_lab.snapshots.image import snapshot as image_snapshots
+from swebench_lab.snapshots.repository import history as histories
+from swebench_lab.snapshots.repository import start as start_trees
+from swebench_lab.snapshots.repository.seal import verify_seal
+from swebench_lab.snapshots.repository.sources import Source, is_full_name, open_source
+from swebench_lab.snapshots.storage import store
+from swebench_lab.snapshots.transfer import export as moving
+from swebench_lab.snapshots.transfer import shared_cache as sharing
 from swebench_lab.tasks import answer_digest
 
 if TYPE_CHECKING:

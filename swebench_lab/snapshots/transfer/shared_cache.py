@@ -57,8 +57,8 @@ class Packs:
         Returns:
             Its marker; None when there is no pack, or none that can be trusted or read.
         """
-        from swebench_lab.sandbox import store
         from swebench_lab.sandbox.layers import run_task
+        from swebench_lab.snapshots.storage import store
 
         path = self._path(kind, key)
         try:
@@ -180,8 +180,8 @@ def proven() -> str:
     """
     import tempfile
 
-    from swebench_lab.sandbox import store
     from swebench_lab.sandbox.namespace import open_namespace
+    from swebench_lab.snapshots.storage import store
     from swebench_lab.testing.doctor.probe import _BareSnapshot
 
     stranger = 65534

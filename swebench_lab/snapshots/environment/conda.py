@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from swebench_lab.sandbox import store
+from swebench_lab.snapshots.storage import store
 
 _VERSION = "1"
 _ACTIVATE = """\

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from swebench_lab.errors import SnapshotError
 from swebench_lab.patches import touched_files
-from swebench_lab.sandbox import histories, store
-from swebench_lab.sandbox.hiding import by_file, cut_tests
-from swebench_lab.sandbox.hostgit import git, make_repository
-from swebench_lab.sandbox.seal import commit_start, exclude, seal, start_repository, verify_seal
-from swebench_lab.sandbox.sources import IMPORT_DATE, Source, read_tree
-from swebench_lab.sandbox.venvs import WORKDIR
+from swebench_lab.snapshots.environment.venv import WORKDIR
+from swebench_lab.snapshots.repository import history as histories
+from swebench_lab.snapshots.repository.git import git, make_repository
+from swebench_lab.snapshots.repository.hidden_tests import by_file, cut_tests
+from swebench_lab.snapshots.repository.seal import commit_start, exclude, seal, start_repository, verify_seal
+from swebench_lab.snapshots.repository.sources import IMPORT_DATE, Source, read_tree
+from swebench_lab.snapshots.storage import store
 
 if TYPE_CHECKING:
     from swebench_lab.tasks import Task

@@ -29,8 +29,8 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
 from swebench_lab.errors import SnapshotError
-from swebench_lab.sandbox import store
-from swebench_lab.sandbox.hostgit import git, make_repository
+from swebench_lab.snapshots.repository.git import git, make_repository
+from swebench_lab.snapshots.storage import store
 
 IDENTITY = "swebench_lab <swebench_lab@localhost>"
 IMPORT_DATE = 1577836800

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from swebench_lab.errors import SnapshotError
-from swebench_lab.sandbox.histories import Stretch, link, pack_names
-from swebench_lab.sandbox.hostgit import git, make_repository
-from swebench_lab.sandbox.sources import IDENTITY
+from swebench_lab.snapshots.repository.git import git, make_repository
+from swebench_lab.snapshots.repository.history import Stretch, link, pack_names
+from swebench_lab.snapshots.repository.sources import IDENTITY
 
 EXCLUDE = """\
 __pycache__/

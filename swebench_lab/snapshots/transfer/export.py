@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from swebench_lab.errors import SnapshotError
-from swebench_lab.sandbox import oci, store
+from swebench_lab.snapshots.image import oci
+from swebench_lab.snapshots.storage import store
 
 SCHEMA = 1
 _PRESET = 1  # of xz; higher ones take many times as long for a few per cent

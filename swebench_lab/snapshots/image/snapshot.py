@@ -14,17 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.errors import SnapshotError
-from swebench_lab.image_pins import read_image_pins
 from swebench_lab.patches import touched_files
-from swebench_lab.sandbox import oci, start_trees, store
-from swebench_lab.sandbox.hostgit import git, make_repository
-from swebench_lab.sandbox.seal import commit_start, exclude, seal, verify_seal
-from swebench_lab.sandbox.sources import IDENTITY, IMPORT_DATE
-from swebench_lab.sandbox.venvs import WORKDIR
+from swebench_lab.snapshots.environment.image_pins import read_image_pins
+from swebench_lab.snapshots.environment.venv import WORKDIR
+from swebench_lab.snapshots.image import oci
+from swebench_lab.snapshots.repository import start as start_trees
+from swebench_lab.snapshots.repository.git import git, make_repository
+from swebench_lab.snapshots.repository.seal import commit_start, exclude, seal, verify_seal
+from swebench_lab.snapshots.repository.sources import IDENTITY, IMPORT_DATE
+from swebench_lab.snapshots.storage import store
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.snapshots import Snapshot
-    from swebench_lab.specs import Spec
+    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.snapshots.environment.specs import Spec
     from swebench_lab.tasks import Task
 
 VERSION = 1
@@ -60,7 +62,7 @@ def assemble(
     task: Task, spec: Spec, image: oci.Image, folder: Path, marker: Mapping[str, Any], masks: tuple[str, ...] = ()
 ) -> Snapshot:
     """Return the Snapshot of a task on an image, all of which is there; its boxes do not show the masked files."""
-    from swebench_lab.sandbox.snapshots import Snapshot
+    from swebench_lab.snapshots.cache import Snapshot
 
     pins = read_image_pins(image.layers)
     env = {**environment(image), **spec.env}

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from swebench_lab.errors import SnapshotError
-from swebench_lab.sandbox import store
-from swebench_lab.sandbox.hostgit import git, make_repository
-from swebench_lab.sandbox.sources import IMPORT_DATE
+from swebench_lab.snapshots.repository.git import git, make_repository
+from swebench_lab.snapshots.repository.sources import IMPORT_DATE
+from swebench_lab.snapshots.storage import store
 
 KIND = "histories"
 VERSION = 2
