@@ -45,7 +45,7 @@ _HOMES = {
     "RecordError": "errors",
     "ReplayPolicy": "policies.scripted",
     "Reply": "trajectory",
-    "Result": "sandbox.base",
+    "Result": "sandbox.contract",
     "Rollout": "rollouts",
     "RolloutCollector": "collector",
     "Rollouts": "rollouts",
@@ -217,7 +217,7 @@ if TYPE_CHECKING:
     from swebench_lab.recipes import run_recipe
     from swebench_lab.rollouts import Rollout, Rollouts, load_rollouts
     from swebench_lab.rows import to_rl
-    from swebench_lab.sandbox.base import Result
+    from swebench_lab.sandbox.contract import Result
     from swebench_lab.sandbox.limits import Limits
     from swebench_lab.serving.server import serve
     from swebench_lab.snapshots.cache import Snapshot, SnapshotCache

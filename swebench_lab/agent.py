@@ -23,7 +23,7 @@ from swebench_lab.errors import ContextFull, FormatError, LabError, PatchError, 
 from swebench_lab.flavours import Flavour
 from swebench_lab.history import HistoryProcessor, KeepObservations
 from swebench_lab.policies.base import Brief, Conversation, Policy
-from swebench_lab.sandbox.base import Layer, Sandbox
+from swebench_lab.sandbox.contract import Layer, Sandbox
 from swebench_lab.tasks import Task
 from swebench_lab.tools.base import Observation, Setup, Tool, ToolLimits, offered, read_arguments
 from swebench_lab.tools.program import ProgramTool

@@ -26,7 +26,7 @@ from swebench_lab.tasks import Task
 from swebench_lab.verdicts import patch_bytes
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.base import Result, Sandbox
+    from swebench_lab.sandbox.contract import Result, Sandbox
     from swebench_lab.snapshots.cache import Snapshot
 
 SETUP_TIMEOUT = 120.0

@@ -28,7 +28,7 @@ from swebench_lab.verdict import NOT_GRADED, Verdict
 
 if TYPE_CHECKING:
     from swebench_lab.executors.cluster import Cluster
-    from swebench_lab.sandbox.base import Layer
+    from swebench_lab.sandbox.contract import Layer
     from swebench_lab.snapshots.factory import SandboxFactory
 
 Reward = Callable[[Rollout], float | None]

@@ -38,7 +38,7 @@ from swebench_lab.verdicts import KeptVerdicts, Prediction, Verdicts, read_predi
 if TYPE_CHECKING:
     import polars as pl
 
-    from swebench_lab.sandbox.base import Sandbox
+    from swebench_lab.sandbox.contract import Sandbox
     from swebench_lab.snapshots.cache import Snapshot
     from swebench_lab.snapshots.factory import SandboxFactory
 

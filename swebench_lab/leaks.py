@@ -34,7 +34,7 @@ from swebench_lab.patches import FilePatch, Hunk, parse_patch
 from swebench_lab.snapshots.storage import store
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.base import Sandbox
+    from swebench_lab.sandbox.contract import Sandbox
     from swebench_lab.snapshots.cache import Snapshot
     from swebench_lab.tasks import Task
 

@@ -99,7 +99,7 @@ def git_state() -> dict[str, Any] | None:
 
 def machine_facts() -> dict[str, Any]:
     """Return platform, processors and the kind of sandbox this user would get."""
-    from swebench_lab.sandbox.client import default_tier
+    from swebench_lab.sandbox.zygote.client import default_tier
 
     return {
         "platform": platform.platform(),

@@ -37,7 +37,7 @@ from swebench_lab.trajectory import Step, Trajectory
 from swebench_lab.verdict import NOT_GRADED
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.base import Layer
+    from swebench_lab.sandbox.contract import Layer
 
 Key = tuple[str, int, int, str, str]
 

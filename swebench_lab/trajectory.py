@@ -14,7 +14,7 @@ from swebench_lab import _html
 from swebench_lab.errors import RecordError
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.base import Sandbox
+    from swebench_lab.sandbox.contract import Sandbox
     from swebench_lab.traces.replay import Replay
 
 SCHEMA = 3

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from swebench_lab.errors import SnapshotError
-from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.snapshots.cache import Snapshot
 from swebench_lab.snapshots.environment.specs import Spec, spec_for
 from swebench_lab.tasks import Task

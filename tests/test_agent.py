@@ -19,9 +19,9 @@ from swebench_lab.flavours import Flavour, clip
 from swebench_lab.policies.base import Brief
 from swebench_lab.policies.scripted import NullPolicy, ReplayPolicy, ScriptedPolicy
 from swebench_lab.renderer import Renderer
-from swebench_lab.sandbox.base import Layer, Sandbox
+from swebench_lab.sandbox.contract import Layer, Sandbox
 from swebench_lab.sandbox.limits import Limits
-from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.snapshots.cache import Snapshot
 from swebench_lab.tasks import TaskView
 from swebench_lab.trajectory import Message, Reply, Step, Trajectory

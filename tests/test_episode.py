@@ -21,7 +21,7 @@ from swebench_lab.policies.base import Brief
 from swebench_lab.policies.scripted import ScriptedPolicy
 from swebench_lab.renderer import CHATML, Frame, Renderer
 from swebench_lab.rollouts import Rollouts, load_rollouts
-from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.snapshots.cache import Snapshot
 from swebench_lab.trajectory import Message, Step, Trajectory
 from tests.boxes import make_snapshot

@@ -17,7 +17,7 @@ from swebench_lab import leaks
 from swebench_lab.evaluate import Evaluator
 from swebench_lab.leaks import Hit, Scans, marks, masked
 from swebench_lab.patches import make_patch
-from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.tasks import Task
 from tests.boxes import git, make_snapshot

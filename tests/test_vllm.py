@@ -26,7 +26,7 @@ from swebench_lab.calls import Call, render_fenced
 from swebench_lab.episode import segments
 from swebench_lab.policies.sampling import score, widen_head
 from swebench_lab.policies.scripted import ScriptedPolicy
-from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.serving.server import Server
 from swebench_lab.snapshots.cache import Snapshot
 from swebench_lab.trajectory import Trajectory

@@ -41,7 +41,7 @@ from swebench_lab.trajectory import Span, Stop, Trajectory
 from swebench_lab.verdict import NOT_GRADED, Verdict
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.base import Sandbox
+    from swebench_lab.sandbox.contract import Sandbox
     from swebench_lab.snapshots.factory import SandboxFactory
 
 COLD_BYTES = 500_000_000

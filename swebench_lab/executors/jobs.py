@@ -17,7 +17,7 @@ from swebench_lab.trajectory import Span, Step, Trajectory
 from swebench_lab.verdict import Verdict
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.base import Layer
+    from swebench_lab.sandbox.contract import Layer
 
 
 class Batch:

@@ -31,7 +31,7 @@ from swebench_lab.trajectory import Step, Trajectory
 from swebench_lab.verdict import Verdict
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.base import Layer
+    from swebench_lab.sandbox.contract import Layer
 
 CACHE_VARIABLE = "SWEBENCH_LAB_NODE_CACHE"
 """Where a node keeps its Snapshots, if not where the collector does."""

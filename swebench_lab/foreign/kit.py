@@ -14,7 +14,7 @@ from swebench_lab.errors import FormatError, SandboxError, SandboxPathError, San
 from swebench_lab.foreign.bundles import Bundle, packed
 from swebench_lab.foreign.commands import Command
 from swebench_lab.foreign.prompts import template
-from swebench_lab.sandbox.base import Result, Sandbox
+from swebench_lab.sandbox.contract import Result, Sandbox
 from swebench_lab.tasks import TaskView
 from swebench_lab.tools.base import Observation, ToolLimits
 from swebench_lab.tools.bash import readable

@@ -17,7 +17,7 @@ from swebench_lab.foreign.options import Settings
 from swebench_lab.foreign.prompts import TemplateFlavour
 from swebench_lab.foreign.sweagent import STEPS
 from swebench_lab.policies.base import Policy
-from swebench_lab.sandbox.base import Result, Sandbox
+from swebench_lab.sandbox.contract import Result, Sandbox
 from swebench_lab.tasks import TaskView
 from swebench_lab.tools.base import Observation, ToolLimits
 from swebench_lab.tools.shell import Shell

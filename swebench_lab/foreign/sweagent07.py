@@ -21,7 +21,7 @@ from swebench_lab.foreign.replies import READERS
 from swebench_lab.foreign.sweagent import ELIDED, STEPS, demonstration
 from swebench_lab.history import CloseWindows, HistoryProcessor, KeepObservations
 from swebench_lab.policies.base import Policy
-from swebench_lab.sandbox.base import Sandbox
+from swebench_lab.sandbox.contract import Sandbox
 from swebench_lab.tasks import TaskView
 from swebench_lab.tools.base import Observation
 from swebench_lab.tools.shell import Shell

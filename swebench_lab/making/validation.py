@@ -21,7 +21,7 @@ from swebench_lab.making.module import Entity
 from swebench_lab.making.snippets import Failure, Snippet
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.base import Result, Sandbox
+    from swebench_lab.sandbox.contract import Result, Sandbox
     from swebench_lab.snapshots.environment.specs import Spec
 
 _LAB = "/tmp/swebench_lab_making"

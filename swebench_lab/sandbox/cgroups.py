@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from swebench_lab.sandbox.client import Channel, Zygote, bequeath
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.quotas import quota_of
+from swebench_lab.sandbox.zygote.client import Channel, Zygote, bequeath
 
 _PREFIX = "swebench-lab-"
 _SEATS = 8  # cgroups of a pool that have a branch of the zygote in them; with more boxes at once, moving costs little

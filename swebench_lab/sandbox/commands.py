@@ -13,7 +13,7 @@ from typing import Protocol, Self
 
 from swebench_lab._unix import fcntl
 from swebench_lab.errors import SandboxError
-from swebench_lab.sandbox import wire
+from swebench_lab.sandbox.linux import wire
 
 _CHUNK = 1 << 18
 _PART = 1 << 16  # bytes; small pieces of output are kept in parts of this size

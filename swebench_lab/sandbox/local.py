@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError, SandboxUnavailable
-from swebench_lab.sandbox import plan, processes
-from swebench_lab.sandbox.base import Sandbox
-from swebench_lab.sandbox.client import bequeath
+from swebench_lab.sandbox.checkpoints import Layer, LayerStore, passing_store, remove_tree, run_task
 from swebench_lab.sandbox.commands import Exit
-from swebench_lab.sandbox.layers import Layer, LayerStore, passing_store, remove_tree, run_task
+from swebench_lab.sandbox.contract import Sandbox
 from swebench_lab.sandbox.leases import leased_folder
 from swebench_lab.sandbox.limits import Limits
+from swebench_lab.sandbox.linux import processes
+from swebench_lab.sandbox.zygote import plan
+from swebench_lab.sandbox.zygote.client import bequeath
 
 if TYPE_CHECKING:
     from swebench_lab.snapshots.cache import Snapshot

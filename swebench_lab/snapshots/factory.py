@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     import polars as pl
 
     from swebench_lab.rollouts import Rollout
-    from swebench_lab.sandbox.base import Sandbox
-    from swebench_lab.sandbox.layers import Layer, LayerStore
+    from swebench_lab.sandbox.checkpoints import Layer, LayerStore
+    from swebench_lab.sandbox.contract import Sandbox
 
-_NAMESPACE = ("swebench_lab.sandbox.namespace", "open_namespace")
+_NAMESPACE = ("swebench_lab.sandbox.namespace.sandbox", "open_namespace")
 _NAMESPACE_TIERS = ("namespace-root", "namespace-rootless")
 BACKENDS: Mapping[str, tuple[str, str]] = {
     "namespace": _NAMESPACE,
     **dict.fromkeys(_NAMESPACE_TIERS, _NAMESPACE),
-    "landlock": ("swebench_lab.sandbox.landlock", "open_landlock"),
-    "docker": ("swebench_lab.sandbox.docker", "open_docker"),
+    "landlock": ("swebench_lab.sandbox.landlock.sandbox", "open_landlock"),
+    "docker": ("swebench_lab.sandbox.docker.sandbox", "open_docker"),
     "local": ("swebench_lab.sandbox.local", "open_local"),
 }
 """Backend name: module and the function that opens a box of it."""
@@ -196,7 +196,7 @@ class SandboxFactory:
     def tier(self) -> str:
         """How strong the walls of its boxes are, such as `namespace-root`, `namespace-rootless` or `local`."""
         if self.backend == "namespace":
-            from swebench_lab.sandbox.client import default_tier
+            from swebench_lab.sandbox.zygote.client import default_tier
 
             return default_tier()
         return self.backend
@@ -300,7 +300,7 @@ class SandboxFactory:
         Raises:
             SandboxError: The step does not exist, or a layer up to it was not kept or is damaged.
         """
-        from swebench_lab.sandbox.layers import passing_store
+        from swebench_lab.sandbox.checkpoints import passing_store
 
         steps = rollout.trajectory.steps
         if not -len(steps) <= step < len(steps):

@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from swebench_lab.calls import JsonValue
 from swebench_lab.errors import FormatError
-from swebench_lab.sandbox.base import Sandbox
+from swebench_lab.sandbox.contract import Sandbox
 from swebench_lab.tasks import TaskView
 from swebench_lab.tools.shell import Shell
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from swebench_lab.errors import FormatError
-from swebench_lab.sandbox.base import Result, Sandbox
+from swebench_lab.sandbox.contract import Result, Sandbox
 from swebench_lab.tools.base import Observation, ToolLimits
 from swebench_lab.tools.shell import Shell
 

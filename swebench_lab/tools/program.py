@@ -27,7 +27,7 @@ from importlib.resources import files
 from typing import Any
 
 from swebench_lab.errors import SandboxError
-from swebench_lab.sandbox.base import Sandbox
+from swebench_lab.sandbox.contract import Sandbox
 from swebench_lab.tools.base import Observation, ToolLimits
 from swebench_lab.tools.shell import Shell
 

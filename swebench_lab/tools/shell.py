@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from swebench_lab.sandbox.base import Result, Sandbox, Session
+from swebench_lab.sandbox.contract import Result, Sandbox, Session
 
 
 class Shell:

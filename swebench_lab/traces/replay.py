@@ -20,7 +20,7 @@ from swebench_lab.calls import Call
 from swebench_lab.errors import FormatError, RecordError, SandboxError
 from swebench_lab.rollouts import Rollout
 from swebench_lab.run_directory import RunDirectory
-from swebench_lab.sandbox.base import Result, Sandbox
+from swebench_lab.sandbox.contract import Result, Sandbox
 from swebench_lab.tasks import Task
 from swebench_lab.tools.base import Tool, ToolLimits, read_arguments
 from swebench_lab.tools.shell import Shell

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from swebench_lab.errors import SandboxClosed
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.base import Sandbox, Session
+    from swebench_lab.sandbox.contract import Sandbox, Session
 
 Key = tuple[str, int]
 """Id of a branch, and the step whose state a box has."""

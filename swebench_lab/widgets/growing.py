@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from swebench_lab import rewards
 from swebench_lab.errors import LabError
 from swebench_lab.rollouts import Rollout, Rollouts, rescore
-from swebench_lab.sandbox.layers import passing_store
+from swebench_lab.sandbox.checkpoints import passing_store
 from swebench_lab.trajectory import Stop, Trajectory
 from swebench_lab.verdict import NOT_GRADED, Verdict
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from swebench_lab.agent import Agent
     from swebench_lab.evaluate import Evaluator
     from swebench_lab.run_directory import RunDirectory
-    from swebench_lab.sandbox.layers import Layer
+    from swebench_lab.sandbox.checkpoints import Layer
     from swebench_lab.snapshots.factory import SandboxFactory
     from swebench_lab.tasks import Task
     from swebench_lab.widgets.branches import Branch, Branches

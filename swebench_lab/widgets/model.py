@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from swebench_lab.agent import Agent
     from swebench_lab.evaluate import Evaluator
     from swebench_lab.policies.base import Policy
-    from swebench_lab.sandbox.base import Result, Sandbox
+    from swebench_lab.sandbox.contract import Result, Sandbox
     from swebench_lab.snapshots.factory import SandboxFactory
     from swebench_lab.trajectory import Step
 

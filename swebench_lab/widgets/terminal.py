@@ -14,7 +14,7 @@ from swebench_lab._unix import fcntl, termios
 from swebench_lab.errors import SandboxError, SandboxPathError
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.base import Sandbox
+    from swebench_lab.sandbox.contract import Sandbox
 
 _LOCK_SLAVE = 0x40045431  # TIOCSPTLCK of <asm-generic/ioctls.h>, which termios does not name
 _SLAVE_NUMBER = 0x80045430  # TIOCGPTN

@@ -14,7 +14,7 @@ from statistics import median
 
 import swebench_lab as lab
 from swebench_lab.sandbox.cgroups import cgroup_pool
-from swebench_lab.sandbox.client import retire
+from swebench_lab.sandbox.zygote.client import retire
 from tests.benchmarks.measure import Account, Samples, census, sampled, settled
 from tests.benchmarks.options import Options
 from tests.benchmarks.report import Gate, Report, Row

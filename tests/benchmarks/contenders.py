@@ -51,7 +51,7 @@ class Ours:
 
     def open(self) -> Any:
         """Open a sandbox and run the command."""
-        from swebench_lab.sandbox.namespace import open_namespace
+        from swebench_lab.sandbox.namespace.sandbox import open_namespace
 
         box = open_namespace(self._snapshot, tier=self._tier)
         _expect(box.run(GREETING).stdout)
@@ -134,7 +134,8 @@ class _Layered:
     """
 
     def __init__(self, workload: Workload) -> None:
-        from swebench_lab.sandbox import kernel, layout, plan
+        from swebench_lab.sandbox.linux import kernel
+        from swebench_lab.sandbox.zygote import layout, plan
 
         kernel.unshare(kernel.CLONE_NEWNS)
         kernel.make_mounts_private()
@@ -150,7 +151,8 @@ class _Layered:
 
     def _mount(self) -> Path:
         """Return a new box's folder; its root file system is mounted at `root` in it."""
-        from swebench_lab.sandbox import kernel, layout
+        from swebench_lab.sandbox.linux import kernel
+        from swebench_lab.sandbox.zygote import layout
 
         folder = Path(tempfile.mkdtemp(dir=self._top))
         at = os.open(folder, os.O_RDONLY)
@@ -210,7 +212,7 @@ class Bwrap(_Layered):
         self._unmount(folder)
 
     def _arguments(self, root: Path, passed: Sequence[int]) -> list[str]:
-        from swebench_lab.sandbox import plan
+        from swebench_lab.sandbox.zygote import plan
 
         words = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--die-with-parent"]
         words += ["--new-session", "--hostname", plan.HOSTNAME, "--clearenv", "--bind", str(root), "/"]
@@ -255,7 +257,7 @@ class Runc(_Layered):
 
     def open(self) -> Any:
         """Run bash in a container, reading from a pipe."""
-        from swebench_lab.sandbox import plan
+        from swebench_lab.sandbox.zygote import plan
 
         folder = self._mount()
         config = json.loads(json.dumps(self._config))
@@ -406,7 +408,7 @@ def _expect(answer: bytes) -> None:
 
 def _filter() -> int:
     """Return a descriptor of our own system call filter, as bwrap wants it."""
-    from swebench_lab.sandbox import seccomp, wire
+    from swebench_lab.sandbox.linux import seccomp, wire
 
     return wire.memory_file(seccomp.program())
 

@@ -13,7 +13,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.sandbox.cgroups import cgroup_pool
-from swebench_lab.sandbox.client import retire
+from swebench_lab.sandbox.zygote.client import retire
 from tests.benchmarks import workload
 from tests.benchmarks.measure import Account, available_memory, census, memory, quantile, settled
 from tests.benchmarks.options import Options
@@ -54,7 +54,7 @@ def run(options: Options) -> Report:
 
 
 def _open(snapshot: Snapshot) -> Any:
-    from swebench_lab.sandbox.namespace import open_namespace
+    from swebench_lab.sandbox.namespace.sandbox import open_namespace
 
     return open_namespace(snapshot)
 

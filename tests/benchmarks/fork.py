@@ -12,7 +12,7 @@ from tests.benchmarks.options import Options
 from tests.benchmarks.report import Gate, Report, Row
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.namespace import NamespaceSandbox
+    from swebench_lab.sandbox.namespace.sandbox import NamespaceSandbox
 
 NAME = "fork"
 STEPS = (1, 10, 50, 200)
@@ -32,7 +32,7 @@ def run(options: Options) -> Report:
     squashes: list[float] = []
     diverged: list[bool] = []
     for turn in range(options.times(3)):
-        from swebench_lab.sandbox.namespace import open_namespace
+        from swebench_lab.sandbox.namespace.sandbox import open_namespace
 
         with open_namespace(snapshot) as box, box.session() as shell:
             shell.run("mkdir src")

@@ -15,7 +15,7 @@ from typing import Any
 
 import swebench_lab as lab
 from swebench_lab.rollouts import Rollout
-from swebench_lab.sandbox.base import Sandbox
+from swebench_lab.sandbox.contract import Sandbox
 from tests.benchmarks.options import Options
 from tests.benchmarks.report import Gate, Report, Row
 

@@ -220,8 +220,8 @@ def _serve(home: Path, workload: Path) -> None:
 def _cycle(order: dict[str, Any], snapshot: Any, home: Path) -> str:
     """Open, use and close a box while somebody is killed; what came of it that is neither right nor a named error."""
     from swebench_lab.errors import SandboxError
-    from swebench_lab.sandbox.client import default_tier, zygote_of
-    from swebench_lab.sandbox.namespace import open_namespace
+    from swebench_lab.sandbox.namespace.sandbox import open_namespace
+    from swebench_lab.sandbox.zygote.client import default_tier, zygote_of
 
     chance = random.Random(order["seed"])
     zygote = zygote_of(default_tier())._process

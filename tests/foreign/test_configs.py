@@ -16,8 +16,8 @@ from swebench_lab.calls import Call
 from swebench_lab.errors import ConfigError
 from swebench_lab.foreign import explain, tables
 from swebench_lab.foreign.replies import READERS, by_pattern
-from swebench_lab.sandbox.base import Layer, Sandbox
-from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.sandbox.contract import Layer, Sandbox
+from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.snapshots.cache import Snapshot
 from swebench_lab.trajectory import Trajectory
 from tests.boxes import make_snapshot

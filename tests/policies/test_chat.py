@@ -24,7 +24,7 @@ from swebench_lab.policies.base import Brief
 from swebench_lab.policies.chat import ChatPolicy
 from swebench_lab.policies.routes import routes
 from swebench_lab.renderer import Renderer
-from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.testing.conformance.policies import check_policy
 from swebench_lab.trajectory import Message, Trajectory
 from tests.boxes import make_snapshot

@@ -10,7 +10,7 @@ import pytest
 from swebench_lab.agent import Agent
 from swebench_lab.calls import Call, render_xml
 from swebench_lab.policies.human import HumanPolicy
-from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from tests.boxes import make_snapshot
 from tests.conftest import make_task
 
@@ -62,7 +62,7 @@ CELL = """
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import swebench_lab as lab
-from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from tests.boxes import make_snapshot
 from tests.conftest import make_task
 

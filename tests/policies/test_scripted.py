@@ -16,7 +16,7 @@ from swebench_lab.policies.base import Policy
 from swebench_lab.policies.scripted import NullPolicy, ReplayPolicy, ScriptedPolicy
 from swebench_lab.policies.teacher import NoisyTeacher, Teacher
 from swebench_lab.rollouts import Rollout
-from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.tasks import TaskView
 from swebench_lab.testing.conformance.policies import check_policy
 from swebench_lab.trajectory import Message, Reply

@@ -6,9 +6,17 @@ import shlex
 
 import pytest
 
-from swebench_lab.sandbox import patching
-from swebench_lab.sandbox.changes import MOST, NOTHING_WRITTEN, Changes, Tracked, fingerprint, stands_still, tracked
-from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.sandbox.diffs import patch as patching
+from swebench_lab.sandbox.diffs.changes import (
+    MOST,
+    NOTHING_WRITTEN,
+    Changes,
+    Tracked,
+    fingerprint,
+    stands_still,
+    tracked,
+)
+from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.snapshots.repository.seal import EXCLUDE
 from swebench_lab.testing import conformance
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab.sandbox import ruleset
-from swebench_lab.sandbox.landlock import open_landlock
-from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.sandbox.landlock import ruleset
+from swebench_lab.sandbox.landlock.sandbox import open_landlock
+from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.testing import conformance
 
 TIERS = ["namespace-root", "namespace-rootless"] if os.geteuid() == 0 else ["namespace-rootless"]
@@ -52,7 +52,9 @@ def test_outcomes_tell_what_was_shown_what_was_not_and_what_was_not_tried():
 
 
 def test_users_run_the_kit_on_a_backend_of_their_own(tmp_path):
-    (tmp_path / "mine.py").write_text("from swebench_lab.sandbox.namespace import open_namespace as open_mine\n")
+    (tmp_path / "mine.py").write_text(
+        "from swebench_lab.sandbox.namespace.sandbox import open_namespace as open_mine\n"
+    )
     root = Path(conformance.__file__).parents[3]
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{root}"}
     command = [sys.executable, "-m", "swebench_lab.testing.conformance"]

@@ -15,11 +15,11 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import SandboxUnavailable
-from swebench_lab.sandbox.docker import open_docker
-from swebench_lab.sandbox.docker_bundle import bundle
-from swebench_lab.sandbox.docker_engine import LABEL, DockerOptions, engine
-from swebench_lab.sandbox.layers import Layer
-from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.sandbox.checkpoints import Layer
+from swebench_lab.sandbox.docker.bundle import bundle
+from swebench_lab.sandbox.docker.engine import LABEL, DockerOptions, engine
+from swebench_lab.sandbox.docker.sandbox import open_docker
+from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.testing import conformance
 
 LEFT_OUT = {
@@ -142,7 +142,7 @@ def test_boxes_of_a_killed_process_end_and_gc_leaves_those_of_living_ones(snapsh
     code = textwrap.dedent("""
         import sys, time
         from swebench_lab.sandbox import conformance
-        from swebench_lab.sandbox.docker import open_docker
+        from swebench_lab.sandbox.docker.sandbox import open_docker
         with conformance.reference_snapshot() as snapshot:
             box = open_docker(snapshot)
             print(box._container.id, flush=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.errors import SandboxError, SandboxPathError
-from swebench_lab.sandbox.layers import LayerStore
-from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.sandbox.checkpoints import LayerStore
+from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.testing import conformance
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system of its own needs root")

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.errors import SandboxClosed, SandboxPathError
-from swebench_lab.sandbox import ruleset, seccomp
-from swebench_lab.sandbox.landlock import LandlockSandbox, open_landlock
-from swebench_lab.sandbox.layers import LayerStore
+from swebench_lab.sandbox.checkpoints import LayerStore
+from swebench_lab.sandbox.landlock import ruleset
+from swebench_lab.sandbox.landlock.sandbox import LandlockSandbox, open_landlock
+from swebench_lab.sandbox.landlock.tree import Places
 from swebench_lab.sandbox.limits import Limits
-from swebench_lab.sandbox.namespace import open_namespace
-from swebench_lab.sandbox.private_tree import Places
+from swebench_lab.sandbox.linux import seccomp
+from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.snapshots.cache import Snapshot
 from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.tasks import Task
@@ -399,7 +400,7 @@ def test_a_killed_warden_leaves_no_process(snapshot: Snapshot) -> None:
 CHILD = """
 import os, sys, time
 from pathlib import Path
-from swebench_lab.sandbox.landlock import open_landlock
+from swebench_lab.sandbox.landlock.sandbox import open_landlock
 from swebench_lab.snapshots.cache import Snapshot
 layer, git, head, binds = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], tuple(map(Path, sys.argv[4].split()))
 snapshot = Snapshot(key="child", layers=(layer,), binds=binds, git_dir=git, head=head, env={}, tests=layer, meta={})
@@ -603,7 +604,7 @@ def test_it_needs_no_namespace_and_no_mount(reference: Snapshot, tmp_path: Path)
     code = """
         import subprocess
         from swebench_lab.errors import SandboxUnavailable
-        from swebench_lab.sandbox.namespace import open_namespace
+        from swebench_lab.sandbox.namespace.sandbox import open_namespace
         print(subprocess.run(["unshare", "-Ur", "true"], capture_output=True).returncode != 0)
         for tier in ("namespace-root", "namespace-rootless"):
             try:

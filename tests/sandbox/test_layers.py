@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.errors import SandboxError
-from swebench_lab.sandbox.layers import MOST_LAYERS, Layer, LayerStore, passing_store
-from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.sandbox.checkpoints import MOST_LAYERS, Layer, LayerStore, passing_store
+from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.testing import conformance
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab.sandbox import kernel, layout, plan, seccomp
-from swebench_lab.sandbox.layout import Copy, Dir, File, Symlink
+from swebench_lab.sandbox.linux import kernel, seccomp
+from swebench_lab.sandbox.zygote import layout, plan
+from swebench_lab.sandbox.zygote.layout import Copy, Dir, File, Symlink
 
 EXAMPLES = [
     Dir("/a", 0o700),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab.sandbox import ruleset
+from swebench_lab.sandbox.landlock import ruleset
 from swebench_lab.snapshots.cache import SnapshotCache
 from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.testing.redteam.victim import make_victim

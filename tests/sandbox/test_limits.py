@@ -15,7 +15,7 @@ import pytest
 from swebench_lab.errors import SandboxError
 from swebench_lab.sandbox import cgroups, leases
 from swebench_lab.sandbox.limits import Limits
-from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.testing import conformance
 
 PACKAGE = Path(cgroups.__file__).parents[2]
@@ -52,7 +52,7 @@ def test_cgroups_are_used_again_and_removed_at_the_end():
         import os
         from pathlib import Path
         from swebench_lab.sandbox import cgroups, conformance
-        from swebench_lab.sandbox.namespace import open_namespace
+        from swebench_lab.sandbox.namespace.sandbox import open_namespace
         with conformance.reference_snapshot() as snapshot:
             for _ in range(5):
                 with open_namespace(snapshot) as box:
@@ -77,7 +77,7 @@ def test_cgroups_of_a_killed_process_are_removed(earlier):
         import os, signal, sys
         from swebench_lab.sandbox import cgroups, conformance
         from swebench_lab.sandbox.limits import Limits
-        from swebench_lab.sandbox.namespace import open_namespace
+        from swebench_lab.sandbox.namespace.sandbox import open_namespace
         pools = [hierarchy.folder / f"swebench-lab-{os.getpid()}" for hierarchy in cgroups.find_hierarchies()]
         if "earlier" in sys.argv:  # the numbers of processes come round again
             for pool in pools:

@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.errors import SandboxClosed, SandboxError, SandboxUnavailable
-from swebench_lab.sandbox import client, wire
-from swebench_lab.sandbox.explain import explain
 from swebench_lab.sandbox.limits import Limits
-from swebench_lab.sandbox.namespace import open_namespace
-from swebench_lab.sandbox.services import Service
+from swebench_lab.sandbox.linux import wire
+from swebench_lab.sandbox.namespace.sandbox import open_namespace
+from swebench_lab.sandbox.namespace.services import Service
+from swebench_lab.sandbox.zygote import client
+from swebench_lab.sandbox.zygote.refusals import explain
 from swebench_lab.testing import conformance
 
 ROOT = os.geteuid() == 0
@@ -67,7 +68,7 @@ def wait_until(condition, seconds=10.0):
 VICTIM = """
     import json, os, sys, time
     from swebench_lab.sandbox import client, conformance
-    from swebench_lab.sandbox.namespace import open_namespace
+    from swebench_lab.sandbox.namespace.sandbox import open_namespace
     scratch = sys.argv[3] if len(sys.argv) > 3 else None
     from pathlib import Path
     with conformance.reference_snapshot() as snapshot:
@@ -222,7 +223,7 @@ def test_every_behaviour_holds_for_an_ordinary_user(tmp_path):
             os.chown(path, 1234, 1234, follow_symlinks=False)
         script = (
             "import os, sys; sys.path.insert(0, '.')\n"
-            "from swebench_lab.sandbox import conformance\nfrom swebench_lab.sandbox.namespace import open_namespace\n"
+            "from swebench_lab.sandbox import conformance\nfrom swebench_lab.sandbox.namespace.sandbox import open_namespace\n"
             "assert os.getuid() == 1234\n"
             "outcomes = list(conformance.run(open_namespace))\n"
             "print(len(outcomes), *[outcome for outcome in outcomes if not outcome.passed], sep='\\n')"
@@ -285,7 +286,7 @@ def test_a_refusal_says_what_to_do(tier, code, text, expected):
 def test_switched_off_user_namespaces_are_explained(tmp_path):
     script = textwrap.dedent("""
         from swebench_lab.sandbox import conformance
-        from swebench_lab.sandbox.namespace import open_namespace
+        from swebench_lab.sandbox.namespace.sandbox import open_namespace
         from swebench_lab.errors import SandboxUnavailable
         from pathlib import Path
         Path("/proc/sys/user/max_user_namespaces").write_text("0")
@@ -309,7 +310,7 @@ def test_interrupting_a_command_ends_it(snapshot):
     script = textwrap.dedent("""
         import signal, threading, os, time
         from swebench_lab.sandbox import conformance
-        from swebench_lab.sandbox.namespace import open_namespace
+        from swebench_lab.sandbox.namespace.sandbox import open_namespace
         with conformance.reference_snapshot() as snapshot, open_namespace(snapshot) as box:
             threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
             try:

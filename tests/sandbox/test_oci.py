@@ -14,8 +14,8 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import SandboxUnavailable, SnapshotError
-from swebench_lab.sandbox.docker_bundle import bundle
-from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.sandbox.docker.bundle import bundle
+from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.snapshots.cache import SnapshotCache
 from swebench_lab.snapshots.image import oci
 from swebench_lab.testing import conformance

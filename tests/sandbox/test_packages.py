@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.snapshots.cache import Snapshot, SnapshotCache
 from swebench_lab.snapshots.environment import packages
 from swebench_lab.snapshots.storage import store

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab.sandbox import ruleset
+from swebench_lab.sandbox.landlock import ruleset
 from swebench_lab.testing.doctor import probe
 from tests.sandbox.test_landlock import NAMESPACES, UNDER, refusing
 

@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from swebench_lab.sandbox.processes import Newcomers, Process, end, found, table
+from swebench_lab.sandbox.linux.processes import Newcomers, Process, end, found, table
 
 TICKS = os.sysconf("SC_CLK_TCK")
 

@@ -129,7 +129,7 @@ def test_forks_count_and_what_is_closed_makes_room(tmp_path: Path) -> None:
 
 def test_the_memory_of_a_sandbox_is_bounded_by_its_users(tmp_path: Path) -> None:
     from swebench_lab.errors import SandboxUnavailable
-    from swebench_lab.sandbox.namespace import open_namespace
+    from swebench_lab.sandbox.namespace.sandbox import open_namespace
     from tests.boxes import make_snapshot
 
     try:

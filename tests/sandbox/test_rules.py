@@ -3,7 +3,7 @@
 import random
 import subprocess
 
-from swebench_lab.sandbox import rules
+from swebench_lab.sandbox.diffs import git_rules as rules
 
 PATTERNS = [
     "*.log", "/build", "build/", "a/**/b", "**/cache", "docs/*.txt", "!keep.log", "[a-c].py", "x[!0-9]y", "?.md", "foo bar",

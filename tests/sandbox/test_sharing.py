@@ -134,7 +134,7 @@ BOB = """
     from pathlib import Path
     sys.path.insert(0, sys.argv[1])
     from swebench_lab.sandbox import conformance, sharing, store
-    from swebench_lab.sandbox.namespace import open_namespace
+    from swebench_lab.sandbox.namespace.sandbox import open_namespace
     sharing.share(Path("cache"), Path(sys.argv[2]))
     def refuse(folder):
         raise SystemExit("built again")

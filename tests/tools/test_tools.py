@@ -9,8 +9,8 @@ import pytest
 
 from swebench_lab import tools
 from swebench_lab.errors import FormatError
-from swebench_lab.sandbox.base import Sandbox
-from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.sandbox.contract import Sandbox
+from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.tools.base import Observation, Tool, ToolLimits, describe, json_schema, read_arguments
 from swebench_lab.tools.program import ProgramTool
 from swebench_lab.tools.shell import Shell

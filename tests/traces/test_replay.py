@@ -12,8 +12,8 @@ import pytest
 import swebench_lab as lab
 from swebench_lab.calls import Call, render_xml
 from swebench_lab.errors import RecordError
-from swebench_lab.sandbox.base import Sandbox
-from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.sandbox.contract import Sandbox
+from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.tasks import Task, Tasks
 from swebench_lab.traces import drift
 from swebench_lab.traces.reading import read_record

@@ -20,7 +20,7 @@ from swebench_lab.snapshots.environment.venv import WORKDIR, index_settings
 from swebench_lab.snapshots.storage import store
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.base import Sandbox
+    from swebench_lab.sandbox.contract import Sandbox
     from swebench_lab.snapshots.cache import Snapshot
 
 VERSION = 1
@@ -54,8 +54,8 @@ def build(folder: Path, clean: Snapshot, spec: Spec) -> dict[str, Any]:
     """
     import uv
 
-    from swebench_lab.sandbox.layers import LayerStore
-    from swebench_lab.sandbox.namespace import open_namespace
+    from swebench_lab.sandbox.checkpoints import LayerStore
+    from swebench_lab.sandbox.namespace.sandbox import open_namespace
 
     program = Path(uv.find_uv_bin()).resolve()
     env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | index_settings()

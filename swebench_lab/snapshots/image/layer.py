@@ -16,7 +16,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import IO
 
-from swebench_lab.sandbox import trees
+from swebench_lab.sandbox.layers import tree as trees
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from swebench_lab.errors import SnapshotError
-from swebench_lab.sandbox.layers import remove_tree, run_task
+from swebench_lab.sandbox.checkpoints import remove_tree, run_task
 from swebench_lab.snapshots.storage import store
 
 KIND = "image-layers"
@@ -118,7 +118,7 @@ def _stamp(source: str) -> tuple[Any, ...]:
         status = path.stat()
         return str(path.resolve()), status.st_size, status.st_mtime_ns
     if source.startswith("engine:"):
-        from swebench_lab.sandbox.docker_engine import DockerOptions, engine
+        from swebench_lab.sandbox.docker.engine import DockerOptions, engine
 
         return (engine(DockerOptions()).image_id(source.removeprefix("engine:")),)
     return ()
@@ -183,7 +183,7 @@ def _archive(source: str) -> Iterator[_Archive]:
 
 def _save(source: str, path: Path) -> None:
     """Have the local engine write an image to a file."""
-    from swebench_lab.sandbox.docker_engine import DockerOptions, engine
+    from swebench_lab.sandbox.docker.engine import DockerOptions, engine
 
     engine(DockerOptions()).save(source.removeprefix("engine:"), path)
 

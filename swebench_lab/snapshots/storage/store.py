@@ -21,7 +21,8 @@ from typing import IO, Any
 
 from swebench_lab._unix import lock
 from swebench_lab.errors import SnapshotError
-from swebench_lab.sandbox import quotas, trees
+from swebench_lab.sandbox import quotas
+from swebench_lab.sandbox.layers import tree as trees
 from swebench_lab.snapshots.transfer import shared_cache as sharing
 
 MARKER = "complete.json"

@@ -57,7 +57,7 @@ class Packs:
         Returns:
             Its marker; None when there is no pack, or none that can be trusted or read.
         """
-        from swebench_lab.sandbox.layers import run_task
+        from swebench_lab.sandbox.checkpoints import run_task
         from swebench_lab.snapshots.storage import store
 
         path = self._path(kind, key)
@@ -86,7 +86,7 @@ class Packs:
 
     def offer(self, kind: str, key: str, folder: Path) -> Path | None:
         """Pack a complete part for others, unless it is there; None where this user may not write."""
-        from swebench_lab.sandbox.layers import run_task
+        from swebench_lab.sandbox.checkpoints import run_task
 
         path = self._path(kind, key)
         draft = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
@@ -180,7 +180,7 @@ def proven() -> str:
     """
     import tempfile
 
-    from swebench_lab.sandbox.namespace import open_namespace
+    from swebench_lab.sandbox.namespace.sandbox import open_namespace
     from swebench_lab.snapshots.storage import store
     from swebench_lab.testing.doctor.probe import _BareSnapshot
 

@@ -2,7 +2,7 @@
 
 ```python
 from swebench_lab.sandbox import conformance
-from swebench_lab.sandbox.namespace import open_namespace
+from swebench_lab.sandbox.namespace.sandbox import open_namespace
 
 for outcome in conformance.run(open_namespace):
     print(outcome)

@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 
 from swebench_lab.errors import SandboxError
-from swebench_lab.sandbox.base import Sandbox
-from swebench_lab.sandbox.layers import Layer, LayerStore
+from swebench_lab.sandbox.checkpoints import Layer, LayerStore
+from swebench_lab.sandbox.contract import Sandbox
 from swebench_lab.testing.conformance.kit import Opener, equal, fails, in_a_box, needs, true, with_boxes
 
 _LOOK = (

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from swebench_lab.errors import SandboxClosed, SandboxPathError
-from swebench_lab.sandbox.base import Sandbox
+from swebench_lab.sandbox.contract import Sandbox
 from swebench_lab.testing.conformance.kit import Opener, equal, fails, in_a_box, true, with_boxes
 
 

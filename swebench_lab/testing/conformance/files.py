@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from swebench_lab.errors import SandboxPathError
-from swebench_lab.sandbox.base import Sandbox
+from swebench_lab.sandbox.contract import Sandbox
 from swebench_lab.testing.conformance.kit import FILES, equal, fails, in_a_box, needs, true
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from swebench_lab.errors import SandboxError
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.base import Sandbox
+    from swebench_lab.sandbox.contract import Sandbox
     from swebench_lab.snapshots.cache import Snapshot
 
 GROUPS = ("commands", "sessions", "files", "patches", "checkpoints", "walls", "bounds")

@@ -1,7 +1,7 @@
 """Patches: what changed since the start, whatever was done to git."""
 
 from swebench_lab.errors import PatchError
-from swebench_lab.sandbox.base import Sandbox
+from swebench_lab.sandbox.contract import Sandbox
 from swebench_lab.testing.conformance.kit import FILES, Opener, equal, fails, in_a_box, needs, true, with_boxes
 
 

@@ -3,7 +3,7 @@
 import time
 
 from swebench_lab.errors import SandboxClosed, SandboxPathError
-from swebench_lab.sandbox.base import Sandbox
+from swebench_lab.sandbox.contract import Sandbox
 from swebench_lab.testing.conformance.kit import equal, fails, in_a_box, true
 
 

@@ -6,7 +6,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from swebench_lab.sandbox.base import Sandbox
+from swebench_lab.sandbox.contract import Sandbox
 from swebench_lab.testing.conformance.kit import Opener, equal, in_a_box, needs, true, with_boxes
 
 _ATTEMPT = "python3 -c {!r}"

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from swebench_lab.sandbox import cgroups, landlock, leases
-from swebench_lab.sandbox.layers import passing_home, remove_tree
+from swebench_lab.sandbox import cgroups, leases
+from swebench_lab.sandbox.checkpoints import passing_home, remove_tree
+from swebench_lab.sandbox.landlock import sandbox as landlock
 from swebench_lab.snapshots.storage import store
 
 

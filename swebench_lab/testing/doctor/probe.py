@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from swebench_lab.errors import SandboxError
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.base import Sandbox
+    from swebench_lab.sandbox.contract import Sandbox
 
 BOXES = ("namespace-root", "namespace-rootless", "landlock")
 """The tiers with walls that this machine may have, strongest first."""
@@ -83,7 +83,7 @@ def probe() -> list[Finding]:
 
 def _namespace(tier: str) -> Finding:
     """Open a box of a tier, run a command in it, see that it is alone, fork it."""
-    from swebench_lab.sandbox.namespace import open_namespace
+    from swebench_lab.sandbox.namespace.sandbox import open_namespace
 
     if tier == "namespace-root" and os.geteuid() != 0:
         return Finding(tier, False, "this user is not root", "nothing needs root: the rootless tier has the same walls")
@@ -92,7 +92,7 @@ def _namespace(tier: str) -> Finding:
 
 def _landlock() -> Finding:
     """Open a box without namespaces; what an older kernel leaves open is told."""
-    from swebench_lab.sandbox.landlock import open_landlock
+    from swebench_lab.sandbox.landlock.sandbox import open_landlock
 
     return _box("landlock", lambda snapshot: open_landlock(snapshot))  # type: ignore[arg-type]
 

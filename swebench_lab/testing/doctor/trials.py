@@ -15,7 +15,8 @@ import sys
 if __name__ == "__main__":
     sys.path.append(os.path.abspath(__file__).rsplit(os.sep, 4)[0])
 
-from swebench_lab.sandbox import kernel, ruleset, seccomp
+from swebench_lab.sandbox.landlock import ruleset
+from swebench_lab.sandbox.linux import kernel, seccomp
 
 _MOUNT_ATTR_IDMAP = 0x00100000  # linux/mount.h
 _AS = 4242  # the owner that an idmapped mount is to show

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from swebench_lab.errors import SandboxClosed
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.base import Result, Sandbox
+    from swebench_lab.sandbox.contract import Result, Sandbox
     from swebench_lab.testing.redteam.ground import Ground
 
 GAINED = "GAINED"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from swebench_lab.testing.redteam.attack import Attack
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.base import Sandbox
+    from swebench_lab.sandbox.contract import Sandbox
     from swebench_lab.testing.redteam.ground import Ground
 
 _PIDS = "it can be told whether a process number is in use: this tier has no pid namespace"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 from swebench_lab.testing.redteam.victim import ANSWER
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.base import Sandbox
+    from swebench_lab.sandbox.contract import Sandbox
     from swebench_lab.snapshots.cache import Snapshot
     from swebench_lab.snapshots.factory import SandboxFactory
 

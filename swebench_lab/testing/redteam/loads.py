@@ -11,7 +11,7 @@ from swebench_lab.testing.redteam.attack import Attack
 from swebench_lab.testing.redteam.boxes import tagged
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.base import Sandbox
+    from swebench_lab.sandbox.contract import Sandbox
     from swebench_lab.testing.redteam.ground import Ground
 
 _MIB = 1 << 20

@@ -15,7 +15,7 @@ from swebench_lab.errors import LabError
 from swebench_lab.testing.redteam.attack import Attack
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.base import Sandbox
+    from swebench_lab.sandbox.contract import Sandbox
     from swebench_lab.testing.redteam.ground import Ground
 
 _PATIENCE = 20.0  # seconds that an operation of the host may take on what a box planted

@@ -14,7 +14,7 @@ from swebench_lab.tasks import Task
 from swebench_lab.verdict import NOT_GRADED, UNRESOLVED
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.base import Sandbox
+    from swebench_lab.sandbox.contract import Sandbox
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from swebench_lab.testing.redteam.lures import hostile_tar
 
 if TYPE_CHECKING:
     from swebench_lab.rollouts import Rollout
-    from swebench_lab.sandbox.base import Sandbox
+    from swebench_lab.sandbox.contract import Sandbox
     from swebench_lab.testing.redteam.ground import Ground
 
 _TOO_LONG = 30.0
@@ -62,7 +62,7 @@ def _packs(where: str, secret: str) -> Iterator[tuple[str, bytes]]:
 
 def _unpack_hostile(ground: Ground, _box: Sandbox) -> str:
     """Unpack hostile layers, and open boxes on those that were let in."""
-    from swebench_lab.sandbox.layers import Layer
+    from swebench_lab.sandbox.checkpoints import Layer
 
     where = f"escaped-{ground.mark}"
     secret = ground.folder / f".lab-canary-{ground.mark}"

@@ -1,0 +1,206 @@
+"""What changed in a container's files, told inside it: packed as a layer, and laid over the files of another one.
+
+The engine says which paths differ from the image (`GET /containers/ID/changes`); how they are now is looked up here.
+Only the standard library and `trees` are used, because it runs inside the box.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import os
+import shutil
+import stat
+import tarfile
+
+from swebench_lab.sandbox.layers import tree as trees
+
+TYPE_CHECKING = False  # see `records`
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+_GONE = [0]
+_OUTSIDE = ("dev", "proc", "sys", ".lab", ".dockerenv", "etc/hosts", "etc/hostname", "etc/resolv.conf", "etc/mtab")
+"""What the engine mounts or makes itself; never part of a layer."""
+_CHANGED, _ADDED, _DELETED = 0, 1, 2
+
+
+def seen(changes: list[tuple[str, int]]) -> dict[str, list[int]]:
+    """How the paths that differ from the image are now: inode and change time; of a directory all but its times.
+
+    Args:
+        changes: Path without its leading slash, and kind: 0 changed, 1 added, 2 deleted.
+    """
+    return {entry["path"]: trees.state_of(entry) for entry in _entries(changes)}
+
+
+def capture(changes: list[tuple[str, int]], before: dict[str, list[int]], sink: Any) -> dict[str, list[int]]:
+    """Pack what changed since `before` into a file-like object; returns how the paths are now."""
+    now: dict[str, list[int]] = {}
+    chosen: dict[str, dict[str, Any]] = {}
+    folders: dict[str, dict[str, Any]] = {}
+    new: set[str] = set()  # directories that are new or were replaced, so that all below them is new
+    for entry in _entries(changes):
+        path, state = entry["path"], trees.state_of(entry)
+        known, inside = before.get(path), os.path.dirname(path) in new
+        now[path] = state
+        if entry["kind"] == "dir":
+            folders[path] = entry
+            same = not inside and known is not None and len(known) == len(state) and known[:2] == state[:2]
+            replaced = known is not None and not inside and not same
+            entry["opaque"] = not same and (entry["opaque"] or replaced)
+            if not same and (inside or entry["opaque"] or entry["new"]):
+                new.add(path)
+        if inside or path in new or known != state:
+            chosen |= {folder: folders[folder] for folder in _above(path) if folder in folders}
+            chosen[path] = entry
+    for path in _vanished(before, now, new):
+        chosen |= {folder: folders[folder] for folder in _above(path) if folder in folders}
+        chosen[path] = {"path": path, "kind": "deleted"}
+    _pack(chosen, sink)
+    return now
+
+
+def _above(path: str) -> Iterator[str]:
+    """The directories on the way to a path, from the top."""
+    parts = path.split("/")[:-1]
+    return ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
+
+
+def _vanished(before: Iterable[str], now: Iterable[str], new: set[str]) -> list[str]:
+    """The topmost paths that were there at the last checkpoint and of which nothing is left, not even a deletion."""
+    gone: set[str] = set()
+    for path in sorted(set(before) - set(now), key=lambda path: path.split("/")):
+        parents = list(_above(path))
+        standing = all(os.path.isdir(f"/{folder}") and not os.path.islink(f"/{folder}") for folder in parents)
+        if standing and not os.path.lexists(f"/{path}") and not gone & {*parents} and not new & {*parents}:
+            gone.add(path)
+    return sorted(gone)
+
+
+def _pack(chosen: dict[str, dict[str, Any]], sink: Any) -> None:
+    with (
+        gzip.GzipFile(filename="", fileobj=sink, mode="wb", mtime=0, compresslevel=1) as zipped,
+        tarfile.open(fileobj=zipped, mode="w|", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        names: dict[str, str] = {}
+        for path in sorted(chosen, key=lambda path: path.split("/")):
+            if chosen[path]["kind"] == "deleted":
+                trees.pack_entry(archive, chosen[path], -1, names)
+                continue
+            holder = _holder(path)
+            try:
+                trees.pack_entry(archive, chosen[path], holder, names)
+            finally:
+                os.close(holder)
+
+
+def _holder(path: str) -> int:
+    """The open directory that holds a path."""
+    return os.open(f"/{os.path.dirname(path)}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _entries(changes: list[tuple[str, int]]) -> Iterator[dict[str, Any]]:
+    """What is at each path now, parents first; nothing of what lies below a deleted one."""
+    kinds = {path: kind for path, kind in changes if not _is_outside(path)}
+    gone: set[str] = set()
+    for path in sorted(kinds, key=lambda path: path.split("/")):
+        if gone & {*_above(path)}:
+            continue
+        entry = _lookup(path)
+        if entry is None:
+            gone.add(path)
+            entry = {"path": path, "kind": "deleted", "state": _GONE}
+        elif entry["kind"] == "dir":
+            # An image's directory that the engine calls deleted, and that is there all the same, was replaced.
+            entry["opaque"], entry["new"] = kinds[path] == _DELETED, kinds[path] == _ADDED
+        yield entry
+
+
+def _is_outside(path: str) -> bool:
+    return not path or any(path == place or path.startswith(f"{place}/") for place in _OUTSIDE)
+
+
+def _lookup(path: str) -> dict[str, Any] | None:
+    try:
+        holder = _holder(path)
+    except OSError:
+        return None
+    try:
+        return trees.entry_of(holder, os.path.basename(path), path)
+    except OSError:
+        return None
+    finally:
+        os.close(holder)
+
+
+# --- the other way -------------------------------------------------------------------------------------------------
+
+
+def apply(source: Any) -> int:
+    """Lay a packed layer over the root directory; returns how many entries it had."""
+    count = 0
+    times: list[tuple[str, int]] = []
+    with tarfile.open(fileobj=source, mode="r|gz") as archive:
+        for member in archive:
+            count += 1
+            if trees.is_opaque_mark(member):
+                folder = f"/{os.path.dirname(member.name)}"
+                for name in os.listdir(folder):
+                    _clear(f"{folder}/{name}")
+                continue
+            entry = trees.unpack_entry(member)
+            place = f"/{entry['path']}"
+            if entry["kind"] == "deleted":
+                _clear(place)
+                continue
+            _make(place, entry, member, archive.extractfile(member) if member.isreg() else None)
+            if entry["kind"] == "dir":
+                times.append((place, entry["time"]))
+    for place, when in reversed(times):
+        os.utime(place, ns=(when, when))
+    return count
+
+
+def _make(place: str, entry: dict[str, Any], member: tarfile.TarInfo, content: Any) -> None:
+    """Make one entry in place of what is there."""
+    if entry["kind"] != "dir":
+        _clear(place)
+    elif os.path.islink(place) or not os.path.isdir(place):
+        _clear(place)
+        os.mkdir(place)
+    if member.islnk():
+        os.link(f"/{member.linkname}", place)
+        return
+    if entry["kind"] == "link":
+        os.symlink(entry["target"], place)
+    elif entry["kind"] == "fifo":
+        os.mkfifo(place)
+    elif entry["kind"] == "file":
+        _pour(place, entry, content)
+    os.chown(place, entry["user"], entry["group"], follow_symlinks=False)
+    if entry["kind"] != "link":
+        os.chmod(place, entry["mode"])
+    if entry["kind"] != "dir":
+        os.utime(place, ns=(entry["time"], entry["time"]), follow_symlinks=False)
+
+
+def _pour(place: str, entry: dict[str, Any], content: Any) -> None:
+    """Write a file whose blocks follow each other or go to the places that are named."""
+    where = iter(entry["blocks"]) if "blocks" in entry else itertools.count(0, trees.BLOCK)
+    with open(place, "xb", buffering=0) as file:
+        while data := content.read(trees.BLOCK):
+            os.pwrite(file.fileno(), data, next(where))
+        os.ftruncate(file.fileno(), entry["size"])
+
+
+def _clear(place: str) -> None:
+    """Remove what has a name, if something has."""
+    try:
+        if stat.S_ISDIR(os.lstat(place).st_mode):
+            shutil.rmtree(place)
+        else:
+            os.unlink(place)
+    except FileNotFoundError:
+        pass

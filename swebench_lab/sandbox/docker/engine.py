@@ -1,0 +1,497 @@
+"""A container engine: its client, what it has been given of ours (interpreter, Snapshots as images), and cleaning up."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import secrets
+import socket
+import sys
+import tarfile
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from swebench_lab.errors import SandboxUnavailable
+from swebench_lab.sandbox.docker import bundle as docker_bundle
+from swebench_lab.sandbox.zygote import layout, plan
+from swebench_lab.snapshots.storage import store
+
+if TYPE_CHECKING:
+    from swebench_lab.snapshots.cache import Snapshot
+
+LABEL = "swebench-lab"
+"""Label of everything made in an engine; its value says what it is: box, image, agent."""
+
+OWNER = f"{LABEL}.owner"
+_NOTE = f"{LABEL}.note"
+_SECONDS = 120  # for one answer of the engine
+
+
+@dataclass(frozen=True)
+class DockerOptions:
+    """How the backend uses an engine.
+
+    Attributes:
+        host: `unix:///…` or `tcp://…`; empty: as `DOCKER_HOST`, `DOCKER_TLS_VERIFY`, `DOCKER_CERT_PATH` say, or the local
+            socket.
+        tls: Folder with `ca.pem`, `cert.pem` and `key.pem` for a `tcp://` host given here.
+        base_image: What a Snapshot is put on where the task names no image. Needed for engines that do not see this
+            machine's files; it must hold bash, git, patch, tar and coreutils. Without it, this machine's /usr is used.
+        pull: When images are fetched: "missing", "always" or "never".
+        startups: How many containers are started at once.
+        arguments: Further arguments of the SDK's `containers.create`, such as `{"runtime": "runsc"}`.
+    """
+
+    host: str = ""
+    tls: str = ""
+    base_image: str = ""
+    pull: str = "missing"
+    startups: int = 4
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if self.pull not in ("missing", "always", "never"):
+            raise ValueError(f"pull must be 'missing', 'always' or 'never', not {self.pull!r}")
+        if self.startups < 1:
+            raise ValueError(f"startups must be at least 1, not {self.startups!r}")
+
+
+class Engine:
+    """One engine, shared by all boxes of this process that use it.
+
+    Args:
+        options: How to reach it.
+    """
+
+    def __init__(self, options: DockerOptions) -> None:
+        self.options = options
+        self.client = _connect(options)
+        self.starting = threading.BoundedSemaphore(options.startups)
+        self._locks: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
+        self._shares_files: bool | None = None
+        self._images: dict[str, str] = {}
+        self._agent: tuple[str, tuple[str, ...]] | None = None
+
+    @contextlib.contextmanager
+    def once(self, name: str) -> Iterator[None]:
+        """Hold a lock that other threads and processes of this user on this machine respect."""
+        with self._lock:
+            lock = self._locks.setdefault(name, threading.Lock())
+        home = Path(tempfile.gettempdir()).resolve() / f"swebench-lab-docker-{os.geteuid()}"
+        home.mkdir(mode=0o700, exist_ok=True)
+        with lock, store.locked(home / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.lock"):
+            yield
+
+    # --- what boxes need ----------------------------------------------------------------------------------------------
+
+    def agent(self, again: bool = False) -> tuple[str, tuple[str, ...]]:
+        """The volume that holds the interpreter and program of boxes, and the command that starts it."""
+        if self._agent is None or again:
+            name = f"{LABEL}-agent-{_agent_key()}"
+            note = self._volume(name, self._packed_agent, again)
+            self._agent = name, tuple(json.loads(note))
+        return self._agent
+
+    def _packed_agent(self) -> tuple[bytes, str]:
+        made = docker_bundle.bundle()
+        arch = self.client.version().get("Arch", made.architecture)
+        if arch != made.architecture:
+            raise SandboxUnavailable(
+                f"the engine runs on {arch}, this machine on {made.architecture}: boxes need the same processor; run "
+                "the workbench on a machine like the engine's"
+            )
+        return made.archive, json.dumps(made.command)
+
+    def git_volume(self, snapshot: Snapshot) -> str:
+        """The volume that holds a Snapshot's sealed repository, for engines that do not see this machine's files."""
+        name = f"{LABEL}-git-{store.digest_of(snapshot.key, snapshot.head)}"
+
+        def pack() -> tuple[bytes, str]:
+            content = io.BytesIO()
+            with tarfile.open(fileobj=content, mode="w") as archive:
+                archive.add(snapshot.git_dir, arcname=".", filter=_owned_by_root)
+            return content.getvalue(), snapshot.head
+
+        self._volume(name, pack)
+        return name
+
+    def _volume(self, name: str, pack: Callable[[], tuple[bytes, str]], again: bool = False) -> str:
+        """Fill a volume once; returns the note that was made of it.
+
+        A second, empty volume is made when the first one is full, and carries the note: one that was half filled when
+        its maker was killed has none.
+        """
+        from docker.errors import NotFound
+
+        with self.once(name):
+            if not again:
+                with contextlib.suppress(NotFound):
+                    return str(self.client.volumes.get(f"{name}-complete").attrs["Labels"][_NOTE])
+            archive, note = pack()
+            self.client.volumes.create(name, labels={LABEL: "volume"})
+            volumes = {name: {"bind": "/filled", "mode": "rw"}}
+            container = self.client.containers.create(
+                self._skeleton(()), ["-"], volumes=volumes, labels={LABEL: "filling", OWNER: owner()}
+            )
+            try:
+                container.put_archive("/filled", archive)
+            finally:
+                container.remove(force=True)
+            self.client.volumes.create(f"{name}-complete", labels={LABEL: "volume", _NOTE: note})
+            return note
+
+    @property
+    def shares_files(self) -> bool:
+        """Whether the engine sees this machine's files, so that folders of it can be mounted."""
+        if self._shares_files is None:
+            from docker.errors import APIError
+            from docker.types import Mount
+
+            with tempfile.TemporaryDirectory(prefix="swebench-lab-seen-") as folder:
+                mount = Mount("/seen", folder, type="bind", read_only=True)
+                try:
+                    labels = {LABEL: "probe", OWNER: owner()}
+                    self.client.containers.create(self._skeleton(()), ["-"], mounts=[mount], labels=labels).remove()
+                    self._shares_files = True
+                except APIError as error:
+                    if "does not exist" not in str(error) and "no such file" not in str(error):
+                        raise
+                    self._shares_files = False
+        return self._shares_files
+
+    def image(self, snapshot: Snapshot) -> str:
+        """The image that boxes of a Snapshot start from, made when it is not there.
+
+        Raises:
+            SandboxUnavailable: The engine has nothing to put it on, or does not get its image.
+        """
+        image_name = str(snapshot.meta.get("image", ""))
+        if image_name:
+            return self._with_tree(self._loaded(image_name, str(snapshot.meta["image_source"])), snapshot)
+        if self.options.base_image:
+            image, layers = self._pulled(self.options.base_image), snapshot.layers
+        elif self.shares_files:
+            image, layers = self._skeleton(tuple(plan.outside_usr(snapshot.binds))), snapshot.layers
+        else:
+            raise SandboxUnavailable(
+                "this engine does not see this machine's files; name an image to put Snapshots on: "
+                "SandboxFactory('docker', options={'base_image': 'debian:bookworm'}) (bash, git, patch and tar in it)"
+            )
+        if self.options.base_image:
+            for bind in plan.outside_usr(snapshot.binds):
+                image = self._with(image, bind, str(bind), str(bind))
+        for layer in reversed(layers):
+            image = self._with(image, layer, str(layer), "/")
+        return image
+
+    def _loaded(self, name: str, source: str) -> str:
+        """The id of an image; one that lies in a file is given to the engine."""
+        if Path(source).is_file():
+            from docker.errors import ImageNotFound
+
+            with self.once(f"load {name}"):
+                try:
+                    return str(self.client.images.get(name).id)
+                except ImageNotFound:
+                    with open(source, "rb") as file:
+                        return str(self.client.images.load(file)[0].id)
+        return self._pulled(name)
+
+    def _with_tree(self, image: str, snapshot: Snapshot) -> str:
+        """An image with the sealed repository, and the planted bug, of a Snapshot made from it."""
+        tag = f"tree-{store.digest_of(image, snapshot.meta['tree'])}"
+        with self.once(tag):
+            if found := self._images.get(tag) or self._known(tag):
+                self._images[tag] = found
+                return found
+            volume, command = self.agent()
+            options = {"volumes": {volume: {"bind": docker_bundle.PLACE, "mode": "ro"}}, "entrypoint": [], "user": "0:0",
+                       "stdin_open": True, "network_mode": "none", "log_config": {"type": "none"}}  # fmt: skip
+            container = self.client.containers.create(
+                image, list(command), labels={LABEL: "filling", OWNER: owner()}, **options
+            )
+            try:
+                self._lay(container, snapshot.layers[0].parent / "delta")
+                made = container.commit(LABEL, tag, conf={"Labels": {LABEL: "image"}})
+            finally:
+                container.remove(force=True)
+            self._images[tag] = str(made.id)
+            return self._images[tag]
+
+    def _lay(self, container: Any, tree: Path) -> None:
+        """Have the program of boxes lay a tree of changes over a container's files."""
+        from swebench_lab.sandbox.checkpoints import run_task
+        from swebench_lab.sandbox.docker.connection import Link
+
+        link = Link(container.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}), "being made")
+        try:
+            container.start()
+            link.begin({"env": {}, "cwd": "/", "rlimits": []})
+            with tempfile.TemporaryFile() as packed:
+                run_task("pack", [packed.fileno()], tree=str(tree))
+                packed.seek(0)
+                stream = link.number()
+                _, asked = link.send({"op": "apply", "stream": stream})
+                link.pour(stream, packed)
+                link.wait(asked, "apply")
+        finally:
+            link.close()
+
+    def image_id(self, name: str) -> str:
+        """The id of an image, fetched as the options say.
+
+        Raises:
+            SandboxUnavailable: It cannot be had.
+        """
+        return self._pulled(name)
+
+    def save(self, name: str, path: Path) -> None:
+        """Write an image to a file, as `docker save` does."""
+        image = self.client.images.get(self._pulled(name))
+        with path.open("wb") as file:
+            for part in image.save(chunk_size=1 << 20):
+                file.write(part)
+
+    def _pulled(self, name: str) -> str:
+        from docker.errors import APIError, ImageNotFound
+
+        if self.options.pull == "always":
+            self._pull(name)
+        try:
+            found = self.client.images.get(name)
+        except ImageNotFound:
+            if self.options.pull == "never":
+                raise SandboxUnavailable(
+                    f"the engine has no image {name!r} and pull='never'; load or pull it first"
+                ) from None
+            self._pull(name)
+            try:
+                found = self.client.images.get(name)
+            except APIError as error:
+                raise SandboxUnavailable(f"image {name!r} was pulled and is not there: {error}") from error
+        return str(found.id)
+
+    def _pull(self, name: str) -> None:
+        from docker.errors import APIError
+        from docker.utils import parse_repository_tag
+
+        repository, tag = parse_repository_tag(name)
+        with self.once(f"pull {name}"):
+            try:
+                self.client.images.pull(repository, tag=tag or "latest")
+            except APIError as error:
+                raise SandboxUnavailable(f"pulling the image {name!r}: {error.explanation or error}") from error
+
+    # --- images of ours -----------------------------------------------------------------------------------------------
+
+    def _known(self, tag: str) -> str:
+        """The id of an image of ours; empty when the engine has none."""
+        from docker.errors import ImageNotFound
+
+        try:
+            return str(self.client.images.get(f"{LABEL}:{tag}").id)
+        except ImageNotFound:
+            return ""
+
+    def _skeleton(self, binds: tuple[Path, ...]) -> str:
+        """An image of directories and a small /etc, over which this machine's /usr can be mounted."""
+        operations = plan.base(binds)
+        tag = f"base-{plan.base_key(operations)}"
+        with self.once(tag):
+            if found := self._images.get(tag) or self._known(tag):
+                self._images[tag] = found
+                return found
+            with tempfile.TemporaryDirectory(prefix="swebench-lab-base-") as folder:
+                root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    layout.execute(operations, root)
+                finally:
+                    os.close(root)
+                content = io.BytesIO()
+                with tarfile.open(fileobj=content, mode="w") as archive:
+                    archive.add(folder, arcname=".", filter=_owned_by_root)
+            self.client.api.import_image_from_data(
+                content.getvalue(), repository=LABEL, tag=tag, changes=[f"LABEL {LABEL}=image"]
+            )
+            self._images[tag] = self._known(tag)
+            return self._images[tag]
+
+    def _with(self, image: str, folder: Path, name: str, at: str) -> str:
+        """An image with one more layer: a folder's content."""
+        tag = f"layer-{store.digest_of(image, name, at, _identity(folder))}"
+        with self.once(tag):
+            if found := self._images.get(tag) or self._known(tag):
+                self._images[tag] = found
+                return found
+            with _packed(folder, at) as (archive, replaced):
+                container = self.client.containers.create(image, ["-"], labels={LABEL: "filling", OWNER: owner()})
+                try:
+                    if replaced:
+                        raise SandboxUnavailable(
+                            f"{folder} holds deletions, which an image of this engine cannot be given"
+                        )
+                    container.put_archive("/", archive)
+                    made = container.commit(LABEL, tag, conf={"Labels": {LABEL: "image", f"{LABEL}.layer": name}})
+                finally:
+                    container.remove(force=True)
+            self._images[tag] = str(made.id)
+            return self._images[tag]
+
+    # --- cleaning up --------------------------------------------------------------------------------------------------
+
+    def gc(self, images: bool = False) -> dict[str, int]:
+        """Remove what processes that are gone left in the engine; boxes of living ones and of other machines stay.
+
+        Args:
+            images: Also remove every image and volume made by this package that no container uses.
+
+        Returns:
+            How many containers, images and volumes were removed.
+        """
+        from docker.errors import APIError
+
+        counts = {"containers": 0, "images": 0, "volumes": 0}
+        for container in self.client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True):
+            if not _owner_lives(container.labels.get(OWNER, "")):
+                with contextlib.suppress(APIError):
+                    container.remove(force=True, v=True)
+                    counts["containers"] += 1
+        if images:
+            ours = self.client.images.list(filters={"label": LABEL})
+            for image in sorted(ours, key=lambda image: str(image.attrs["Created"]), reverse=True):
+                with contextlib.suppress(APIError):
+                    self.client.images.remove(image.id, force=False)
+                    counts["images"] += 1
+            for volume in self.client.volumes.list(filters={"label": LABEL}):
+                with contextlib.suppress(APIError):
+                    volume.remove()
+                    counts["volumes"] += 1
+            self._images.clear()
+            self._agent = None
+        return counts
+
+    def __repr__(self) -> str:
+        return f"<Engine {self.client.api.base_url}>"
+
+
+def engine(options: DockerOptions) -> Engine:
+    """The engine that some options name; one connection pool per process and address.
+
+    Raises:
+        SandboxUnavailable: The SDK is not installed, or nothing answers.
+    """
+    key = (os.getpid(), options.host, options.tls, options.base_image, options.pull, options.startups,
+           os.environ.get("DOCKER_HOST", "") if not options.host else "")  # fmt: skip
+    with _engines_lock:
+        if key not in _engines:
+            _engines[key] = Engine(options)
+        return _engines[key]
+
+
+_engines: dict[Any, Engine] = {}
+_engines_lock = threading.Lock()
+
+
+def _connect(options: DockerOptions) -> Any:
+    try:
+        import docker
+        from docker.errors import DockerException
+        from docker.tls import TLSConfig
+    except ImportError as error:
+        raise SandboxUnavailable(
+            f"the docker backend needs the SDK ({error}): pip install 'swebench-lab[docker]'"
+        ) from error
+    where = options.host or os.environ.get("DOCKER_HOST", "") or "the local socket"
+    try:
+        if options.host:
+            tls: Any = False
+            if options.tls:
+                folder = Path(options.tls).expanduser()
+                pair = (str(folder / "cert.pem"), str(folder / "key.pem"))
+                tls = TLSConfig(client_cert=pair, ca_cert=str(folder / "ca.pem"), verify=True)
+            client = docker.DockerClient(options.host, timeout=_SECONDS, tls=tls, max_pool_size=128)
+        else:
+            client = docker.from_env(timeout=_SECONDS, max_pool_size=128)
+        client.ping()
+    except (DockerException, OSError) as error:
+        raise SandboxUnavailable(
+            f"no container engine answers at {where}: {error}. Start one, or name it with DOCKER_HOST or "
+            "SandboxFactory('docker', options={'host': 'tcp://…'})"
+        ) from error
+    return client
+
+
+def owner() -> str:
+    """What says whose a container is: machine, process, and when that began."""
+    return f"{socket.gethostname()}/{os.getpid()}/{_began(os.getpid())}"
+
+
+def _began(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):
+        return ""
+
+
+def _owner_lives(text: str) -> bool:
+    """Whether the process that a container belongs to lives; one of another machine is taken to."""
+    machine, _, rest = text.partition("/")
+    pid, _, began = rest.partition("/")
+    if not text:
+        return False
+    return machine != socket.gethostname() or (pid.isdigit() and _began(int(pid)) == began)
+
+
+def _agent_key() -> str:
+    """What the bundle depends on: the interpreter, and the modules of ours in it."""
+    interpreter = Path(getattr(sys, "_base_executable", "") or sys.executable).resolve()
+    status = interpreter.stat()
+    texts = [path.read_text("utf-8") for path in docker_bundle.own_files()]
+    return store.digest_of(sys.version, str(interpreter), status.st_size, int(status.st_mtime), texts)[:20]
+
+
+def _identity(folder: Path) -> list[Any]:
+    """What tells a folder from another one of the same name: layers are never changed, only made anew."""
+    status = folder.stat()
+    return [status.st_ino, status.st_mtime_ns]
+
+
+def _owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
+
+
+@contextlib.contextmanager
+def _packed(folder: Path, at: str) -> Iterator[tuple[Any, bool]]:
+    """A folder of this machine as a tar, and whether it holds deletions, which a tar cannot tell."""
+    replaced = False
+
+    def member(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        nonlocal replaced
+        if entry.ischr() and (entry.devmajor, entry.devminor) == (0, 0):
+            replaced = True
+            return None
+        return _owned_by_root(entry) if not entry.isdev() or entry.isfifo() else None
+
+    with tempfile.TemporaryFile(prefix="swebench-lab-layer-") as file:
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            archive.add(folder, arcname=at.strip("/") or ".", filter=member)
+        file.seek(0)
+        yield file, replaced
+
+
+def new_name() -> str:
+    """A name for a container."""
+    return f"{LABEL}-{secrets.token_hex(6)}"
+
+
+__all__ = ["DockerOptions", "Engine", "engine"]

@@ -1,0 +1,410 @@
+"""The `namespace` backend: boxes of Linux namespaces over an overlay, made by a zygote, as root or as anybody."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import itertools
+import json
+import os
+import select
+import signal
+import socket
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError, SandboxUnavailable
+from swebench_lab.sandbox.cgroups import cgroup_pool
+from swebench_lab.sandbox.checkpoints import NOTHING, Layer, LayerStore, passing_store, remove_tree
+from swebench_lab.sandbox.commands import Exit
+from swebench_lab.sandbox.contract import Sandbox
+from swebench_lab.sandbox.diffs.changes import NOTHING_WRITTEN, Changes, changes, fingerprint, stands_still
+from swebench_lab.sandbox.layers import tree as trees
+from swebench_lab.sandbox.leases import leased_folder
+from swebench_lab.sandbox.limits import Limits
+from swebench_lab.sandbox.linux import wire
+from swebench_lab.sandbox.namespace.services import Service, start
+from swebench_lab.sandbox.zygote import layout, plan
+from swebench_lab.sandbox.zygote.client import bequeath, default_tier, receive_soon, renewed, unavailable, zygote_of
+
+if TYPE_CHECKING:
+    from swebench_lab.snapshots.cache import Snapshot
+
+_END_SECONDS = 10.0
+_FULL = 64 * 1024  # bytes; a box with less to write to has run into its bound
+
+Reply = tuple[dict[str, Any], list[int]]
+
+
+def open_namespace(
+    snapshot: Snapshot,
+    *,
+    layers: Sequence[Layer] = (),
+    limits: Limits | None = None,
+    scratch: Path | None = None,
+    store: LayerStore | None = None,
+    network: str = "none",
+    services: Sequence[Service] = (),
+    env: Mapping[str, str] | None = None,
+    tier: str | None = None,
+) -> NamespaceSandbox:
+    """Make a box.
+
+    Args:
+        snapshot: What it starts from.
+        layers: Checkpoints to start on top of it, oldest first.
+        limits: What it may use.
+        scratch: A folder of the host for what the box writes; by default that is memory, up to `limits.disk`, of which
+            nothing can be left behind.
+        store: Where its checkpoints are kept; by default a folder that goes with this process.
+        network: "none" (its own loopback only) or "host" (everything the host can reach; for builders).
+        services: Programs on the box's own loopback, started and answering before this returns; forks have them too.
+        env: Variables of every command, on top of the snapshot's.
+        tier: "namespace-root" or "namespace-rootless"; by default what this user can have.
+
+    Raises:
+        SandboxUnavailable: This machine does not grant what such a box needs; the message says what to do.
+    """
+    if network not in ("none", "host"):
+        raise ValueError(f"network must be 'none' or 'host', not {network!r}")
+    options = _Options(
+        limits or Limits(), scratch, store, network, tuple(services), dict(env or {}), tier or default_tier()
+    )
+    return NamespaceSandbox(snapshot, layers, options)
+
+
+@dataclass(frozen=True)
+class _Options:
+    """How a box is made, and so its forks."""
+
+    limits: Limits
+    scratch: Path | None
+    store: LayerStore | None
+    network: str
+    services: tuple[Service, ...]
+    env: Mapping[str, str]
+    tier: str
+
+
+class NamespaceSandbox(Sandbox):
+    """A box of namespaces: its own processes, mounts, network, names and devices over read-only layers."""
+
+    def __init__(self, snapshot: Snapshot, layers: Sequence[Layer], options: _Options) -> None:
+        top = layers[-1] if layers else None
+        super().__init__(snapshot, top.cwd if top else "", top.env if top else None)
+        self.tier = options.tier
+        self.layers = tuple(layers)
+        self._options = options
+        self._zygote = zygote_of(options.tier)
+        self._numbers = itertools.count(1)
+        self._still = threading.Lock()
+        self._folder: str | None = None
+        self._cgroup = cgroup_pool().take(options.limits)
+        self._seated = False
+        self._pidfd = self._upper = -1
+        self._captured: bytes | None = NOTHING_WRITTEN
+        self._memory = os.memfd_create("lab-seen", os.MFD_CLOEXEC)
+        self._control, unused = wire.pair()
+        unused.close()
+        try:
+            self._pid = self._make()
+            start(self, options.services)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def _store(self) -> LayerStore:
+        return self._options.store or passing_store()
+
+    def _plan(self) -> bytes:
+        """Everything the zygote must know to make this box."""
+        snapshot, options = self.snapshot, self._options
+        if options.scratch is not None and self._folder is None:
+            self._folder = self._make_folder(options.scratch)
+        self._mounted = self._store.shortened(self.layers) if self.layers else []
+        lower = (*(layer.path for layer in reversed(self._mounted)), *snapshot.layers)
+        base = self._zygote.base(tuple(plan.outside_usr(snapshot.binds)))
+        kind = (options.limits, cgroup_pool().controllers, options.network, self.tier == "namespace-rootless")
+        env = tuple({**plan.ENVIRONMENT, **snapshot.env, **options.env}.items())
+        return _plan_on_wire(snapshot, *kind, lower, base, self._folder, self.workdir, env)
+
+    def _make_folder(self, scratch: Path) -> str:
+        """A folder of the host for what the box writes."""
+        try:
+            folder = str(leased_folder(scratch.resolve(), remove_tree, bequeath) / self.id)
+            for name in ("upper", "work"):
+                os.makedirs(f"{folder}/{name}")
+        except OSError as error:
+            advice = "make room there, or choose another scratch"
+            raise SandboxError(
+                f"make a folder for sandbox {self.id} in {scratch}: {error.strerror}; {advice}"
+            ) from error
+        return folder
+
+    def _make(self) -> int:
+        """Have the box made, by a new zygote where the old one does not see a file system yet; its first process."""
+        self._control = self._ask_for_box(self._plan())
+        try:
+            return self._arrive()
+        except SandboxUnavailable:
+            newer = renewed(self._zygote)
+            if newer is None:
+                raise
+        self._forget_first_process()
+        self._zygote = newer
+        self._control = self._ask_for_box(self._plan())
+        return self._arrive()
+
+    def _forget_first_process(self) -> None:
+        """Let go of a box that was begun and could not be made."""
+        self._control.close()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+        self._pidfd = -1
+        self._seated = False
+
+    def _ask_for_box(self, attached: bytes) -> socket.socket:
+        """Have the box cloned: by a branch that lives in the box's cgroup already, where there is one."""
+        request = {"op": "box", "network": self._options.network}
+        seat = self._cgroup.seat(self._zygote) if self._cgroup is not None else None
+        if self._cgroup is None or seat is None:
+            return self._zygote.send(request, attached=attached)
+        self._seated = True
+        try:
+            return seat.send(request, attached=attached)
+        except SandboxClosed:  # memory was so short in its cgroup that the kernel ended it
+            self._cgroup.unseat()
+            return (self._cgroup.seat(self._zygote) or self._zygote).send(request, attached=attached)
+
+    def _arrive(self) -> int:
+        """Wait until the box is ready, its first process and its writable directory in hand; its process id."""
+        pid = 0
+        while self._pidfd < 0 or self._upper < 0:
+            message, descriptors = receive_soon(self._control, f"sandbox {self.id} to be made")
+            if message is None or "error" in message:
+                raise unavailable(self.tier, message)
+            if "pid" in message:
+                pid, self._pidfd = message["pid"], descriptors[0]
+                if self._cgroup is not None and not self._seated:
+                    # While the box lays itself out; it starts nothing before it is asked to. It may have failed
+                    # already.
+                    with contextlib.suppress(ProcessLookupError):
+                        self._cgroup.add(pid)
+            else:
+                self._upper = descriptors[0]
+        return pid
+
+    # --- the backend's part
+    # --------------------------------------------------------------------------------------------
+
+    def _launch(
+        self, argv: Sequence[str], cwd: str, env: Mapping[str, str | None], descriptors: Mapping[int, int]
+    ) -> _Command:
+        number = next(self._numbers)
+        message = {
+            "op": "run",
+            "id": number,
+            "argv": list(argv),
+            "cwd": cwd,
+            "env": dict(env),
+            "numbers": list(descriptors),
+        }
+        return _Command(self, number, self._send(message, list(descriptors.values())))
+
+    def _open(self, path: str, flags: int, mode: int | None = None, parents: bool = False) -> int:
+        message = {"op": "open", "path": path, "flags": flags, "mode": mode, "parents": parents}
+        return self._ask(message)[1][0]
+
+    def _send(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> socket.socket:
+        """Send a request to the box's first process; returns where its replies arrive."""
+        ours, theirs = wire.pair()
+        try:
+            wire.send(self._control, message, [theirs.fileno(), *descriptors])
+        except OSError as error:
+            ours.close()
+            raise self._gone(message["op"]) from error
+        finally:
+            theirs.close()
+        return ours
+
+    def _ask(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> Reply:
+        """Send a request and wait for its one reply; OSError when the box says it failed."""
+        with self._send(message, descriptors) as replies:
+            reply, received = wire.receive(replies)
+        if reply is None:
+            raise self._gone(message["op"])
+        if "error" in reply:
+            raise OSError(*reply["error"])
+        return reply, received
+
+    def _gone(self, doing: str) -> SandboxClosed:
+        if self.closed:
+            return SandboxClosed(f"sandbox {self.id} was closed during {doing!r}")
+        return SandboxClosed(
+            f"sandbox {self.id} died during {doing!r}: its first process is gone (killed from outside, or "
+            "out of memory); open another one"
+        )
+
+    def _touched(self) -> Changes | None:
+        self._check_open()
+        dead = select.poll()
+        dead.register(self._pidfd, select.POLLIN)
+        if dead.poll(0) or not stands_still(self.snapshot.layers, self.workdir):
+            return None
+        return changes(
+            self._upper, [layer.path for layer in self._mounted], self.workdir, self.snapshot.git_dir / "index"
+        )
+
+    def checkpoint(self) -> Layer:
+        with self._still:
+            self._check_open()
+            cwd, env = self._session_state()
+            parents = [below.digest for below in self.layers]
+            layer = self._nothing_new(parents, cwd, env) or self._capture(parents, cwd, env)
+            self.layers = (*self.layers, layer)
+            return layer
+
+    def _capture(self, parents: Sequence[str], cwd: str, env: Mapping[str, str]) -> Layer:
+        """Copy what changed since the last time, while all processes hold still."""
+        self._ask({"op": "pause"})
+        try:
+            marks = [trees.OPAQUE[self.tier == "namespace-rootless"]]
+            held = [self._upper, self._memory]
+            layer = self._store.make("capture", held, marks=marks, cwd=cwd, env=env, parents=parents)
+            self._captured = fingerprint(self._upper)
+        finally:
+            self._ask({"op": "resume"})
+        return layer
+
+    def _nothing_new(self, parents: Sequence[str], cwd: str, env: Mapping[str, str]) -> Layer | None:
+        """The layer without changes if nothing was written since the last time; no process has to hold still for that.
+
+        What is written while this looks around is part of the next layer.
+        """
+        if self._captured is None or fingerprint(self._upper) != self._captured:
+            return None
+        try:
+            return self._store.get(NOTHING, parents, cwd, env)
+        except SandboxError:  # it is made by the first capture that finds nothing
+            return None
+
+    def fork(self, at: Layer | None = None) -> NamespaceSandbox:
+        at = at or self.checkpoint()
+        history = [*at.parents, at.digest]
+        if [layer.digest for layer in self.layers[: len(history)]] != history:
+            raise SandboxError(f"fork sandbox {self.id}: {at!r} is not one of its checkpoints")
+        return NamespaceSandbox(self.snapshot, (*self.layers[: len(history) - 1], at), self._options)
+
+    def _end(self) -> None:
+        self._control.close()
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            # Readable only when the whole pid namespace is gone: the kernel ends its other processes first.
+            poll = select.poll()
+            poll.register(self._pidfd, select.POLLIN)
+            poll.poll(_END_SECONDS * 1000)
+        wire.close_all([descriptor for descriptor in (self._pidfd, self._upper, self._memory) if descriptor >= 0])
+        if self._cgroup is not None:
+            cgroup_pool().give_back(self._cgroup)
+        if self._folder is not None:
+            remove_tree(Path(self._folder))
+
+    def _sweep(self) -> None:
+        self._ask({"op": "sweep"})
+
+    def _limit_hit(self, killed: bool) -> str:
+        bounded = self._cgroup.hit() if self._cgroup is not None else ""
+        if bounded == "processes" or (bounded == "memory" and killed):
+            self._sweep()  # what ended commands left behind must not keep the box from going on
+        room = os.fstatvfs(self._upper)
+        full = "disk" if room.f_blocks and room.f_bavail * room.f_frsize < _FULL else ""
+        return bounded or full if killed else full or bounded
+
+
+@functools.lru_cache(maxsize=256)
+def _plan_on_wire(
+    snapshot: Snapshot,
+    limits: Limits,
+    bounded: frozenset[str],
+    network: str,
+    rootless: bool,
+    lower: Sequence[Path],
+    base: str,
+    folder: str | None,
+    cwd: str,
+    env: tuple[tuple[str, str], ...],
+) -> bytes:
+    """How boxes of one kind are made; snapshots do not change, so neither does this.
+
+    Args:
+        snapshot: What the box starts from.
+        limits: What it may use.
+        bounded: What cgroups see to.
+        network: "none" or "host".
+        rootless: Whether its mounts are made without root.
+        lower: The layers of its root file system, top first.
+        base: The key of the bottom layer.
+        folder: Of the host, for what it writes.
+        cwd: Where its commands run.
+        env: Their variables.
+    """
+    stage, upper, work = plan.writable(limits.room(bounded), folder)
+    stage.append(plan.root(lower, base, upper, work, rootless))
+    hidden, shared = tuple(snapshot.hidden), limits.shared_memory
+    box = plan.box(snapshot.binds, snapshot.git_dir, shared, network, hidden, snapshot.own_root)
+    settings = {
+        "stage": layout.to_wire(stage),
+        "upper": upper,
+        "layout": layout.to_wire(box),
+        "hostname": plan.HOSTNAME,
+        "cwd": cwd,
+        "env": dict(env),
+        "rlimits": limits.rlimits(bounded),
+    }
+    return json.dumps(settings, separators=(",", ":")).encode()
+
+
+class _Command:
+    """A command running in a box, as `commands.Running` wants it."""
+
+    def __init__(self, box: NamespaceSandbox, number: int, replies: socket.socket) -> None:
+        self._box = box
+        self._number = number
+        self._replies = replies
+
+    def fileno(self) -> int:
+        return self._replies.fileno()
+
+    def finish(self) -> Exit:
+        message, _ = wire.receive(self._replies)
+        limit = ""
+        if message and "limit" in message:
+            limit = message["limit"]
+            message, _ = wire.receive(self._replies)
+        if message is None:
+            raise self._box._gone("run")
+        if "error" in message and message["error"][0] == errno.EAGAIN:
+            return Exit(-signal.SIGKILL, limit="processes")  # it never got to run
+        if "error" in message:
+            raise SandboxPathError(f"start a command in the box: {message['error'][1]}")
+        return Exit(message["exit"], message["cpu"], limit)
+
+    def kill(self, since: float | None = None, spared: Sequence[int] = ()) -> None:
+        with contextlib.suppress(SandboxClosed):  # nothing of it is left
+            self._box._ask({"op": "kill", "id": self._number, "since": since, "spared": spared})
+
+    def living(self) -> Sequence[int]:
+        pids: list[int] = self._box._ask({"op": "living", "id": self._number})[0]["living"]
+        return pids
+
+    def drain(self, descriptors: Sequence[int]) -> None:
+        self._box._send({"op": "drain"}, descriptors).close()
+
+    def close(self) -> None:
+        self._replies.close()
