@@ -22,7 +22,7 @@ _HOMES = {
     "ContextFull": "errors",
     "Deadlines": "executors.settings",
     "doctor": "testing.doctor.doctor",
-    "Evaluator": "evaluate",
+    "Evaluator": "grading.evaluator",
     "FormatError": "errors",
     "Gallery": "widgets.compare",
     "GradingError": "errors",
@@ -205,9 +205,9 @@ if TYPE_CHECKING:
         TaskError,
         TrainingError,
     )
-    from swebench_lab.evaluate import Evaluator
     from swebench_lab.executors.cluster import cluster
     from swebench_lab.executors.settings import Deadlines, Stages
+    from swebench_lab.grading.evaluator import Evaluator
     from swebench_lab.making.make import make_tasks
     from swebench_lab.policies.chat import ChatPolicy
     from swebench_lab.policies.human import HumanPolicy

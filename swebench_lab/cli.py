@@ -489,7 +489,7 @@ def check(
     """Certify tasks: gold is resolved, untouched and empty are not, and the fix is nowhere to be found."""
     import polars as pl
 
-    from swebench_lab.evaluate import Evaluator
+    from swebench_lab.grading.evaluator import Evaluator
 
     chosen = _chosen(**choice)
     with _sandboxes(backend, repos, specs, allow_python) as sandboxes:
@@ -560,9 +560,9 @@ def _agent_options(command: _Command) -> _Command:
 def collect(agent: str, backend: str, run_dir: str, attempts: int, **options: Any) -> None:
     """Let an agent attempt tasks, and grade what it did. Running again resumes."""
     from swebench_lab.collector import RolloutCollector
-    from swebench_lab.evaluate import Evaluator
     from swebench_lab.executors.cluster import cluster as join
     from swebench_lab.executors.settings import Deadlines, Stages
+    from swebench_lab.grading.evaluator import Evaluator
     from swebench_lab.page import write_pages
 
     executor = options["executor"]
@@ -686,7 +686,7 @@ def evaluate(
             click.echo(f"{older} rows of earlier Snapshots of the same attempts are kept there and not counted")
         _end(not rollouts.not_graded)
         return
-    from swebench_lab.evaluate import Evaluator
+    from swebench_lab.grading.evaluator import Evaluator
 
     chosen = _chosen(**choice)
     with _sandboxes(backend, repos, specs, allow_python) as sandboxes:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from swebench_lab import rewards
 from swebench_lab.agent import Agent
-from swebench_lab.evaluate import Evaluator
 from swebench_lab.executors.engine import Engine
 from swebench_lab.executors.jobs import Batch, Job
 from swebench_lab.executors.settings import Deadlines, Stages
+from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.manifest import git_state, machine_facts, versions
 from swebench_lab.rollouts import Rollout, Rollouts, rescore
 from swebench_lab.run_directory import Entry, Journal, RunDirectory

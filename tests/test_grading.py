@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swebench_lab import evalscript, grading
 from swebench_lab.errors import GradingError
-from swebench_lab.grading import Expectation, Results, TestRun, grade_log, judge, parse_log
+from swebench_lab.grading import judge as grading
+from swebench_lab.grading import scripts as evalscript
+from swebench_lab.grading.judge import Expectation, Results, TestRun, grade_log, judge, parse_log
 
 A, B, C = "tests/test_x.py::test_a", "tests/test_x.py::test_b", "tests/test_x.py::test_c"
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab import leaks
-from swebench_lab.evaluate import Evaluator
-from swebench_lab.leaks import Hit, Scans, marks, masked
+from swebench_lab.grading import leak_audit as leaks
+from swebench_lab.grading.evaluator import Evaluator
+from swebench_lab.grading.leak_audit import Hit, Scans, marks, masked
 from swebench_lab.patches import make_patch
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.snapshots.factory import SandboxFactory

@@ -17,7 +17,7 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import GradingError, SandboxUnavailable
-from swebench_lab.official import agreement, harness_row
+from swebench_lab.grading.harness import agreement, harness_row
 from swebench_lab.patches import make_patch
 from swebench_lab.sandbox.docker.engine import DockerOptions, engine
 from swebench_lab.snapshots.cache import SnapshotCache

@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from swebench_lab.errors import LabError
-from swebench_lab.evaluate import Evaluator
 from swebench_lab.executors.cluster import Cluster
 from swebench_lab.executors.jobs import Batch, Job, Keeper, Source
 from swebench_lab.executors.node import NodeAgent, Order, Setup
 from swebench_lab.executors.settings import Deadlines, Stages
+from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.trajectory import Stop, Trajectory
 from swebench_lab.verdict import NOT_GRADED, Verdict
 

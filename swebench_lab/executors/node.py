@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from swebench_lab.agent import Agent
 from swebench_lab.errors import LabError
-from swebench_lab.evaluate import Evaluator
 from swebench_lab.executors.engine import Engine
 from swebench_lab.executors.jobs import Batch, Job
 from swebench_lab.executors.settings import Deadlines, Stages
+from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.places import default_root
 from swebench_lab.snapshots.cache import SnapshotCache
 from swebench_lab.snapshots.factory import SandboxFactory

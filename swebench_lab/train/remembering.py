@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 
-from swebench_lab.evaluate import Evaluator
+from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.tasks import Task
 from swebench_lab.verdict import Verdict
 

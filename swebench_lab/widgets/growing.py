@@ -16,7 +16,7 @@ from swebench_lab.verdict import NOT_GRADED, Verdict
 
 if TYPE_CHECKING:
     from swebench_lab.agent import Agent
-    from swebench_lab.evaluate import Evaluator
+    from swebench_lab.grading.evaluator import Evaluator
     from swebench_lab.run_directory import RunDirectory
     from swebench_lab.sandbox.checkpoints import Layer
     from swebench_lab.snapshots.factory import SandboxFactory

@@ -25,7 +25,7 @@ from swebench_lab.widgets.terminal import Terminal
 
 if TYPE_CHECKING:
     from swebench_lab.agent import Agent
-    from swebench_lab.evaluate import Evaluator
+    from swebench_lab.grading.evaluator import Evaluator
     from swebench_lab.policies.base import Policy
     from swebench_lab.sandbox.contract import Result, Sandbox
     from swebench_lab.snapshots.factory import SandboxFactory
@@ -448,7 +448,7 @@ class PlayerModel:
     def evaluator(self) -> Evaluator:
         """What grades."""
         if self._evaluator is None:
-            from swebench_lab.evaluate import Evaluator
+            from swebench_lab.grading.evaluator import Evaluator
 
             assert self.sandboxes is not None
             self._evaluator = Evaluator(self.sandboxes)

@@ -19,7 +19,7 @@ from swebench_lab.widgets.model import PlayerModel
 
 if TYPE_CHECKING:
     from swebench_lab.agent import Agent
-    from swebench_lab.evaluate import Evaluator
+    from swebench_lab.grading.evaluator import Evaluator
     from swebench_lab.policies.base import Policy
     from swebench_lab.rollouts import Rollouts
     from swebench_lab.snapshots.factory import SandboxFactory

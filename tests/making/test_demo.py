@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab.evaluate import Evaluator
+from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.making.demo import HELD_OUT, data_folder, differences, main, repositories
 from swebench_lab.patches import touched_files
 from swebench_lab.schemas import to_swesmith

@@ -126,7 +126,7 @@ def test_a_session_keeps_its_place_and_ends_what_takes_too_long(box: LandlockSan
 
 
 def test_the_evaluator_grades_in_it(factory: SandboxFactory, victim: Task, tmp_path: Path) -> None:
-    from swebench_lab.evaluate import Evaluator
+    from swebench_lab.grading.evaluator import Evaluator
 
     evaluator = Evaluator(factory, certificates=tmp_path)
     gold, empty = evaluator.grade(victim, victim.gold_patch), evaluator.grade(victim, "")

@@ -37,7 +37,7 @@ from swebench_lab.testing.redteam.victim import VICTIM, make_victim
 if TYPE_CHECKING:
     import polars as pl
 
-    from swebench_lab.evaluate import Evaluator
+    from swebench_lab.grading.evaluator import Evaluator
     from swebench_lab.snapshots.factory import SandboxFactory
     from swebench_lab.tasks import Task
 
@@ -251,7 +251,7 @@ def attempt(attack: Attack, ground: Ground) -> Outcome:
 
 
 def _on_grading(sandboxes: SandboxFactory, tasks: Sequence[Task], forgeries: Sequence[Forgery]) -> Iterator[Outcome]:
-    from swebench_lab.evaluate import Evaluator
+    from swebench_lab.grading.evaluator import Evaluator
 
     if not forgeries:
         return

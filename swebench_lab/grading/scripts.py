@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import PurePosixPath
 
-from swebench_lab import results_plugin
+from swebench_lab.grading import results_plugin
 from swebench_lab.patches import touched_files
 
 APPLY_COMMANDS = (
@@ -140,7 +140,7 @@ test_script.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test
 
 def plugin_source() -> str:
     """Return the text of the plugin that goes to `<lab>/plugin/<results_plugin.NAME>.py`."""
-    return resources.files("swebench_lab").joinpath("results_plugin.py").read_text("utf-8")
+    return resources.files("swebench_lab").joinpath("grading", "results_plugin.py").read_text("utf-8")
 
 
 def with_files(command: str, files: Iterable[str]) -> str:

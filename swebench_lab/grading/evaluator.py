@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from swebench_lab import leaks
-from swebench_lab.bench import NOT_RUN, Bench, NotApplied, expectation
-from swebench_lab.certificates import (
+from swebench_lab.errors import LabError, RecordError
+from swebench_lab.grading import leak_audit as leaks
+from swebench_lab.grading.certificates import (
     AUDITS,
     FAILED,
     FLAKY,
@@ -27,13 +27,13 @@ from swebench_lab.certificates import (
     frame_rows,
     task_digest,
 )
-from swebench_lab.errors import LabError, RecordError
-from swebench_lab.grading import Grade, TestRun, grade_log, judge
-from swebench_lab.leaks import Audit
+from swebench_lab.grading.judge import Grade, TestRun, grade_log, judge
+from swebench_lab.grading.leak_audit import Audit
+from swebench_lab.grading.test_run import NOT_RUN, Bench, NotApplied, expectation
+from swebench_lab.grading.verdicts import KeptVerdicts, Prediction, Verdicts, read_predictions, verdict_key
 from swebench_lab.snapshots.environment.specs import Spec, spec_for
 from swebench_lab.tasks import Task, Tasks, answer_digest
 from swebench_lab.verdict import NOT_GRADED, UNRESOLVED, Verdict
-from swebench_lab.verdicts import KeptVerdicts, Prediction, Verdicts, read_predictions, verdict_key
 
 if TYPE_CHECKING:
     import polars as pl
@@ -133,7 +133,7 @@ class Evaluator:
         if isinstance(what, Task):
             return self._grade_one(what, other)
         if folder is not None and backend:
-            from swebench_lab.official import grade_officially
+            from swebench_lab.grading.harness import grade_officially
 
             return grade_officially(what, other, folder, workers=workers or self.workers)
         predictions, tasks = read_predictions(what), Tasks(other)
@@ -176,7 +176,7 @@ class Evaluator:
         Returns:
             The harness's Verdicts, and a table of both side by side.
         """
-        from swebench_lab.official import agreement, grade_officially
+        from swebench_lab.grading.harness import agreement, grade_officially
 
         chosen = Tasks(tasks)
         theirs = grade_officially(predictions, chosen, folder, **options)

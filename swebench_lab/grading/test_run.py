@@ -16,14 +16,15 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from swebench_lab import evalscript, results_plugin
 from swebench_lab.errors import GradingError, SandboxPathError
-from swebench_lab.evalscript import Changes
-from swebench_lab.grading import APPLY_FAILED, Expectation, Results, TestRun, not_applied, read_results
+from swebench_lab.grading import results_plugin
+from swebench_lab.grading import scripts as evalscript
+from swebench_lab.grading.judge import APPLY_FAILED, Expectation, Results, TestRun, not_applied, read_results
+from swebench_lab.grading.scripts import Changes
+from swebench_lab.grading.verdicts import patch_bytes
 from swebench_lab.patches import touched_files
 from swebench_lab.snapshots.environment.specs import Spec
 from swebench_lab.tasks import Task
-from swebench_lab.verdicts import patch_bytes
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Result, Sandbox
