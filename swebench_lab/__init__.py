@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Agent": "agent",
+    "Agent": "agents.agent",
     "attach": "board",
     "Board": "board",
     "ChatPolicy": "policies.chat",
@@ -35,7 +35,7 @@ _HOMES = {
     "load_trajectories": "traces.reading",
     "LocalPolicy": "policies.local",
     "make_tasks": "making.make",
-    "NoisyTeacher": "policies.teacher",
+    "NoisyTeacher": "policies.teachers.teacher",
     "NullPolicy": "policies.scripted",
     "PatchError": "errors",
     "PolicyError": "errors",
@@ -56,7 +56,7 @@ _HOMES = {
     "SandboxPathError": "errors",
     "SandboxUnavailable": "errors",
     "ScriptedPolicy": "policies.scripted",
-    "serve": "serving.server",
+    "serve": "policies.serving.server",
     "ServingError": "errors",
     "SFT": "train.sft",
     "Snapshot": "snapshots.cache",
@@ -71,7 +71,7 @@ _HOMES = {
     "Task": "tasks",
     "TaskError": "errors",
     "Tasks": "tasks",
-    "Teacher": "policies.teacher",
+    "Teacher": "policies.teachers.teacher",
     "to_rl": "rows",
     "TrainingError": "errors",
     "Trajectories": "traces.collection",
@@ -180,7 +180,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from swebench_lab import errors, plots, rewards
-    from swebench_lab.agent import Agent
+    from swebench_lab.agents.agent import Agent
     from swebench_lab.board import Board, attach
     from swebench_lab.collector import RolloutCollector
     from swebench_lab.errors import (
@@ -213,13 +213,13 @@ if TYPE_CHECKING:
     from swebench_lab.policies.human import HumanPolicy
     from swebench_lab.policies.local import LocalPolicy
     from swebench_lab.policies.scripted import NullPolicy, ReplayPolicy, ScriptedPolicy
-    from swebench_lab.policies.teacher import NoisyTeacher, Teacher
+    from swebench_lab.policies.serving.server import serve
+    from swebench_lab.policies.teachers.teacher import NoisyTeacher, Teacher
     from swebench_lab.recipes import run_recipe
     from swebench_lab.rollouts import Rollout, Rollouts, load_rollouts
     from swebench_lab.rows import to_rl
     from swebench_lab.sandbox.contract import Result
     from swebench_lab.sandbox.limits import Limits
-    from swebench_lab.serving.server import serve
     from swebench_lab.snapshots.cache import Snapshot, SnapshotCache
     from swebench_lab.snapshots.environment import specs
     from swebench_lab.snapshots.factory import SandboxFactory

@@ -20,8 +20,8 @@ from swebench_lab import __version__
 if TYPE_CHECKING:
     import polars as pl
 
-    from swebench_lab.agent import Agent
-    from swebench_lab.policies.base import Policy
+    from swebench_lab.agents.agent import Agent
+    from swebench_lab.policies.policy import Policy
     from swebench_lab.rollouts import Rollouts
     from swebench_lab.snapshots.cache import SnapshotCache
     from swebench_lab.snapshots.factory import SandboxFactory
@@ -187,7 +187,7 @@ def serve(model: str, extra: tuple[str, ...], **options: Any) -> None:
     """Serve a model with vLLM until Ctrl-C; further flags after -- are handed to it."""
     import time
 
-    from swebench_lab.serving.server import serve as start
+    from swebench_lab.policies.serving.server import serve as start
 
     try:
         started = start(model, follow=click.echo, progress=False, extra=extra, **options)
@@ -589,7 +589,7 @@ def collect(agent: str, backend: str, run_dir: str, attempts: int, **options: An
 
 def _actor(agent: str, options: dict[str, Any]) -> Agent:
     """Return the agent of a name, with the limits that were given."""
-    from swebench_lab.agent import Agent
+    from swebench_lab.agents.agent import Agent
 
     names = ("max_steps", "command_timeout", "max_tokens", "max_cost")
     limits = {name: options[name] for name in names if options[name] is not None}
@@ -628,7 +628,7 @@ def _chat(options: dict[str, Any]) -> Policy:
 def _policy(agent: str, options: dict[str, Any]) -> Policy:
     """Return the policy of an agent's name; teachers know the whole set, so that asking for more tasks resumes."""
     from swebench_lab.policies.scripted import NullPolicy, ScriptedPolicy
-    from swebench_lab.policies.teacher import NoisyTeacher, Teacher
+    from swebench_lab.policies.teachers.teacher import NoisyTeacher, Teacher
     from swebench_lab.tasks import load_tasks
 
     if agent == "chat":

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from swebench_lab import rewards
-from swebench_lab.agent import Agent
+from swebench_lab.agents.agent import Agent
 from swebench_lab.executors.engine import Engine
 from swebench_lab.executors.jobs import Batch, Job
 from swebench_lab.executors.settings import Deadlines, Stages

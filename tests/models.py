@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from swebench_lab.agents.flavour import Flavour
 from swebench_lab.episode import force
-from swebench_lab.flavours import Flavour
 from swebench_lab.renderer import Renderer
 from swebench_lab.trajectory import Trajectory
 from tests.tokens import CONTROL, PairTokenizer

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab import flavours
-from swebench_lab.agent import Agent
+from swebench_lab.agents import flavour as flavours
+from swebench_lab.agents.agent import Agent
+from swebench_lab.agents.flavour import Flavour, clip
 from swebench_lab.calls import Call, JsonValue, render_fenced, render_xml
 from swebench_lab.episode import force, segments
 from swebench_lab.errors import ContextFull, PolicyError
-from swebench_lab.flavours import Flavour, clip
-from swebench_lab.policies.base import Brief
+from swebench_lab.policies.policy import Brief
 from swebench_lab.policies.scripted import NullPolicy, ReplayPolicy, ScriptedPolicy
 from swebench_lab.renderer import Renderer
 from swebench_lab.sandbox.contract import Layer, Sandbox

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swebench_lab.agent import Agent
+from swebench_lab.agents.agent import Agent
 from swebench_lab.calls import Call, render_xml
 from swebench_lab.episode import Episode, Segment, force, forced, segments
 from swebench_lab.errors import ContextFull, PolicyError, RecordError
-from swebench_lab.policies.base import Brief
+from swebench_lab.policies.policy import Brief
 from swebench_lab.policies.scripted import ScriptedPolicy
 from swebench_lab.renderer import CHATML, Frame, Renderer
 from swebench_lab.rollouts import Rollouts, load_rollouts

@@ -347,7 +347,7 @@ def test_constants_are_the_installed_harness_s() -> None:
 
 def test_rules_load_without_docker_and_leave_a_later_full_import_alone() -> None:
     code = (
-        "import sys\nfrom swebench_lab import grading\ngrading.parse_log('parse_log_pytest', 'PASSED a')\n"
+        "import sys\nfrom swebench_lab.grading import judge as grading\ngrading.parse_log('parse_log_pytest', 'PASSED a')\n"
         "assert not {'docker', 'modal', 'datasets'} & set(sys.modules), 'the whole harness was imported'\n"
         "assert 'swebench.harness' not in sys.modules\n"
     )

@@ -56,7 +56,7 @@ def test_nothing_to_draw_is_an_error_that_says_how() -> None:
 
 def test_drawing_never_imports_pyplot() -> None:
     code = (
-        "import sys; from tests.samples import some_rollouts; from swebench_lab import plots; r = some_rollouts();"
+        "import sys; from tests.samples import some_rollouts; import swebench_lab as lab; plots = lab.plots; r = some_rollouts();"
         "plots.outcomes(a=r)._repr_png_(); plots.timeline(r)._repr_png_();"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from swebench_lab.episode import Episode
-from swebench_lab.policies.base import Brief, fingerprint, replies_so_far
+from swebench_lab.policies.policy import Brief, fingerprint, replies_so_far
 from swebench_lab.renderer import Renderer
 from swebench_lab.tasks import TaskView
 from swebench_lab.trajectory import Message, Reply

@@ -23,7 +23,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from swebench_lab.agent import Attempt
+from swebench_lab.agents.agent import Attempt
 from swebench_lab.errors import (
     LabError,
     QuotaExceeded,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swebench_lab.agent import Agent
+from swebench_lab.agents.agent import Agent
 from swebench_lab.errors import LabError
 from swebench_lab.executors.engine import Engine
 from swebench_lab.executors.jobs import Batch, Job

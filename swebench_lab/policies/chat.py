@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from swebench_lab.calls import json_arguments, parse_json
 from swebench_lab.episode import Episode
 from swebench_lab.errors import ContextFull, FormatError, PolicyError
-from swebench_lab.policies.base import Brief, fingerprint, replies_so_far
+from swebench_lab.policies.policy import Brief, fingerprint, replies_so_far
 from swebench_lab.policies.routes import routes
 from swebench_lab.renderer import Renderer
 from swebench_lab.tasks import TaskView

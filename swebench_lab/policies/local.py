@@ -20,7 +20,7 @@ from typing import Any
 
 from swebench_lab.episode import Episode
 from swebench_lab.errors import PolicyError
-from swebench_lab.policies.base import Brief, fingerprint, replies_so_far
+from swebench_lab.policies.policy import Brief, fingerprint, replies_so_far
 from swebench_lab.policies.sampling import Kept, Request, Sampler, score, widen_head
 from swebench_lab.renderer import Renderer
 from swebench_lab.tasks import TaskView

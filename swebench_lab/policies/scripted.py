@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from swebench_lab.calls import FORMATS, Call
 from swebench_lab.errors import PolicyError
-from swebench_lab.policies.base import Brief, fingerprint, replies_so_far
+from swebench_lab.policies.policy import Brief, fingerprint, replies_so_far
 from swebench_lab.rollouts import Rollout
 from swebench_lab.tasks import TaskView
 from swebench_lab.trajectory import Message, Reply, Trajectory

@@ -14,16 +14,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swebench_lab import _html, flavours
-from swebench_lab import tools as toolbox
+from swebench_lab import _html
+from swebench_lab.agents import flavour as flavours
+from swebench_lab.agents import tools as toolbox
+from swebench_lab.agents.tools.shell import Shell
+from swebench_lab.agents.tools.tool import Tool, ToolLimits, read_arguments
 from swebench_lab.calls import Call
 from swebench_lab.errors import FormatError, RecordError, SandboxError
 from swebench_lab.rollouts import Rollout
 from swebench_lab.run_directory import RunDirectory
 from swebench_lab.sandbox.contract import Result, Sandbox
 from swebench_lab.tasks import Task
-from swebench_lab.tools.base import Tool, ToolLimits, read_arguments
-from swebench_lab.tools.shell import Shell
 from swebench_lab.traces import drift, mini, sweagent, turns
 from swebench_lab.traces.drift import DRIFT, MISSING, OUTCOMES, SAME, SKIPPED, VOLATILE
 from swebench_lab.trajectory import Step, Trajectory

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from swebench_lab import tools
+from swebench_lab.agents import tools
 from swebench_lab.calls import FORMATS, Call, JsonValue, render_json, render_xml
 from swebench_lab.errors import FormatError, RecordError
 from swebench_lab.traces.records import field, text_of

@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swebench_lab.agent import Agent
+from swebench_lab.agents.agent import Agent
 from swebench_lab.collector import RolloutCollector
 from swebench_lab.errors import TrainingError
 from swebench_lab.rollouts import Rollout, Rollouts

@@ -12,12 +12,13 @@ from functools import lru_cache
 from itertools import islice
 from random import Random
 
-from swebench_lab import flavours, tools
+from swebench_lab.agents import flavour as flavours
+from swebench_lab.agents import tools
+from swebench_lab.agents.tools.tool import Tool
 from swebench_lab.micro.build import Draft, drafts
 from swebench_lab.micro.program import shown
 from swebench_lab.policies.micro import lesson
 from swebench_lab.tasks import TaskView
-from swebench_lab.tools.base import Tool
 from swebench_lab.trajectory import Message, Reply, Step, Stop, Trajectory
 
 HANDED_IN = "The work is handed in."

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swebench_lab.agent import Agent
+from swebench_lab.agents.agent import Agent
 from swebench_lab.collector import RolloutCollector
 from swebench_lab.errors import TrainingError
 from swebench_lab.statistics import wilson

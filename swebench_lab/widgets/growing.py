@@ -15,7 +15,7 @@ from swebench_lab.trajectory import Stop, Trajectory
 from swebench_lab.verdict import NOT_GRADED, Verdict
 
 if TYPE_CHECKING:
-    from swebench_lab.agent import Agent
+    from swebench_lab.agents.agent import Agent
     from swebench_lab.grading.evaluator import Evaluator
     from swebench_lab.run_directory import RunDirectory
     from swebench_lab.sandbox.checkpoints import Layer

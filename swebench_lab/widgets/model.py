@@ -24,9 +24,9 @@ from swebench_lab.widgets.history import FileChange, History
 from swebench_lab.widgets.terminal import Terminal
 
 if TYPE_CHECKING:
-    from swebench_lab.agent import Agent
+    from swebench_lab.agents.agent import Agent
     from swebench_lab.grading.evaluator import Evaluator
-    from swebench_lab.policies.base import Policy
+    from swebench_lab.policies.policy import Policy
     from swebench_lab.sandbox.contract import Result, Sandbox
     from swebench_lab.snapshots.factory import SandboxFactory
     from swebench_lab.trajectory import Step
@@ -429,7 +429,7 @@ class PlayerModel:
         return (layer, paths) if paths else (None, ())
 
     def _agent(self, policy: Policy | Agent | None) -> Agent:
-        from swebench_lab.agent import Agent
+        from swebench_lab.agents.agent import Agent
 
         if isinstance(policy, Agent):
             return policy

@@ -18,9 +18,9 @@ from swebench_lab.widgets import markup
 from swebench_lab.widgets.model import PlayerModel
 
 if TYPE_CHECKING:
-    from swebench_lab.agent import Agent
+    from swebench_lab.agents.agent import Agent
     from swebench_lab.grading.evaluator import Evaluator
-    from swebench_lab.policies.base import Policy
+    from swebench_lab.policies.policy import Policy
     from swebench_lab.rollouts import Rollouts
     from swebench_lab.snapshots.factory import SandboxFactory
     from swebench_lab.tasks import Task

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import swebench_lab as lab
-from swebench_lab.policies.base import fingerprint, replies_so_far
+from swebench_lab.policies.policy import fingerprint, replies_so_far
 from swebench_lab.tasks import TaskView
 from swebench_lab.trajectory import Message, Reply
 from tests.benchmarks.collect import _growth, _own_cpu

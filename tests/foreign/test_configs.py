@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 import swebench_lab as lab
+from swebench_lab.agents.configs import explain, tables
+from swebench_lab.agents.configs.replies import READERS, by_pattern
 from swebench_lab.calls import Call
 from swebench_lab.errors import ConfigError
-from swebench_lab.foreign import explain, tables
-from swebench_lab.foreign.replies import READERS, by_pattern
 from swebench_lab.sandbox.contract import Layer, Sandbox
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.snapshots.cache import Snapshot
@@ -305,7 +305,9 @@ def test_every_option_is_explained(home: Path) -> None:
     assert fates["agent.tools.bundles[0].path"] == "mapped"
     assert fates["num_workers"] == "elsewhere"
     page = Path(__file__).parents[2] / "docs" / "configs.md"
-    assert tables.markdown() in page.read_text("utf-8"), "write docs/configs.md anew: python -m swebench_lab.foreign"
+    assert tables.markdown() in page.read_text("utf-8"), (
+        "write docs/configs.md anew: python -m swebench_lab.agents.configs"
+    )
 
 
 def test_calls_of_the_endpoint_need_a_policy_that_shows_the_tools(home: Path, box: Sandbox) -> None:

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from swebench_lab.agent import Agent
+from swebench_lab.agents.agent import Agent
 from swebench_lab.calls import Call, render_xml
 from swebench_lab.episode import segments
 from swebench_lab.errors import ContextFull, PolicyError
-from swebench_lab.policies.base import Brief
 from swebench_lab.policies.chat import ChatPolicy
+from swebench_lab.policies.policy import Brief
 from swebench_lab.policies.routes import routes
 from swebench_lab.renderer import Renderer
 from swebench_lab.sandbox.namespace.sandbox import open_namespace

@@ -7,8 +7,8 @@ import random
 import pytest
 
 from swebench_lab.patches import make_patch
-from swebench_lab.policies.mistakes import SPOILED, spoil_line
-from swebench_lab.policies.patchwork import FileChange, changes
+from swebench_lab.policies.teachers.mistakes import SPOILED, spoil_line
+from swebench_lab.policies.teachers.patchwork import FileChange, changes
 
 
 def once(part: str, text: str) -> bool:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab import flavours, tools
-from swebench_lab.agent import Agent
+from swebench_lab.agents import flavour as flavours
+from swebench_lab.agents import tools
+from swebench_lab.agents.agent import Agent
 from swebench_lab.calls import Call, render_xml
 from swebench_lab.errors import PolicyError
-from swebench_lab.policies.base import Policy
+from swebench_lab.policies.policy import Policy
 from swebench_lab.policies.scripted import NullPolicy, ReplayPolicy, ScriptedPolicy
-from swebench_lab.policies.teacher import NoisyTeacher, Teacher
+from swebench_lab.policies.teachers.teacher import NoisyTeacher, Teacher
 from swebench_lab.rollouts import Rollout
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.tasks import TaskView

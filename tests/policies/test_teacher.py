@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab.agent import Agent
+from swebench_lab.agents.agent import Agent
 from swebench_lab.errors import PolicyError
 from swebench_lab.patches import make_patch
-from swebench_lab.policies.teacher import NoisyTeacher, Teacher
+from swebench_lab.policies.teachers.teacher import NoisyTeacher, Teacher
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.tasks import Task
 from swebench_lab.trajectory import Trajectory

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import swebench_lab as lab
-from swebench_lab.serving.server import ServeOptions, _devices, command
+from swebench_lab.policies.serving.server import ServeOptions, _devices, command
 
 ENGINE = f"""\
 #!{sys.executable}

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from swebench_lab import tools
+from swebench_lab.agents import tools
+from swebench_lab.agents.tools.program import ProgramTool
+from swebench_lab.agents.tools.shell import Shell
+from swebench_lab.agents.tools.tool import Observation, Tool, ToolLimits, describe, json_schema, read_arguments
 from swebench_lab.errors import FormatError
 from swebench_lab.sandbox.contract import Sandbox
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
-from swebench_lab.tools.base import Observation, Tool, ToolLimits, describe, json_schema, read_arguments
-from swebench_lab.tools.program import ProgramTool
-from swebench_lab.tools.shell import Shell
 from tests.boxes import make_snapshot
 
 FILES: dict[str, str | bytes] = {

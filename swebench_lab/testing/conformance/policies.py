@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 
-from swebench_lab.policies.base import Brief, Conversation, Policy
+from swebench_lab.policies.policy import Brief, Conversation, Policy
 from swebench_lab.tasks import TaskView
 from swebench_lab.trajectory import Message, Reply, Step, Trajectory
 

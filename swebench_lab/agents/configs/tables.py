@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from swebench_lab.foreign.options import Option
+from swebench_lab.agents.configs.options import Option
 
 
 def _mapped(becomes: str, tree: bool = False) -> Option:

@@ -17,17 +17,19 @@ from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from swebench_lab import _html, flavours, tools
+from swebench_lab import _html
+from swebench_lab.agents import flavour as flavours
+from swebench_lab.agents import tools
+from swebench_lab.agents.flavour import Flavour
+from swebench_lab.agents.history import HistoryProcessor, KeepObservations
+from swebench_lab.agents.tools.program import ProgramTool
+from swebench_lab.agents.tools.shell import Shell
+from swebench_lab.agents.tools.tool import Observation, Setup, Tool, ToolLimits, offered, read_arguments
 from swebench_lab.calls import Call
 from swebench_lab.errors import ContextFull, FormatError, LabError, PatchError, PolicyError
-from swebench_lab.flavours import Flavour
-from swebench_lab.history import HistoryProcessor, KeepObservations
-from swebench_lab.policies.base import Brief, Conversation, Policy
+from swebench_lab.policies.policy import Brief, Conversation, Policy
 from swebench_lab.sandbox.contract import Layer, Sandbox
 from swebench_lab.tasks import Task
-from swebench_lab.tools.base import Observation, Setup, Tool, ToolLimits, offered, read_arguments
-from swebench_lab.tools.program import ProgramTool
-from swebench_lab.tools.shell import Shell
 from swebench_lab.trajectory import Message, Reply, Span, Step, Stop, Trajectory
 
 
@@ -211,7 +213,7 @@ class Agent:
         Raises:
             ConfigError: An option is unknown or cannot be taken over; names the file and the option.
         """
-        from swebench_lab.foreign import read
+        from swebench_lab.agents.configs import read
 
         return replace(read(path, policy, root), **changes)
 

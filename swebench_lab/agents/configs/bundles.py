@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from swebench_lab.agents.configs.bundle_commands import Command, command_of
+from swebench_lab.agents.configs.options import load
 from swebench_lab.errors import ConfigError
-from swebench_lab.foreign.commands import Command, command_of
-from swebench_lab.foreign.options import load
 
 _MOST = 64 << 20
 """Bytes of a bundle."""

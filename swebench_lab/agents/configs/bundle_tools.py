@@ -10,15 +10,15 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from swebench_lab.agents.configs.bundle_commands import Command
+from swebench_lab.agents.configs.bundles import Bundle, packed
+from swebench_lab.agents.configs.templates import template
+from swebench_lab.agents.tools.bash import readable
+from swebench_lab.agents.tools.shell import Shell
+from swebench_lab.agents.tools.tool import Observation, ToolLimits
 from swebench_lab.errors import FormatError, SandboxError, SandboxPathError, SandboxUnavailable
-from swebench_lab.foreign.bundles import Bundle, packed
-from swebench_lab.foreign.commands import Command
-from swebench_lab.foreign.prompts import template
 from swebench_lab.sandbox.contract import Result, Sandbox
 from swebench_lab.tasks import TaskView
-from swebench_lab.tools.base import Observation, ToolLimits
-from swebench_lab.tools.bash import readable
-from swebench_lab.tools.shell import Shell
 
 TOOLS = "/root/tools"
 """Where bundles lie in a sandbox; prompts and programs may count on it."""

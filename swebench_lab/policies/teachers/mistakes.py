@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 
-from swebench_lab.policies.patchwork import Edit, FileChange
+from swebench_lab.policies.teachers.patchwork import Edit, FileChange
 
 Spoil = Callable[[Sequence[FileChange], Random], tuple[FileChange, ...] | None]
 

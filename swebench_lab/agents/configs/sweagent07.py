@@ -10,21 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swebench_lab.agent import Agent
+from swebench_lab.agents.agent import Agent
+from swebench_lab.agents.configs.bundle_commands import BASH, Argument, Command, documentation
+from swebench_lab.agents.configs.bundle_tools import CommandTool, Kit, exports
+from swebench_lab.agents.configs.bundles import File, packed
+from swebench_lab.agents.configs.options import Settings
+from swebench_lab.agents.configs.replies import READERS
+from swebench_lab.agents.configs.sweagent_config import ELIDED, STEPS, demonstration
+from swebench_lab.agents.configs.templates import TemplateFlavour
+from swebench_lab.agents.history import CloseWindows, HistoryProcessor, KeepObservations
+from swebench_lab.agents.tools.shell import Shell
+from swebench_lab.agents.tools.tool import Observation
 from swebench_lab.errors import ConfigError, SandboxUnavailable
-from swebench_lab.foreign.bundles import File, packed
-from swebench_lab.foreign.commands import BASH, Argument, Command, documentation
-from swebench_lab.foreign.kit import CommandTool, Kit, exports
-from swebench_lab.foreign.options import Settings
-from swebench_lab.foreign.prompts import TemplateFlavour
-from swebench_lab.foreign.replies import READERS
-from swebench_lab.foreign.sweagent import ELIDED, STEPS, demonstration
-from swebench_lab.history import CloseWindows, HistoryProcessor, KeepObservations
-from swebench_lab.policies.base import Policy
+from swebench_lab.policies.policy import Policy
 from swebench_lab.sandbox.contract import Sandbox
 from swebench_lab.tasks import TaskView
-from swebench_lab.tools.base import Observation
-from swebench_lab.tools.shell import Shell
 
 _FOLDER = "/root/commands"
 _SUBMISSION = re.compile(r"<<SUBMISSION\|\|(.*)\|\|SUBMISSION>>", re.DOTALL)

@@ -4,7 +4,7 @@ base.py      Tool, Observation, and how arguments are checked against a tool's s
 shell.py     the persistent shell of an attempt
 bash.py      bash and submit
 program.py   tools that are programs run inside the sandbox
-editor.py    str_replace_editor and search, whose programs are in inbox/
+editor.py    str_replace_editor and search, whose programs are in in_sandbox/
 micro.py     view and sub, for models that know only a few hundred words
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from swebench_lab.tools.base import Tool
+from swebench_lab.agents.tools.tool import Tool
 
 
 def resolve(tools: Sequence[str | Tool]) -> tuple[Tool, ...]:
@@ -21,7 +21,8 @@ def resolve(tools: Sequence[str | Tool]) -> tuple[Tool, ...]:
     Raises:
         ValueError: A name is unknown, or two tools share one.
     """
-    from swebench_lab.tools import bash, editor, micro
+    from swebench_lab.agents.tools import bash, editor
+    from swebench_lab.agents.tools import micro_tools as micro
 
     given: tuple[Tool, ...] = (
         bash.BashTool(),

@@ -15,10 +15,10 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+from swebench_lab.agents.tools.tool import Observation, Tool, describe
 from swebench_lab.calls import FORMATS, Call
 from swebench_lab.errors import FormatError
 from swebench_lab.tasks import TaskView
-from swebench_lab.tools.base import Observation, Tool, describe
 from swebench_lab.trajectory import Message, Reply
 
 _FILES = {
@@ -220,5 +220,5 @@ def _bundled(flavour: str) -> Flavour:
         known = ", ".join(_DEFAULTS)
         raise ValueError(f"there is no flavour {flavour!r}; known are {known}, and Flavour.load(folder) reads your own")
     call_format, tools, role = _DEFAULTS[flavour]
-    folder = files("swebench_lab") / "prompts" / flavour
+    folder = files("swebench_lab") / "agents" / "prompts" / flavour
     return Flavour(flavour, call_format, tools, **_read(folder), observation_role=role)

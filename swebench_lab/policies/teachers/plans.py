@@ -17,10 +17,10 @@ from typing import TypeAlias
 
 from swebench_lab.calls import FORMATS, Call, JsonValue
 from swebench_lab.errors import FormatError
-from swebench_lab.policies import mistakes
-from swebench_lab.policies.patchwork import Edit, FileChange, changes
-from swebench_lab.policies.shellform import in_bash
-from swebench_lab.policies.wording import say
+from swebench_lab.policies.teachers import mistakes
+from swebench_lab.policies.teachers.patchwork import Edit, FileChange, changes
+from swebench_lab.policies.teachers.shellform import in_bash
+from swebench_lab.policies.teachers.wording import say
 from swebench_lab.tasks import Task, TaskView
 
 Plan: TypeAlias = Generator[str, str, None]

@@ -12,8 +12,8 @@ from random import Random
 
 from swebench_lab.calls import FORMATS
 from swebench_lab.errors import PolicyError
-from swebench_lab.policies.base import Brief, fingerprint, replies_so_far
-from swebench_lab.policies.plans import Plan, Planner
+from swebench_lab.policies.policy import Brief, fingerprint, replies_so_far
+from swebench_lab.policies.teachers.plans import Plan, Planner
 from swebench_lab.tasks import Task, TaskView
 from swebench_lab.trajectory import Message, Reply
 

@@ -26,10 +26,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from swebench_lab.agents.tools.shell import Shell
+from swebench_lab.agents.tools.tool import Observation, ToolLimits
 from swebench_lab.errors import SandboxError
 from swebench_lab.sandbox.contract import Sandbox
-from swebench_lab.tools.base import Observation, ToolLimits
-from swebench_lab.tools.shell import Shell
 
 _RUN = (
     'for python in /usr/bin/python3 /opt/venv/bin/python python3; do command -v "$python" >/dev/null 2>&1 && '
@@ -87,4 +87,4 @@ def _typed_out(name: str, arguments: Mapping[str, Any]) -> str:
 
 def program(name: str) -> str:
     """Return the source of one of this package's own programs."""
-    return (files("swebench_lab.tools") / "inbox" / f"{name}.py").read_text("utf-8")
+    return (files("swebench_lab.agents.tools") / "in_sandbox" / f"{name}.py").read_text("utf-8")

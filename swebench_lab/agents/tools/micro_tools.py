@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from swebench_lab.tools.program import ProgramTool
+from swebench_lab.agents.tools.program import ProgramTool
 
 _SOURCE = (files("swebench_lab.micro") / "program.py").read_text("utf-8")
 

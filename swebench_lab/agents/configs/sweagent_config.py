@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from swebench_lab.agent import Agent
-from swebench_lab.foreign.bundles import Bundle, read_bundle
-from swebench_lab.foreign.commands import BASH, Command, documentation
-from swebench_lab.foreign.kit import CommandTool, Kit
-from swebench_lab.foreign.models import swe_agent_policy
-from swebench_lab.foreign.options import Settings, load
-from swebench_lab.foreign.prompts import TemplateFlavour
-from swebench_lab.foreign.replies import READERS, Reader
-from swebench_lab.history import CloseWindows, HistoryProcessor, KeepObservations, RemoveText
-from swebench_lab.policies.base import Policy
+from swebench_lab.agents.agent import Agent
+from swebench_lab.agents.configs.bundle_commands import BASH, Command, documentation
+from swebench_lab.agents.configs.bundle_tools import CommandTool, Kit
+from swebench_lab.agents.configs.bundles import Bundle, read_bundle
+from swebench_lab.agents.configs.models import swe_agent_policy
+from swebench_lab.agents.configs.options import Settings, load
+from swebench_lab.agents.configs.replies import READERS, Reader
+from swebench_lab.agents.configs.templates import TemplateFlavour
+from swebench_lab.agents.history import CloseWindows, HistoryProcessor, KeepObservations, RemoveText
+from swebench_lab.policies.policy import Policy
 
 STEPS = 250
 """Replies of an attempt where the file has no limit: these programs count on one of cost, and a local model has none."""
@@ -197,7 +197,7 @@ def _demonstrations(settings: Settings) -> tuple[str, ...]:
 
 
 def _jinja(frame: str, said: str) -> str:
-    from swebench_lab.foreign.prompts import template
+    from swebench_lab.agents.configs.templates import template
 
     return template(frame).render(demonstration=said)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from swebench_lab.foreign.options import Settings
-from swebench_lab.policies.base import Policy
+from swebench_lab.agents.configs.options import Settings
 from swebench_lab.policies.chat import ChatPolicy
 from swebench_lab.policies.human import HumanPolicy
+from swebench_lab.policies.policy import Policy
 from swebench_lab.policies.scripted import NullPolicy
 
 _PROVIDERS = ("openai/", "custom_openai/", "hosted_vllm/", "litellm_proxy/")

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from swebench_lab.agents.tools.shell import Shell
+from swebench_lab.agents.tools.tool import Observation, ToolLimits
 from swebench_lab.errors import FormatError
 from swebench_lab.sandbox.contract import Result, Sandbox
-from swebench_lab.tools.base import Observation, ToolLimits
-from swebench_lab.tools.shell import Shell
 
 _BASH = {
     "type": "object",

@@ -9,18 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from swebench_lab.agent import Agent
+from swebench_lab.agents.agent import Agent
+from swebench_lab.agents.configs.models import mini_policy
+from swebench_lab.agents.configs.options import Settings
+from swebench_lab.agents.configs.sweagent_config import STEPS
+from swebench_lab.agents.configs.templates import TemplateFlavour
+from swebench_lab.agents.tools.shell import Shell
+from swebench_lab.agents.tools.tool import Observation, ToolLimits
 from swebench_lab.calls import Call, JsonValue, parse_json_calls
 from swebench_lab.errors import FormatError
-from swebench_lab.foreign.models import mini_policy
-from swebench_lab.foreign.options import Settings
-from swebench_lab.foreign.prompts import TemplateFlavour
-from swebench_lab.foreign.sweagent import STEPS
-from swebench_lab.policies.base import Policy
+from swebench_lab.policies.policy import Policy
 from swebench_lab.sandbox.contract import Result, Sandbox
 from swebench_lab.tasks import TaskView
-from swebench_lab.tools.base import Observation, ToolLimits
-from swebench_lab.tools.shell import Shell
 
 _MARKS = ("COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT", "MINI_SWE_AGENT_FINAL_OUTPUT")
 _BASH_FENCE = r"```bash\s*\n(.*?)\n```"

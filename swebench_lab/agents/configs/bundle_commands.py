@@ -199,6 +199,6 @@ def _written(value: Any, quoted: bool) -> Any:
 
 @lru_cache(maxsize=1024)
 def _template(form: str) -> Template:
-    from swebench_lab.foreign.prompts import template
+    from swebench_lab.agents.configs.templates import template
 
     return template(form)

@@ -1,10 +1,10 @@
-"""The `str_replace_editor` and `search` tools: schemas of the two programs in `inbox/`."""
+"""The `str_replace_editor` and `search` tools: schemas of the two programs in `in_sandbox/`."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from swebench_lab.tools.program import ProgramTool, program
+from swebench_lab.agents.tools.program import ProgramTool, program
 
 _EDITOR: dict[str, Any] = {
     "type": "object",

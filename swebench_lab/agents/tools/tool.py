@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from swebench_lab.agents.tools.shell import Shell
 from swebench_lab.calls import JsonValue
 from swebench_lab.errors import FormatError
 from swebench_lab.sandbox.contract import Sandbox
 from swebench_lab.tasks import TaskView
-from swebench_lab.tools.shell import Shell
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from swebench_lab.agents.configs.replies import reader
+from swebench_lab.agents.flavour import Flavour
+from swebench_lab.agents.tools.tool import Observation, Tool
 from swebench_lab.calls import Call
 from swebench_lab.errors import ConfigError, FormatError
-from swebench_lab.flavours import Flavour
-from swebench_lab.foreign.replies import reader
 from swebench_lab.tasks import TaskView
-from swebench_lab.tools.base import Observation, Tool
 from swebench_lab.trajectory import Message, Reply
 
 if TYPE_CHECKING:

@@ -18,20 +18,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swebench_lab.agent import Agent
+from swebench_lab.agents.agent import Agent
 from swebench_lab.errors import ConfigError
-from swebench_lab.policies.base import Policy
+from swebench_lab.policies.policy import Policy
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from swebench_lab.foreign.options import Settings
+    from swebench_lab.agents.configs.options import Settings
 
 
 def _settings(path: str | Path) -> tuple[str, Settings]:
     """Return a file's kind (`swe-agent`, `swe-agent-0` or `mini`), told by its content, and its checked settings."""
-    from swebench_lab.foreign import tables
-    from swebench_lab.foreign.options import Settings, load
+    from swebench_lab.agents.configs import tables
+    from swebench_lab.agents.configs.options import Settings, load
 
     file = Path(path)
     values = load(file)
@@ -52,7 +52,9 @@ def _settings(path: str | Path) -> tuple[str, Settings]:
 
 def read(path: str | Path, policy: Policy | None = None, root: str | Path | None = None) -> Agent:
     """Return the agent that a configuration file describes; see `Agent.from_config`."""
-    from swebench_lab.foreign import mini, sweagent, sweagent07
+    from swebench_lab.agents.configs import mini_config as mini
+    from swebench_lab.agents.configs import sweagent07
+    from swebench_lab.agents.configs import sweagent_config as sweagent
 
     kind, settings = _settings(path)
     settings.root = Path(root) if root is not None else None
