@@ -15,12 +15,12 @@ _HOMES = {
     "attach": "board",
     "Board": "board",
     "ChatPolicy": "policies.chat",
-    "cluster": "executors.cluster",
+    "cluster": "rollouts.executors.cluster",
     "Compare": "widgets.compare",
-    "compare": "statistics",
+    "compare": "records.statistics",
     "ConfigError": "errors",
     "ContextFull": "errors",
-    "Deadlines": "executors.settings",
+    "Deadlines": "rollouts.executors.settings",
     "doctor": "testing.doctor.doctor",
     "Evaluator": "grading.evaluator",
     "FormatError": "errors",
@@ -30,8 +30,8 @@ _HOMES = {
     "HumanPolicy": "policies.human",
     "LabError": "errors",
     "Limits": "sandbox.limits",
-    "load_rollouts": "rollouts",
-    "load_tasks": "tasks",
+    "load_rollouts": "records.rollout",
+    "load_tasks": "records.task",
     "load_trajectories": "traces.reading",
     "LocalPolicy": "policies.local",
     "make_tasks": "making.make",
@@ -44,11 +44,11 @@ _HOMES = {
     "RecipeFailed": "errors",
     "RecordError": "errors",
     "ReplayPolicy": "policies.scripted",
-    "Reply": "trajectory",
+    "Reply": "records.trajectory",
     "Result": "sandbox.contract",
-    "Rollout": "rollouts",
-    "RolloutCollector": "collector",
-    "Rollouts": "rollouts",
+    "Rollout": "records.rollout",
+    "RolloutCollector": "rollouts.collector",
+    "Rollouts": "records.rollout",
     "run_recipe": "recipes",
     "SandboxClosed": "errors",
     "SandboxError": "errors",
@@ -62,28 +62,28 @@ _HOMES = {
     "Snapshot": "snapshots.cache",
     "SnapshotCache": "snapshots.cache",
     "SnapshotError": "errors",
-    "Stages": "executors.settings",
-    "Step": "trajectory",
+    "Stages": "rollouts.executors.settings",
+    "Step": "records.trajectory",
     "Stepper": "widgets.stepper",
     "Sweep": "sweeps",
     "sweep": "sweeps",
     "SweepError": "errors",
-    "Task": "tasks",
+    "Task": "records.task",
     "TaskError": "errors",
-    "Tasks": "tasks",
+    "Tasks": "records.task",
     "Teacher": "policies.teachers.teacher",
     "to_rl": "rows",
     "TrainingError": "errors",
     "Trajectories": "traces.collection",
-    "Trajectory": "trajectory",
-    "Verdict": "verdict",
+    "Trajectory": "records.trajectory",
+    "Verdict": "records.verdict",
 }
 """Public name → the submodule that holds it; a name must never be a submodule's, whose import would shadow it."""
 
 _MODULES = {
     "errors": "errors",
     "plots": "plots",
-    "rewards": "rewards",
+    "rewards": "rollouts.rewards",
     "specs": "snapshots.environment.specs",
 }
 """Public name → the submodule that it is."""
@@ -179,10 +179,9 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from swebench_lab import errors, plots, rewards
+    from swebench_lab import errors, plots
     from swebench_lab.agents.agent import Agent
     from swebench_lab.board import Board, attach
-    from swebench_lab.collector import RolloutCollector
     from swebench_lab.errors import (
         ConfigError,
         ContextFull,
@@ -205,8 +204,6 @@ if TYPE_CHECKING:
         TaskError,
         TrainingError,
     )
-    from swebench_lab.executors.cluster import cluster
-    from swebench_lab.executors.settings import Deadlines, Stages
     from swebench_lab.grading.evaluator import Evaluator
     from swebench_lab.making.make import make_tasks
     from swebench_lab.policies.chat import ChatPolicy
@@ -216,22 +213,26 @@ if TYPE_CHECKING:
     from swebench_lab.policies.serving.server import serve
     from swebench_lab.policies.teachers.teacher import NoisyTeacher, Teacher
     from swebench_lab.recipes import run_recipe
-    from swebench_lab.rollouts import Rollout, Rollouts, load_rollouts
+    from swebench_lab.records.rollout import Rollout, Rollouts, load_rollouts
+    from swebench_lab.records.statistics import compare
+    from swebench_lab.records.task import Task, Tasks, load_tasks
+    from swebench_lab.records.trajectory import Reply, Step, Trajectory
+    from swebench_lab.records.verdict import Verdict
+    from swebench_lab.rollouts import rewards
+    from swebench_lab.rollouts.collector import RolloutCollector
+    from swebench_lab.rollouts.executors.cluster import cluster
+    from swebench_lab.rollouts.executors.settings import Deadlines, Stages
     from swebench_lab.rows import to_rl
     from swebench_lab.sandbox.contract import Result
     from swebench_lab.sandbox.limits import Limits
     from swebench_lab.snapshots.cache import Snapshot, SnapshotCache
     from swebench_lab.snapshots.environment import specs
     from swebench_lab.snapshots.factory import SandboxFactory
-    from swebench_lab.statistics import compare
     from swebench_lab.sweeps import Sweep, sweep
-    from swebench_lab.tasks import Task, Tasks, load_tasks
     from swebench_lab.testing.doctor.doctor import doctor
     from swebench_lab.traces.collection import Trajectories
     from swebench_lab.traces.reading import load_trajectories
     from swebench_lab.train.grpo import GRPO
     from swebench_lab.train.sft import SFT
-    from swebench_lab.trajectory import Reply, Step, Trajectory
-    from swebench_lab.verdict import Verdict
     from swebench_lab.widgets.compare import Compare, Gallery
     from swebench_lab.widgets.stepper import Stepper

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from swebench_lab import _html
-from swebench_lab.rollouts import Rollouts
-from swebench_lab.run_directory import RunDirectory
-from swebench_lab.verdict import NOT_GRADED, RESOLVED, STATUSES, UNRESOLVED
+from swebench_lab.records.rollout import Rollouts
+from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, STATUSES, UNRESOLVED
+from swebench_lab.rollouts.run_directory import RunDirectory
 
 _STALE = 10.0
 """Seconds without a word after which a collection counts as no longer running."""
@@ -85,7 +85,7 @@ class Board:
             return self._summary()
 
     def _summary(self) -> dict[str, Any]:
-        from swebench_lab.statistics import wilson
+        from swebench_lab.records.statistics import wilson
 
         rows, live, now = self._rows, self._read_json("live.json"), time.time()
         counts = dict.fromkeys(STATUSES, 0) | Counter(rows.status.values())

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from swebench_lab.agents.agent import Agent
     from swebench_lab.policies.policy import Policy
-    from swebench_lab.rollouts import Rollouts
+    from swebench_lab.records.rollout import Rollouts
+    from swebench_lab.records.task import Tasks
     from swebench_lab.snapshots.cache import SnapshotCache
     from swebench_lab.snapshots.factory import SandboxFactory
-    from swebench_lab.tasks import Tasks
 
 NOT_IN_ORDER = 3
 
@@ -83,7 +83,7 @@ def _task_options(command: _Command) -> _Command:
 
 def _chosen(source: str, pattern: str, split: str, count: int | None, seed: int) -> Tasks:
     from swebench_lab.errors import TaskError
-    from swebench_lab.tasks import load_tasks
+    from swebench_lab.records.task import load_tasks
 
     tasks = load_tasks(source, split or None).filter(pattern or None)
     if not tasks:
@@ -315,7 +315,7 @@ def snapshots_rebuild(cache: SnapshotCache, /, everything: bool, **choice: Any) 
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def redteam(backend: str, names: tuple[str, ...], source: str, listing: bool, as_json: bool) -> None:
     """Attack sandboxes and grading: escape, tampering, reward hacking. Exit code 3 if any attack succeeds."""
-    from swebench_lab.tasks import load_tasks
+    from swebench_lab.records.task import load_tasks
     from swebench_lab.testing.redteam import catalogue
     from swebench_lab.testing.redteam import redteam as attack
 
@@ -362,7 +362,7 @@ def tasks_list(**choice: Any) -> None:
 def tasks_show(task_id: str, source: str, answer: bool) -> None:
     """Show one task: its issue and the tests that decide."""
     from swebench_lab.errors import TaskError
-    from swebench_lab.tasks import load_tasks
+    from swebench_lab.records.task import load_tasks
 
     known = load_tasks(source)
     if task_id not in known.ids:
@@ -382,8 +382,8 @@ def tasks_show(task_id: str, source: str, answer: bool) -> None:
 def tasks_explain(task_id: str, source: str, specs: str | None) -> None:
     """Say how a task is installed and tested, and for every part why."""
     from swebench_lab.errors import TaskError
+    from swebench_lab.records.task import load_tasks
     from swebench_lab.snapshots.environment import specs as table
-    from swebench_lab.tasks import load_tasks
 
     if specs:
         table.use(specs)
@@ -559,11 +559,11 @@ def _agent_options(command: _Command) -> _Command:
 @click.option("--pages/--no-pages", default=True, show_default=True, help="Write an HTML page of each attempt.")
 def collect(agent: str, backend: str, run_dir: str, attempts: int, **options: Any) -> None:
     """Let an agent attempt tasks, and grade what it did. Running again resumes."""
-    from swebench_lab.collector import RolloutCollector
-    from swebench_lab.executors.cluster import cluster as join
-    from swebench_lab.executors.settings import Deadlines, Stages
     from swebench_lab.grading.evaluator import Evaluator
     from swebench_lab.page import write_pages
+    from swebench_lab.rollouts.collector import RolloutCollector
+    from swebench_lab.rollouts.executors.cluster import cluster as join
+    from swebench_lab.rollouts.executors.settings import Deadlines, Stages
 
     executor = options["executor"]
     choice = {name: options[name] for name in ("source", "pattern", "split", "count", "seed")}
@@ -629,7 +629,7 @@ def _policy(agent: str, options: dict[str, Any]) -> Policy:
     """Return the policy of an agent's name; teachers know the whole set, so that asking for more tasks resumes."""
     from swebench_lab.policies.scripted import NullPolicy, ScriptedPolicy
     from swebench_lab.policies.teachers.teacher import NoisyTeacher, Teacher
-    from swebench_lab.tasks import load_tasks
+    from swebench_lab.records.task import load_tasks
 
     if agent == "chat":
         return _chat(options)
@@ -705,7 +705,7 @@ def evaluate(
 
 def _newest(rollouts: Rollouts) -> Rollouts:
     """Return each attempt once: a task whose Snapshot changed leaves the rows of the old one behind."""
-    from swebench_lab.rollouts import Rollouts
+    from swebench_lab.records.rollout import Rollouts
 
     newest = {(r.task.id, r.trajectory.attempt, r.trajectory.seed, r.trajectory.agent): r for r in rollouts}
     return Rollouts(newest.values(), rollouts.name)
@@ -816,7 +816,7 @@ def replay_traces(
 ) -> None:
     """Execute traces again in sandboxes of their tasks, and report what they show otherwise; exit code 3 if anything."""
     from swebench_lab import _html
-    from swebench_lab.run_directory import RunDirectory
+    from swebench_lab.rollouts.run_directory import RunDirectory
     from swebench_lab.traces.reading import load_trajectories
 
     if wrong := [move for move in moves if "=" not in move]:
@@ -882,7 +882,7 @@ def cluster_worker(address: str, sandbox: int, io: int, cache: str, node_ip: str
 
 
 def _start_node(arguments: list[str], sandbox: int, io: int, cache: str, node_ip: str, ray: tuple[str, ...]) -> None:
-    from swebench_lab.executors.cluster import start_node
+    from swebench_lab.rollouts.executors.cluster import start_node
 
     own = [f"--node-ip-address={node_ip}"] if node_ip else []
     sys.exit(start_node([*arguments, *own, *ray], sandbox, io, cache))

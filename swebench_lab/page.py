@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from swebench_lab import _html, story
-from swebench_lab.kinds import Kind, kind_of
+from swebench_lab.records.step_kind import Kind, kind_of
 
 if TYPE_CHECKING:
-    from swebench_lab.rollouts import Rollout
+    from swebench_lab.records.rollout import Rollout
+    from swebench_lab.records.trajectory import Step
+    from swebench_lab.records.verdict import Verdict
     from swebench_lab.story import TestGroup
-    from swebench_lab.trajectory import Step
-    from swebench_lab.verdict import Verdict
 
 _HEAD_LINES, _TAIL_LINES = 14, 8
 """How much of a long text stays in sight; what lies between is one click away."""

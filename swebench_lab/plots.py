@@ -15,9 +15,9 @@ from matplotlib.figure import Figure as _Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from swebench_lab.effects import Effect
-from swebench_lab.kinds import Kind, kind_of
-from swebench_lab.rollouts import Rollouts
-from swebench_lab.verdict import NOT_GRADED, RESOLVED, STATUSES, UNRESOLVED
+from swebench_lab.records.rollout import Rollouts
+from swebench_lab.records.step_kind import Kind, kind_of
+from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, STATUSES, UNRESOLVED
 
 if TYPE_CHECKING:
     import polars as pl

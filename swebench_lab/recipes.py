@@ -26,7 +26,7 @@ import swebench_lab
 from swebench_lab import _html
 from swebench_lab._unix import lock
 from swebench_lab.errors import RecipeError, RecipeFailed
-from swebench_lab.manifest import manifest
+from swebench_lab.rollouts.manifest import manifest
 
 if TYPE_CHECKING:
     import polars as pl

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from swebench_lab.errors import TaskError
+from swebench_lab.records.task import Task, Tasks, _short
 from swebench_lab.schemas import WRITERS, read_row
-from swebench_lab.tasks import Task, Tasks, _short
 
 BUNDLED = ("demo",)
 """Names of the task sets that travel in the package, under `data/<name>/tasks.jsonl`."""

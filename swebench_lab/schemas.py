@@ -25,8 +25,8 @@ from datetime import date
 from typing import Any
 
 from swebench_lab.errors import TaskError
-from swebench_lab.patches import make_patch, reverse_patch
-from swebench_lab.tasks import Task, _checked, _short
+from swebench_lab.records.diff import make_patch, reverse_patch
+from swebench_lab.records.task import Task, _checked, _short
 
 # --- which schema -----------------------------------------------------------------------------------------------------
 

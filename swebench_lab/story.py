@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from swebench_lab.kinds import Kind, kind_of
+from swebench_lab.records.step_kind import Kind, kind_of
 
 if TYPE_CHECKING:
-    from swebench_lab.rollouts import Rollout
-    from swebench_lab.trajectory import Step
-    from swebench_lab.verdict import Verdict
+    from swebench_lab.records.rollout import Rollout
+    from swebench_lab.records.trajectory import Step
+    from swebench_lab.records.verdict import Verdict
 
 SIGNS: Mapping[str, str] = {"resolved": "✓", "unresolved": "✗", "not graded": "?"}
 """The sign of each status: none is told by its colour alone."""

@@ -71,7 +71,7 @@ def _called(call: Mapping[str, Any], folder: Path) -> Any:
 
 def _measured(given: Any) -> tuple[float, dict[str, float]]:
     """Return one number, and one a task where tasks were measured."""
-    from swebench_lab.rollouts import Rollouts
+    from swebench_lab.records.rollout import Rollouts
 
     if isinstance(given, Rollouts):
         graded: dict[str, list[bool]] = {}

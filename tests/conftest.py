@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from swebench_lab.rollouts import Rollout
-from swebench_lab.tasks import Task
-from swebench_lab.trajectory import Message, Reply, Step, Trajectory
-from swebench_lab.verdict import Verdict
+from swebench_lab.records.rollout import Rollout
+from swebench_lab.records.task import Task
+from swebench_lab.records.trajectory import Message, Reply, Step, Trajectory
+from swebench_lab.records.verdict import Verdict
 
 GOLD = """\
 diff --git a/calc.py b/calc.py

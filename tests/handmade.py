@@ -13,10 +13,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from swebench_lab.errors import SnapshotError
+from swebench_lab.records.task import Task
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.snapshots.cache import Snapshot
 from swebench_lab.snapshots.environment.specs import Spec, spec_for
-from swebench_lab.tasks import Task
 
 BUGGY = "def add(a, b):\n    return a - b\n\n\ndef keep(x):\n    return x\n"
 FIXED = BUGGY.replace("a - b", "a + b")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from swebench_lab.agents.flavour import Flavour
-from swebench_lab.episode import force
-from swebench_lab.renderer import Renderer
-from swebench_lab.trajectory import Trajectory
+from swebench_lab.formats.renderer import Renderer
+from swebench_lab.formats.token_ledger import force
+from swebench_lab.records.trajectory import Trajectory
 from tests.tokens import CONTROL, PairTokenizer
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from swebench_lab.rollouts import Rollout, Rollouts
-from swebench_lab.tasks import Task
-from swebench_lab.trajectory import Reply, Step, Trajectory
-from swebench_lab.verdict import Verdict
+from swebench_lab.records.rollout import Rollout, Rollouts
+from swebench_lab.records.task import Task
+from swebench_lab.records.trajectory import Reply, Step, Trajectory
+from swebench_lab.records.verdict import Verdict
 
 GOLD = """diff --git a/textgrid/layout.py b/textgrid/layout.py
 index 1111111..2222222 100644

@@ -12,11 +12,11 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab import plots
-from swebench_lab.accounting import KINDS
-from swebench_lab.calls import Call, render_xml
-from swebench_lab.rollouts import Rollouts
-from swebench_lab.tasks import TaskView
-from swebench_lab.trajectory import Message, Reply
+from swebench_lab.formats.calls import Call, render_xml
+from swebench_lab.records.rollout import Rollouts
+from swebench_lab.records.task import TaskView
+from swebench_lab.records.timeline import KINDS
+from swebench_lab.records.trajectory import Message, Reply
 from tests.samples import some_rollouts
 
 THINKS = 0.1

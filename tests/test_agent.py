@@ -13,18 +13,18 @@ import pytest
 from swebench_lab.agents import flavour as flavours
 from swebench_lab.agents.agent import Agent
 from swebench_lab.agents.flavour import Flavour, clip
-from swebench_lab.calls import Call, JsonValue, render_fenced, render_xml
-from swebench_lab.episode import force, segments
 from swebench_lab.errors import ContextFull, PolicyError
+from swebench_lab.formats.calls import Call, JsonValue, render_fenced, render_xml
+from swebench_lab.formats.renderer import Renderer
+from swebench_lab.formats.token_ledger import force, segments
 from swebench_lab.policies.policy import Brief
 from swebench_lab.policies.scripted import NullPolicy, ReplayPolicy, ScriptedPolicy
-from swebench_lab.renderer import Renderer
+from swebench_lab.records.task import TaskView
+from swebench_lab.records.trajectory import Message, Reply, Step, Trajectory
 from swebench_lab.sandbox.contract import Layer, Sandbox
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.snapshots.cache import Snapshot
-from swebench_lab.tasks import TaskView
-from swebench_lab.trajectory import Message, Reply, Step, Trajectory
 from tests.boxes import make_snapshot
 from tests.conftest import make_task
 from tests.tokens import PairTokenizer, Sampler

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swebench_lab.calls import (
+from swebench_lab.errors import FormatError
+from swebench_lab.formats.calls import (
     FORMATS,
     Call,
     JsonValue,
@@ -19,7 +20,6 @@ from swebench_lab.calls import (
     render_json,
     render_xml,
 )
-from swebench_lab.errors import FormatError
 
 WITH_COMMANDS = ("xml", "coder", "json", "fenced", "ticks")
 """The formats that hold bash commands."""

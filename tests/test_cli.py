@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab.tasks import Tasks, load_tasks
+from swebench_lab.records.task import Tasks, load_tasks
 from tests.sandbox.repositories import BUG, FILES, make_task, write
 from tests.traces.records import mini_2, openai_call, put
 
@@ -183,7 +183,7 @@ def test_traces_are_executed_again_and_drift_is_told(folder: Path) -> None:
 
 def test_a_model_behind_an_endpoint_is_an_agent(folder: Path) -> None:
     pytest.importorskip("openai", reason="ChatPolicy is in the extra 'chat'")
-    from swebench_lab.calls import Call, render_fenced
+    from swebench_lab.formats.calls import Call, render_fenced
     from tests.policies.test_chat import serving
 
     config = """

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 import swebench_lab as lab
-from swebench_lab.rollouts import Rollout
-from swebench_lab.tasks import Tasks
+from swebench_lab.records.rollout import Rollout
+from swebench_lab.records.task import Tasks
 
 
 @pytest.fixture(scope="module")

@@ -14,16 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swebench_lab.agents.agent import Agent
-from swebench_lab.calls import Call, render_xml
-from swebench_lab.episode import Episode, Segment, force, forced, segments
 from swebench_lab.errors import ContextFull, PolicyError, RecordError
+from swebench_lab.formats.calls import Call, render_xml
+from swebench_lab.formats.renderer import CHATML, Frame, Renderer
+from swebench_lab.formats.token_ledger import Episode, Segment, force, forced, segments
 from swebench_lab.policies.policy import Brief
 from swebench_lab.policies.scripted import ScriptedPolicy
-from swebench_lab.renderer import CHATML, Frame, Renderer
-from swebench_lab.rollouts import Rollouts, load_rollouts
+from swebench_lab.records.rollout import Rollouts, load_rollouts
+from swebench_lab.records.trajectory import Message, Step, Trajectory
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.snapshots.cache import Snapshot
-from swebench_lab.trajectory import Message, Step, Trajectory
 from tests.boxes import make_snapshot
 from tests.conftest import make_rollout, make_task
 from tests.tokens import CONTROL, PairTokenizer, Sampler

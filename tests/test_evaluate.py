@@ -18,9 +18,9 @@ from swebench_lab.errors import RecordError, SandboxUnavailable
 from swebench_lab.grading.certificates import Certificate, Certificates, task_digest
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.grading.verdicts import read_predictions
+from swebench_lab.records.task import Task
 from swebench_lab.snapshots.environment.specs import spec_for
 from swebench_lab.snapshots.factory import SandboxFactory
-from swebench_lab.tasks import Task
 from tests.handmade import ADD, BUGGY, FILES, FIXED, GOLD, KEEP, QUICK, TESTS, HandMade, code, patch_of, task, writes
 
 

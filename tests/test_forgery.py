@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.grading.evaluator import Evaluator
-from swebench_lab.verdict import Verdict
+from swebench_lab.records.verdict import Verdict
 from tests.handmade import ADD, BUGGY, FILES, FIXED, GOLD, KEEP, HandMade, code, patch_of, task, writes
 
 

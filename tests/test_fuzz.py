@@ -8,8 +8,8 @@ import re
 
 import pytest
 
-from swebench_lab.calls import FORMATS, Call, CallFormat, JsonValue
 from swebench_lab.errors import FormatError
+from swebench_lab.formats.calls import FORMATS, Call, CallFormat, JsonValue
 
 WITH_COMMANDS = ("xml", "coder", "json", "fenced", "ticks")
 """The formats that hold bash commands."""

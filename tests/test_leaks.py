@@ -16,10 +16,10 @@ import pytest
 from swebench_lab.grading import leak_audit as leaks
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.grading.leak_audit import Hit, Scans, marks, masked
-from swebench_lab.patches import make_patch
+from swebench_lab.records.diff import make_patch
+from swebench_lab.records.task import Task
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.snapshots.factory import SandboxFactory
-from swebench_lab.tasks import Task
 from tests.boxes import git, make_snapshot
 
 BROKEN = """\

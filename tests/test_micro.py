@@ -12,7 +12,7 @@ from swebench_lab.micro import build, grammar
 from swebench_lab.micro.bugs import edits, undone
 from swebench_lab.micro.program import replaced, shown, substituted
 from swebench_lab.policies.micro import MicroTeacher, RandomEdits, candidates
-from swebench_lab.tasks import Tasks
+from swebench_lab.records.task import Tasks
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,11 @@ import pytest
 import swebench_lab as lab
 from swebench_lab.errors import GradingError, SandboxUnavailable
 from swebench_lab.grading.harness import agreement, harness_row
-from swebench_lab.patches import make_patch
+from swebench_lab.records.diff import make_patch
+from swebench_lab.records.task import Tasks
 from swebench_lab.sandbox.docker.engine import DockerOptions, engine
 from swebench_lab.snapshots.cache import SnapshotCache
 from swebench_lab.snapshots.storage import store
-from swebench_lab.tasks import Tasks
 
 from .boxes import git
 from .test_schemas import SWEBENCH5_ROW, SWEBENCH_ROW

@@ -10,9 +10,9 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import RecordError
-from swebench_lab.rollouts import Rollout, Rollouts
-from swebench_lab.trajectory import Reply, Trajectory
-from swebench_lab.verdict import Verdict
+from swebench_lab.records.rollout import Rollout, Rollouts
+from swebench_lab.records.trajectory import Reply, Trajectory
+from swebench_lab.records.verdict import Verdict
 
 from .conftest import make_rollout, make_task
 

@@ -17,8 +17,8 @@ import pytest
 
 from swebench_lab.errors import SandboxUnavailable
 from swebench_lab.grading.evaluator import Evaluator
+from swebench_lab.records.task import Task
 from swebench_lab.snapshots.factory import SandboxFactory
-from swebench_lab.tasks import Task
 from swebench_lab.testing.redteam import (
     ATTACKS,
     FORGERIES,

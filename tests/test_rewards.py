@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from swebench_lab import rewards
-from swebench_lab.rollouts import Rollout
-from swebench_lab.trajectory import Reply, Step
-from swebench_lab.verdict import Verdict
+from swebench_lab.records.rollout import Rollout
+from swebench_lab.records.trajectory import Reply, Step
+from swebench_lab.records.verdict import Verdict
+from swebench_lab.rollouts import rewards
 from tests.conftest import make_rollout
 
 

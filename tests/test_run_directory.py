@@ -10,7 +10,7 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import RecordError
-from swebench_lab.run_directory import RunDirectory
+from swebench_lab.rollouts.run_directory import RunDirectory
 
 from .conftest import make_rollout, make_task
 

@@ -11,9 +11,9 @@ import pytest
 from swebench_lab.errors import TaskError
 from swebench_lab.grading import judge as grading
 from swebench_lab.grading import test_run as bench
+from swebench_lab.records.task import Task
 from swebench_lab.snapshots.environment.metadata import read_metadata
 from swebench_lab.snapshots.environment.specs import Spec, explain, known_repositories, needs_checkout, spec_for, use
-from swebench_lab.tasks import Task
 from tests.conftest import make_task
 
 PROJECT = (

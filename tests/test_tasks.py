@@ -10,8 +10,8 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import TaskError
-from swebench_lab.patches import reverse_patch
-from swebench_lab.tasks import Task, Tasks
+from swebench_lab.records.diff import reverse_patch
+from swebench_lab.records.task import Task, Tasks
 
 from .conftest import GOLD, make_task
 

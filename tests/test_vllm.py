@@ -22,14 +22,14 @@ from typing import Any
 import pytest
 
 import swebench_lab as lab
-from swebench_lab.calls import Call, render_fenced
-from swebench_lab.episode import segments
+from swebench_lab.formats.calls import Call, render_fenced
+from swebench_lab.formats.token_ledger import segments
 from swebench_lab.policies.sampling import score, widen_head
 from swebench_lab.policies.scripted import ScriptedPolicy
 from swebench_lab.policies.serving.server import Server
+from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.snapshots.cache import Snapshot
-from swebench_lab.trajectory import Trajectory
 from tests.boxes import make_snapshot
 from tests.conftest import make_task
 

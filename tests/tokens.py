@@ -7,11 +7,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from swebench_lab.episode import Episode
+from swebench_lab.formats.renderer import Renderer
+from swebench_lab.formats.token_ledger import Episode
 from swebench_lab.policies.policy import Brief, fingerprint, replies_so_far
-from swebench_lab.renderer import Renderer
-from swebench_lab.tasks import TaskView
-from swebench_lab.trajectory import Message, Reply
+from swebench_lab.records.task import TaskView
+from swebench_lab.records.trajectory import Message, Reply
 
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 PAIRS = ("\n\n", "\n<", "  ", "ba", "sh", "ls", "<f", "er", "co", "in", "re", ">\n", "/p", "pa")

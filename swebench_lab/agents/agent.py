@@ -25,12 +25,12 @@ from swebench_lab.agents.history import HistoryProcessor, KeepObservations
 from swebench_lab.agents.tools.program import ProgramTool
 from swebench_lab.agents.tools.shell import Shell
 from swebench_lab.agents.tools.tool import Observation, Setup, Tool, ToolLimits, offered, read_arguments
-from swebench_lab.calls import Call
 from swebench_lab.errors import ContextFull, FormatError, LabError, PatchError, PolicyError
+from swebench_lab.formats.calls import Call
 from swebench_lab.policies.policy import Brief, Conversation, Policy
+from swebench_lab.records.task import Task
+from swebench_lab.records.trajectory import Message, Reply, Span, Step, Stop, Trajectory
 from swebench_lab.sandbox.contract import Layer, Sandbox
-from swebench_lab.tasks import Task
-from swebench_lab.trajectory import Message, Reply, Span, Step, Stop, Trajectory
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from swebench_lab.trajectory import Message
+from swebench_lab.records.trajectory import Message
 
 
 @runtime_checkable

@@ -13,9 +13,9 @@ from typing import Any
 
 from swebench_lab import _html
 from swebench_lab.errors import RecordError
+from swebench_lab.records.task import Task
+from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Verdict
 from swebench_lab.snapshots.environment.specs import Spec
-from swebench_lab.tasks import Task
-from swebench_lab.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Verdict
 
 SCHEMA = 1
 PASSED, FLAKY, FAILED, TIMEOUT, NOT_BUILT, NOT_CHECKED = (

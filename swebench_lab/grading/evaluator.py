@@ -31,9 +31,9 @@ from swebench_lab.grading.judge import Grade, TestRun, grade_log, judge
 from swebench_lab.grading.leak_audit import Audit
 from swebench_lab.grading.test_run import NOT_RUN, Bench, NotApplied, expectation
 from swebench_lab.grading.verdicts import KeptVerdicts, Prediction, Verdicts, read_predictions, verdict_key
+from swebench_lab.records.task import Task, Tasks, answer_digest
+from swebench_lab.records.verdict import NOT_GRADED, UNRESOLVED, Verdict
 from swebench_lab.snapshots.environment.specs import Spec, spec_for
-from swebench_lab.tasks import Task, Tasks, answer_digest
-from swebench_lab.verdict import NOT_GRADED, UNRESOLVED, Verdict
 
 if TYPE_CHECKING:
     import polars as pl

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from swebench_lab.errors import GradingError
-from swebench_lab.verdict import NOT_GRADED, RESOLVED, UNRESOLVED
+from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, UNRESOLVED
 
 PASSING = frozenset({"PASSED", "XFAIL"})
 FAILING = frozenset({"FAILED", "ERROR"})

@@ -30,13 +30,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.errors import GradingError
-from swebench_lab.patches import FilePatch, Hunk, parse_patch
+from swebench_lab.records.diff import FilePatch, Hunk, parse_patch
 from swebench_lab.snapshots.storage import store
 
 if TYPE_CHECKING:
+    from swebench_lab.records.task import Task
     from swebench_lab.sandbox.contract import Sandbox
     from swebench_lab.snapshots.cache import Snapshot
-    from swebench_lab.tasks import Task
 
 _SECONDS = 3600.0  # for what is long: /usr may hold many gigabytes
 _UNUSED = 14 * 86_400.0  # seconds after which an index that nobody asked goes

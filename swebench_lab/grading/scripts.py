@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import PurePosixPath
 
 from swebench_lab.grading import results_plugin
-from swebench_lab.patches import touched_files
+from swebench_lab.records.diff import touched_files
 
 APPLY_COMMANDS = (
     "git apply --verbose",

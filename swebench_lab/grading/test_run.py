@@ -22,9 +22,9 @@ from swebench_lab.grading import scripts as evalscript
 from swebench_lab.grading.judge import APPLY_FAILED, Expectation, Results, TestRun, not_applied, read_results
 from swebench_lab.grading.scripts import Changes
 from swebench_lab.grading.verdicts import patch_bytes
-from swebench_lab.patches import touched_files
+from swebench_lab.records.diff import touched_files
+from swebench_lab.records.task import Task
 from swebench_lab.snapshots.environment.specs import Spec
-from swebench_lab.tasks import Task
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Result, Sandbox

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from swebench_lab import _html
 from swebench_lab._unix import fcntl
 from swebench_lab.errors import RecordError
-from swebench_lab.tasks import Task, Tasks, answer_digest
-from swebench_lab.verdict import NOT_GRADED, RESOLVED, STATUSES, UNRESOLVED, Verdict
+from swebench_lab.records.task import Task, Tasks, answer_digest
+from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, STATUSES, UNRESOLVED, Verdict
 
 if TYPE_CHECKING:
     import polars as pl
@@ -211,7 +211,7 @@ class Verdicts(dict[str, Verdict]):
         """
         import polars as pl
 
-        from swebench_lab.statistics import wilson
+        from swebench_lab.records.statistics import wilson
 
         groups: dict[str, list[str]] = {}
         for task in self.tasks:

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from swebench_lab.making.module import Edit, Entity, Module
 from swebench_lab.making.strategies import STRATEGIES
-from swebench_lab.patches import file_diff
+from swebench_lab.records.diff import file_diff
 
 T = TypeVar("T")
 _TEST_FOLDERS = {"test", "tests", "testing_tools", "doc", "docs", "example", "examples", "benchmark", "benchmarks"}

@@ -20,7 +20,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swebench_lab.tasks import Task, Tasks
+from swebench_lab.records.task import Task, Tasks
 
 if TYPE_CHECKING:
     from swebench_lab.snapshots.factory import SandboxFactory

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.errors import TaskError
-from swebench_lab.patches import reverse_patch
-from swebench_lab.tasks import Task, Tasks
+from swebench_lab.records.diff import reverse_patch
+from swebench_lab.records.task import Task, Tasks
 
 if TYPE_CHECKING:
     import polars as pl

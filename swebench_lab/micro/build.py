@@ -12,7 +12,7 @@ from typing import Any
 from swebench_lab.micro.bugs import edits, undone
 from swebench_lab.micro.grammar import NOUNS, Function, draw
 from swebench_lab.micro.program import replaced, substituted
-from swebench_lab.tasks import Task, Tasks
+from swebench_lab.records.task import Task, Tasks
 
 TRAIN, TEST = 2048, 512
 """Tasks of each split in `load_tasks("micro")`."""

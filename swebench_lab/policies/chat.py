@@ -26,14 +26,14 @@ from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from swebench_lab.calls import json_arguments, parse_json
-from swebench_lab.episode import Episode
 from swebench_lab.errors import ContextFull, FormatError, PolicyError
+from swebench_lab.formats.calls import json_arguments, parse_json
+from swebench_lab.formats.renderer import Renderer
+from swebench_lab.formats.token_ledger import Episode
 from swebench_lab.policies.policy import Brief, fingerprint, replies_so_far
 from swebench_lab.policies.routes import routes
-from swebench_lab.renderer import Renderer
-from swebench_lab.tasks import TaskView
-from swebench_lab.trajectory import Message, Reply
+from swebench_lab.records.task import TaskView
+from swebench_lab.records.trajectory import Message, Reply
 
 if TYPE_CHECKING:
     import openai

@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from swebench_lab.calls import FORMATS, Call
 from swebench_lab.errors import FormatError, PolicyError
+from swebench_lab.formats.calls import FORMATS, Call
 from swebench_lab.policies.policy import Brief, fingerprint, replies_so_far
-from swebench_lab.tasks import TaskView
-from swebench_lab.trajectory import Message, Reply
+from swebench_lab.records.task import TaskView
+from swebench_lab.records.trajectory import Message, Reply
 
 _ASKING = threading.Lock()
 """Held while a person is asked: a notebook's kernel hangs when two threads ask."""

@@ -18,13 +18,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from swebench_lab.episode import Episode
 from swebench_lab.errors import PolicyError
+from swebench_lab.formats.renderer import Renderer
+from swebench_lab.formats.token_ledger import Episode
 from swebench_lab.policies.policy import Brief, fingerprint, replies_so_far
 from swebench_lab.policies.sampling import Kept, Request, Sampler, score, widen_head
-from swebench_lab.renderer import Renderer
-from swebench_lab.tasks import TaskView
-from swebench_lab.trajectory import Message, Reply
+from swebench_lab.records.task import TaskView
+from swebench_lab.records.trajectory import Message, Reply
 
 
 class LocalPolicy:

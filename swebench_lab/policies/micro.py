@@ -9,8 +9,8 @@ from random import Random
 from swebench_lab.errors import PolicyError
 from swebench_lab.micro.bugs import mends
 from swebench_lab.policies.policy import fingerprint, replies_so_far
-from swebench_lab.tasks import Task, TaskView
-from swebench_lab.trajectory import Message, Reply
+from swebench_lab.records.task import Task, TaskView
+from swebench_lab.records.trajectory import Message, Reply
 
 
 class MicroTeacher:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from swebench_lab.tasks import TaskView
-from swebench_lab.trajectory import Message, Reply, Trajectory
+from swebench_lab.records.task import TaskView
+from swebench_lab.records.trajectory import Message, Reply, Trajectory
 
 
 @dataclass(frozen=True)

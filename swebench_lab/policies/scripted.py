@@ -11,12 +11,12 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from swebench_lab.calls import FORMATS, Call
 from swebench_lab.errors import PolicyError
+from swebench_lab.formats.calls import FORMATS, Call
 from swebench_lab.policies.policy import Brief, fingerprint, replies_so_far
-from swebench_lab.rollouts import Rollout
-from swebench_lab.tasks import TaskView
-from swebench_lab.trajectory import Message, Reply, Trajectory
+from swebench_lab.records.rollout import Rollout
+from swebench_lab.records.task import TaskView
+from swebench_lab.records.trajectory import Message, Reply, Trajectory
 
 Answer = str | Reply
 Script = Callable[[TaskView, Sequence[Message], int], Answer]

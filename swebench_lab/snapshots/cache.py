@@ -32,6 +32,7 @@ import swebench_lab
 from swebench_lab import _html
 from swebench_lab.errors import SnapshotError
 from swebench_lab.places import default_root
+from swebench_lab.records.task import answer_digest
 from swebench_lab.snapshots.environment import conda, packages
 from swebench_lab.snapshots.environment import install as installs
 from swebench_lab.snapshots.environment.interpreter import (
@@ -52,12 +53,11 @@ from swebench_lab.snapshots.repository.sources import Source, is_full_name, open
 from swebench_lab.snapshots.storage import store
 from swebench_lab.snapshots.transfer import export as moving
 from swebench_lab.snapshots.transfer import shared_cache as sharing
-from swebench_lab.tasks import answer_digest
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from swebench_lab.tasks import Task
+    from swebench_lab.records.task import Task
 
 BUILDER = 2
 """Part of every environment's key; a change of how environments are built must raise it."""

@@ -18,15 +18,15 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 from swebench_lab import _html
 from swebench_lab.errors import LabError, SandboxClosed, SandboxError, SandboxUnavailable, SnapshotError
+from swebench_lab.records.task import Task
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.quotas import quota_of
 from swebench_lab.snapshots.cache import Snapshot, SnapshotCache
-from swebench_lab.tasks import Task
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from swebench_lab.rollouts import Rollout
+    from swebench_lab.records.rollout import Rollout
     from swebench_lab.sandbox.checkpoints import Layer, LayerStore
     from swebench_lab.sandbox.contract import Sandbox
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from swebench_lab.calls import Call
 from swebench_lab.errors import RecordError
+from swebench_lab.formats.calls import Call
+from swebench_lab.records.trajectory import Message, Reply, Step, Stop, Trajectory
 from swebench_lab.traces import turns
 from swebench_lab.traces.records import amount, field, moment, shortly, stamp, text_of
-from swebench_lab.trajectory import Message, Reply, Step, Stop, Trajectory
 
 NAME = "atif"
 SUFFIX = ".json"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from swebench_lab import _html
-from swebench_lab.trajectory import Trajectory
+from swebench_lab.records.trajectory import Trajectory
 
 if TYPE_CHECKING:
     import polars as pl

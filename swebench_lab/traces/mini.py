@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from swebench_lab.calls import Call
 from swebench_lab.errors import RecordError
+from swebench_lab.formats.calls import Call
+from swebench_lab.records.trajectory import Reply, Step, Stop, Trajectory
 from swebench_lab.traces import turns
 from swebench_lab.traces.records import amount, field, messages_in, moment, objects, text_of
-from swebench_lab.trajectory import Reply, Step, Stop, Trajectory
 
 NAME = "mini-swe-agent"
 SUFFIX = ".traj.json"

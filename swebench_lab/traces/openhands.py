@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from swebench_lab.calls import Call
 from swebench_lab.errors import RecordError
+from swebench_lab.formats.calls import Call
+from swebench_lab.records.trajectory import Message, Reply, Step, Stop, Trajectory
 from swebench_lab.traces import records as of
 from swebench_lab.traces import turns
-from swebench_lab.trajectory import Message, Reply, Step, Stop, Trajectory
 
 NAME = "openhands"
 SUFFIX = ".jsonl"

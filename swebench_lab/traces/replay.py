@@ -19,16 +19,16 @@ from swebench_lab.agents import flavour as flavours
 from swebench_lab.agents import tools as toolbox
 from swebench_lab.agents.tools.shell import Shell
 from swebench_lab.agents.tools.tool import Tool, ToolLimits, read_arguments
-from swebench_lab.calls import Call
 from swebench_lab.errors import FormatError, RecordError, SandboxError
-from swebench_lab.rollouts import Rollout
-from swebench_lab.run_directory import RunDirectory
+from swebench_lab.formats.calls import Call
+from swebench_lab.records.rollout import Rollout
+from swebench_lab.records.task import Task
+from swebench_lab.records.trajectory import Step, Trajectory
+from swebench_lab.records.verdict import NOT_GRADED, Verdict
+from swebench_lab.rollouts.run_directory import RunDirectory
 from swebench_lab.sandbox.contract import Result, Sandbox
-from swebench_lab.tasks import Task
 from swebench_lab.traces import drift, mini, sweagent, turns
 from swebench_lab.traces.drift import DRIFT, MISSING, OUTCOMES, SAME, SKIPPED, VOLATILE
-from swebench_lab.trajectory import Step, Trajectory
-from swebench_lab.verdict import NOT_GRADED, Verdict
 
 if TYPE_CHECKING:
     import polars as pl

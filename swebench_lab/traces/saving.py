@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from swebench_lab.errors import RecordError
-from swebench_lab.rollouts import Rollout
+from swebench_lab.records.rollout import Rollout
+from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.traces import atif, mini, openhands, sft, sweagent, turns
 from swebench_lab.traces.reading import FORMATS
 from swebench_lab.traces.records import LINE, written
-from swebench_lab.trajectory import Trajectory
 
 KNOWN = (sweagent.NAME, mini.NAME, openhands.NAME, *sft.FORMS, atif.NAME, "lab")
 """What `format` may be."""

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from swebench_lab.calls import Call
 from swebench_lab.errors import RecordError
+from swebench_lab.formats.calls import Call
+from swebench_lab.records.trajectory import Message, Reply, Step, Stop, Trajectory
 from swebench_lab.traces import sweagent, turns
 from swebench_lab.traces.records import shortly, text_of
-from swebench_lab.trajectory import Message, Reply, Step, Stop, Trajectory
 
 FORMS = ("ticks", "xml", "tool")
 NAME = "messages"

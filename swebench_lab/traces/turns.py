@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from swebench_lab.agents import tools
-from swebench_lab.calls import FORMATS, Call, JsonValue, render_json, render_xml
 from swebench_lab.errors import FormatError, RecordError
+from swebench_lab.formats.calls import FORMATS, Call, JsonValue, render_json, render_xml
+from swebench_lab.records.trajectory import Message, Reply, Step, Stop, Trajectory
 from swebench_lab.traces.records import field, text_of
-from swebench_lab.trajectory import Message, Reply, Step, Stop, Trajectory
 
 SHELLS = ("bash", "execute_bash")
 """Names under which the field has a tool that takes one shell command."""

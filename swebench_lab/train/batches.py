@@ -21,11 +21,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from swebench_lab.episode import Segment, segments
 from swebench_lab.errors import RecordError
-from swebench_lab.rollouts import Rollout, Rollouts
-from swebench_lab.tasks import Tasks
-from swebench_lab.trajectory import Stop
+from swebench_lab.formats.token_ledger import Segment, segments
+from swebench_lab.records.rollout import Rollout, Rollouts
+from swebench_lab.records.task import Tasks
+from swebench_lab.records.trajectory import Stop
 
 EPSILON = 1e-4
 """Added to a group's standard deviation, as TRL's GRPOTrainer does."""

@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from swebench_lab import _html
-from swebench_lab.episode import Segment, force, segments
 from swebench_lab.errors import LabError, TrainingError
-from swebench_lab.rollouts import Rollout
+from swebench_lab.formats.token_ledger import Segment, force, segments
+from swebench_lab.records.rollout import Rollout
+from swebench_lab.records.trajectory import Stop, Trajectory
 from swebench_lab.traces.reading import read_record
 from swebench_lab.train.leaks import leak
-from swebench_lab.trajectory import Stop, Trajectory
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from swebench_lab.renderer import Renderer
+    from swebench_lab.formats.renderer import Renderer
 
 IGNORED = -100
 """Label of a token that the loss leaves out, as torch and transformers have it."""

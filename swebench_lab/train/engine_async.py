@@ -20,8 +20,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.errors import TrainingError
-from swebench_lab.rollouts import Rollout, Rollouts
-from swebench_lab.tasks import Task
+from swebench_lab.records.rollout import Rollout, Rollouts
+from swebench_lab.records.task import Task
 from swebench_lab.train.batches import Sample, samples
 from swebench_lab.train.busy import SAMPLING, TRAINING, Busy
 from swebench_lab.train.grpo import GRPO

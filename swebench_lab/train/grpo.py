@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.agents.agent import Agent
-from swebench_lab.collector import RolloutCollector
 from swebench_lab.errors import TrainingError
-from swebench_lab.rollouts import Rollout, Rollouts
-from swebench_lab.run_directory import RunDirectory
-from swebench_lab.tasks import Task, Tasks
+from swebench_lab.records.rollout import Rollout, Rollouts
+from swebench_lab.records.task import Task, Tasks
+from swebench_lab.rollouts.collector import RolloutCollector
+from swebench_lab.rollouts.run_directory import RunDirectory
 from swebench_lab.train.batches import Rules, Sample, samples
 from swebench_lab.train.busy import SAMPLING, TRAINING, Busy
 from swebench_lab.train.remembering import Remembering

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from swebench_lab.rollouts import Rollout
+from swebench_lab.records.rollout import Rollout
 
 _LOOKS_UP = re.compile(
     r"\b(?:curl|wget)\s+\S*(?:https?:|github|pypi)|\bpip3?\s+download\b|\bgit\s+(?:fetch|pull|clone)\b"

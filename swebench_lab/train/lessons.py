@@ -18,8 +18,8 @@ from swebench_lab.agents.tools.tool import Tool
 from swebench_lab.micro.build import Draft, drafts
 from swebench_lab.micro.program import shown
 from swebench_lab.policies.micro import lesson
-from swebench_lab.tasks import TaskView
-from swebench_lab.trajectory import Message, Reply, Step, Stop, Trajectory
+from swebench_lab.records.task import TaskView
+from swebench_lab.records.trajectory import Message, Reply, Step, Stop, Trajectory
 
 HANDED_IN = "The work is handed in."
 

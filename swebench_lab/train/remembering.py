@@ -6,8 +6,8 @@ import threading
 from collections import defaultdict
 
 from swebench_lab.grading.evaluator import Evaluator
-from swebench_lab.tasks import Task
-from swebench_lab.verdict import Verdict
+from swebench_lab.records.task import Task
+from swebench_lab.records.verdict import Verdict
 
 
 class Remembering(Evaluator):

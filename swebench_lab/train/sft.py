@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.errors import TrainingError
-from swebench_lab.rollouts import Rollout
+from swebench_lab.records.rollout import Rollout
+from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.train.data import IGNORED, Corpus, Curation, corpus, foreign
 from swebench_lab.train.muon import muon
 from swebench_lab.train.watch import watching
-from swebench_lab.trajectory import Trajectory
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from swebench_lab.formats.renderer import Renderer
     from swebench_lab.policies.local import LocalPolicy
-    from swebench_lab.renderer import Renderer
     from swebench_lab.train.watch import Watch
 
 
@@ -144,7 +144,7 @@ class SFT:
     def _chosen(self, rollouts: Iterable[Rollout | Trajectory], tokenizer: Any) -> Corpus:
         from dataclasses import replace
 
-        from swebench_lab.renderer import Renderer
+        from swebench_lab.formats.renderer import Renderer
 
         rules = self.curation or Curation()
         rules = replace(rules, max_length=min(rules.max_length, self.max_length))

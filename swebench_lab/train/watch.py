@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.agents.agent import Agent
-from swebench_lab.collector import RolloutCollector
 from swebench_lab.errors import TrainingError
-from swebench_lab.statistics import wilson
-from swebench_lab.tasks import Tasks
+from swebench_lab.records.statistics import wilson
+from swebench_lab.records.task import Tasks
+from swebench_lab.rollouts.collector import RolloutCollector
 
 if TYPE_CHECKING:
     from swebench_lab.policies.local import LocalPolicy

@@ -20,11 +20,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swebench_lab.run_directory import RunDirectory
+from swebench_lab.rollouts.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from swebench_lab.rollouts import Rollout
-    from swebench_lab.trajectory import Trajectory
+    from swebench_lab.records.rollout import Rollout
+    from swebench_lab.records.trajectory import Trajectory
 
 
 @dataclass(frozen=True, slots=True)

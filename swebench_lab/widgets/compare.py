@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from swebench_lab import _html, story
 from swebench_lab.errors import RecordError
-from swebench_lab.rollouts import Rollout, Rollouts
-from swebench_lab.verdict import NOT_GRADED, RESOLVED, UNRESOLVED
+from swebench_lab.records.rollout import Rollout, Rollouts
+from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, UNRESOLVED
 
 if TYPE_CHECKING:
     import polars as pl
@@ -150,7 +150,7 @@ class Compare:
         return f"Compare({self.names[0]!r} → {self.names[1]!r}, {len(self)} tasks: {counted})"
 
     def _repr_html_(self) -> str:
-        from swebench_lab.statistics import compare
+        from swebench_lab.records.statistics import compare
 
         tables = []
         for change in (GAINED, LOST, UNKNOWN, NEVER, KEPT):

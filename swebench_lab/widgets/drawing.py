@@ -9,8 +9,8 @@ from swebench_lab import _html, story
 from swebench_lab.widgets.model import START, PlayerModel
 
 if TYPE_CHECKING:
-    from swebench_lab.rollouts import Rollout
-    from swebench_lab.trajectory import Step
+    from swebench_lab.records.rollout import Rollout
+    from swebench_lab.records.trajectory import Step
     from swebench_lab.widgets.history import FileChange
 
 PANELS = ("changes", "since", "files", "tests", "patch", "branches")

@@ -7,20 +7,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from swebench_lab import rewards
 from swebench_lab.errors import LabError
-from swebench_lab.rollouts import Rollout, Rollouts, rescore
+from swebench_lab.records.rollout import Rollout, Rollouts, rescore
+from swebench_lab.records.trajectory import Stop, Trajectory
+from swebench_lab.records.verdict import NOT_GRADED, Verdict
+from swebench_lab.rollouts import rewards
 from swebench_lab.sandbox.checkpoints import passing_store
-from swebench_lab.trajectory import Stop, Trajectory
-from swebench_lab.verdict import NOT_GRADED, Verdict
 
 if TYPE_CHECKING:
     from swebench_lab.agents.agent import Agent
     from swebench_lab.grading.evaluator import Evaluator
-    from swebench_lab.run_directory import RunDirectory
+    from swebench_lab.records.task import Task
+    from swebench_lab.rollouts.run_directory import RunDirectory
     from swebench_lab.sandbox.checkpoints import Layer
     from swebench_lab.snapshots.factory import SandboxFactory
-    from swebench_lab.tasks import Task
     from swebench_lab.widgets.branches import Branch, Branches
 
 

@@ -21,7 +21,7 @@ from swebench_lab.sandbox.layers.reader import MOST_FILE, PackedLayer, read_pack
 from swebench_lab.sandbox.linux import kernel
 
 if TYPE_CHECKING:
-    from swebench_lab.rollouts import Rollout
+    from swebench_lab.records.rollout import Rollout
     from swebench_lab.snapshots.cache import Snapshot
 
 _REPOSITORY = "testbed/"

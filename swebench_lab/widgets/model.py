@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from swebench_lab import story
 from swebench_lab.errors import LabError, PolicyError, SandboxError
-from swebench_lab.kinds import Kind, kind_of
-from swebench_lab.rollouts import Rollout, Rollouts
+from swebench_lab.records.rollout import Rollout, Rollouts
+from swebench_lab.records.step_kind import Kind, kind_of
 from swebench_lab.widgets import growing
 from swebench_lab.widgets.alive import Key, LiveBox, LiveBoxes
 from swebench_lab.widgets.branches import Branch, Branches
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from swebench_lab.agents.agent import Agent
     from swebench_lab.grading.evaluator import Evaluator
     from swebench_lab.policies.policy import Policy
+    from swebench_lab.records.trajectory import Step
     from swebench_lab.sandbox.contract import Result, Sandbox
     from swebench_lab.snapshots.factory import SandboxFactory
-    from swebench_lab.trajectory import Step
 
 START = -1
 """The position before the first step: the tree the attempt started from."""

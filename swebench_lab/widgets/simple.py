@@ -12,7 +12,7 @@ import ipywidgets as w
 
 from swebench_lab import _html
 from swebench_lab.errors import LabError
-from swebench_lab.kinds import Kind
+from swebench_lab.records.step_kind import Kind
 from swebench_lab.widgets import drawing, markup
 from swebench_lab.widgets.handling import handle_at_once
 from swebench_lab.widgets.model import START, PlayerModel

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from swebench_lab import _html
 from swebench_lab.errors import RecordError
-from swebench_lab.rollouts import Rollout
-from swebench_lab.run_directory import RunDirectory
-from swebench_lab.trajectory import Trajectory
-from swebench_lab.verdict import NOT_GRADED, Verdict
+from swebench_lab.records.rollout import Rollout
+from swebench_lab.records.trajectory import Trajectory
+from swebench_lab.records.verdict import NOT_GRADED, Verdict
+from swebench_lab.rollouts.run_directory import RunDirectory
 from swebench_lab.widgets import markup
 from swebench_lab.widgets.model import PlayerModel
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from swebench_lab.agents.agent import Agent
     from swebench_lab.grading.evaluator import Evaluator
     from swebench_lab.policies.policy import Policy
-    from swebench_lab.rollouts import Rollouts
+    from swebench_lab.records.rollout import Rollouts
+    from swebench_lab.records.task import Task
     from swebench_lab.snapshots.factory import SandboxFactory
-    from swebench_lab.tasks import Task
 
 VIEWS = ("auto", "full", "simple", "static")
 _WIDGET = "application/vnd.jupyter.widget-view+json"

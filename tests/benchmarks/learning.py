@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from swebench_lab.recipes import run_recipe
-from swebench_lab.statistics import Estimate, compare, pass_at_k
-from swebench_lab.verdict import Verdict
+from swebench_lab.records.statistics import Estimate, compare, pass_at_k
+from swebench_lab.records.verdict import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

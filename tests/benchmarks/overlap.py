@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Any
 
 import swebench_lab as lab
-from swebench_lab.rollouts import Rollout
+from swebench_lab.records.rollout import Rollout
 from swebench_lab.sandbox.contract import Sandbox
 from tests.benchmarks.options import Options
 from tests.benchmarks.report import Gate, Report, Row
@@ -88,7 +88,7 @@ def run(options: Options) -> Report:
 
 def _model(folder: Path, updates: int, small: bool) -> Path:
     """Return a model that has learned what a call looks like, so that it gives commands."""
-    from swebench_lab.renderer import Renderer
+    from swebench_lab.formats.renderer import Renderer
     from swebench_lab.train.data import Corpus, rows_of
     from swebench_lab.train.lessons import lessons
     from swebench_lab.train.sft import SFT, load_tokenizer

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import swebench_lab as lab
+from swebench_lab.records.trajectory import Trajectory
+from swebench_lab.records.verdict import UNRESOLVED, Verdict
 from swebench_lab.snapshots.cache import SnapshotCache
-from swebench_lab.trajectory import Trajectory
-from swebench_lab.verdict import UNRESOLVED, Verdict
 from tests.benchmarks import contenders, peers_worker
 from tests.benchmarks.measure import Account, busy
 from tests.benchmarks.options import Options

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from swebench_lab.records.task import Task, load_tasks
 from swebench_lab.snapshots.cache import Snapshot, SnapshotCache
 from swebench_lab.snapshots.storage import store
-from swebench_lab.tasks import Task, load_tasks
 from tests.benchmarks.measure import middle
 from tests.benchmarks.options import Options
 from tests.benchmarks.report import Gate, Report, Row

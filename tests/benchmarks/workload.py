@@ -114,7 +114,7 @@ def owned_by(workload: Workload, user: int, folder: Path) -> Workload:
 
 def _task(cache: Path, packages: tuple[str, ...]) -> Any:
     """Return a task over a repository of its own; in full it weighs as much as a small one of SWE-bench."""
-    from swebench_lab.tasks import Task
+    from swebench_lab.records.task import Task
 
     repository = cache / ("repository" if packages else "small-repository")
     repository.mkdir(parents=True, exist_ok=True)

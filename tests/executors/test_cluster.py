@@ -16,7 +16,7 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import SnapshotError
-from swebench_lab.executors import cluster
+from swebench_lab.rollouts.executors import cluster
 from swebench_lab.snapshots.cache import SnapshotCache
 from swebench_lab.snapshots.transfer import ship as shipping
 from tests.benchmarks.scale import SlowScript

@@ -15,9 +15,9 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import SandboxError
-from swebench_lab.run_directory import RunDirectory
-from swebench_lab.tasks import Tasks, TaskView
-from swebench_lab.trajectory import Message
+from swebench_lab.records.task import Tasks, TaskView
+from swebench_lab.records.trajectory import Message
+from swebench_lab.rollouts.run_directory import RunDirectory
 from tests.benchmarks.chaos import below
 
 BASH = "<function=bash>\n<parameter=command>\n{}\n</parameter>\n</function>"

@@ -8,9 +8,9 @@ import time
 import pytest
 
 import swebench_lab as lab
-from swebench_lab.executors.jobs import Batch, Job, Source
-from swebench_lab.executors.lines import Budget, Gate, Line
-from swebench_lab.executors.settings import Deadlines, Stages
+from swebench_lab.rollouts.executors.jobs import Batch, Job, Source
+from swebench_lab.rollouts.executors.queues import Budget, Gate, Line
+from swebench_lab.rollouts.executors.settings import Deadlines, Stages
 
 from ..conftest import make_task
 

@@ -14,12 +14,12 @@ import yaml
 import swebench_lab as lab
 from swebench_lab.agents.configs import explain, tables
 from swebench_lab.agents.configs.replies import READERS, by_pattern
-from swebench_lab.calls import Call
 from swebench_lab.errors import ConfigError
+from swebench_lab.formats.calls import Call
+from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.sandbox.contract import Layer, Sandbox
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.snapshots.cache import Snapshot
-from swebench_lab.trajectory import Trajectory
 from tests.boxes import make_snapshot
 from tests.conftest import make_task
 

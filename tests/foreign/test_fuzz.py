@@ -8,8 +8,8 @@ import random
 import pytest
 
 from swebench_lab.agents.configs.replies import READERS, Reader, by_pattern
-from swebench_lab.calls import Call, after_thinking
 from swebench_lab.errors import FormatError
+from swebench_lab.formats.calls import Call, after_thinking
 from tests.test_fuzz import COMMANDS, STRAY, damaged
 from tests.test_fuzz import check_written as written_as_json
 

@@ -10,11 +10,11 @@ import pytest
 
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.making.demo import HELD_OUT, data_folder, differences, main, repositories
-from swebench_lab.patches import touched_files
+from swebench_lab.records.diff import touched_files
+from swebench_lab.records.task import Tasks, load_tasks
 from swebench_lab.schemas import to_swesmith
 from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.snapshots.repository.sources import open_source
-from swebench_lab.tasks import Tasks, load_tasks
 
 
 @pytest.fixture(scope="module")

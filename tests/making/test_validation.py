@@ -11,8 +11,8 @@ from swebench_lab.making.candidates import Candidate, Pool
 from swebench_lab.making.module import Module
 from swebench_lab.making.snippets import Snippet
 from swebench_lab.making.validation import Baseline, Rules, Suite, stable_tests
+from swebench_lab.records.task import Task
 from swebench_lab.snapshots.factory import SandboxFactory
-from swebench_lab.tasks import Task
 from tests.making.shelf import CODE, write
 
 

@@ -17,16 +17,16 @@ from typing import Any
 import pytest
 
 from swebench_lab.agents.agent import Agent
-from swebench_lab.calls import Call, render_xml
-from swebench_lab.episode import segments
 from swebench_lab.errors import ContextFull, PolicyError
+from swebench_lab.formats.calls import Call, render_xml
+from swebench_lab.formats.renderer import Renderer
+from swebench_lab.formats.token_ledger import segments
 from swebench_lab.policies.chat import ChatPolicy
 from swebench_lab.policies.policy import Brief
 from swebench_lab.policies.routes import routes
-from swebench_lab.renderer import Renderer
+from swebench_lab.records.trajectory import Message, Trajectory
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.testing.conformance.policies import check_policy
-from swebench_lab.trajectory import Message, Trajectory
 from tests.boxes import make_snapshot
 from tests.conftest import make_task
 from tests.tokens import PairTokenizer

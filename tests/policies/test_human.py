@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from swebench_lab.agents.agent import Agent
-from swebench_lab.calls import Call, render_xml
+from swebench_lab.formats.calls import Call, render_xml
 from swebench_lab.policies.human import HumanPolicy
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from tests.boxes import make_snapshot

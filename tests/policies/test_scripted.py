@@ -11,16 +11,16 @@ import pytest
 from swebench_lab.agents import flavour as flavours
 from swebench_lab.agents import tools
 from swebench_lab.agents.agent import Agent
-from swebench_lab.calls import Call, render_xml
 from swebench_lab.errors import PolicyError
+from swebench_lab.formats.calls import Call, render_xml
 from swebench_lab.policies.policy import Policy
 from swebench_lab.policies.scripted import NullPolicy, ReplayPolicy, ScriptedPolicy
 from swebench_lab.policies.teachers.teacher import NoisyTeacher, Teacher
-from swebench_lab.rollouts import Rollout
+from swebench_lab.records.rollout import Rollout
+from swebench_lab.records.task import TaskView
+from swebench_lab.records.trajectory import Message, Reply
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
-from swebench_lab.tasks import TaskView
 from swebench_lab.testing.conformance.policies import check_policy
-from swebench_lab.trajectory import Message, Reply
 from tests.boxes import make_snapshot
 from tests.conftest import make_rollout, make_task
 

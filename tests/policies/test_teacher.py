@@ -12,11 +12,11 @@ import pytest
 
 from swebench_lab.agents.agent import Agent
 from swebench_lab.errors import PolicyError
-from swebench_lab.patches import make_patch
 from swebench_lab.policies.teachers.teacher import NoisyTeacher, Teacher
+from swebench_lab.records.diff import make_patch
+from swebench_lab.records.task import Task
+from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
-from swebench_lab.tasks import Task
-from swebench_lab.trajectory import Trajectory
 from tests.boxes import git, make_snapshot
 from tests.conftest import make_task
 

@@ -6,8 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from swebench_lab.patches import file_diff
-from swebench_lab.tasks import Task
+from swebench_lab.records.diff import file_diff
+from swebench_lab.records.task import Task
 
 CODE = '"""Sums."""\n\n\ndef add(a, b):\n    return a + b\n\n\ndef double(a):\n    return add(a, a)\n'
 BROKEN = CODE.replace("a + b", "a - b")

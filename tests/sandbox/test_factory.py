@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.errors import SandboxClosed, SandboxUnavailable, SnapshotError
+from swebench_lab.records.task import Task, Tasks
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.snapshots.factory import SandboxFactory
-from swebench_lab.tasks import Task, Tasks
 from tests.sandbox.repositories import BROKEN, BUG, CODE, FILES, make_task, write
 
 

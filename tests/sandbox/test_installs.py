@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.errors import SnapshotError
+from swebench_lab.records.task import Task
 from swebench_lab.snapshots.factory import SandboxFactory
-from swebench_lab.tasks import Task
 from tests.sandbox.repositories import BUG, CODE, FILES, make_task, write
 
 BUILD = (

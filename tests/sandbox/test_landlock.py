@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.errors import SandboxClosed, SandboxPathError
+from swebench_lab.records.task import Task
 from swebench_lab.sandbox.checkpoints import LayerStore
 from swebench_lab.sandbox.landlock import ruleset
 from swebench_lab.sandbox.landlock.sandbox import LandlockSandbox, open_landlock
@@ -24,7 +25,6 @@ from swebench_lab.sandbox.linux import seccomp
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.snapshots.cache import Snapshot
 from swebench_lab.snapshots.factory import SandboxFactory
-from swebench_lab.tasks import Task
 from swebench_lab.testing import conformance
 from swebench_lab.testing.redteam import ATTACKS, Attack, Ground, attempt
 from swebench_lab.testing.redteam.loads import tagged

@@ -25,7 +25,7 @@ from pathlib import Path
 from swebench_lab.testing.redteam.victim import make_victim
 from swebench_lab.sandbox import client
 from swebench_lab.snapshots.factory import SandboxFactory
-from swebench_lab.tasks import load_tasks
+from swebench_lab.records.task import load_tasks
 (task,) = load_tasks(sys.argv[1])
 scratch = Path(sys.argv[2])
 factory = SandboxFactory("namespace", scratch=scratch)
@@ -93,7 +93,7 @@ def gc(folder: Path, *arguments: str) -> str:
 def folder(tmp_path: Path) -> Iterator[Path]:
     for name in ("tmp", "victim"):
         (tmp_path / name).mkdir()
-    from swebench_lab.tasks import Tasks
+    from swebench_lab.records.task import Tasks
 
     task = make_victim(tmp_path / "victim")
     Tasks([task]).save(tmp_path / "task.jsonl")

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from swebench_lab.records.task import Task
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.snapshots.cache import Snapshot, SnapshotCache
 from swebench_lab.snapshots.environment import packages
 from swebench_lab.snapshots.storage import store
 from swebench_lab.snapshots.transfer import ship as shipping
-from swebench_lab.tasks import Task
 from tests.sandbox.repositories import FILES, make_task, write
 
 PARTS = 40

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.errors import SnapshotError, TaskError
+from swebench_lab.records.task import Task
 from swebench_lab.snapshots.cache import Snapshot, SnapshotCache
 from swebench_lab.snapshots.storage import store
-from swebench_lab.tasks import Task
 from tests.sandbox.repositories import BUG, FILES, TESTS, make_task, write
 
 BARE = {"packages": [], "paths": ["src"]}

@@ -13,9 +13,9 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import RecordError
+from swebench_lab.records.trajectory import Step
 from swebench_lab.traces import turns
 from swebench_lab.traces.reading import read_record
-from swebench_lab.trajectory import Step
 from tests.conftest import make_rollout
 from tests.samples import a_rollout
 from tests.traces import records
@@ -344,7 +344,7 @@ def test_a_run_is_exported_as_another_projects_users_expect_it_and_read_back(tmp
 
 
 def test_our_own_run_directories_and_saved_rollouts_load(tmp_path: Path) -> None:
-    from swebench_lab.run_directory import RunDirectory
+    from swebench_lab.rollouts.run_directory import RunDirectory
 
     rollout = make_rollout()
     RunDirectory(tmp_path / "run").append(rollout)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import swebench_lab as lab
-from swebench_lab.tasks import Task
+from swebench_lab.records.task import Task
 
 WORKER = Path(__file__).with_name("mini_worker.py")
 PYTHON = os.environ.get("MINI_SWE_AGENT_PYTHON") or (sys.executable if importlib.util.find_spec("minisweagent") else "")

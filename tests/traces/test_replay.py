@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 import swebench_lab as lab
-from swebench_lab.calls import Call, render_xml
 from swebench_lab.errors import RecordError
+from swebench_lab.formats.calls import Call, render_xml
+from swebench_lab.records.task import Task, Tasks
+from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.sandbox.contract import Sandbox
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
-from swebench_lab.tasks import Task, Tasks
 from swebench_lab.traces import drift
 from swebench_lab.traces.reading import read_record
-from swebench_lab.trajectory import Trajectory
 from tests.boxes import make_snapshot
 from tests.traces import records
 from tests.traces.records import MEND, PATCH, SOURCE

@@ -10,7 +10,7 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.micro import build
-from swebench_lab.tasks import Tasks
+from swebench_lab.records.task import Tasks
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'swebench-lab[train]'")
 pytest.importorskip("trl", reason="training needs trl: pip install 'swebench-lab[train]'")

@@ -7,10 +7,10 @@ from collections import Counter
 import pytest
 
 from swebench_lab.micro import build
-from swebench_lab.rollouts import Rollout
+from swebench_lab.records.rollout import Rollout
+from swebench_lab.records.trajectory import Reply, Step, Stop, Trajectory
+from swebench_lab.records.verdict import RESOLVED, UNRESOLVED, Verdict
 from swebench_lab.train.batches import Rules, Sample, masked_counts, samples
-from swebench_lab.trajectory import Reply, Step, Stop, Trajectory
-from swebench_lab.verdict import RESOLVED, UNRESOLVED, Verdict
 
 TASK = build.load("train", train=1)[0]
 

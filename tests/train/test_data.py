@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from swebench_lab.calls import Call, parse_xml, render_fenced, render_xml
-from swebench_lab.episode import Episode
 from swebench_lab.errors import RecordError, TrainingError
-from swebench_lab.renderer import CHATML, Renderer
-from swebench_lab.rollouts import Rollout
+from swebench_lab.formats.calls import Call, parse_xml, render_fenced, render_xml
+from swebench_lab.formats.renderer import CHATML, Renderer
+from swebench_lab.formats.token_ledger import Episode
+from swebench_lab.records.rollout import Rollout
+from swebench_lab.records.trajectory import Message, Reply, Step, Trajectory
+from swebench_lab.records.verdict import Verdict
 from swebench_lab.traces.reading import load_trajectories, read_record
 from swebench_lab.train.data import IGNORED, Corpus, Curation, corpus, foreign, rows_of
-from swebench_lab.trajectory import Message, Reply, Step, Trajectory
-from swebench_lab.verdict import Verdict
 from tests.conftest import make_task
 from tests.tokens import PairTokenizer
 from tests.traces.records import put

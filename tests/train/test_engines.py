@@ -10,8 +10,8 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import SandboxError, TrainingError
-from swebench_lab.executors.settings import Deadlines
-from swebench_lab.rollouts import Rollout
+from swebench_lab.records.rollout import Rollout
+from swebench_lab.rollouts.executors.settings import Deadlines
 from tests.train import ground
 
 pytestmark = pytest.mark.filterwarnings("ignore")

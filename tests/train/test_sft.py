@@ -10,7 +10,7 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import TrainingError
-from swebench_lab.renderer import Renderer
+from swebench_lab.formats.renderer import Renderer
 from swebench_lab.train.data import Corpus, rows_of
 from tests.train import ground
 

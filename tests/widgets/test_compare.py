@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import swebench_lab as lab
-from swebench_lab.rollouts import Rollouts
+from swebench_lab.records.rollout import Rollouts
 from tests.samples import a_rollout, a_task
 from tests.test_page import HOSTILE, Reader
 

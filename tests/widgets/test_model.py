@@ -14,8 +14,8 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import PolicyError, SandboxError
-from swebench_lab.rollouts import Rollout
-from swebench_lab.tasks import Tasks
+from swebench_lab.records.rollout import Rollout
+from swebench_lab.records.task import Tasks
 from swebench_lab.widgets.model import PlayerModel
 from tests.samples import a_rollout
 

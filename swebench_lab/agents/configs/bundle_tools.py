@@ -17,8 +17,8 @@ from swebench_lab.agents.tools.bash import readable
 from swebench_lab.agents.tools.shell import Shell
 from swebench_lab.agents.tools.tool import Observation, ToolLimits
 from swebench_lab.errors import FormatError, SandboxError, SandboxPathError, SandboxUnavailable
+from swebench_lab.records.task import TaskView
 from swebench_lab.sandbox.contract import Result, Sandbox
-from swebench_lab.tasks import TaskView
 
 TOOLS = "/root/tools"
 """Where bundles lie in a sandbox; prompts and programs may count on it."""

@@ -16,11 +16,11 @@ from swebench_lab.agents.configs.sweagent_config import STEPS
 from swebench_lab.agents.configs.templates import TemplateFlavour
 from swebench_lab.agents.tools.shell import Shell
 from swebench_lab.agents.tools.tool import Observation, ToolLimits
-from swebench_lab.calls import Call, JsonValue, parse_json_calls
 from swebench_lab.errors import FormatError
+from swebench_lab.formats.calls import Call, JsonValue, parse_json_calls
 from swebench_lab.policies.policy import Policy
+from swebench_lab.records.task import TaskView
 from swebench_lab.sandbox.contract import Result, Sandbox
-from swebench_lab.tasks import TaskView
 
 _MARKS = ("COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT", "MINI_SWE_AGENT_FINAL_OUTPUT")
 _BASH_FENCE = r"```bash\s*\n(.*?)\n```"

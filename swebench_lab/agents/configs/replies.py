@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from swebench_lab.calls import (
+from swebench_lab.errors import FormatError
+from swebench_lab.formats.calls import (
     Call,
     JsonValue,
     after_thinking,
@@ -24,7 +25,6 @@ from swebench_lab.calls import (
     render_xml,
     shell_call,
 )
-from swebench_lab.errors import FormatError
 
 
 @dataclass(frozen=True, slots=True)

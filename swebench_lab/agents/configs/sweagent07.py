@@ -23,8 +23,8 @@ from swebench_lab.agents.tools.shell import Shell
 from swebench_lab.agents.tools.tool import Observation
 from swebench_lab.errors import ConfigError, SandboxUnavailable
 from swebench_lab.policies.policy import Policy
+from swebench_lab.records.task import TaskView
 from swebench_lab.sandbox.contract import Sandbox
-from swebench_lab.tasks import TaskView
 
 _FOLDER = "/root/commands"
 _SUBMISSION = re.compile(r"<<SUBMISSION\|\|(.*)\|\|SUBMISSION>>", re.DOTALL)

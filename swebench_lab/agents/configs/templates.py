@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from swebench_lab.agents.configs.replies import reader
 from swebench_lab.agents.flavour import Flavour
 from swebench_lab.agents.tools.tool import Observation, Tool
-from swebench_lab.calls import Call
 from swebench_lab.errors import ConfigError, FormatError
-from swebench_lab.tasks import TaskView
-from swebench_lab.trajectory import Message, Reply
+from swebench_lab.formats.calls import Call
+from swebench_lab.records.task import TaskView
+from swebench_lab.records.trajectory import Message, Reply
 
 if TYPE_CHECKING:
     from jinja2 import Template

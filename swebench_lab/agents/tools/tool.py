@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from swebench_lab.agents.tools.shell import Shell
-from swebench_lab.calls import JsonValue
 from swebench_lab.errors import FormatError
+from swebench_lab.formats.calls import JsonValue
+from swebench_lab.records.task import TaskView
 from swebench_lab.sandbox.contract import Sandbox
-from swebench_lab.tasks import TaskView
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,13 @@ from collections.abc import Generator, Sequence
 from random import Random
 from typing import TypeAlias
 
-from swebench_lab.calls import FORMATS, Call, JsonValue
 from swebench_lab.errors import FormatError
+from swebench_lab.formats.calls import FORMATS, Call, JsonValue
 from swebench_lab.policies.teachers import mistakes
 from swebench_lab.policies.teachers.patchwork import Edit, FileChange, changes
 from swebench_lab.policies.teachers.shellform import in_bash
 from swebench_lab.policies.teachers.wording import say
-from swebench_lab.tasks import Task, TaskView
+from swebench_lab.records.task import Task, TaskView
 
 Plan: TypeAlias = Generator[str, str, None]
 """Yields what to say next, and is sent what came of it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 
-from swebench_lab.calls import Call
+from swebench_lab.formats.calls import Call
 
 _REPLACE = """python3 - <<'PYTHON'
 path = {path}

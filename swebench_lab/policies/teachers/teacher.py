@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from random import Random
 
-from swebench_lab.calls import FORMATS
 from swebench_lab.errors import PolicyError
+from swebench_lab.formats.calls import FORMATS
 from swebench_lab.policies.policy import Brief, fingerprint, replies_so_far
 from swebench_lab.policies.teachers.plans import Plan, Planner
-from swebench_lab.tasks import Task, TaskView
-from swebench_lab.trajectory import Message, Reply
+from swebench_lab.records.task import Task, TaskView
+from swebench_lab.records.trajectory import Message, Reply
 
 _VERSION = 1
 """Raise when what teachers say changes: fingerprints of agents follow, so old records are not taken for new ones."""

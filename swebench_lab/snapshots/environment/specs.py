@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 from swebench_lab.errors import TaskError
 
 if TYPE_CHECKING:
+    from swebench_lab.records.task import Task
     from swebench_lab.snapshots.environment.metadata import Metadata
-    from swebench_lab.tasks import Task
 
 TEST_COMMAND = "python -m pytest -rA -p no:cacheprovider"
 FILE_VARIABLE = "SWEBENCH_LAB_SPECS"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.errors import SnapshotError
-from swebench_lab.patches import touched_files
+from swebench_lab.records.diff import touched_files
 from swebench_lab.snapshots.environment.image_pins import read_image_pins
 from swebench_lab.snapshots.environment.venv import WORKDIR
 from swebench_lab.snapshots.image import oci
@@ -25,9 +25,9 @@ from swebench_lab.snapshots.repository.sources import IDENTITY, IMPORT_DATE
 from swebench_lab.snapshots.storage import store
 
 if TYPE_CHECKING:
+    from swebench_lab.records.task import Task
     from swebench_lab.snapshots.cache import Snapshot
     from swebench_lab.snapshots.environment.specs import Spec
-    from swebench_lab.tasks import Task
 
 VERSION = 1
 """Part of every key; a change of what is made here must raise it."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.errors import SnapshotError
-from swebench_lab.patches import touched_files
+from swebench_lab.records.diff import touched_files
 from swebench_lab.snapshots.environment.venv import WORKDIR
 from swebench_lab.snapshots.repository import history as histories
 from swebench_lab.snapshots.repository.git import git, make_repository
@@ -26,7 +26,7 @@ from swebench_lab.snapshots.repository.sources import IMPORT_DATE, Source, read_
 from swebench_lab.snapshots.storage import store
 
 if TYPE_CHECKING:
-    from swebench_lab.tasks import Task
+    from swebench_lab.records.task import Task
 
 VERSION = 3
 """Part of every tree's key; a change of what is written here must raise it."""

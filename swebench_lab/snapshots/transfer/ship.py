@@ -17,7 +17,7 @@ from swebench_lab.snapshots.repository.start import same_content
 from swebench_lab.snapshots.storage import store
 
 if TYPE_CHECKING:
-    from swebench_lab.tasks import Task
+    from swebench_lab.records.task import Task
 
 _TREES = ("trees", "envs", "packages", "installs")
 _RECORDS = ("metadata", "pins")

@@ -6,8 +6,8 @@ import pickle
 from collections.abc import Sequence
 
 from swebench_lab.policies.policy import Brief, Conversation, Policy
-from swebench_lab.tasks import TaskView
-from swebench_lab.trajectory import Message, Reply, Step, Trajectory
+from swebench_lab.records.task import TaskView
+from swebench_lab.records.trajectory import Message, Reply, Step, Trajectory
 
 
 def check_policy(policy: Policy, view: TaskView, opening: Sequence[Message], repeatable: bool = True) -> list[str]:

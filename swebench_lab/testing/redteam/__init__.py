@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from swebench_lab.grading.evaluator import Evaluator
+    from swebench_lab.records.task import Task
     from swebench_lab.snapshots.factory import SandboxFactory
-    from swebench_lab.tasks import Task
 
 ATTACKS: tuple[Attack, ...] = (
     *FILES,

@@ -9,9 +9,9 @@ from pathlib import PurePosixPath
 from textwrap import indent
 from typing import TYPE_CHECKING
 
-from swebench_lab.patches import file_diff, touched_files
-from swebench_lab.tasks import Task
-from swebench_lab.verdict import NOT_GRADED, UNRESOLVED
+from swebench_lab.records.diff import file_diff, touched_files
+from swebench_lab.records.task import Task
+from swebench_lab.records.verdict import NOT_GRADED, UNRESOLVED
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Sandbox

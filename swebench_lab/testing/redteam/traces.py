@@ -15,7 +15,7 @@ from swebench_lab.testing.redteam.attack import Attack
 from swebench_lab.testing.redteam.lures import hostile_tar
 
 if TYPE_CHECKING:
-    from swebench_lab.rollouts import Rollout
+    from swebench_lab.records.rollout import Rollout
     from swebench_lab.sandbox.contract import Sandbox
     from swebench_lab.testing.redteam.ground import Ground
 
@@ -241,10 +241,10 @@ def _controls(text: str) -> bool:
 
 def _attempt(text: str) -> Rollout:
     """An attempt in which every field that others write holds a text."""
-    from swebench_lab.rollouts import Rollout
-    from swebench_lab.tasks import Task
-    from swebench_lab.trajectory import Reply, Step, Trajectory
-    from swebench_lab.verdict import Verdict
+    from swebench_lab.records.rollout import Rollout
+    from swebench_lab.records.task import Task
+    from swebench_lab.records.trajectory import Reply, Step, Trajectory
+    from swebench_lab.records.verdict import Verdict
 
     task = Task(
         id="redteam__shown-1",

@@ -6,8 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from swebench_lab.patches import file_diff
-from swebench_lab.tasks import Task
+from swebench_lab.records.diff import file_diff
+from swebench_lab.records.task import Task
 
 ANSWER = "hidden-answer-5d0c2e7a91"
 """Stands in a test that is hidden from the agent; to see it in a box is a leak."""

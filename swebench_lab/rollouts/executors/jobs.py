@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from swebench_lab.agents.agent import Agent
-from swebench_lab.executors.lines import Line
-from swebench_lab.rollouts import Rollout
-from swebench_lab.tasks import Task
-from swebench_lab.trajectory import Span, Step, Trajectory
-from swebench_lab.verdict import Verdict
+from swebench_lab.records.rollout import Rollout
+from swebench_lab.records.task import Task
+from swebench_lab.records.trajectory import Span, Step, Trajectory
+from swebench_lab.records.verdict import Verdict
+from swebench_lab.rollouts.executors.queues import Line
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Layer

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, overload
 
 from swebench_lab import _html
 from swebench_lab.errors import RecordError
-from swebench_lab.tasks import Task, Tasks
-from swebench_lab.trajectory import Trajectory
-from swebench_lab.verdict import NOT_GRADED, RESOLVED, STATUSES, UNRESOLVED, Verdict
+from swebench_lab.records.task import Task, Tasks
+from swebench_lab.records.trajectory import Trajectory
+from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, STATUSES, UNRESOLVED, Verdict
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from swebench_lab.statistics import Estimate
+    from swebench_lab.records.statistics import Estimate
 
 SCHEMA = 1
 
@@ -234,13 +234,13 @@ class Rollouts(Sequence[Rollout]):
         Returns:
             A float with `.low`, `.high` and `.n` (tasks that count); NaN when no task counts.
         """
-        from swebench_lab import statistics
+        from swebench_lab.records import statistics
 
         return statistics.pass_at_k(self._tallies(), k, level=level, seed=seed)
 
     def all_pass(self, k: int = 1, level: float = 0.95, seed: int = 0) -> Estimate:
         """Estimate the chance that all of `k` attempts resolve a task (pass^k), averaged over tasks; see `pass_at`."""
-        from swebench_lab import statistics
+        from swebench_lab.records import statistics
 
         return statistics.all_pass_k(self._tallies(), k, level=level, seed=seed)
 
@@ -260,13 +260,13 @@ class Rollouts(Sequence[Rollout]):
             `sandbox`, `queue` or `grade`), `start` and `end` in seconds since the first interval of all, `seconds`,
             `prompt_tokens`, `completion_tokens`, `cached_tokens` and `cost` of a model's reply, and `node`.
         """
-        from swebench_lab import accounting
+        from swebench_lab.records import timeline as accounting
 
         return accounting.timeline(self._rollouts)
 
     def to_steps(self) -> pl.DataFrame:
         """Return a polars frame, one row a step: what it called, how that ended, seconds by kind, tokens and cost."""
-        from swebench_lab import accounting
+        from swebench_lab.records import timeline as accounting
 
         return accounting.steps(self._rollouts)
 

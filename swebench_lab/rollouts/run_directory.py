@@ -31,10 +31,10 @@ from typing import TYPE_CHECKING, Any
 
 from swebench_lab._unix import lock
 from swebench_lab.errors import LabError, RecordError
-from swebench_lab.rollouts import Rollout, Rollouts
-from swebench_lab.tasks import Task
-from swebench_lab.trajectory import Step, Trajectory
-from swebench_lab.verdict import NOT_GRADED
+from swebench_lab.records.rollout import Rollout, Rollouts
+from swebench_lab.records.task import Task
+from swebench_lab.records.trajectory import Step, Trajectory
+from swebench_lab.records.verdict import NOT_GRADED
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Layer

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from swebench_lab.trajectory import Span, Trajectory
+from swebench_lab.records.trajectory import Span, Trajectory
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from swebench_lab.rollouts import Rollout
+    from swebench_lab.records.rollout import Rollout
 
 KINDS = ("model", "tool", "sandbox", "queue", "grade")
 """What time goes into."""

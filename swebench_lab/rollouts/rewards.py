@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from swebench_lab.rollouts import Rollout
-from swebench_lab.trajectory import Stop
+from swebench_lab.records.rollout import Rollout
+from swebench_lab.records.trajectory import Stop
 
 Reward: TypeAlias = Callable[[Rollout], float | None]
 """A function of one Rollout; None means that nothing can be said of it."""

@@ -10,13 +10,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from swebench_lab.errors import LabError
-from swebench_lab.executors.cluster import Cluster
-from swebench_lab.executors.jobs import Batch, Job, Keeper, Source
-from swebench_lab.executors.node import NodeAgent, Order, Setup
-from swebench_lab.executors.settings import Deadlines, Stages
 from swebench_lab.grading.evaluator import Evaluator
-from swebench_lab.trajectory import Stop, Trajectory
-from swebench_lab.verdict import NOT_GRADED, Verdict
+from swebench_lab.records.trajectory import Stop, Trajectory
+from swebench_lab.records.verdict import NOT_GRADED, Verdict
+from swebench_lab.rollouts.executors.cluster import Cluster
+from swebench_lab.rollouts.executors.jobs import Batch, Job, Keeper, Source
+from swebench_lab.rollouts.executors.node import NodeAgent, Order, Setup
+from swebench_lab.rollouts.executors.settings import Deadlines, Stages
 
 if TYPE_CHECKING:
     from swebench_lab.snapshots.factory import SandboxFactory

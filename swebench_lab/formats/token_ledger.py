@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from swebench_lab.errors import ContextFull, RecordError
-from swebench_lab.renderer import Renderer
-from swebench_lab.trajectory import Message, Reply, Step, Trajectory
+from swebench_lab.formats.renderer import Renderer
+from swebench_lab.records.trajectory import Message, Reply, Step, Trajectory
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 from swebench_lab.agents.agent import Agent
 from swebench_lab.errors import LabError
-from swebench_lab.executors.engine import Engine
-from swebench_lab.executors.jobs import Batch, Job
-from swebench_lab.executors.settings import Deadlines, Stages
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.places import default_root
+from swebench_lab.records.task import Task
+from swebench_lab.records.trajectory import Step, Trajectory
+from swebench_lab.records.verdict import Verdict
+from swebench_lab.rollouts.executors.engine import Engine
+from swebench_lab.rollouts.executors.jobs import Batch, Job
+from swebench_lab.rollouts.executors.settings import Deadlines, Stages
 from swebench_lab.snapshots.cache import SnapshotCache
 from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.snapshots.transfer import ship as shipping
-from swebench_lab.tasks import Task
-from swebench_lab.trajectory import Step, Trajectory
-from swebench_lab.verdict import Verdict
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Layer

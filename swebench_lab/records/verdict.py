@@ -8,7 +8,7 @@ from typing import Any
 
 from swebench_lab import _html
 from swebench_lab.errors import RecordError
-from swebench_lab.trajectory import opened, shallow
+from swebench_lab.records.trajectory import opened, shallow
 
 SCHEMA = 1
 RESOLVED = "resolved"

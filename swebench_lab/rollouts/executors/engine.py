@@ -32,13 +32,13 @@ from swebench_lab.errors import (
     SandboxPathError,
     SandboxUnavailable,
 )
-from swebench_lab.executors.jobs import Batch, Job, Keeper, Source
-from swebench_lab.executors.lines import Budget, Gate, Line, Turn
-from swebench_lab.executors.settings import Deadlines, Stages
 from swebench_lab.grading.evaluator import Evaluator, OpenBoxes
+from swebench_lab.records.trajectory import Span, Stop, Trajectory
+from swebench_lab.records.verdict import NOT_GRADED, Verdict
+from swebench_lab.rollouts.executors.jobs import Batch, Job, Keeper, Source
+from swebench_lab.rollouts.executors.queues import Budget, Gate, Line, Turn
+from swebench_lab.rollouts.executors.settings import Deadlines, Stages
 from swebench_lab.sandbox import quotas
-from swebench_lab.trajectory import Span, Stop, Trajectory
-from swebench_lab.verdict import NOT_GRADED, Verdict
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Sandbox

@@ -12,22 +12,22 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from swebench_lab import rewards
 from swebench_lab.agents.agent import Agent
-from swebench_lab.executors.engine import Engine
-from swebench_lab.executors.jobs import Batch, Job
-from swebench_lab.executors.settings import Deadlines, Stages
 from swebench_lab.grading.evaluator import Evaluator
-from swebench_lab.manifest import git_state, machine_facts, versions
-from swebench_lab.rollouts import Rollout, Rollouts, rescore
-from swebench_lab.run_directory import Entry, Journal, RunDirectory
+from swebench_lab.records.rollout import Rollout, Rollouts, rescore
+from swebench_lab.records.task import Task, Tasks
+from swebench_lab.records.trajectory import Step, Trajectory
+from swebench_lab.records.verdict import NOT_GRADED, Verdict
+from swebench_lab.rollouts import rewards
+from swebench_lab.rollouts.executors.engine import Engine
+from swebench_lab.rollouts.executors.jobs import Batch, Job
+from swebench_lab.rollouts.executors.settings import Deadlines, Stages
+from swebench_lab.rollouts.manifest import git_state, machine_facts, versions
+from swebench_lab.rollouts.run_directory import Entry, Journal, RunDirectory
 from swebench_lab.sandbox.quotas import quota_of
-from swebench_lab.tasks import Task, Tasks
-from swebench_lab.trajectory import Step, Trajectory
-from swebench_lab.verdict import NOT_GRADED, Verdict
 
 if TYPE_CHECKING:
-    from swebench_lab.executors.cluster import Cluster
+    from swebench_lab.rollouts.executors.cluster import Cluster
     from swebench_lab.sandbox.contract import Layer
     from swebench_lab.snapshots.factory import SandboxFactory
 
@@ -405,8 +405,8 @@ class _Running:
         c = collector
         if c.executor == "threads":
             return Engine(c.sandboxes, c.evaluator, c.workers, c.stages, c.deadlines, self)
-        from swebench_lab.executors.cluster import cluster
-        from swebench_lab.executors.driver import Driver
+        from swebench_lab.rollouts.executors.cluster import cluster
+        from swebench_lab.rollouts.executors.driver import Driver
 
         joined = cluster("auto") if isinstance(c.executor, str) else c.executor
         return Driver(joined, c.sandboxes, c.evaluator, c.workers, c.stages, c.deadlines, self)

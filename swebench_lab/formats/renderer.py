@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from swebench_lab.errors import PolicyError
-from swebench_lab.trajectory import Message
+from swebench_lab.records.trajectory import Message
 
 Render = Callable[[Sequence[Message], Sequence[Mapping[str, Any]] | None, bool], str]
 """Messages, tools, and whether a reply is asked for → text."""

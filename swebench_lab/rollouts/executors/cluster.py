@@ -190,7 +190,7 @@ def start_node(arguments: list[str], sandbox: int, io: int, cache: str = "") -> 
     Returns:
         Ray's exit code.
     """
-    from swebench_lab.executors.node import CACHE_VARIABLE
+    from swebench_lab.rollouts.executors.node import CACHE_VARIABLE
 
     resources = f'{{"sandbox": {sandbox}, "io": {io}}}'
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats",
