@@ -12,11 +12,11 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Agent": "agents.agent",
-    "attach": "board",
-    "Board": "board",
+    "attach": "viewer.board",
+    "Board": "viewer.board",
     "ChatPolicy": "policies.chat",
     "cluster": "rollouts.executors.cluster",
-    "Compare": "widgets.compare",
+    "Compare": "viewer.player.compare",
     "compare": "records.statistics",
     "ConfigError": "errors",
     "ContextFull": "errors",
@@ -24,9 +24,9 @@ _HOMES = {
     "doctor": "testing.doctor.doctor",
     "Evaluator": "grading.evaluator",
     "FormatError": "errors",
-    "Gallery": "widgets.compare",
+    "Gallery": "viewer.player.compare",
     "GradingError": "errors",
-    "GRPO": "train.grpo",
+    "GRPO": "training.grpo",
     "HumanPolicy": "policies.human",
     "LabError": "errors",
     "Limits": "sandbox.limits",
@@ -34,7 +34,7 @@ _HOMES = {
     "load_tasks": "records.task",
     "load_trajectories": "traces.reading",
     "LocalPolicy": "policies.local",
-    "make_tasks": "making.make",
+    "make_tasks": "tasks.making.make",
     "NoisyTeacher": "policies.teachers.teacher",
     "NullPolicy": "policies.scripted",
     "PatchError": "errors",
@@ -49,7 +49,7 @@ _HOMES = {
     "Rollout": "records.rollout",
     "RolloutCollector": "rollouts.collector",
     "Rollouts": "records.rollout",
-    "run_recipe": "recipes",
+    "run_recipe": "experiments.recipes",
     "SandboxClosed": "errors",
     "SandboxError": "errors",
     "SandboxFactory": "snapshots.factory",
@@ -58,21 +58,21 @@ _HOMES = {
     "ScriptedPolicy": "policies.scripted",
     "serve": "policies.serving.server",
     "ServingError": "errors",
-    "SFT": "train.sft",
+    "SFT": "training.sft",
     "Snapshot": "snapshots.cache",
     "SnapshotCache": "snapshots.cache",
     "SnapshotError": "errors",
     "Stages": "rollouts.executors.settings",
     "Step": "records.trajectory",
-    "Stepper": "widgets.stepper",
-    "Sweep": "sweeps",
-    "sweep": "sweeps",
+    "Stepper": "viewer.player.stepper",
+    "Sweep": "experiments.sweeps",
+    "sweep": "experiments.sweeps",
     "SweepError": "errors",
     "Task": "records.task",
     "TaskError": "errors",
     "Tasks": "records.task",
     "Teacher": "policies.teachers.teacher",
-    "to_rl": "rows",
+    "to_rl": "tasks.loading",
     "TrainingError": "errors",
     "Trajectories": "traces.collection",
     "Trajectory": "records.trajectory",
@@ -82,7 +82,7 @@ _HOMES = {
 
 _MODULES = {
     "errors": "errors",
-    "plots": "plots",
+    "plots": "experiments.plots",
     "rewards": "rollouts.rewards",
     "specs": "snapshots.environment.specs",
 }
@@ -179,9 +179,8 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from swebench_lab import errors, plots
+    from swebench_lab import errors
     from swebench_lab.agents.agent import Agent
-    from swebench_lab.board import Board, attach
     from swebench_lab.errors import (
         ConfigError,
         ContextFull,
@@ -204,15 +203,16 @@ if TYPE_CHECKING:
         TaskError,
         TrainingError,
     )
+    from swebench_lab.experiments import plots
+    from swebench_lab.experiments.recipes import run_recipe
+    from swebench_lab.experiments.sweeps import Sweep, sweep
     from swebench_lab.grading.evaluator import Evaluator
-    from swebench_lab.making.make import make_tasks
     from swebench_lab.policies.chat import ChatPolicy
     from swebench_lab.policies.human import HumanPolicy
     from swebench_lab.policies.local import LocalPolicy
     from swebench_lab.policies.scripted import NullPolicy, ReplayPolicy, ScriptedPolicy
     from swebench_lab.policies.serving.server import serve
     from swebench_lab.policies.teachers.teacher import NoisyTeacher, Teacher
-    from swebench_lab.recipes import run_recipe
     from swebench_lab.records.rollout import Rollout, Rollouts, load_rollouts
     from swebench_lab.records.statistics import compare
     from swebench_lab.records.task import Task, Tasks, load_tasks
@@ -222,17 +222,18 @@ if TYPE_CHECKING:
     from swebench_lab.rollouts.collector import RolloutCollector
     from swebench_lab.rollouts.executors.cluster import cluster
     from swebench_lab.rollouts.executors.settings import Deadlines, Stages
-    from swebench_lab.rows import to_rl
     from swebench_lab.sandbox.contract import Result
     from swebench_lab.sandbox.limits import Limits
     from swebench_lab.snapshots.cache import Snapshot, SnapshotCache
     from swebench_lab.snapshots.environment import specs
     from swebench_lab.snapshots.factory import SandboxFactory
-    from swebench_lab.sweeps import Sweep, sweep
+    from swebench_lab.tasks.loading import to_rl
+    from swebench_lab.tasks.making.make import make_tasks
     from swebench_lab.testing.doctor.doctor import doctor
     from swebench_lab.traces.collection import Trajectories
     from swebench_lab.traces.reading import load_trajectories
-    from swebench_lab.train.grpo import GRPO
-    from swebench_lab.train.sft import SFT
-    from swebench_lab.widgets.compare import Compare, Gallery
-    from swebench_lab.widgets.stepper import Stepper
+    from swebench_lab.training.grpo import GRPO
+    from swebench_lab.training.sft import SFT
+    from swebench_lab.viewer.board import Board, attach
+    from swebench_lab.viewer.player.compare import Compare, Gallery
+    from swebench_lab.viewer.player.stepper import Stepper

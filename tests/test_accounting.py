@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 import swebench_lab as lab
-from swebench_lab import plots
+from swebench_lab.experiments import plots
 from swebench_lab.formats.calls import Call, render_xml
 from swebench_lab.records.rollout import Rollouts
 from swebench_lab.records.task import TaskView

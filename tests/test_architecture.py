@@ -39,7 +39,7 @@ HEAVY = ("torch", "ray", "docker", "swebench", "polars", "matplotlib", "libcst",
 
 
 def sources() -> list[Path]:
-    return [p for p in sorted(PACKAGE.rglob("*.py")) if not {"data", "bundled"} & set(p.relative_to(PACKAGE).parts)]
+    return [p for p in sorted(PACKAGE.rglob("*.py")) if not {"bundled"} & set(p.relative_to(PACKAGE).parts)]
 
 
 def module(path: Path) -> str:

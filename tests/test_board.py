@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import swebench_lab as lab
-from swebench_lab.cli import main
+from swebench_lab.cli.main import main
 from swebench_lab.errors import RecordError
 from swebench_lab.rollouts.run_directory import RunDirectory
 

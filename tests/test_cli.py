@@ -30,7 +30,12 @@ def cli(folder: Path, *arguments: str, code: int = 0, **variables: str) -> str:
     """Run a command in the folder with a cache of its own; return stdout, or stderr when it is to fail."""
     package = str(Path(__file__).parent.parent)
     env = {**os.environ, "SWEBENCH_LAB_CACHE": str(folder / "cache"), "PYTHONPATH": package, **variables}
-    command = [sys.executable, "-c", "from swebench_lab.cli import main; main(prog_name='swebench-lab')", *arguments]
+    command = [
+        sys.executable,
+        "-c",
+        "from swebench_lab.cli.main import main; main(prog_name='swebench-lab')",
+        *arguments,
+    ]
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr or "--debug" in arguments
@@ -45,7 +50,7 @@ def test_help_is_fast_and_imports_nothing_heavy(folder: Path) -> None:
     assert "Exit codes: 0 all went well" in said
     assert seconds < 1.5, "should be below 0.5 s on a quiet machine"
     code = (
-        "import sys\nfrom swebench_lab.cli import main\nmain(['--help'], standalone_mode=False)\n"
+        "import sys\nfrom swebench_lab.cli.main import main\nmain(['--help'], standalone_mode=False)\n"
         "print([m for m in ('polars', 'swebench', 'matplotlib', 'papermill', 'libcst') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from swebench_lab.effects import effects, holm
+from swebench_lab.experiments.effects import effects, holm
 
 
 def simulated(rng, arms, tasks, seeds, effect, seed_sd=0.0):

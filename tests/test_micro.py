@@ -8,11 +8,11 @@ from random import Random
 import pytest
 
 import swebench_lab as lab
-from swebench_lab.micro import build, grammar
-from swebench_lab.micro.bugs import edits, undone
-from swebench_lab.micro.program import replaced, shown, substituted
-from swebench_lab.policies.micro import MicroTeacher, RandomEdits, candidates
+from swebench_lab.agents.tools.in_sandbox.micro import replaced, shown, substituted
 from swebench_lab.records.task import Tasks
+from swebench_lab.tasks.micro import build, grammar
+from swebench_lab.tasks.micro.bugs import edits, undone
+from swebench_lab.tasks.micro.teacher import MicroTeacher, RandomEdits, candidates
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_tasks_are_certified_and_solved_in_real_sandboxes(few: Tasks) -> None:
     assert all(len(r.trajectory.steps) == 4 for r in taught)  # view, a slip, the fix, submit
     assert len(guessed.graded) == len(few)
     # what a lesson says without a sandbox is what was recorded in one
-    from swebench_lab.train.lessons import taught as lesson
+    from swebench_lab.training.demonstrations import taught as lesson
 
     by_id = {draft.id: draft for draft in build.distinct("test", 3)}
     for rollout in taught:

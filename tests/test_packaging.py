@@ -24,13 +24,13 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def test_recipes_and_bundled_tasks_travel_in_the_wheel(names: list[str]) -> None:
     assert "swebench_lab/_recipes/quickstart.ipynb" in names
-    assert "swebench_lab/data/demo/tasks.jsonl" in names
+    assert "swebench_lab/bundled/demo/tasks.jsonl" in names
     assert "swebench_lab/py.typed" in names
 
 
 def test_every_file_of_every_bundled_repository_travels(names: list[str]) -> None:
     listed = subprocess.run(
-        ["git", "ls-files", "swebench_lab/data"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "swebench_lab/bundled"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split("\n")
     assert len(listed) > 100
     assert not [name for name in listed if name and name not in names]
@@ -40,7 +40,9 @@ def test_the_players_and_the_terminal_s_script_travel_with_its_licence(names: li
     assert {"player.js", "player.css", "page.js", "page.css"} <= {
         n.rpartition("/")[2] for n in names if "/assets/" in n
     }
-    assert {f"swebench_lab/assets/vendor/xterm/{n}" for n in ("xterm.mjs", "xterm.css", "LICENSE")} <= set(names)
+    assert {f"swebench_lab/bundled/assets/vendor/xterm/{n}" for n in ("xterm.mjs", "xterm.css", "LICENSE")} <= set(
+        names
+    )
 
 
 def test_nothing_else_travels(names: list[str]) -> None:

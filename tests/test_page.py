@@ -9,9 +9,9 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
-from swebench_lab.page import index_page, page, write_pages
 from swebench_lab.records.rollout import Rollouts
 from swebench_lab.records.step_kind import Kind, kind_of
+from swebench_lab.viewer.page import index_page, page, write_pages
 from tests.samples import GOLD, a_rollout, a_step, a_task, some_rollouts, some_steps
 
 HOSTILE = (

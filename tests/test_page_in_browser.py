@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import swebench_lab as lab
-from swebench_lab.page import page
+from swebench_lab.viewer.page import page
 from tests.browser import CHROMIUM, Browser, busy
 from tests.samples import a_rollout, a_step
 from tests.test_page import hostile_pages

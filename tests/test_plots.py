@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from swebench_lab import plots
+from swebench_lab.experiments import plots
 from swebench_lab.records.rollout import Rollouts
 from tests.samples import a_rollout, some_rollouts
 

@@ -11,7 +11,7 @@ import click
 import pytest
 
 import swebench_lab as lab
-from swebench_lab.cli import main
+from swebench_lab.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if path.is_file()]

@@ -262,7 +262,7 @@ def test_the_catalogue_has_every_attack_with_its_verdict() -> None:
 
 def test_the_command_line_shows_a_table_and_fails_when_an_attack_succeeds(tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        code = "from swebench_lab.cli import main; main(prog_name='swebench-lab')"
+        code = "from swebench_lab.cli.main import main; main(prog_name='swebench-lab')"
         env = {**os.environ, "SWEBENCH_LAB_CACHE": str(tmp_path)}
         command = [sys.executable, "-c", code, "redteam", "--only", "steal descriptors", *arguments]
         return subprocess.run(command, env=env, capture_output=True, text=True)

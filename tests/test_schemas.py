@@ -13,7 +13,7 @@ import swebench_lab as lab
 from swebench_lab.errors import TaskError
 from swebench_lab.records.diff import make_patch
 from swebench_lab.records.task import Task, Tasks, answer_digest
-from swebench_lab.schemas import WRITERS, read_row, schema_of
+from swebench_lab.tasks.schemas import WRITERS, read_row, schema_of
 
 from .conftest import GOLD, make_task
 from .test_tasks import SWEBENCH_ROW, SWESMITH_ROW

@@ -20,7 +20,7 @@ from swebench_lab.grading.judge import APPLY_FAILED
 from swebench_lab.grading.verdicts import Prediction, Verdicts, read_predictions
 from swebench_lab.records.task import Task, Tasks
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Verdict
-from swebench_lab.schemas import to_swebench
+from swebench_lab.tasks.schemas import to_swebench
 
 if TYPE_CHECKING:
     import polars as pl

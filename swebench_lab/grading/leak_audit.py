@@ -380,7 +380,7 @@ class _Index:
 @lru_cache(maxsize=1)
 def _program() -> dict[str, Any]:
     """Return the functions of the scanner, so that this side cuts lines into pieces as the box does."""
-    with resources.as_file(resources.files("swebench_lab").joinpath("data", "inbox", _PROGRAM)) as path:
+    with resources.as_file(resources.files("swebench_lab").joinpath("bundled", "in_sandbox", _PROGRAM)) as path:
         return runpy.run_path(str(path))
 
 
@@ -418,7 +418,9 @@ def _below(folder: Path) -> Iterator[Path]:
 
 def _scan(box: Sandbox, orders: dict[str, Any]) -> dict[str, Any]:
     folder = _INDEX_FOLDER if orders["do"] == "index" else f"{box.private_temp}/leaks"
-    box.write(f"{folder}/{_PROGRAM}", resources.files("swebench_lab").joinpath("data", "inbox", _PROGRAM).read_bytes())
+    box.write(
+        f"{folder}/{_PROGRAM}", resources.files("swebench_lab").joinpath("bundled", "in_sandbox", _PROGRAM).read_bytes()
+    )
     box.write(f"{folder}/orders.json", json.dumps(orders))
     python = 'exec "$(command -v python3 || command -v python || echo python3)" -I -S "$@"'  # images may have either
     result = box.run(["sh", "-c", python, "sh", f"{folder}/{_PROGRAM}", folder], timeout=_SECONDS, cwd="/")

@@ -99,7 +99,7 @@ class Rollout:
 
         The page loads nothing from anywhere and holds no code an agent wrote that could run.
         """
-        from swebench_lab.page import page
+        from swebench_lab.viewer.page import page
 
         html = page(self)
         if path is not None:

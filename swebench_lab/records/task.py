@@ -385,7 +385,7 @@ class Tasks(Sequence[Task]):
         Raises:
             TaskError: The ending or the schema is unknown, or a task does not fit the schema.
         """
-        from swebench_lab import rows
+        from swebench_lab.tasks import loading as rows
 
         return rows.write(self, Path(path), schema)
 
@@ -429,6 +429,6 @@ def load_tasks(source: str | Path | Iterable[Mapping[str, Any]] | Tasks, split: 
     Raises:
         TaskError: The source is not found, or rows are wrong: the message names file, row, field and what was expected.
     """
-    from swebench_lab import rows
+    from swebench_lab.tasks import loading as rows
 
     return rows.load(source, split)

@@ -9,8 +9,8 @@ from typing import Any
 from swebench_lab.errors import RecordError
 from swebench_lab.formats.calls import Call
 from swebench_lab.records.trajectory import Reply, Step, Stop, Trajectory
-from swebench_lab.traces import turns
-from swebench_lab.traces.records import amount, field, messages_in, moment, objects, text_of
+from swebench_lab.traces import steps as turns
+from swebench_lab.traces.fields import amount, field, messages_in, moment, objects, text_of
 
 NAME = "mini-swe-agent"
 SUFFIX = ".traj.json"

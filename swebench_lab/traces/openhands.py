@@ -9,8 +9,8 @@ from typing import Any
 from swebench_lab.errors import RecordError
 from swebench_lab.formats.calls import Call
 from swebench_lab.records.trajectory import Message, Reply, Step, Stop, Trajectory
-from swebench_lab.traces import records as of
-from swebench_lab.traces import turns
+from swebench_lab.traces import fields as of
+from swebench_lab.traces import steps as turns
 
 NAME = "openhands"
 SUFFIX = ".jsonl"

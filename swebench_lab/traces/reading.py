@@ -15,9 +15,11 @@ from swebench_lab.errors import RecordError
 from swebench_lab.records.rollout import load_rollouts
 from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.rollouts.run_directory import RunDirectory
-from swebench_lab.traces import atif, mini, openhands, sft, sweagent, turns
+from swebench_lab.traces import atif, mini, openhands, sweagent
+from swebench_lab.traces import sft_rows as sft
+from swebench_lab.traces import steps as turns
 from swebench_lab.traces.collection import Trajectories
-from swebench_lab.traces.records import shortly, style_of
+from swebench_lab.traces.fields import shortly, style_of
 
 FORMATS: Mapping[str, ModuleType] = {module.NAME: module for module in (atif, mini, openhands, sweagent, sft)}
 """Format to the module that reads and writes it, in the order in which a record is looked at."""

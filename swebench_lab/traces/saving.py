@@ -12,9 +12,11 @@ from typing import Any
 from swebench_lab.errors import RecordError
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.trajectory import Trajectory
-from swebench_lab.traces import atif, mini, openhands, sft, sweagent, turns
+from swebench_lab.traces import atif, mini, openhands, sweagent
+from swebench_lab.traces import sft_rows as sft
+from swebench_lab.traces import steps as turns
+from swebench_lab.traces.fields import LINE, written
 from swebench_lab.traces.reading import FORMATS
-from swebench_lab.traces.records import LINE, written
 
 KNOWN = (sweagent.NAME, mini.NAME, openhands.NAME, *sft.FORMS, atif.NAME, "lab")
 """What `format` may be."""

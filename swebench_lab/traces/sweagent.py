@@ -9,8 +9,8 @@ from typing import Any
 from swebench_lab.errors import RecordError
 from swebench_lab.formats.calls import Call
 from swebench_lab.records.trajectory import Message, Reply, Step, Trajectory
-from swebench_lab.traces import turns
-from swebench_lab.traces.records import amount, field, messages_in, text_of
+from swebench_lab.traces import steps as turns
+from swebench_lab.traces.fields import amount, field, messages_in, text_of
 
 NAME = "swe-agent"
 SUFFIX = ".traj"

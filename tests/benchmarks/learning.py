@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from swebench_lab.recipes import run_recipe
+from swebench_lab.experiments.recipes import run_recipe
 from swebench_lab.records.statistics import Estimate, compare, pass_at_k
 from swebench_lab.records.verdict import Verdict
 
@@ -147,7 +147,7 @@ def _smooth(curve: Sequence[tuple[int, float]], over: int = 8) -> list[tuple[int
 
 
 def _curve(file: Path) -> list[tuple[int, float]]:
-    from swebench_lab.train.table import Updates
+    from swebench_lab.training.table import Updates
 
     rows = Updates(file).to_frame().select("update", "resolved").drop_nulls()
     return [(int(update), float(rate)) for update, rate in rows.iter_rows()]

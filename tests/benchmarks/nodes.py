@@ -28,7 +28,7 @@ import swebench_lab as lab
 from tests.benchmarks.scale import SlowScript
 
 HEAD, WORKER, PORT = "10.77.0.1", "10.77.0.2", 6390
-_CLI = [sys.executable, "-c", "from swebench_lab.cli import main; main()"]
+_CLI = [sys.executable, "-c", "from swebench_lab.cli.main import main; main()"]
 _START_SECONDS = 300.0
 
 

@@ -89,10 +89,10 @@ def run(options: Options) -> Report:
 def _model(folder: Path, updates: int, small: bool) -> Path:
     """Return a model that has learned what a call looks like, so that it gives commands."""
     from swebench_lab.formats.renderer import Renderer
-    from swebench_lab.train.data import Corpus, rows_of
-    from swebench_lab.train.lessons import lessons
-    from swebench_lab.train.sft import SFT, load_tokenizer
-    from swebench_lab.train.tiny import make_tiny
+    from swebench_lab.training.corpus import Corpus, rows_of
+    from swebench_lab.training.demonstrations import lessons
+    from swebench_lab.training.sft import SFT, load_tokenizer
+    from swebench_lab.training.tiny import make_tiny
 
     start = make_tiny(folder / "tiny", hidden=64 if small else 256, layers=2 if small else 4)
     renderer = Renderer.of(load_tokenizer(start))
@@ -105,8 +105,8 @@ def _train(
     engine: str, model: Path, folder: Path, group: int, tasks: int, updates: int, scale: float
 ) -> tuple[float, float]:
     """Return the seconds that the model was busy, and those of the whole run from its first reply on."""
-    from swebench_lab.micro import build
     from swebench_lab.policies.local import LocalPolicy
+    from swebench_lab.tasks.micro import build
 
     chosen = build.load("train", train=tasks)
     with SlowSandboxes(scale) as sandboxes:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab.making.candidates import Candidate, Pool, combine, is_source, read_modules
-from swebench_lab.making.families import families, shapes
-from swebench_lab.making.module import Module
+from swebench_lab.tasks.making.candidates import Candidate, Pool, combine, is_source, read_modules
+from swebench_lab.tasks.making.families import families, shapes
+from swebench_lab.tasks.making.module import Module
 from tests.making.shelf import CODE, write
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.grading.evaluator import Evaluator
-from swebench_lab.making.demo import HELD_OUT, data_folder, differences, main, repositories
 from swebench_lab.records.diff import touched_files
 from swebench_lab.records.task import Tasks, load_tasks
-from swebench_lab.schemas import to_swesmith
 from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.snapshots.repository.sources import open_source
+from swebench_lab.tasks.making.demo import HELD_OUT, data_folder, differences, main, repositories
+from swebench_lab.tasks.schemas import to_swesmith
 
 
 @pytest.fixture(scope="module")

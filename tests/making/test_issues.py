@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from swebench_lab.making.candidates import Candidate, make_candidate
-from swebench_lab.making.documentation import first_sentence
-from swebench_lab.making.evidence import Evidence, shortened
-from swebench_lab.making.issues import tells_the_edit, write_issue
-from swebench_lab.making.module import Module
-from swebench_lab.making.snippets import Failure, Snippet
-from swebench_lab.making.strategies import STRATEGIES
-from swebench_lab.making.validation import Outcome
+from swebench_lab.tasks.making.candidates import Candidate, make_candidate
+from swebench_lab.tasks.making.documentation import first_sentence
+from swebench_lab.tasks.making.evidence import Evidence, shortened
+from swebench_lab.tasks.making.issues import tells_the_edit, write_issue
+from swebench_lab.tasks.making.module import Module
+from swebench_lab.tasks.making.snippets import Failure, Snippet
+from swebench_lab.tasks.making.strategies import STRATEGIES
+from swebench_lab.tasks.making.validation import Outcome
 from tests.making.shelf import CODE
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from swebench_lab.errors import TaskError
 from swebench_lab.grading.evaluator import Evaluator
-from swebench_lab.making.make import MadeTasks, make_tasks, repo_name
 from swebench_lab.records.diff import reverse_patch, touched_files
-from swebench_lab.schemas import from_swesmith, to_swesmith
 from swebench_lab.snapshots.factory import SandboxFactory
+from swebench_lab.tasks.making.make import MadeTasks, make_tasks, repo_name
+from swebench_lab.tasks.schemas import from_swesmith, to_swesmith
 from tests.making.shelf import CODE, write
 
 COUNT = 4

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from swebench_lab.making.module import Edit, Module
-from swebench_lab.making.strategies import STRATEGIES
+from swebench_lab.tasks.making.module import Edit, Module
+from swebench_lab.tasks.making.strategies import STRATEGIES
 from tests.making.shelf import CODE
 
 

@@ -6,8 +6,8 @@ import textwrap
 
 import pytest
 
-from swebench_lab.making.module import Module
-from swebench_lab.making.strategies import STRATEGIES
+from swebench_lab.tasks.making.module import Module
+from swebench_lab.tasks.making.strategies import STRATEGIES
 
 
 def results(name: str, source: str) -> list[str]:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from swebench_lab.making import validation
-from swebench_lab.making.candidates import Candidate, Pool
-from swebench_lab.making.module import Module
-from swebench_lab.making.snippets import Snippet
-from swebench_lab.making.validation import Baseline, Rules, Suite, stable_tests
 from swebench_lab.records.task import Task
 from swebench_lab.snapshots.factory import SandboxFactory
+from swebench_lab.tasks.making import validation
+from swebench_lab.tasks.making.candidates import Candidate, Pool
+from swebench_lab.tasks.making.module import Module
+from swebench_lab.tasks.making.snippets import Snippet
+from swebench_lab.tasks.making.validation import Baseline, Rules, Suite, stable_tests
 from tests.making.shelf import CODE, write
 
 

@@ -649,7 +649,7 @@ def test_an_ordinary_user_needs_nothing_more(tmp_path_factory: pytest.TempPathFa
         place = Path("/tmp") / f"lab-nobody-{os.getpid()}"
         try:
             package = Path(ruleset.__file__).parent.parent
-            shutil.copytree(package, place / "swebench_lab", ignore=shutil.ignore_patterns("data", "__pycache__"))
+            shutil.copytree(package, place / "swebench_lab", ignore=shutil.ignore_patterns("bundled", "__pycache__"))
             shutil.copytree(made.layers[0], place / "layer", symlinks=True)
             subprocess.run(["chown", "-R", "65534:65534", place], check=True)
             code = UNDER.format(refusing(*NAMESPACES).hex()) + CHILD + textwrap.dedent("""

@@ -82,7 +82,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def gc(folder: Path, *arguments: str) -> str:
-    code = "from swebench_lab.cli import main; main(prog_name='swebench-lab')"
+    code = "from swebench_lab.cli.main import main; main(prog_name='swebench-lab')"
     command = [sys.executable, "-c", code, "gc", "--scratch", str(folder / "scratch"), *arguments]
     done = subprocess.run(command, env=environment(folder), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -128,9 +128,7 @@ def test_bounds_hold_without_any_cgroup(tier, tmp_path_factory):
         pytest.skip("the system's Python is older than 3.11")
     place = Path("/tmp") / f"lab-bounds-{os.getpid()}-{tier}"
     try:
-        shutil.copytree(
-            PACKAGE / "swebench_lab", place / "swebench_lab", ignore=shutil.ignore_patterns("data", "assets")
-        )
+        shutil.copytree(PACKAGE / "swebench_lab", place / "swebench_lab", ignore=shutil.ignore_patterns("bundled"))
         subprocess.run(["chown", "-R", "65534:65534", place], check=True)
         env = {"PATH": "/usr/bin:/bin", "HOME": str(place), "TMPDIR": str(place), "PYTHONPATH": str(place)}
         other = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]

@@ -217,7 +217,7 @@ def test_every_behaviour_holds_for_an_ordinary_user(tmp_path):
         shutil.copytree(
             PACKAGE / "swebench_lab",
             home / "swebench_lab",
-            ignore=shutil.ignore_patterns("__pycache__", "data", "assets"),
+            ignore=shutil.ignore_patterns("__pycache__", "bundled"),
         )
         for path in [home, *home.rglob("*")]:
             os.chown(path, 1234, 1234, follow_symlinks=False)

@@ -162,7 +162,7 @@ def test_a_second_user_changes_files_that_came_from_the_firsts_cache() -> None:
     home.mkdir(mode=0o755)
     try:
         shutil.copytree(PACKAGE / "swebench_lab", home / "code/swebench_lab",
-                        ignore=shutil.ignore_patterns("__pycache__", "data", "assets"))  # fmt: skip
+                        ignore=shutil.ignore_patterns("__pycache__", "bundled"))  # fmt: skip
         for user, name in ((1234, "alice"), (1235, "bob"), (1234, "packs")):
             (home / name).mkdir()
             os.chown(home / name, user, user)

@@ -254,7 +254,7 @@ def test_the_command_serves_until_it_is_stopped(engine: Path, tmp_path: Path) ->
     argv = [
         sys.executable,
         "-c",
-        "from swebench_lab.cli import main; main()",
+        "from swebench_lab.cli.main import main; main()",
         "serve",
         "m",
         "--executable",

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import swebench_lab as lab
-from swebench_lab.micro import build
 from swebench_lab.records.task import Tasks
+from swebench_lab.tasks.micro import build
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'swebench-lab[train]'")
 pytest.importorskip("trl", reason="training needs trl: pip install 'swebench-lab[train]'")
@@ -24,8 +24,8 @@ def micro(count: int = 6) -> Tasks:
 
 @lru_cache(maxsize=1)
 def tiny(folder: str) -> Path:
-    from swebench_lab.train.lessons import texts_for_tokenizer
-    from swebench_lab.train.tiny import make_tiny
+    from swebench_lab.training.demonstrations import texts_for_tokenizer
+    from swebench_lab.training.tiny import make_tiny
 
     return make_tiny(folder, texts_for_tokenizer(40), hidden=32, layers=2, heads=2, length=16384)
 

@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
-from swebench_lab.micro import build
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.trajectory import Reply, Step, Stop, Trajectory
 from swebench_lab.records.verdict import RESOLVED, UNRESOLVED, Verdict
-from swebench_lab.train.batches import Rules, Sample, masked_counts, samples
+from swebench_lab.tasks.micro import build
+from swebench_lab.training.batches import Rules, Sample, masked_counts, samples
 
 TASK = build.load("train", train=1)[0]
 

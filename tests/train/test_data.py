@@ -17,7 +17,7 @@ from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.trajectory import Message, Reply, Step, Trajectory
 from swebench_lab.records.verdict import Verdict
 from swebench_lab.traces.reading import load_trajectories, read_record
-from swebench_lab.train.data import IGNORED, Corpus, Curation, corpus, foreign, rows_of
+from swebench_lab.training.corpus import IGNORED, Corpus, Curation, corpus, foreign, rows_of
 from tests.conftest import make_task
 from tests.tokens import PairTokenizer
 from tests.traces.records import put

@@ -29,7 +29,7 @@ def by_words(rollout: Rollout) -> float:
 
 
 def grpo(folder: Path, sandboxes: Any, tmp: Path, **settings: Any) -> Any:
-    from swebench_lab.train.grpo import GRPO
+    from swebench_lab.training.grpo import GRPO
 
     once = Deadlines(retries=0)  # a fault stays one
     collector = lab.RolloutCollector(sandboxes, workers=4, reward=by_words, deadlines=once)
@@ -48,9 +48,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_sync_engine_trains_on_the_sampled_tokens(
     folder: Path, sandboxes: Any, tmp_path: Path, flavour: str
 ) -> None:
-    from swebench_lab.train import engine_sync
-    from swebench_lab.train.grpo import kept
-    from swebench_lab.train.sft import load_tokenizer
+    from swebench_lab.training import engine_sync
+    from swebench_lab.training.grpo import kept
+    from swebench_lab.training.sft import load_tokenizer
 
     run = grpo(folder, sandboxes, tmp_path, flavour=flavour)
     run.tasks = ground.micro()
@@ -75,9 +75,9 @@ def test_the_sync_engine_trains_on_the_sampled_tokens(
 def test_the_async_engine_trains_on_the_sampled_tokens(
     folder: Path, sandboxes: Any, tmp_path: Path, flavour: str
 ) -> None:
-    from swebench_lab.train import engine_async
-    from swebench_lab.train.grpo import kept
-    from swebench_lab.train.sft import load_tokenizer
+    from swebench_lab.training import engine_async
+    from swebench_lab.training.grpo import kept
+    from swebench_lab.training.sft import load_tokenizer
 
     run = grpo(folder, sandboxes, tmp_path, engine="async", updates=2, flavour=flavour)
     pushed: list[Any] = []
@@ -109,7 +109,7 @@ class Faulty(lab.SandboxFactory):
 
 @pytest.mark.parametrize("engine", ["sync", "async"])
 def test_a_fault_is_masked_and_counted_and_never_a_reward_of_zero(folder: Path, tmp_path: Path, engine: str) -> None:
-    from swebench_lab.train.grpo import kept
+    from swebench_lab.training.grpo import kept
 
     with Faulty("namespace") as sandboxes:
         run = grpo(folder, sandboxes, tmp_path, engine=engine, updates=2)
@@ -144,7 +144,7 @@ def test_killed_and_resumed_the_next_update_is_the_same_to_the_bit(
 def test_the_worker_goes_on_with_the_first_group_that_was_not_trained_on(
     folder: Path, sandboxes: Any, tmp_path: Path
 ) -> None:
-    from swebench_lab.train.engine_async import Worker
+    from swebench_lab.training.engine_async import Worker
 
     run = grpo(folder, sandboxes, tmp_path, engine="async")
     run.tasks = ground.micro()
@@ -161,7 +161,7 @@ def test_the_worker_goes_on_with_the_first_group_that_was_not_trained_on(
 
 
 def test_time_is_told_apart_and_what_overlaps_counts_once() -> None:
-    from swebench_lab.train.busy import Busy
+    from swebench_lab.training.busy import Busy
 
     busy = Busy()
     for kind, begin, end in (("sampling", 1.0, 3.0), ("training", 2.0, 5.0), ("sampling", 7.0, 9.0)):

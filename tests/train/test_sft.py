@@ -11,7 +11,7 @@ import pytest
 import swebench_lab as lab
 from swebench_lab.errors import TrainingError
 from swebench_lab.formats.renderer import Renderer
-from swebench_lab.train.data import Corpus, rows_of
+from swebench_lab.training.corpus import Corpus, rows_of
 from tests.train import ground
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -24,8 +24,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def rows(folder: Path) -> Corpus:
-    from swebench_lab.train.lessons import lessons
-    from swebench_lab.train.sft import load_tokenizer
+    from swebench_lab.training.demonstrations import lessons
+    from swebench_lab.training.sft import load_tokenizer
 
     renderer = Renderer.of(load_tokenizer(folder))
     return Corpus(row for taught in lessons(24) for row in rows_of(taught, renderer))
@@ -70,7 +70,7 @@ def test_nothing_to_learn_from_is_an_error_that_says_why(folder: Path, tmp_path:
 
 
 def test_loaded_traces_are_learned_from_as_they_are(folder: Path, tmp_path: Path) -> None:
-    from swebench_lab.train.lessons import lessons
+    from swebench_lab.training.demonstrations import lessons
 
     taught = list(lessons(8))
     lab.Trajectories(taught).save(tmp_path / "lessons.jsonl")
@@ -85,7 +85,7 @@ def test_loaded_traces_are_learned_from_as_they_are(folder: Path, tmp_path: Path
 def test_attempts_at_held_out_tasks_are_made_and_kept_while_it_trains(
     folder: Path, rows: Corpus, tmp_path: Path
 ) -> None:
-    from swebench_lab.train.watch import Watch
+    from swebench_lab.training.watch import Watch
 
     with lab.SandboxFactory("namespace") as sandboxes:
         collector = lab.RolloutCollector(sandboxes, workers=2)

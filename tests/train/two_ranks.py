@@ -10,11 +10,11 @@ from pathlib import Path
 os.environ["ACCELERATE_USE_CPU"] = "true"
 
 import swebench_lab as lab
-from swebench_lab.micro import build
 from swebench_lab.policies.local import LocalPolicy
 from swebench_lab.records.rollout import Rollout
-from swebench_lab.train import engine_async, engine_sync
-from swebench_lab.train.grpo import GRPO
+from swebench_lab.tasks.micro import build
+from swebench_lab.training import engine_async, engine_sync
+from swebench_lab.training.grpo import GRPO
 
 
 def by_words(rollout: Rollout) -> float:

@@ -16,7 +16,7 @@ import swebench_lab as lab
 from swebench_lab.errors import PolicyError, SandboxError
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.task import Tasks
-from swebench_lab.widgets.model import PlayerModel
+from swebench_lab.viewer.player.model import PlayerModel
 from tests.samples import a_rollout
 
 
@@ -176,7 +176,7 @@ def test_branches_outlive_the_kernel_and_are_not_counted_among_attempts(
     run_dir = tmp_path / "run"
     code = f"""
         import swebench_lab as lab
-        from swebench_lab.widgets.model import PlayerModel
+        from swebench_lab.viewer.player.model import PlayerModel
         tasks = lab.load_tasks("demo").sample(3, seed=1)[:1]
         with lab.SandboxFactory("namespace") as sandboxes:
             collector = lab.RolloutCollector(sandboxes, run_dir={str(run_dir)!r})

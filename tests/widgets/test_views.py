@@ -16,9 +16,9 @@ import pytest
 import swebench_lab as lab
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.task import Tasks
-from swebench_lab.widgets import drawing, markup
-from swebench_lab.widgets.model import PlayerModel
-from swebench_lab.widgets.stepper import Stepper
+from swebench_lab.viewer.player import drawing, markup
+from swebench_lab.viewer.player.model import PlayerModel
+from swebench_lab.viewer.player.stepper import Stepper
 from tests.samples import a_rollout, a_step, a_task
 from tests.test_page import HOSTILE
 
@@ -182,7 +182,7 @@ def test_hostile_text_stays_inert_text_in_every_view() -> None:
 
 
 def test_the_page_s_script_puts_texts_in_as_texts() -> None:
-    code = (Path(lab.__file__).parent / "assets" / "player.js").read_text("utf-8")
+    code = (Path(lab.__file__).parent / "bundled" / "assets" / "player.js").read_text("utf-8")
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", code)
     assert not re.search(r"https?://", code)
 

@@ -1,12 +1,10 @@
-"""The `view` and `sub` tools of the `micro` flavour; `micro/program.py` says what they do, and runs in the sandbox."""
+"""The `view` and `sub` tools of the `micro` flavour; `in_sandbox/micro.py` says what they do, and runs in the sandbox."""
 
 from __future__ import annotations
 
-from importlib.resources import files
+from swebench_lab.agents.tools.program import ProgramTool, program
 
-from swebench_lab.agents.tools.program import ProgramTool
-
-_SOURCE = (files("swebench_lab.micro") / "program.py").read_text("utf-8")
+_SOURCE = program("micro")
 
 VIEW = ProgramTool(
     name="view",

@@ -214,7 +214,7 @@ def _patterns(value: Any, where: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def _known_tables() -> tuple[_Entry, ...]:
-    folder = Path(str(files("swebench_lab"))) / "data" / "specs"
+    folder = Path(str(files("swebench_lab"))) / "bundled" / "specs"
     return tuple(entry for file in sorted(folder.glob("*.toml")) for entry in _read_table(str(file), 0))
 
 
@@ -425,7 +425,7 @@ def _own_folder(task: Task) -> Path | None:
     """Return the folder that holds the clean files already: a bundled repository, or a plain folder without git."""
     source = task.source or (f"demo:{task.repo.removeprefix('demo/')}" if task.repo.startswith("demo/") else "")
     if source.startswith("demo:"):
-        folder = Path(str(files("swebench_lab"))) / "data" / "demo" / "repos" / source.removeprefix("demo:")
+        folder = Path(str(files("swebench_lab"))) / "bundled" / "demo" / "repos" / source.removeprefix("demo:")
     elif source and ":" not in source:
         folder = Path(source).expanduser()
         if (folder / ".git").exists() or (folder / "objects").is_dir():

@@ -285,7 +285,7 @@ def _no_secret(url: str) -> str:
 def _bundled(text: str, cache: Path) -> Source:
     kind, _, given = text.partition(":")
     name = store.checked_name(given, "finding a bundled repository")
-    root = Path(str(files("swebench_lab"))) / "data" / kind / "repos"
+    root = Path(str(files("swebench_lab"))) / "bundled" / kind / "repos"
     if not (root / name).is_dir():
         known = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
         raise SnapshotError(

@@ -214,7 +214,7 @@ def _shown(_ground: Ground, box: Sandbox) -> str:
 
 def _views(rollout: Rollout) -> dict[str, str]:
     """Everything that shows an attempt as HTML."""
-    from swebench_lab.page import page
+    from swebench_lab.viewer.page import page
 
     parts = (rollout, rollout.trajectory, rollout.trajectory.steps[0], rollout.verdict, rollout.task)
     shown = {

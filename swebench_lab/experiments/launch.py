@@ -1,0 +1,93 @@
+"""Training on several processes: `accelerate launch --config_file FILE -m swebench_lab.experiments.launch sft|grpo --preset P`.
+
+The recipes `sft` and `grpo` as flat scripts, with their parameters and presets, and without what needs one process:
+SFT takes the rows that the recipe wrote into its run directory, and neither evaluates. Configurations for accelerate lie
+beside the recipes, in `accelerate/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+
+import click
+
+import swebench_lab as lab
+from swebench_lab.experiments.recipes import describe
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["sft", "grpo"]))
+@click.option("--preset", help="Of the recipe of that name.")
+@click.option("-p", "given", multiple=True, metavar="NAME=VALUE", help="A parameter of the recipe.")
+@click.option("--run-dir", required=True, help="SFT: where the recipe wrote rows.jsonl. Everything goes there.")
+def main(kind: str, preset: str | None, given: tuple[str, ...], run_dir: str) -> None:
+    """Train on all processes that accelerate started, or on this one."""
+    recipe = describe(kind)
+    known = {parameter.name: parameter for parameter in recipe.parameters}
+    pairs = dict(pair.partition("=")[::2] for pair in given)
+    read = {name: known[name].read(text) if name in known else text for name, text in pairs.items()}
+    values = recipe.values(preset, {**read, "run_dir": run_dir})
+    click.echo({"sft": sft, "grpo": grpo}[kind](values))
+
+
+def sft(values: Mapping[str, object]) -> object:
+    """Train on the rows of a run directory, and return the policy."""
+    v = SimpleNamespace(**values)
+    from swebench_lab.training.corpus import Corpus
+
+    rows, held_out = Corpus.load(Path(v.run_dir, "rows.jsonl")).split(0.1, v.seed)
+    trainer = lab.SFT(
+        v.model,
+        Path(v.run_dir, "sft"),
+        learning_rate=v.learning_rate,
+        epochs=v.epochs,
+        max_steps=v.steps or -1,
+        batch_size=v.batch_size,
+        accumulation=v.accumulation,
+        max_length=v.max_length,
+        packing=v.packing,
+        lora=v.lora,
+        gradient_checkpointing=v.gradient_checkpointing,
+        save_every=100,
+        report_to=v.report_to,
+        seed=v.seed,
+    )
+    return trainer.fit(rows, held_out)
+
+
+def grpo(values: Mapping[str, object]) -> object:
+    """Practise on the training tasks of a set, and return the policy; attempts are made by the first process."""
+    v = SimpleNamespace(**values)
+    from swebench_lab.policies.local import LocalPolicy
+    from swebench_lab.training.batches import Rules
+
+    train = lab.load_tasks(v.tasks).filter(split="train").sample(v.n_train, v.seed)
+    policy = LocalPolicy(v.model, name="start", temperature=v.temperature, max_tokens=v.max_tokens)
+    with lab.SandboxFactory(v.backend) as sandboxes:
+        collector = lab.RolloutCollector(sandboxes, lab.Evaluator(sandboxes), workers=v.workers or None, seed=v.seed)
+        run = lab.GRPO(
+            lab.Agent(policy, v.flavour, max_steps=v.max_steps, keep_layers=False),
+            collector,
+            v.group_size,
+            tasks_per_update=v.tasks_per_update,
+            engine=v.engine,
+            output_dir=Path(v.run_dir, "grpo"),
+            learning_rate=v.learning_rate,
+            updates=v.updates,
+            minutes=v.minutes,
+            batch_size=v.batch_size,
+            rules=Rules(max_length=v.max_length),
+            save_every=v.save_every,
+            lora=v.lora,
+            report_to=v.report_to,
+            seed=v.seed,
+            options={"gradient_checkpointing": v.gradient_checkpointing}
+            | ({"beta": v.beta} if v.engine == "sync" else {}),
+        )
+        return run.fit(train)
+
+
+if __name__ == "__main__":
+    main()

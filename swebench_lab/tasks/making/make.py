@@ -1,0 +1,359 @@
+"""make_tasks: any Python repository with a test suite becomes validated tasks, the same ones for the same seed."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from swebench_lab.errors import TaskError
+from swebench_lab.records.diff import reverse_patch
+from swebench_lab.records.task import Task, Tasks
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from swebench_lab.snapshots.factory import SandboxFactory
+    from swebench_lab.tasks.making.candidates import Candidate, Pool
+    from swebench_lab.tasks.making.evidence import Evidence
+    from swebench_lab.tasks.making.module import Module
+    from swebench_lab.tasks.making.snippets import Failure
+    from swebench_lab.tasks.making.validation import Baseline, Suite, Trial
+
+_ROUND = 8
+"""Candidates that are tried before the next are chosen. Fixed, so that the choice does not depend on threads."""
+_REJECTED = 0.15
+"""How much a rejected candidate counts against its strategy, beside an accepted one's 1."""
+_TRIES = 40
+"""Candidates tried for each task wanted, at most."""
+
+
+class MadeTasks(Tasks):
+    """Tasks, with a record of every candidate that was tried for them."""
+
+    def __init__(self, tasks: Iterable[Task], name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(tasks, name)
+        self._rows = tuple(rows)
+
+    @property
+    def report(self) -> pl.DataFrame:
+        """One row a candidate: what was edited, whether it became a task, and why not."""
+        import polars as pl
+
+        texts = ("strategy", "path", "target", "edit", "outcome", "id")
+        schema = dict.fromkeys(texts, pl.String) | {"failing": pl.Int64, "passing": pl.Int64, "seconds": pl.Float64}
+        return pl.DataFrame(list(self._rows), schema=schema)
+
+
+def make_tasks(
+    source: str | Path,
+    count: int = 20,
+    seed: int = 0,
+    *,
+    sandboxes: SandboxFactory | None = None,
+    strategies: Sequence[str] | None = None,
+    combined: float = 0.2,
+    repeats: int = 2,
+    max_failing: float = 0.6,
+    spec: Mapping[str, Any] | None = None,
+    split: str = "",
+    workers: int | None = None,
+    progress: bool = True,
+) -> MadeTasks:
+    """Make tasks from a repository: break it a little, and keep what its own tests notice.
+
+    Args:
+        source: A local git repository or folder, `"pypi:<name>==<version>"` or `"demo:<name>"`.
+        count: How many tasks are wanted.
+        seed: Decides which; the same seed gives the same tasks, however many threads run.
+        sandboxes: Where suites run; a `SandboxFactory()` of its own when not given.
+        strategies: Names of the single strategies to use (`making.strategies.STRATEGIES`); all by default.
+        combined: Share of tasks that join two or three edits, each of which breaks something alone.
+        repeats: Runs of the broken tree that must all give the same outcomes.
+        max_failing: Share of the suite that a task may break at most.
+        spec: Fields of `specs.Spec` to override, kept in the tasks.
+        split: What the tasks' `split` says.
+        workers: Suites that run at once; one for each processor by default.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The tasks; `.report` tells of every candidate. A warning says when there are fewer than `count`.
+
+    Raises:
+        TaskError: The source has no suite that passes, or an argument is wrong.
+        SnapshotError: The repository or its requirements cannot be had.
+        SandboxUnavailable: This machine cannot make sandboxes.
+    """
+    from swebench_lab.snapshots.factory import SandboxFactory
+
+    settings = _Settings(count, seed, combined, strategies, repeats, max_failing, progress)
+    name = str(source) if ":" in str(source) else str(Path(source).expanduser().resolve())
+    clean = Task(f"clean {name}", repo_name(name), "", "", "", (), (), source=name, split=split, spec=spec)
+    factory = sandboxes or SandboxFactory()
+    try:
+        return _made(clean, settings, factory, workers or os.cpu_count() or 1)
+    finally:
+        if sandboxes is None:
+            factory.close()
+
+
+def _made(clean: Task, settings: _Settings, factory: SandboxFactory, workers: int) -> MadeTasks:
+    """Make tasks from a clean tree, which lies in a folder of its own meanwhile."""
+    with tempfile.TemporaryDirectory(prefix="swebench_lab-") as folder:
+        checkout = Path(folder) / "tree"
+        commit = factory.cache.source(clean).checkout(checkout)
+        with ThreadPoolExecutor(workers, thread_name_prefix="make") as pool:
+            made = _Maker(replace(clean, base_commit=commit), settings, factory, checkout, pool).make()
+    if len(made) < settings.count:
+        warnings.warn(
+            f"making tasks from {clean.source}: {len(made)} of the {settings.count} wanted; "
+            f"{len(made.report)} candidates were tried, see .report",
+            stacklevel=3,
+        )
+    return made
+
+
+def repo_name(source: str) -> str:
+    """Return the repository name that tasks of a source carry, `owner/name`."""
+    kind, _, rest = source.partition(":")
+    if kind in ("demo", "pypi"):
+        return f"{kind}/{re.sub(r'[-_.]+', '-', rest.partition('==')[0]).lower() if kind == 'pypi' else rest}"
+    parts = [part for part in re.split(r"[/:]", source.removesuffix("/").removesuffix(".git")) if part]
+    if "://" in source and len(parts) > 2:
+        return f"{parts[-2]}/{parts[-1]}"
+    return f"local/{parts[-1] if parts else 'repository'}"
+
+
+@dataclass(frozen=True)
+class _Settings:
+    count: int
+    seed: int
+    combined: float
+    strategies: Sequence[str] | None
+    repeats: int
+    max_failing: float
+    progress: bool
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or not 0.0 <= self.combined <= 1.0:
+            what = f"count={self.count} must be at least 1, and combined={self.combined} within 0 and 1"
+            raise TaskError(f"making tasks: {what}")
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A candidate that is a task, with its issue."""
+
+    trial: Trial
+    issue: str
+    evidence: tuple[Evidence, ...]
+
+    @property
+    def candidate(self) -> Candidate:
+        return self.trial.candidate
+
+
+@dataclass
+class _Maker:
+    """One call of `make_tasks`."""
+
+    clean: Task
+    settings: _Settings
+    factory: SandboxFactory
+    checkout: Path
+    pool: ThreadPoolExecutor
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    issues: set[str] = field(default_factory=set)
+
+    def make(self) -> MadeTasks:
+        """Try candidates until enough are tasks."""
+        from tqdm.auto import tqdm
+
+        from swebench_lab.tasks.making.candidates import Pool, read_modules
+        from swebench_lab.tasks.making.validation import Rules, Suite
+
+        snapshot = self.factory.snapshot(self.clean)
+        name = self.clean.source
+        rules = Rules(repeats=self.settings.repeats, max_failing=self.settings.max_failing)
+        self.suite: Suite = Suite(lambda: self.factory.open(snapshot), snapshot.spec, rules, name)
+        self.baseline: Baseline = self.suite.baseline()
+        reached = self.baseline.lines()
+        self.modules: tuple[Module, ...] = read_modules(self.checkout, reached)
+        self.known = frozenset(e.node.name.value for module in self.modules for e in module.entities)
+        if not self.modules:
+            raise TaskError(
+                f"making tasks from {name}: its tests reach no Python file of the project that can be edited"
+            )
+        try:
+            sites = Pool(self.modules, self.settings.seed, reached, self.settings.strategies)
+        except ValueError as error:
+            raise TaskError(str(error)) from error
+        with tqdm(
+            total=self.settings.count, desc=f"make {name}", unit="task", disable=not self.settings.progress
+        ) as bar:
+            self.bar = bar
+            made = self._choose(sites)
+        return self._finished(made)
+
+    # --- choosing -----------------------------------------------------------------------------------------------------
+
+    def _choose(self, sites: Pool) -> list[_Made]:
+        """Return enough tasks: single edits, then combinations of edits that are no tasks themselves."""
+        count, joined = self.settings.count, round(self.settings.count * self.settings.combined)
+        singles: list[_Made] = []
+        rounds = self._singles(sites, count - joined)
+        while len(singles) < count + joined and (found := next(rounds, None)) is not None:
+            singles += found
+            self._tell(min(len(singles), count - joined))
+        pairs, parts = self._combinations(singles, joined)
+        rest = [made for made in singles if made.candidate not in parts]
+        while len(rest) + len(pairs) < count and (found := next(rounds, None)) is not None:
+            rest += found
+        chosen = [*rest[: count - len(pairs)], *pairs]
+        random.Random(f"{self.settings.seed}:order").shuffle(chosen)
+        self._tell(len(chosen))
+        return chosen
+
+    def _tell(self, done: int) -> None:
+        self.bar.update(max(0, done - self.bar.n))
+        self.bar.set_postfix(tried=len(self.rows))
+
+    def _singles(self, sites: Pool, apart: int) -> Iterator[list[_Made]]:
+        """Yield, round by round, the candidates of one edit that are tasks.
+
+        Args:
+            sites: Where candidates are drawn from.
+            apart: How many tasks to spread over the functions; later ones come beside earlier ones, to be combined.
+        """
+        found = 0
+        weight: dict[str, float] = {}
+        load: Counter[tuple[str, str]] = Counter()
+        while len(self.rows) < _TRIES * self.settings.count:
+            drawn: list[Candidate] = []
+            for _ in range(_ROUND):
+                if (candidate := sites.draw(weight, load, together=found >= apart)) is None:
+                    break
+                drawn.append(candidate)
+                load[candidate.path, candidate.targets[0]] += 1
+                weight[candidate.strategy] = weight.get(candidate.strategy, 0.0) + 1.0
+            if not drawn:
+                return
+            made = self._try(drawn)
+            for candidate in set(drawn) - {m.candidate for m in made}:
+                weight[candidate.strategy] -= 1.0 - _REJECTED
+                load[candidate.path, candidate.targets[0]] -= 1
+            found += len(made)
+            yield made
+
+    def _combinations(self, singles: Sequence[_Made], wanted: int) -> tuple[list[_Made], set[Candidate]]:
+        """Return tasks that join edits, and the candidates that they use up."""
+        from swebench_lab.tasks.making.candidates import combine
+
+        made: list[_Made] = []
+        used: set[Candidate] = set()
+        known = {single.candidate: single for single in singles}
+        waiting = combine(list(known), 3, self.settings.seed)
+        while len(made) < wanted:
+            drawn: dict[Candidate, tuple[Candidate, ...]] = {}
+            for joined, group in waiting:
+                if not used.union(*drawn.values()) & set(group):
+                    drawn[joined] = group
+                if len(drawn) == min(_ROUND, wanted - len(made)):
+                    break
+            if not drawn:
+                break
+            for found in self._try(list(drawn), [[known[part] for part in group] for group in drawn.values()]):
+                made.append(found)
+                used.update(drawn[found.candidate])
+            self._tell(self.settings.count - wanted + len(made))
+        return made, used
+
+    # --- one round ----------------------------------------------------------------------------------------------------
+
+    def _try(self, candidates: Sequence[Candidate], parts: Sequence[Sequence[_Made]] | None = None) -> list[_Made]:
+        """Try candidates at once, and return those that are tasks, in order."""
+        made: list[_Made] = []
+        for found in list(self.pool.map(self._examined, candidates, parts or [()] * len(candidates))):
+            trial = found.trial
+            if not trial.reason and found.issue in self.issues:
+                trial = replace(trial, reason="another task reads the same")
+            self._note(trial)
+            if not trial.reason:
+                self.issues.add(found.issue)
+                made.append(found)
+        return made
+
+    def _examined(self, candidate: Candidate, parts: Sequence[_Made]) -> _Made:
+        """Run the suite on a candidate and write its issue; runs in a worker thread."""
+        from swebench_lab.tasks.making.documentation import first_sentence
+        from swebench_lab.tasks.making.evidence import carried_over, gather
+        from swebench_lab.tasks.making.issues import write_issue
+
+        trial = self.suite.trial(candidate, self.baseline)
+        if trial.reason:
+            return _Made(trial, "", ())
+        evidence = carried_over([part.evidence for part in parts], candidate, self.suite)
+        evidence = evidence or gather(trial, self.baseline, self.suite, self.checkout, self.known)
+        docs = first_sentence(evidence[0].snippet.subject, self.modules) if evidence else ""
+        failures = {} if evidence else {f: self._code(f) for f in trial.failures if f.test in trial.fail_to_pass}
+        issue = write_issue(candidate, evidence, failures, docs, f"{self.settings.seed}:{candidate.key}")
+        if not issue:
+            trial = replace(trial, reason="no issue can be written that hides the edit")
+        return _Made(trial, issue, evidence)
+
+    def _code(self, failure: Failure) -> str:
+        """Return the statement of a test that failed."""
+        from swebench_lab.tasks.making.snippets import failing_code
+
+        return failing_code(failure, (self.checkout / failure.test.partition("::")[0]).read_text("utf-8"))
+
+    def _note(self, trial: Trial) -> None:
+        candidate = trial.candidate
+        self.rows.append(
+            {
+                "strategy": candidate.strategy,
+                "path": candidate.path,
+                "target": ", ".join(dict.fromkeys(candidate.targets)),
+                "edit": candidate.description,
+                "outcome": trial.reason or "task",
+                "id": "" if trial.reason else self._id(candidate),
+                "failing": len(trial.fail_to_pass),
+                "passing": len(trial.pass_to_pass),
+                "seconds": trial.seconds,
+            }
+        )
+
+    # --- the result ---------------------------------------------------------------------------------------------------
+
+    def _id(self, candidate: Candidate) -> str:
+        owner, _, name = self.clean.repo.partition("/")
+        return f"{owner}__{name}.{self.clean.base_commit[:8]}.{candidate.strategy}__{candidate.key}"
+
+    def _finished(self, made: Sequence[_Made]) -> MadeTasks:
+        from swebench_lab.tasks.making.families import families, shapes
+
+        names = families([shapes(m.candidate) for m in made])
+        tasks = [self._task(m, family) for m, family in zip(made, names, strict=True)]
+        return MadeTasks(tasks, self.clean.source, self.rows)
+
+    def _task(self, made: _Made, family: str) -> Task:
+        return replace(
+            self.clean,
+            id=self._id(made.candidate),
+            issue=made.issue,
+            setup_patch=made.candidate.patch,
+            gold_patch=reverse_patch(made.candidate.patch),
+            fail_to_pass=made.trial.fail_to_pass,
+            pass_to_pass=made.trial.pass_to_pass,
+            hide_tests=True,
+            family=family,
+            extra={"strategy": made.candidate.strategy, "edit": made.candidate.description},
+        )

@@ -1,0 +1,284 @@
+"""SWE-smith's rows to fine-tune on (`ticks`, `xml`, `tool`), and rows of other projects that hold a list of messages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from swebench_lab.errors import RecordError
+from swebench_lab.formats.calls import Call
+from swebench_lab.records.trajectory import Message, Reply, Step, Stop, Trajectory
+from swebench_lab.traces import steps as turns
+from swebench_lab.traces import sweagent
+from swebench_lab.traces.fields import shortly, text_of
+
+FORMS = ("ticks", "xml", "tool")
+NAME = "messages"
+SUFFIX = ".jsonl"
+_COLUMNS = ("messages", "history", "trajectory", "conversations")
+_ASSISTANT = frozenset({"assistant", "ai", "gpt"})
+_ENVIRONMENT = frozenset({"user", "tool", "human", "exit"})
+_FRAME = "OBSERVATION:\n"
+_SILENCE = "Your command ran successfully and did not produce any output."
+_OWN_LINES = ("old_str", "new_str", "file_text")
+"""Parameters that SWE-smith writes on lines of their own; all others it writes within their tags."""
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+def is_one(record: Any) -> bool:
+    """Say whether a record is a row with a list of messages."""
+    return isinstance(record, Mapping) and _column(record) is not None
+
+
+def _column(record: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
+    for name in _COLUMNS:
+        found = record.get(name)
+        if isinstance(found, str) and found.lstrip().startswith("["):
+            try:
+                found = json.loads(found)
+            except ValueError:
+                continue
+        if isinstance(found, list) and found and all(_is_message(message) for message in found):
+            return [_plain(message) for message in found]
+    return None
+
+
+def _is_message(message: Any) -> bool:
+    return isinstance(message, Mapping) and isinstance(message.get("role", message.get("from")), str)
+
+
+def form(record: Mapping[str, Any]) -> str:
+    """Return which form a row has: `tool`, `xml` or `ticks`; empty when its replies hold no call at all."""
+    replies = [m for m in _column(record) or () if m["role"] in _ASSISTANT]
+    if any(reply.get("tool_calls") for reply in replies):
+        return "tool"
+    texts = [text_of(reply.get("content")) for reply in replies]
+    if any("<function=" in text for text in texts):
+        return "xml"
+    return "ticks" if any("```" in text for text in texts) else ""
+
+
+def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
+    """Return a row as a Trajectory; replies that were tool calls are written in the XML form.
+
+    Args:
+        record: A row with `messages` (or `history`, `trajectory`, `conversations`; a list, or its JSON).
+        where: The file and line, for errors.
+        name: The task's id, where the row does not say it.
+
+    Raises:
+        RecordError: It holds no messages, no reply, or a message that cannot be read.
+    """
+    messages = _column(record)
+    if messages is None:
+        raise RecordError(
+            f"{where}: no column ({', '.join(_COLUMNS)}) holds a list of messages; found {shortly(record)}"
+        )
+    kind = form(record)
+    opening: list[Message] = []
+    steps: list[Step] = []
+    for number, message in enumerate(messages):
+        role, at = str(message["role"]), f"{where}, message {number}"
+        if role in _ASSISTANT:
+            steps.append(_said(len(steps), message, kind, at))
+        elif role not in _ENVIRONMENT | {"system"}:
+            raise RecordError(
+                f"{at}: unknown role {role!r}; known are {', '.join(sorted(_ASSISTANT | _ENVIRONMENT))}, system"
+            )
+        elif not steps:
+            opening.append(turns.opening_message(message))
+        else:
+            steps[-1] = _seen(steps[-1], message, role)
+    task = str(record.get("instance_id") or record.get("task_id") or record.get("traj_id") or name)
+    policy = str(record.get("model") or record.get("model_name") or "foreign")
+    return Trajectory(
+        task,
+        opening=tuple(opening),
+        steps=tuple(steps),
+        stop=_stop(record, steps),
+        patch=str(record.get("patch") or record.get("model_patch") or record.get("generated_patch") or ""),
+        policy=policy,
+        flavour={"xml": "xml", "tool": "xml"}.get(kind, ""),
+        extra={"traj_id": record["traj_id"]} if record.get("traj_id") else {},
+    )
+
+
+def _plain(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give dialects with other names (`from`/`value`, `text`, `system_prompt`) the usual ones."""
+    if "role" not in message and "from" in message:
+        return {**message, "role": message["from"], "content": message.get("value")}
+    if "content" not in message and ("text" in message or "system_prompt" in message):
+        return {**message, "content": message.get("text") or message.get("system_prompt")}
+    return message
+
+
+def _said(index: int, message: Mapping[str, Any], kind: str, where: str) -> Step:
+    words = text_of(message.get("content"))
+    native = turns.native_calls(message, where)
+    if native:
+        action = str(message.get("action") or "").strip("\n")
+        return turns.step(index, Reply(turns.said(words, native)), words, native, command=action)
+    call = turns.spoken_call(words, {"xml": ("xml",), "ticks": ("ticks",)}.get(kind, ("xml", "json", "fenced")))
+    return turns.step(index, Reply(words), call.thought if call else words, [call] if call else [])
+
+
+def _seen(made: Step, message: Mapping[str, Any], role: str) -> Step:
+    text = text_of(message.get("content"))
+    output = text.removeprefix(_FRAME) if text != _SILENCE else ""
+    known = made.extra.get("output", made.observation)
+    joined = f"{known}\n{output}" if made.observation else output
+    observation = f"{made.observation}\n{text}" if made.observation else text
+    extra = {k: v for k, v in made.extra.items() if k != "output"}
+    extra |= {"output": joined} if joined != observation else {}
+    values = {name: getattr(made, name) for name in ("index", "reply", "thought", "tool", "arguments", "command")}
+    return Step(**values, observation=observation, role="tool" if role == "tool" else "user", extra=extra)
+
+
+def _stop(record: Mapping[str, Any], steps: Sequence[Step]) -> str:
+    if record.get("exit_status"):
+        return turns.ending(record["exit_status"])[0]
+    ended = bool(steps) and (steps[-1].tool in turns.ENDS or not steps[-1].observation)
+    return Stop.SUBMITTED.value if ended else Stop.CANCELLED.value
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+
+def row(
+    trajectory: Trajectory,
+    form: str = "xml",
+    *,
+    system: str | Path = "",
+    resolved: bool | None = None,
+    traj_id: str = "",
+) -> dict[str, Any]:
+    """Return a trajectory as a row to fine-tune on.
+
+    Of what SWE-agent recorded, the messages are those that SWE-smith's own converter makes; everything else is written
+    in the same way. The row ends with the last reply, since what was shown after it trains nobody; of SWE-agent 1.1, that
+    converter leaves the last reply out, which hands the work in, and so does this.
+
+    Args:
+        trajectory: An attempt, of whatever origin.
+        form: `"ticks"`: thought and back-ticks; `"xml"`: function calls in text; `"tool"`: tool calls.
+        system: In the form `xml`, the system prompt that the trained model will be given, which SWE-smith puts in the
+            place of the recorded one: its text, or a `Path` to an agent's YAML file (`agent.templates.system_template`)
+            or text file. Empty: the recorded one stays.
+        resolved: Whether its patch solved the task; None: as the trace says, or left out.
+        traj_id: Name of the attempt; empty: as the trace says, or the task's id and the attempt's number.
+
+    Raises:
+        RecordError: The form is unknown, or the file holds no system prompt.
+    """
+    if form not in FORMS:
+        raise RecordError(f"writing a row to fine-tune on: unknown form {form!r}; known are {', '.join(FORMS)}")
+    given = _messages(trajectory, form)
+    if form == "xml":
+        prompt = _prompt(system)
+        messages = [_xml(message, prompt) for message in given]
+    else:
+        messages = [_ticks(message) if form == "ticks" else dict(message) for message in given]
+    known = trajectory.extra.get("resolved") if resolved is None else resolved
+    name = traj_id or str(trajectory.extra.get("traj_id") or "") or f"{trajectory.task_id}.{trajectory.attempt}"
+    return {
+        "messages": messages,
+        "instance_id": trajectory.task_id,
+        **({} if known is None else {"resolved": bool(known)}),
+        "model": trajectory.policy,
+        "traj_id": name,
+        "patch": trajectory.patch,
+    }
+
+
+def _prompt(system: str | Path) -> str:
+    """Return a system prompt from its text, or from a YAML or text file."""
+    if isinstance(system, str):
+        return system
+    try:
+        text = system.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"reading the system prompt {system}: {error}") from error
+    if system.suffix not in (".yaml", ".yml"):
+        return text
+    import yaml
+
+    try:
+        found = yaml.safe_load(text)["agent"]["templates"]["system_template"]
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise RecordError(
+            f"reading the system prompt {system}: no 'agent.templates.system_template' in it ({error}); give an agent's "
+            "YAML file as SWE-agent has it, or the prompt itself"
+        ) from error
+    return str(found)
+
+
+def _messages(trajectory: Trajectory, form: str) -> list[dict[str, Any]]:
+    """Return the messages with all that is known of them, up to the last reply.
+
+    What SWE-agent recorded is taken as it is, unless tool calls are wanted and its replies were commands in text.
+    """
+    record = trajectory.extra.get("record")
+    if trajectory.extra.get("format") == sweagent.NAME and isinstance(record, Mapping):
+        taken = sweagent.training_messages(record)
+        again = sweagent.read(record, "a record", trajectory.task_id)
+        native = form != "tool" or any(message.get("tool_calls") for message in taken)
+        if taken and native and turns.alike(again, trajectory):
+            return [dict(message) for message in taken]
+    made: list[dict[str, Any]] = [dict(message) for message in trajectory.opening]
+    for number, one in enumerate(trajectory.steps):
+        calls = turns.tool_calls(one)
+        words = turns.words_of(one)
+        said = {"role": "assistant", "content": words, "thought": words, "action": one.command}
+        made.append(said | ({"tool_calls": calls} if calls else {}))
+        if number + 1 < len(trajectory.steps):
+            ids = {"tool_call_ids": [call["id"] for call in calls]} if calls else {}
+            made.append({"role": "tool" if calls else "user", "content": one.observation, **ids})
+    return made
+
+
+def _ticks(message: Mapping[str, Any]) -> dict[str, Any]:
+    content = text_of(message.get("content"))
+    if message["role"] == "assistant" and (message.get("action") or message.get("tool_calls")):
+        thought = message.get("thought", content)
+        content = f"{thought}\n\n```\n{message.get('action', '')}\n```"
+    return {"role": _two_sided(message), "content": content}
+
+
+def _xml(message: Mapping[str, Any], system: str) -> dict[str, Any]:
+    content = text_of(message.get("content"))
+    if message["role"] == "system":
+        return {"role": "system", "content": system or content}
+    if message["role"] == "assistant":
+        calls = turns.native_calls(message, "a reply") or _typed_call(message)
+        if content == "Exit due to cost limit":
+            content = ""  # SWE-agent's own words, said in the model's name when the money was spent
+            calls = [Call("submit")]
+        spoken = "\n".join(_call(call) for call in calls)
+        words = str(message.get("thought", content)) if calls or "thought" in message else content
+        content = (f"{words}\n\n{spoken}" if spoken else words).strip()
+    return {"role": _two_sided(message), "content": content}
+
+
+def _typed_call(message: Mapping[str, Any]) -> list[Call]:
+    """Return the call of a reply that was a command in text, so that its action is not lost."""
+    action = str(message.get("action") or "").strip("\n")
+    if not action:
+        return []
+    return [Call("submit") if action.strip() == "submit" else Call("bash", {"command": action})]
+
+
+def _call(call: Call) -> str:
+    """Write a call as SWE-smith does."""
+    lines = [f"<function={call.name}>"]
+    for key, value in call.arguments.items():
+        framed = f"\n{value}\n" if key in _OWN_LINES else value
+        lines.append(f"<parameter={key}>{framed}</parameter>")
+    return "\n".join([*lines, "</function>"])
+
+
+def _two_sided(message: Mapping[str, Any]) -> str:
+    return "user" if message["role"] == "tool" else str(message["role"])

@@ -1,0 +1,292 @@
+"""Turns: from the calls and messages of any format to Steps, and from Steps back to calls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from swebench_lab.agents import tools
+from swebench_lab.errors import FormatError, RecordError
+from swebench_lab.formats.calls import FORMATS, Call, JsonValue, render_json, render_xml
+from swebench_lab.records.trajectory import Message, Reply, Step, Stop, Trajectory
+from swebench_lab.traces.fields import field, text_of
+
+SHELLS = ("bash", "execute_bash")
+"""Names under which the field has a tool that takes one shell command."""
+ENDS = ("submit", "finish")
+"""Names under which the field has a tool that hands the work in."""
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+def arguments_of(given: Any, where: str) -> dict[str, str]:
+    """Return a call's arguments as texts: JSON is read once, and what is null was not given.
+
+    Raises:
+        RecordError: They are no object.
+    """
+    try:
+        values = json.loads(given, strict=False) if isinstance(given, str) else given
+    except ValueError as error:
+        raise RecordError(f"{where}, field 'arguments': not JSON: {error}") from error
+    if values is None or values == "":
+        values = {}
+    if not isinstance(values, Mapping):
+        raise RecordError(f"{where}, field 'arguments': expected an object, found {type(values).__name__}")
+    return {
+        str(k): v if isinstance(v, str) else JsonValue(json.dumps(v, ensure_ascii=False))
+        for k, v in values.items()
+        if v is not None
+    }
+
+
+def native_calls(message: Mapping[str, Any], where: str) -> list[Call]:
+    """Return the tool calls of an assistant's message, in the form that chat endpoints have."""
+    found = []
+    for number, raw in enumerate(field(message, "tool_calls", list, where, ())):
+        at = f"{where}, tool call {number}"
+        function = raw.get("function", raw) if isinstance(raw, Mapping) else None
+        if not isinstance(function, Mapping) or not function.get("name"):
+            raise RecordError(f"{at}: expected an object with 'function' and its 'name', found {str(raw)[:60]!r}")
+        found.append(Call(str(function["name"]), unbroken(function.get("arguments"), at)))
+    return found
+
+
+def unbroken(given: Any, where: str) -> dict[str, str]:
+    """Return a call's arguments; a text that its model left broken is kept whole under the name `arguments`."""
+    try:
+        return arguments_of(given, where)
+    except RecordError:
+        if isinstance(given, str):
+            return {"arguments": given}
+        raise
+
+
+def said(words: str, calls: Sequence[Call], own: str = "") -> str:
+    """Return the text of a reply whose calls were not part of its words.
+
+    Args:
+        words: What it said besides.
+        calls: Its calls.
+        own: A text that may be the reply, calls included; taken where it holds the same call.
+    """
+    if not calls:
+        return own or words
+    if own and own != words and len(calls) == 1 and _holds(own, calls[0]):
+        return own
+    texts = []
+    for number, call in enumerate(calls):
+        spoken = Call(call.name, call.arguments, words.strip() if number == 0 else "")
+        try:
+            texts.append(render_xml(spoken))
+        except FormatError:
+            texts.append(_as_json(spoken))
+    return "\n".join(texts)
+
+
+def _as_json(call: Call) -> str:
+    try:
+        return render_json(call)
+    except FormatError:  # half characters, or words that look like a call: nothing could read it back
+        return f"{call.thought}\n\n{json.dumps({'name': call.name, 'arguments': dict(call.arguments)})}".strip()
+
+
+def _holds(text: str, call: Call) -> bool:
+    for written in FORMATS.values():
+        try:
+            read = written.parse(text)
+        except FormatError:
+            continue
+        if read.name == call.name and dict(read.arguments) == dict(call.arguments):
+            return True
+    return False
+
+
+def spoken_call(text: str, formats: Iterable[str]) -> Call | None:
+    """Return the one call that a reply's text holds in one of these formats; None where there is none."""
+    for name in formats:
+        try:
+            return FORMATS[name].parse(text)
+        except FormatError:
+            continue
+    return None
+
+
+def typed_out(call: Call) -> str:
+    """Return a call as one would type it in a shell."""
+    if call.name in SHELLS:
+        return call.arguments.get("command", "")
+    words = [f"--{key} {json.dumps(str(value), ensure_ascii=False)}" for key, value in call.arguments.items()]
+    return " ".join([call.name, *words])
+
+
+def step(
+    index: int,
+    reply: Reply,
+    words: str,
+    calls: Sequence[Call],
+    observation: str = "",
+    *,
+    command: str = "",
+    output: str | None = None,
+    **more: Any,
+) -> Step:
+    """Return a Step: what is known of a reply and of what came of it.
+
+    Args:
+        index: Its position.
+        reply: The reply, its text whole.
+        words: What it said besides its call.
+        calls: Its calls: none, one, or several made at once.
+        observation: The text shown back.
+        command: The call as it was typed, where the format says so.
+        output: What the command printed, where that is not what was shown.
+        **more: Further fields of the Step.
+    """
+    extra: dict[str, Any] = {}
+    if output is not None and output != observation:
+        extra["output"] = output
+    if len(calls) > 1:
+        extra["calls"] = [[call.name, _plain_values(call)] for call in calls]
+    elif calls and (values := [key for key, value in calls[0].arguments.items() if isinstance(value, JsonValue)]):
+        extra["values"] = values
+    first = calls[0] if calls else Call("")
+    shown = command or "\n".join(typed_out(call) for call in calls)
+    return Step(index, reply, words, first.name, dict(first.arguments), shown, observation, extra=extra, **more)
+
+
+def _plain_values(call: Call) -> dict[str, Any]:
+    """Return a call's arguments as plain JSON values; what is no string is read."""
+    return {key: json.loads(v) if isinstance(v, JsonValue) else v for key, v in call.arguments.items()}
+
+
+def opening_message(message: Mapping[str, Any]) -> Message:
+    """Return a message that came before the first reply."""
+    return {"role": "system" if message.get("role") == "system" else "user", "content": text_of(message.get("content"))}
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+
+def calls_of(made: Step) -> list[Call]:
+    """Return the calls of a step."""
+    several = made.extra.get("calls")
+    if several:
+        return [Call(str(name), arguments_of(arguments, "a step")) for name, arguments in several]
+    values = made.extra.get("values", ())
+    arguments = {key: JsonValue(value) if key in values else value for key, value in made.arguments.items()}
+    return [Call(made.tool, arguments)] if made.tool else []
+
+
+def words_of(made: Step) -> str:
+    """Return what a reply said besides its call; all of it where it held none."""
+    return made.thought if made.tool else made.reply.text
+
+
+def typed(call: Call) -> dict[str, Any]:
+    """Return a call's arguments as JSON values: by the tool's own schema where it is one of ours, else as recorded."""
+    schema = _properties().get(call.name, {})
+    values: dict[str, Any] = {}
+    for key, value in call.arguments.items():
+        wanted = schema.get(key, {}).get("type", "string")
+        values[key] = _value(value) if isinstance(value, JsonValue) or wanted != "string" else value
+    return values
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:  # a model gave a text where the schema asks for a number
+        return str(text)
+
+
+def _properties() -> dict[str, Mapping[str, Any]]:
+    """Return the parameters' schemas of this package's tools: the one source that calls are written by."""
+    return {
+        tool.name: tool.parameters.get("properties", {}) for tool in tools.resolve(("str_replace_editor", "search"))
+    }
+
+
+def tool_calls(made: Step) -> list[dict[str, Any]]:
+    """Return a step's calls as chat endpoints have them: arguments encoded once, no null in them."""
+    return [
+        {
+            "function": {"name": call.name, "arguments": json.dumps(typed(call), ensure_ascii=False)},
+            "id": call_id(made, number),
+            "type": "function",
+        }
+        for number, call in enumerate(calls_of(made))
+    ]
+
+
+def call_id(made: Step, number: int = 0) -> str:
+    """Return a name for a step's call, the same each time."""
+    return f"call_{made.index}_{number}"
+
+
+def output_of(made: Step) -> str:
+    """Return what a step's command printed, or what was shown of it."""
+    return str(made.extra.get("output", made.observation))
+
+
+def alike(one: Trajectory, other: Trajectory) -> bool:
+    """Say whether two trajectories tell the same conversation; what a replay adds (layers, directories) does not count."""
+    return one.opening == other.opening and _told(one) == _told(other)
+
+
+def _told(trajectory: Trajectory) -> list[Step]:
+    return [replace(made, layer="", cwd="", env={}) for made in trajectory.steps]
+
+
+# --- how attempts ended ---------------------------------------------------------------------------------------------
+
+_ENDINGS: Mapping[str, Stop] = {
+    "": Stop.CANCELLED,
+    "submitted": Stop.SUBMITTED,
+    "finished": Stop.SUBMITTED,
+    "limitsexceeded": Stop.MAX_STEPS,
+    "timeexceeded": Stop.TIMEOUT,
+    "repeatedformaterror": Stop.FORMAT,
+    "userinterruption": Stop.CANCELLED,
+    "early_exit": Stop.CANCELLED,
+    "skipped": Stop.CANCELLED,
+    "exit_cost": Stop.MAX_COST,
+    "exit_context": Stop.MAX_TOKENS,
+    "exit_format": Stop.FORMAT,
+    "exit_forfeit": Stop.CANCELLED,
+    "exit_command_timeout": Stop.TIMEOUT,
+    "exit_total_execution_time": Stop.TIMEOUT,
+    **{stop.value: stop for stop in Stop},
+}
+
+
+def ending(status: Any) -> tuple[str, str]:
+    """Return the stop reason and the error that another project's exit status stands for."""
+    name = str(status or "").strip().lower()
+    inner = name.removeprefix("submitted (").removesuffix(")") if name.startswith("submitted (") else name
+    if inner in _ENDINGS:
+        return _ENDINGS[inner].value, ""
+    if "maximum iteration" in inner:
+        return Stop.MAX_STEPS.value, ""
+    return Stop.ERROR.value, str(status)
+
+
+_STATUSES: Mapping[str, str] = {
+    Stop.SUBMITTED.value: "submitted",
+    Stop.MAX_COST.value: "exit_cost",
+    Stop.MAX_TOKENS.value: "exit_context",
+    Stop.FORMAT.value: "exit_format",
+    Stop.TIMEOUT.value: "exit_total_execution_time",
+    Stop.CANCELLED.value: "early_exit",
+    Stop.ERROR.value: "exit_error",
+    Stop.MAX_STEPS.value: "max_steps",
+}
+
+
+def exit_status(trajectory: Trajectory) -> str:
+    """Return SWE-agent's word for how an attempt ended; what a limit ended with a patch is `submitted (...)`."""
+    status = _STATUSES.get(trajectory.stop, trajectory.stop)
+    return f"submitted ({status})" if trajectory.patch and status not in ("submitted", "exit_error") else status

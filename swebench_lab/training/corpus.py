@@ -1,0 +1,383 @@
+"""Corpus: rows of token ids and masks to train on, made from attempts, curated, with a report of what was left out.
+
+A row is one segment of an attempt (see episode.py): the ids its policy saw and said, and 1 in the mask where it spoke.
+Attempts of policies that keep no ids are run through the same driver with their replies forced, so their rows begin
+with the very ids that the student is sent when it is sampled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from swebench_lab import _html
+from swebench_lab.errors import LabError, TrainingError
+from swebench_lab.formats.token_ledger import Segment, force, segments
+from swebench_lab.records.rollout import Rollout
+from swebench_lab.records.trajectory import Stop, Trajectory
+from swebench_lab.traces.reading import read_record
+from swebench_lab.training.answer_lookup import leak
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from swebench_lab.formats.renderer import Renderer
+
+IGNORED = -100
+"""Label of a token that the loss leaves out, as torch and transformers have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row to train on.
+
+    Args:
+        ids: The tokens.
+        mask: 1 where the policy spoke, else 0.
+        task: The task's id, or what the trace is called.
+        repo: Its repository; empty when unknown.
+        source: Which policy said it.
+    """
+
+    ids: tuple[int, ...]
+    mask: tuple[int, ...]
+    task: str = ""
+    repo: str = ""
+    source: str = ""
+
+    @property
+    def labels(self) -> list[int]:
+        """The ids where the policy spoke, else `IGNORED`."""
+        return [token if spoke else IGNORED for token, spoke in zip(self.ids, self.mask, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Corpus(Sequence[Row]):
+    """Rows to train on, and what became of the attempts that they were chosen from.
+
+    Args:
+        rows: The rows.
+        dropped: Reason to number of attempts left out.
+        kept: Number of attempts that were kept.
+    """
+
+    def __init__(self, rows: Iterable[Row] = (), dropped: Mapping[str, int] | None = None, kept: int = -1) -> None:
+        self.rows = tuple(rows)
+        self.dropped = dict(dropped or {})
+        self.kept = kept if kept >= 0 else len(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> Corpus: ...
+    def __getitem__(self, index: int | slice) -> Row | Corpus:
+        return Corpus(self.rows[index]) if isinstance(index, slice) else self.rows[index]
+
+    def __add__(self, other: Corpus) -> Corpus:
+        dropped = Counter(self.dropped) + Counter(other.dropped)
+        return Corpus((*self.rows, *other.rows), dropped, self.kept + other.kept)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in all rows."""
+        return sum(len(row) for row in self.rows)
+
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens that the loss counts."""
+        return sum(sum(row.mask) for row in self.rows)
+
+    def split(self, held_out: float, seed: int = 0) -> tuple[Corpus, Corpus]:
+        """Return rows to train on and rows to measure by; no task is in both.
+
+        Args:
+            held_out: Share of the tasks in the second, within (0, 1).
+            seed: Decides which.
+        """
+        names = sorted({row.task for row in self.rows})
+        random.Random(seed).shuffle(names)
+        apart = set(names[: max(1, round(held_out * len(names)))])
+        sides: tuple[list[Row], list[Row]] = ([], [])
+        for row in self.rows:
+            sides[row.task in apart].append(row)
+        return Corpus(sides[0], self.dropped, self.kept), Corpus(sides[1])
+
+    def report(self) -> pl.DataFrame:
+        """Return what became of the attempts: one row a reason, the kept ones first."""
+        import polars as pl
+
+        entries = [("kept", self.kept), *sorted(self.dropped.items(), key=lambda item: -item[1])]
+        return pl.DataFrame(entries, schema={"reason": pl.String, "attempts": pl.Int64}, orient="row")
+
+    def to_frame(self) -> pl.DataFrame:
+        """Return one row each: task, repository, source, tokens, trained tokens."""
+        import polars as pl
+
+        schema = {"task": pl.String, "repo": pl.String, "source": pl.String, "tokens": pl.Int64, "trained": pl.Int64}
+        return pl.DataFrame(
+            [(r.task, r.repo, r.source, len(r), sum(r.mask)) for r in self.rows], schema=schema, orient="row"
+        )
+
+    def to_dataset(self) -> Any:
+        """Return a `datasets.Dataset` with the columns `input_ids`, `labels`, `task`, `repo`, `source`."""
+        from datasets import Dataset
+
+        return Dataset.from_dict(
+            {
+                "input_ids": [list(row.ids) for row in self.rows],
+                "labels": [row.labels for row in self.rows],
+                "task": [row.task for row in self.rows],
+                "repo": [row.repo for row in self.rows],
+                "source": [row.source for row in self.rows],
+            }
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write all rows to a `.jsonl` file; `Corpus.load` reads it back."""
+        file = Path(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("w", encoding="utf-8") as out:
+            for row in self.rows:
+                out.write(json.dumps({name: getattr(row, name) for name in _FIELDS}) + "\n")
+        return file
+
+    @classmethod
+    def load(cls, path: str | Path) -> Corpus:
+        """Read what `save` wrote.
+
+        Raises:
+            TrainingError: A line is no row.
+        """
+        rows = []
+        with Path(path).open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    values = json.loads(line)
+                    rows.append(Row(**{**values, "ids": tuple(values["ids"]), "mask": tuple(values["mask"])}))
+                except (ValueError, TypeError, KeyError) as error:
+                    raise TrainingError(f"reading training rows, {path}:{number}: {error}") from error
+        return cls(rows)
+
+    def push_to_hub(self, name: str, **options: Any) -> None:
+        """Publish the rows as a hub dataset; needs the network and a login, see `datasets.Dataset.push_to_hub`."""
+        self.to_dataset().push_to_hub(name, **options)
+
+    def __repr__(self) -> str:
+        """Return one line: rows, tokens, and how many attempts were left out."""
+        left = sum(self.dropped.values())
+        return f"Corpus({len(self)} rows, {self.trained_tokens:,} of {self.tokens:,} tokens trained, {left} left out)"
+
+    def _repr_html_(self) -> str:
+        return _html.card(repr(self), _html.table(["reason", "attempts"], [list(r) for r in self.report().iter_rows()]))
+
+
+_FIELDS = ("ids", "mask", "task", "repo", "source")
+
+
+# --- from attempts ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Curation:
+    """What an attempt must be to be learned from.
+
+    Args:
+        resolved: Whether its tests must have passed.
+        certified: Ids of tasks whose own tests were certified (`Evaluator.certified`); None: any task.
+        submitted: Whether it must have handed its work in itself.
+        malformed: Most replies without a well-formed call.
+        max_length: Most tokens of a row; a longer attempt is left out, never cut.
+        leaks: Whether attempts that looked the answer up are left out.
+        per_task: Most attempts of one task; None: all.
+        per_repo: Most attempts of one repository; None: all.
+        total: Most attempts; None: all.
+        seed: Decides which are kept where there are too many.
+    """
+
+    resolved: bool = True
+    certified: Container[str] | None = None
+    submitted: bool = True
+    malformed: int = 0
+    max_length: int = 32_768
+    leaks: bool = True
+    per_task: int | None = None
+    per_repo: int | None = None
+    total: int | None = None
+    seed: int = 0
+
+    def verdict(self, rollout: Rollout) -> str:
+        """Return why an attempt is left out, or an empty text."""
+        steps = rollout.trajectory.steps
+        if self.resolved and not rollout.verdict.graded:
+            return "not graded"
+        if self.resolved and not rollout.verdict.resolved:
+            return "unresolved"
+        if self.certified is not None and rollout.task.id not in self.certified:
+            return "its task is not certified"
+        if self.submitted and rollout.trajectory.stop != Stop.SUBMITTED:
+            return f"ended by {rollout.trajectory.stop}"
+        if not steps:
+            return "nothing was said"
+        if sum(step.malformed for step in steps) > self.malformed:
+            return "malformed replies"
+        return f"leak: {found}" if self.leaks and (found := leak(rollout)) else ""
+
+
+def corpus(rollouts: Iterable[Rollout], renderer: Renderer, curation: Curation | None = None) -> Corpus:
+    """Choose among attempts and turn them into rows.
+
+    Args:
+        rollouts: The attempts.
+        renderer: Of the model that is to learn, for attempts that hold no ids of its own.
+        curation: What is left out; by default all that was not resolved, and more (see Curation).
+
+    Returns:
+        The rows; `report()` says what was left out and why.
+    """
+    rules = curation or Curation()
+    dropped: Counter[str] = Counter()
+    seen: set[str] = set()
+    good: list[tuple[Rollout, list[Row]]] = []
+    for rollout in rollouts:
+        reason = rules.verdict(rollout)
+        rows = [] if reason else rows_of(rollout.trajectory, renderer, rollout.task.repo)
+        if not reason and any(len(row) > rules.max_length for row in rows):
+            reason = f"longer than {rules.max_length} tokens"
+        digest = hashlib.sha256(repr([row.ids for row in rows]).encode()).hexdigest()
+        if not reason and digest in seen:
+            reason = "said before"
+        if reason:
+            dropped[reason] += 1
+        else:
+            seen.add(digest)
+            good.append((rollout, rows))
+    chosen = _balanced(good, rules, dropped)
+    return Corpus((row for _, rows in chosen for row in rows), dropped, len(chosen))
+
+
+_Good = list[tuple[Rollout, list[Row]]]
+
+
+def _balanced(good: _Good, rules: Curation, dropped: Counter[str]) -> _Good:
+    """Keep the caps: attempts are shuffled by the seed, and those beyond a cap left out; the order stays."""
+    order = list(range(len(good)))
+    random.Random(rules.seed).shuffle(order)
+    tasks: Counter[str] = Counter()
+    repos: Counter[str] = Counter()
+    kept: list[int] = []
+    for index in order:
+        task = good[index][0].task
+        if rules.per_task is not None and tasks[task.id] >= rules.per_task:
+            dropped["above the cap of its task"] += 1
+        elif rules.per_repo is not None and repos[task.repo] >= rules.per_repo:
+            dropped["above the cap of its repository"] += 1
+        elif rules.total is not None and len(kept) >= rules.total:
+            dropped["above the cap of all"] += 1
+        else:
+            tasks[task.id] += 1
+            repos[task.repo] += 1
+            kept.append(index)
+    return [good[index] for index in sorted(kept)]
+
+
+def rows_of(trajectory: Trajectory, renderer: Renderer, repo: str = "") -> list[Row]:
+    """Return an attempt's rows: by the ids its replies hold, or with its replies forced.
+
+    Ids are taken over only where they can be this renderer's: every reply's text must be what its ids say.
+    """
+    own = bool(trajectory.steps) and all(
+        step.reply.token_ids is not None
+        and step.reply.context_ids is not None
+        and _says(renderer, step.reply.token_ids, step.reply.text)
+        for step in trajectory.steps
+    )
+    found: tuple[Segment, ...] = segments(trajectory) if own else force(trajectory, renderer)
+    return [Row(s.ids, s.mask, trajectory.task_id, repo, trajectory.policy) for s in found if s.sampled]
+
+
+def _says(renderer: Renderer, ids: Sequence[int], text: str) -> bool:
+    try:
+        return renderer.text(ids) == text
+    except (IndexError, KeyError, OverflowError, ValueError):  # ids that this tokenizer does not have
+        return False
+
+
+# --- from foreign traces ----------------------------------------------------------------------------------------------
+
+
+def foreign(
+    rows: Iterable[Mapping[str, Any] | Sequence[Mapping[str, Any]] | Trajectory],
+    renderer: Renderer,
+    *,
+    keep: Callable[[Any], bool] | None = None,
+    max_length: int = 32_768,
+) -> Corpus:
+    """Turn traces of other projects into rows, in any of the shapes the field has.
+
+    Text replies stay as they are. Tool calls are written in this package's XML form, their arguments read from JSON
+    once and nothing added to them, so no null that a table put in and no doubly encoded text is learned. What a tool
+    said becomes a user's message.
+
+    Args:
+        rows: Trajectories, as `load_trajectories` returns them; or records of any format that it knows, such as objects
+            with `messages` and perhaps `instance_id` and `resolved`; or lists of messages.
+        renderer: Of the model that is to learn.
+        keep: Further condition; traces that are known to be unresolved are left out in any case.
+        max_length: Most tokens; longer ones are left out.
+    """
+    made: list[list[Row]] = []
+    dropped: Counter[str] = Counter()
+    for row in rows:
+        parts: list[Row] = []
+        repo = str(row.get("repo", "")) if isinstance(row, Mapping) else ""
+        try:
+            trace = row if isinstance(row, Trajectory) else read_record(_record(row))
+            reason = _left_out(trace) or ("" if keep is None or keep(row) else "not wanted")
+            if not reason:
+                parts = rows_of(_told_by_user(trace), renderer, repo)
+        except LabError as error:
+            reason = re.sub(r"\d+", "n", str(error))[:120]
+        if any(len(part) > max_length for part in parts):
+            reason = f"longer than {max_length} tokens"
+        if reason or not parts:
+            dropped[reason or "nothing was said"] += 1
+        else:
+            made.append(parts)
+    return Corpus((part for parts in made for part in parts), dropped, len(made))
+
+
+def _record(row: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return row if isinstance(row, Mapping) else {"messages": list(row)}
+
+
+def _left_out(trace: Trajectory) -> str:
+    """Return why nothing is learned from a trace, or an empty text."""
+    if trace.extra.get("resolved") is False:
+        return "unresolved"
+    if not trace.opening or not trace.steps:
+        return "it needs a task and at least one reply"
+    if any(len(step.extra.get("calls", ())) > 1 for step in trace.steps):
+        return "a reply makes several calls at once, which no turn of this package's agents can"
+    return ""
+
+
+def _told_by_user(trace: Trajectory) -> Trajectory:
+    """Return a foreign trace whose observations are a user's messages: its calls are text, so no tool may answer them."""
+    if not trace.extra.get("format"):
+        return trace
+    return replace(trace, steps=tuple(replace(step, role="user") for step in trace.steps))

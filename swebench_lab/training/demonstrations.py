@@ -1,0 +1,74 @@
+"""Lessons: demonstrations of micro tasks as they would be recorded, written down without a sandbox.
+
+A small model has to read some ten thousand of them, and a sandbox for each would take hours. The module is shown and
+the suite is run by the same text that runs in the box (`micro/program.py`, `Draft.said`), so a lesson is word for word
+what the collector records for that task and teacher; a test holds this against real attempts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import islice
+from random import Random
+
+from swebench_lab.agents import flavour as flavours
+from swebench_lab.agents import tools
+from swebench_lab.agents.tools.in_sandbox.micro import shown
+from swebench_lab.agents.tools.tool import Tool
+from swebench_lab.records.task import TaskView
+from swebench_lab.records.trajectory import Message, Reply, Step, Stop, Trajectory
+from swebench_lab.tasks.micro.build import Draft, drafts
+from swebench_lab.tasks.micro.teacher import lesson
+
+HANDED_IN = "The work is handed in."
+
+
+def lessons(count: int, seed: int = 1, slips: float = 0.25, split: str = "train") -> Iterator[Trajectory]:
+    """Yield demonstrations of fresh tasks.
+
+    Args:
+        count: How many.
+        seed: Another seed draws other tasks; 0 is that of the bundled set itself.
+        slips: Probability of a wrong edit before the right one.
+        split: Families of the training or the testing split.
+    """
+    for draft in islice(drafts(split, seed), count):
+        yield taught(draft, slips)
+
+
+def taught(draft: Draft, slips: float, seed: int = 0, attempt: int = 0) -> Trajectory:
+    """Return what MicroTeacher's attempt at a draft's task is recorded as."""
+    code = shown(draft.bad, draft.function.name)
+    dice = Random(f"slips/{seed}/{draft.id}/{attempt}")
+    turns = [(f"view {draft.function.name}", code)]
+    turns += [(f"sub {order}", draft.said(order)) for order in _until_passed(draft, code, slips, dice)]
+    turns.append(("submit", HANDED_IN))
+    steps = tuple(Step(i, Reply(said), tool=said.split()[0], observation=seen) for i, (said, seen) in enumerate(turns))
+    return Trajectory(draft.id, attempt, opening=_opening(draft), steps=steps, stop=Stop.SUBMITTED.value,
+                      policy="micro teacher", flavour="micro")  # fmt: skip
+
+
+def _until_passed(draft: Draft, code: str, slips: float, dice: Random) -> Iterator[str]:
+    for order in lesson(code, draft.issue, draft.fix, slips, dice):
+        yield order
+        if draft.said(order) == "passed":
+            return
+
+
+def _opening(draft: Draft) -> tuple[Message, ...]:
+    flavour = flavours.resolve("micro")
+    return flavour.opening(TaskView(draft.id, "micro/base", draft.issue), _tools())
+
+
+@lru_cache(maxsize=1)
+def _tools() -> tuple[Tool, ...]:
+    return tools.resolve(flavours.resolve("micro").tools)
+
+
+def texts_for_tokenizer(count: int = 600) -> Iterator[str]:
+    """Yield what a micro model's tokenizer is trained on: lessons of training families, and every number and mark."""
+    for trajectory in lessons(count):
+        yield from (message["content"] for message in trajectory.messages)
+    for number in range(100):
+        yield from [f"{number} @{number}"] * 20

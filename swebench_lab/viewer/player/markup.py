@@ -1,0 +1,167 @@
+"""HTML of what a player draws, without script or style sheet: for plain widgets, and for notebooks read elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from html import escape
+from typing import Any
+
+from swebench_lab.viewer.player import drawing
+from swebench_lab.viewer.player.drawing import Values
+from swebench_lab.viewer.player.model import PlayerModel
+
+_PRE = (
+    "white-space:pre-wrap;overflow-wrap:anywhere;margin:2px 0 8px;max-height:420px;overflow:auto;unicode-bidi:isolate"
+)
+_COLOURS = {
+    "a": "#1a7f37",
+    "d": "#c1121f",
+    "h": "#6639ba",
+    "good": "#1a7f37",
+    "bad": "#c1121f",
+    "pass": "#1a7f37",
+    "fail": "#c1121f",
+}
+_VERDICTS = {"resolved": "#1a7f37", "unresolved": "#c1121f", "not graded": "#8a5a00"}
+_EDGE = 2000  # characters of a long text's head and tail in a notebook's stored output
+_MOST = 200_000  # characters of a notebook's stored output
+
+
+def _pre(text: str, style: str = "") -> str:
+    return f'<pre style="{_PRE};{style}">{escape(text)}</pre>' if text else ""
+
+
+def _label(text: str) -> str:
+    return f'<div style="opacity:.7;font-size:11px">{escape(text)}</div>' if text else ""
+
+
+def _lines(drawn: Values) -> str:
+    if not drawn["lines"]:
+        return ""
+    spans = "\n".join(
+        f'<span style="color:{_COLOURS[style]}">{escape(text)}</span>' if style in _COLOURS else escape(text)
+        for style, text in drawn["lines"]
+    )
+    left = f"\n… {drawn['left']} more lines" if drawn["left"] else ""
+    return f'<pre style="{_PRE}">{spans}{left}</pre>'
+
+
+def _table(rows: Iterable[Iterable[str]]) -> str:
+    cell = '<td style="text-align:left;padding:1px 10px 1px 0;vertical-align:top;overflow-wrap:anywhere">'
+    return "<table>" + "".join("<tr>" + "".join(f"{cell}{c}</td>" for c in row) + "</tr>" for row in rows) + "</table>"
+
+
+def overview(drawn: Values) -> str:
+    """Return an attempt's head: what it is, what the tests say, its facts."""
+    sign = f'<b style="color:{_VERDICTS[drawn["verdict"]]}">{drawn["sign"]} {drawn["verdict"]}</b>'
+    why = " · ".join(filter(None, [drawn["reason"], drawn["error"]]))
+    facts = " · ".join(f'<span style="opacity:.7">{name}</span> {escape(value)}' for name, value in drawn["facts"])
+    return f"<div><b>{escape(drawn['title'])}</b> {sign} {escape(why)}</div><div style='font-size:12px'>{facts}</div>"
+
+
+def detail(drawn: Values, fold: Callable[[str], str] = str) -> str:
+    """Return one step."""
+    endings = " ".join(f'<b style="color:{_COLOURS[style]}">{escape(words)}</b>' for style, words in drawn["endings"])
+    differed = " <b>differed in the replay</b>" if drawn["drift"] else ""
+    call, seen = drawn["call"], drawn["seen"]
+    shown = (
+        _lines(call)
+        if "lines" in call
+        else _pre(("$ " if call.get("form") == "prompt" else "") + fold(call.get("text", "")))
+    )
+    left = _label(f"{seen['more']:,} characters more are not shown here") if seen["more"] else ""
+    return (
+        f"<div><b>{escape(drawn['title'])}</b> {escape(drawn['kind'])} {endings}{differed} "
+        f'<span style="opacity:.7">{escape(drawn["aside"])}</span></div>'
+        f"{_label(drawn['said']['label'])}{_pre(fold(drawn['said']['text']), 'font-family:inherit;background:none')}"
+        f"{_label(call['label'])}{shown if call['label'] else ''}"
+        + (f"{_label('observation')}{_pre(fold(seen['text']))}{left}" if seen["text"] else "")
+    )
+
+
+def panel(drawn: Values) -> str:
+    """Return what stands beside a step."""
+    missing = _label(drawn["missing"]) if drawn["name"] in ("changes", "since", "files") else ""
+    return missing + _PANELS[drawn["name"]](drawn)
+
+
+def _files_and_patch(drawn: Values) -> str:
+    rows = [[f"<b>{mark}</b>", escape(path), f"{size} bytes"] for mark, path, size, _ in drawn["files"]]
+    return (_table(rows) if rows else "<p>No file changed.</p>") + _lines(drawn)
+
+
+def _tree(drawn: Values) -> str:
+    left = f"\n… {drawn['left']} more" if drawn["left"] else ""
+    return _pre("\n".join(f"{mark or ' '} {path}" for mark, path in drawn["tree"]) + left)
+
+
+def tests(drawn: Values) -> str:
+    """Return the outcomes of the tests."""
+    groups = "".join(
+        f"<b>{escape(group['title'])}</b>"
+        + _table(
+            [escape(test), f'<span style="color:{_COLOURS.get(style, "inherit")}">{escape(outcome)}</span>']
+            for test, outcome, style in group["rows"]
+        )
+        for group in drawn["groups"]
+    )
+    notes = "".join(f"<p>{escape(note)}</p>" for note in drawn["notes"])
+    log = drawn["log"]["text"]
+    return notes + groups + (f"<details><summary>test log</summary>{_pre(log)}</details>" if log else "")
+
+
+def patches(drawn: Values) -> str:
+    """Return an attempt's patch and the gold patch."""
+    ours = _lines(drawn["ours"]) or "<p>Empty: no file was changed.</p>"
+    return f"<b>This attempt</b>{ours}<b>Gold</b>{_lines(drawn['gold'])}"
+
+
+def branches(drawn: Values) -> str:
+    """Return the tree of branches."""
+    rows = [
+        [escape("└ " * depth + (node or "attempt")), *map(escape, (where, policy, length, verdict, told))]
+        for node, depth, where, policy, length, verdict, told in drawn["tree_of_branches"]
+    ]
+    return _table(rows)
+
+
+def typed(drawn: Iterable[list[Any]]) -> str:
+    """Return what was typed into sandboxes."""
+    return "".join(
+        _label(f"step {step} · {ending}") + _pre(f"$ {command}\n{said}") for step, command, said, ending in drawn
+    )
+
+
+_PANELS = {
+    "changes": _files_and_patch,
+    "since": _files_and_patch,
+    "files": _tree,
+    "tests": tests,
+    "patch": patches,
+    "branches": branches,
+}
+
+
+def folded(text: str) -> str:
+    """Return a text's head and tail, and between them how much was left out."""
+    if len(text) <= 2 * _EDGE:
+        return text
+    return (
+        f"{text[:_EDGE]}\n[… {len(text) - 2 * _EDGE:,} characters; the whole text is in to_html() …]\n{text[-_EDGE:]}"
+    )
+
+
+def fragment(model: PlayerModel) -> str:
+    """Return an attempt for a notebook's stored output: every step behind a fold, long texts cut in their middle."""
+    said = [f'<div class="swebench-lab">{overview(drawing.overview(model))}']
+    for number, row in enumerate(drawing.overview(model)["rows"]):
+        _, kind, heading, took, failed, _ = row
+        if sum(map(len, said)) > _MOST:
+            said.append(f"<p>… and {len(model.steps) - number} more steps; all are in to_html()</p>")
+            break
+        mark = ' <b style="color:#c1121f">!</b>' if failed else ""
+        summary = f"{number} <b>{escape(kind)}</b> <code>{escape(heading)}</code> {took}{mark}"
+        said.append(f"<details><summary>{summary}</summary>{detail(drawing.detail(model, number), folded)}</details>")
+    tests_and_patch = tests(drawing.panel(model, "tests")) + patches(drawing.panel(model, "patch"))
+    said.append(f"<details><summary>tests and patches</summary>{tests_and_patch}</details></div>")
+    return "".join(said)
