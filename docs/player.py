@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.browser import Browser  # noqa: E402
 from tests.jupyter import Lab  # noqa: E402
-from tests.widgets.test_in_jupyterlab import COLLECT, PLAYER, SHOW, live, said  # noqa: E402
+from tests.viewer.player.test_in_jupyterlab import COLLECT, PLAYER, SHOW, live, said  # noqa: E402
 
 WIDTH = 1000  # pixels
 LARGEST = 1_000_000  # bytes

@@ -7,7 +7,7 @@ otherwise is *not graded: suspected forgery*. SWE-bench's own answer for the sam
 
 Covered: lines printed by the code under test, markers printed by it, an early exit with a made-up summary, a summary
 printed after the real one. Not covered: code under test that reaches into the running pytest and changes what it
-believes, or takes the key of the separate results out of its memory (`tests/test_forgery.py` shows one such attack
+believes, or takes the key of the separate results out of its memory (`tests/grading/test_forgery.py` shows one such attack
 getting through). Every process of the tests has the same user, so `/proc/PID/mem` would give that key to their children
 too; the shell that starts them never holds it.
 """

@@ -648,7 +648,7 @@ def test_an_ordinary_user_needs_nothing_more(tmp_path_factory: pytest.TempPathFa
     with conformance.reference_snapshot() as made:
         place = Path("/tmp") / f"lab-nobody-{os.getpid()}"
         try:
-            package = Path(ruleset.__file__).parent.parent
+            package = Path(ruleset.__file__).parents[2]
             shutil.copytree(package, place / "swebench_lab", ignore=shutil.ignore_patterns("bundled", "__pycache__"))
             shutil.copytree(made.layers[0], place / "layer", symlinks=True)
             subprocess.run(["chown", "-R", "65534:65534", place], check=True)

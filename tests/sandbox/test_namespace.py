@@ -25,7 +25,7 @@ from swebench_lab.testing import conformance
 
 ROOT = os.geteuid() == 0
 TIERS = ["namespace-root", "namespace-rootless"] if ROOT else ["namespace-rootless"]
-PACKAGE = Path(client.__file__).parents[2]
+PACKAGE = Path(client.__file__).parents[3]
 
 
 @pytest.fixture(scope="module")

@@ -1,1 +1,0 @@
-"""Agents made from configuration files of other programs."""

@@ -1,0 +1,54 @@
+"""A training run on two processes, for test_ranks.py: `torchrun tests/training/two_ranks.py ENGINE MODEL FOLDER`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+os.environ["ACCELERATE_USE_CPU"] = "true"
+
+import swebench_lab as lab
+from swebench_lab.policies.local import LocalPolicy
+from swebench_lab.records.rollout import Rollout
+from swebench_lab.tasks.micro import build
+from swebench_lab.training import engine_async, engine_sync
+from swebench_lab.training.grpo import GRPO
+
+
+def by_words(rollout: Rollout) -> float:
+    return float(sum(sum(step.reply.token_ids or ()) for step in rollout.trajectory.steps) % 7)
+
+
+def main() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    engine, model, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+    engines = {"sync": engine_sync, "async": engine_async}
+    with lab.SandboxFactory("namespace") as sandboxes:
+        collector = lab.RolloutCollector(sandboxes, workers=4, reward=by_words)
+        agent = lab.Agent(LocalPolicy(model, max_tokens=6), "micro", max_steps=3, keep_layers=False)
+        run = GRPO(agent, collector, 4, tasks_per_update=2, batch_size=2, updates=2, learning_rate=1e-2,
+                   engine=engine, output_dir=folder)  # fmt: skip
+        built = engines[engine].build
+
+        def spied(*given: object) -> object:
+            trainer = built(*given)  # type: ignore[arg-type]
+            run.trainer = trainer  # type: ignore[attr-defined]
+            return trainer
+
+        engines[engine].build = spied  # type: ignore[assignment]
+        run.fit(build.load("train", train=4))
+    trainer = run.trainer  # type: ignore[attr-defined]
+    digest = hashlib.sha256()
+    for name, value in sorted(trainer.accelerator.unwrap_model(trainer.model).state_dict().items()):
+        digest.update(name.encode() + value.detach().contiguous().numpy().tobytes())
+    log = [entry for entry in trainer.state.log_history if "loss" in entry]
+    gap = max(entry["sampling/sampling_logp_difference/max"] for entry in log[:1])
+    (folder / f"rank-{os.environ['RANK']}.txt").write_text(f"{digest.hexdigest()} {len(log)} {gap}")
+
+
+if __name__ == "__main__":
+    main()
