@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -33,7 +34,8 @@ def test_every_public_name_is_in_the_reference_and_explained(reference: Path) ->
     names = [name for name in lab.__all__ if not name.startswith("__")]
     assert len(names) > 60
     for name in names:
-        page = reference / "swebench_lab" / f"{name}.html"
-        text = page.read_text("utf-8") if page.is_file() else told.get(name, "")
+        value = getattr(lab, name)
+        page = reference / f"{value.__name__.replace('.', '/')}.html" if isinstance(value, ModuleType) else None
+        text = page.read_text("utf-8") if page else told.get(name, "")
         assert 'class="docstring"' in text, f"{name} is not in the reference, or nothing is said of it"
     assert "<strong>backend:" in told["SandboxFactory"], "arguments are told one by one"

@@ -299,8 +299,8 @@ class Trajectory:
         return _traces("saving").save([self], path, format, **options)  # type: ignore[no-any-return]
 
     def to_sft(self, form: str = "xml", **options: Any) -> dict[str, Any]:
-        """Return a row to fine-tune on, as SWE-smith has it: in the form `ticks`, `xml` or `tool`; see `traces.sft.row`."""
-        return _traces("sft").row(self, form, **options)  # type: ignore[no-any-return]
+        """Return a row to fine-tune on, as SWE-smith has it: in the form `ticks`, `xml` or `tool`; see `traces.sft_rows.row`."""
+        return _traces("sft_rows").row(self, form, **options)  # type: ignore[no-any-return]
 
     def replay(self, sandbox: Sandbox, **options: Any) -> Replay:
         """Execute its calls again in an open sandbox and compare what they show with what was recorded.

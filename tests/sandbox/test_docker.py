@@ -141,7 +141,7 @@ def test_verdicts_are_those_of_the_namespace_backend():
 def test_boxes_of_a_killed_process_end_and_gc_leaves_those_of_living_ones(snapshot):
     code = textwrap.dedent("""
         import sys, time
-        from swebench_lab.sandbox import conformance
+        from swebench_lab.testing import conformance
         from swebench_lab.sandbox.docker.sandbox import open_docker
         with conformance.reference_snapshot() as snapshot:
             box = open_docker(snapshot)

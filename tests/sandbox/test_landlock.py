@@ -596,7 +596,9 @@ NAMESPACES = (
     if X86
     else (97, 268, 40, 39, 41, 428, 429, 430, 431, 432, 442)
 )
-UNDER = "from swebench_lab.sandbox import kernel\nkernel.no_new_privileges()\nkernel.seccomp(bytes.fromhex({!r}))\n"
+UNDER = (
+    "from swebench_lab.sandbox.linux import kernel\nkernel.no_new_privileges()\nkernel.seccomp(bytes.fromhex({!r}))\n"
+)
 
 
 def test_it_needs_no_namespace_and_no_mount(reference: Snapshot, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_cgroups_are_used_again_and_removed_at_the_end():
     script = textwrap.dedent("""
         import os
         from pathlib import Path
-        from swebench_lab.sandbox import cgroups, conformance
+        from swebench_lab.sandbox import cgroups; from swebench_lab.testing import conformance
         from swebench_lab.sandbox.namespace.sandbox import open_namespace
         with conformance.reference_snapshot() as snapshot:
             for _ in range(5):
@@ -75,7 +75,7 @@ def test_cgroups_are_used_again_and_removed_at_the_end():
 def test_cgroups_of_a_killed_process_are_removed(earlier):
     script = textwrap.dedent("""
         import os, signal, sys
-        from swebench_lab.sandbox import cgroups, conformance
+        from swebench_lab.sandbox import cgroups; from swebench_lab.testing import conformance
         from swebench_lab.sandbox.limits import Limits
         from swebench_lab.sandbox.namespace.sandbox import open_namespace
         pools = [hierarchy.folder / f"swebench-lab-{os.getpid()}" for hierarchy in cgroups.find_hierarchies()]

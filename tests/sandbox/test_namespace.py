@@ -67,7 +67,7 @@ def wait_until(condition, seconds=10.0):
 
 VICTIM = """
     import json, os, sys, time
-    from swebench_lab.sandbox import client, conformance
+    from swebench_lab.sandbox.zygote import client; from swebench_lab.testing import conformance
     from swebench_lab.sandbox.namespace.sandbox import open_namespace
     scratch = sys.argv[3] if len(sys.argv) > 3 else None
     from pathlib import Path
@@ -223,7 +223,7 @@ def test_every_behaviour_holds_for_an_ordinary_user(tmp_path):
             os.chown(path, 1234, 1234, follow_symlinks=False)
         script = (
             "import os, sys; sys.path.insert(0, '.')\n"
-            "from swebench_lab.sandbox import conformance\nfrom swebench_lab.sandbox.namespace.sandbox import open_namespace\n"
+            "from swebench_lab.testing import conformance\nfrom swebench_lab.sandbox.namespace.sandbox import open_namespace\n"
             "assert os.getuid() == 1234\n"
             "outcomes = list(conformance.run(open_namespace))\n"
             "print(len(outcomes), *[outcome for outcome in outcomes if not outcome.passed], sep='\\n')"
@@ -285,7 +285,7 @@ def test_a_refusal_says_what_to_do(tier, code, text, expected):
 @pytest.mark.skipif(not ROOT, reason="changing a limit of the machine for a child needs root")
 def test_switched_off_user_namespaces_are_explained(tmp_path):
     script = textwrap.dedent("""
-        from swebench_lab.sandbox import conformance
+        from swebench_lab.testing import conformance
         from swebench_lab.sandbox.namespace.sandbox import open_namespace
         from swebench_lab.errors import SandboxUnavailable
         from pathlib import Path
@@ -309,7 +309,7 @@ def test_switched_off_user_namespaces_are_explained(tmp_path):
 def test_interrupting_a_command_ends_it(snapshot):
     script = textwrap.dedent("""
         import signal, threading, os, time
-        from swebench_lab.sandbox import conformance
+        from swebench_lab.testing import conformance
         from swebench_lab.sandbox.namespace.sandbox import open_namespace
         with conformance.reference_snapshot() as snapshot, open_namespace(snapshot) as box:
             threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()

@@ -113,7 +113,7 @@ def test_equal_files_of_environments_are_stored_once(tmp_path):
 
 _PREPARE = """
     import sys, swebench_lab as lab
-    from swebench_lab.sandbox import snapshots, start_trees
+    from swebench_lab.snapshots import cache as snapshots; from swebench_lab.snapshots.repository import start as start_trees
     made = {"envs": 0, "trees": 0}
     def counted(kind, build):
         def counting(*arguments):

@@ -97,7 +97,7 @@ def test_a_folder_that_cannot_be_written_to_is_only_read(shared: Path) -> None:
 
 def test_the_variable_names_a_folder_for_caches_that_were_told_none(tmp_path: Path) -> None:
     assert sharing.packs_of(tmp_path) is None
-    script = "import sys; from pathlib import Path; from swebench_lab.sandbox import sharing; print(sharing.packs_of(Path()))"
+    script = "import sys; from pathlib import Path; from swebench_lab.snapshots.transfer import shared_cache as sharing; print(sharing.packs_of(Path()))"
     env = {**os.environ, sharing.VARIABLE: "/srv/packs", "PYTHONPATH": str(PACKAGE)}
     import sys
 
@@ -120,7 +120,7 @@ ALICE = """
     import os, shutil, sys
     from pathlib import Path
     sys.path.insert(0, sys.argv[1])
-    from swebench_lab.sandbox import conformance, sharing, store
+    from swebench_lab.testing import conformance; from swebench_lab.snapshots.transfer import shared_cache as sharing; from swebench_lab.snapshots.storage import store
     sharing.share(Path("cache"), Path(sys.argv[2]))
     with conformance.reference_snapshot() as snapshot:
         def build(folder):
@@ -133,7 +133,7 @@ BOB = """
     import dataclasses, os, sys
     from pathlib import Path
     sys.path.insert(0, sys.argv[1])
-    from swebench_lab.sandbox import conformance, sharing, store
+    from swebench_lab.testing import conformance; from swebench_lab.snapshots.transfer import shared_cache as sharing; from swebench_lab.snapshots.storage import store
     from swebench_lab.sandbox.namespace.sandbox import open_namespace
     sharing.share(Path("cache"), Path(sys.argv[2]))
     def refuse(folder):

@@ -234,7 +234,7 @@ def test_two_processes_build_each_thing_once_and_neither_fails(task: Task, tmp_p
 BUILD_SLOWLY = """
 import sys, time
 from pathlib import Path
-from swebench_lab.sandbox import store
+from swebench_lab.snapshots.storage import store
 
 def build(folder):
     (folder / "half").write_text("x")

@@ -23,7 +23,7 @@ WORKER = """
 import json, os, sys
 from pathlib import Path
 from swebench_lab.testing.redteam.victim import make_victim
-from swebench_lab.sandbox import client
+from swebench_lab.sandbox.zygote import client
 from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.records.task import load_tasks
 (task,) = load_tasks(sys.argv[1])

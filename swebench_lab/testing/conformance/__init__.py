@@ -1,7 +1,7 @@
 """The conformance kit: named behaviours that any sandbox backend must show, for our tests and for users.
 
 ```python
-from swebench_lab.sandbox import conformance
+from swebench_lab.testing import conformance
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 
 for outcome in conformance.run(open_namespace):
