@@ -1,6 +1,7 @@
 # Everything needs Python 3.11+, git and make; nothing needs root, containers or a GPU.
 PYTHON ?= python3
 VENV   ?= .venv
+WORKERS ?= 2
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEV    := $(VENV)/.installed-dev
@@ -30,7 +31,7 @@ test: $(DEV)  ## lint, check types and run the test suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=20
 
 slow: $(DEV)  ## run the tests that take long: every attack on every tier, notebooks, browsers
 	$(BIN)/python -m pytest -m slow
