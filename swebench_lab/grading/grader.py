@@ -108,16 +108,12 @@ class Grader:
         logger.debug("grading %s: %s", task.id, "the untouched tree" if patch is None else "a patch")
         try:
             verdict = self._run(task, patch, boxes or OpenBoxes())
-        except (
-            LabError,
-            OSError,
-        ) as error:  # the recording boundary: an infrastructure error is never held against a patch
+        except (LabError, OSError) as error:  # the recording boundary: never held against the patch
             verdict = Verdict(NOT_GRADED, f"{NOT_RUN}: {error}", cause=Cause.INFRASTRUCTURE)
         seconds = time.monotonic() - started
         level = logging.WARNING if verdict.cause is Cause.INFRASTRUCTURE else logging.DEBUG
-        logger.log(
-            level, "graded %s: %s (%s) after %.1f s %s", task.id, verdict.status, verdict.cause, seconds, verdict.reason
-        )
+        facts = (task.id, verdict.status, verdict.cause, seconds, verdict.reason)
+        logger.log(level, "graded %s: %s (%s) after %.1f s %s", *facts)
         return replace(verdict, seconds=seconds, tier=verdict.tier or self.sandboxes.tier)
 
     def _run(self, task: Task, patch: str | None, boxes: OpenBoxes) -> Verdict:
