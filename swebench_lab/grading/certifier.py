@@ -77,8 +77,8 @@ class Certifier:
             raise ValueError(f"check(audit={audit!r}): must be one of {', '.join(map(repr, AUDITS))}")
         if repeats < 1:
             raise ValueError(f"check(repeats={repeats}): at least one run is needed")
-        chosen = Tasks([tasks] if isinstance(tasks, Task) else tasks)
-        ordered = _environments_first(chosen) if not delete_after else sorted(chosen, key=_environment)
+        wanted = Tasks([tasks] if isinstance(tasks, Task) else tasks)
+        ordered = _environments_first(wanted) if not delete_after else sorted(wanted, key=_environment)
         deletion = _Deletion(self.sandboxes, ordered) if delete_after else None
 
         def one(task: Task, boxes: OpenBoxes) -> Certificate:
@@ -90,7 +90,7 @@ class Certifier:
 
         results = batch(ordered, one, lambda certificate: certificate.status, "check", workers, progress)
         certificates = {ordered[i].id: certificate for i, certificate in results}
-        return pl.DataFrame(frame_rows(certificates[task.id] for task in chosen), schema=CHECK_COLUMNS)
+        return pl.DataFrame(frame_rows(certificates[task.id] for task in wanted), schema=CHECK_COLUMNS)
 
     def certificate(
         self, task: Task, repeats: int = 1, *, again: bool = False, audit: str = "own", boxes: OpenBoxes | None = None

@@ -33,11 +33,11 @@ def evaluate(
     Raises:
         RecordError: The predictions cannot be read, or name a task that is not among the tasks.
     """
-    chosen, tasks = read_predictions(predictions), Tasks(tasks)
-    if unknown := sorted(set(chosen) - set(tasks.ids)):
+    by_task, tasks = read_predictions(predictions), Tasks(tasks)
+    if unknown := sorted(set(by_task) - set(tasks.ids)):
         more = f" and {len(unknown) - 1} more" * (len(unknown) > 1)
         raise RecordError(f"grading predictions: no task has the id {unknown[0]!r}{more}; give the tasks they are for")
-    ordered = [chosen[task.id] for task in tasks if task.id in chosen]
+    ordered = [by_task[task.id] for task in tasks if task.id in by_task]
     store = VerdictFile(keep) if keep else None
     logger.info("grading %d predictions for %d tasks", len(ordered), len(tasks))
 
@@ -53,4 +53,4 @@ def evaluate(
 
     results = batch(ordered, grade, lambda verdict: verdict.status, "grade", workers, progress)
     verdicts = {ordered[i].task_id: verdict for i, verdict in results}
-    return Verdicts({p.task_id: verdicts[p.task_id] for p in ordered}, chosen, tasks)
+    return Verdicts({p.task_id: verdicts[p.task_id] for p in ordered}, by_task, tasks)

@@ -72,18 +72,18 @@ def evaluate_officially(
     Raises:
         GradingError: The harness cannot be run, or a task lacks what it needs.
     """
-    given = read_predictions(predictions)
-    chosen = Tasks([task for task in Tasks(tasks) if task.id in given])
+    by_task = read_predictions(predictions)
+    subset = Tasks([task for task in Tasks(tasks) if task.id in by_task])
     place = Path(folder).expanduser().absolute()
     place.mkdir(parents=True, exist_ok=True)
-    (place / "rows.json").write_text(json.dumps([harness_row(task) for task in chosen]))
-    rows = [_row(given[task.id]) for task in chosen]
+    (place / "rows.json").write_text(json.dumps([harness_row(task) for task in subset]))
+    rows = [_row(by_task[task.id]) for task in subset]
     (place / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     logger.info("grading %d predictions by the official harness in %s", len(rows), place)
     if any(row["model_patch"] for row in rows):
         _run(place, workers, timeout, host)
-    verdicts = {task.id: _verdict(place, given[task.id]) for task in chosen}
-    return Verdicts(verdicts, {task.id: given[task.id] for task in chosen}, chosen)
+    verdicts = {task.id: _verdict(place, by_task[task.id]) for task in subset}
+    return Verdicts(verdicts, {task.id: by_task[task.id] for task in subset}, subset)
 
 
 def _row(prediction: Prediction) -> dict[str, Any]:

@@ -133,9 +133,9 @@ class Verdicts(dict[str, Verdict]):
             tasks: Every task of the set.
             attempt: Which attempt counts.
         """
-        chosen = [rollout for rollout in rollouts if rollout.trajectory.attempt == attempt]
-        predictions = {r.task.id: Prediction(r.task.id, r.trajectory.patch, r.trajectory.policy) for r in chosen}
-        return cls({r.task.id: r.verdict for r in chosen}, predictions, tasks)
+        attempts = [rollout for rollout in rollouts if rollout.trajectory.attempt == attempt]
+        predictions = {r.task.id: Prediction(r.task.id, r.trajectory.patch, r.trajectory.policy) for r in attempts}
+        return cls({r.task.id: r.verdict for r in attempts}, predictions, tasks)
 
     # --- the harness's files ----------------------------------------------------------------------------------------
 

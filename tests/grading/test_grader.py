@@ -115,7 +115,7 @@ def test_threads_that_grade_at_once_close_only_their_own_boxes(evaluator: Evalua
     assert not slow._open
 
 
-def test_threads_are_told_nothing_by_their_thread(evaluator: Evaluator) -> None:
+def test_gradings_at_once_share_no_thread_local_state(evaluator: Evaluator) -> None:
     patches = [GOLD, WRONG, GOLD, "", "this is no patch", GOLD]
     given = [OpenBoxes() for _ in patches]
     with ThreadPoolExecutor(3) as pool:
