@@ -22,7 +22,7 @@ from swebench_lab.sandbox.commands import Result as Result
 from swebench_lab.sandbox.commands import Running
 from swebench_lab.sandbox.diffs import patch as patching
 from swebench_lab.sandbox.diffs.changes import Changes
-from swebench_lab.sandbox.layers import extract as unpacking
+from swebench_lab.sandbox.layers.archive import unpack_download
 from swebench_lab.sandbox.session import Session as Session
 
 if TYPE_CHECKING:
@@ -241,10 +241,9 @@ class Sandbox(abc.ABC):
                 raise SandboxPathError(f"download {path}: {said}")
             packed.seek(0)
             try:
-                with tarfile.open(fileobj=packed) as archive:
-                    unpacking.unpack(archive, target)
-            except tarfile.TarError as error:
-                raise SandboxPathError(f"download {path}: the box sent no archive ({error})") from error
+                unpack_download(packed, str(target))
+            except OSError as error:
+                raise SandboxPathError(f"download {path} to {host}: {error.strerror}") from error
 
     # --- what changed
     # --------------------------------------------------------------------------------------------------

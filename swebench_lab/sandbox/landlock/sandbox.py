@@ -46,7 +46,7 @@ from swebench_lab.sandbox.commands import Exit
 from swebench_lab.sandbox.contract import Sandbox
 from swebench_lab.sandbox.landlock import ruleset, warden
 from swebench_lab.sandbox.landlock import tree as private_tree
-from swebench_lab.sandbox.layers import tree as trees
+from swebench_lab.sandbox.layers.remove import remove
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.linux import wire
 from swebench_lab.sandbox.zygote import plan
@@ -183,7 +183,7 @@ class LandlockSandbox(Sandbox):
             commands.close()
             process.kill()
             process.wait()
-            trees.remove(self.folder)
+            remove(self.folder)
             said = message["error"][1] if message else "the process that makes it died"
             raise SandboxUnavailable(f"cannot make a sandbox of tier {TIER!r}: {said}")
         if self._cgroup is not None:
@@ -323,7 +323,7 @@ class LandlockSandbox(Sandbox):
             self._process.wait()
         self._control.close()
         if os.path.lexists(self.folder):
-            trees.remove(self.folder)
+            remove(self.folder)
         self._give_back()
 
     def _give_back(self) -> None:
@@ -441,7 +441,7 @@ def sweep(home: str) -> list[Path]:
             continue  # just being made, or just being removed
         try:
             fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            trees.remove(f"{home}/{name}")
+            remove(f"{home}/{name}")
             removed.append(Path(home, name))
         except OSError:
             pass  # its warden lives

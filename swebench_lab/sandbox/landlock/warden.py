@@ -29,7 +29,8 @@ from swebench_lab.sandbox.landlock import filters as strict
 from swebench_lab.sandbox.landlock import ruleset
 from swebench_lab.sandbox.landlock import tree as private_tree
 from swebench_lab.sandbox.landlock.supervisor import Supervisor, listen
-from swebench_lab.sandbox.layers import tree as trees
+from swebench_lab.sandbox.layers.remove import remove
+from swebench_lab.sandbox.layers.tree import unlimited
 from swebench_lab.sandbox.linux import kernel, processes, seccomp, wire
 from swebench_lab.sandbox.linux.oom import Scores, give
 from swebench_lab.sandbox.zygote import init
@@ -75,7 +76,7 @@ class Warden:
 
     def _build(self) -> None:
         """Copy the layers, and make what every box has besides."""
-        trees.unlimited()
+        unlimited()
         for name in ("", "/root", "/shm", "/root/root", "/root/tmp"):
             os.makedirs(self._folder + name, 0o700, exist_ok=True)
         self._lease = os.open(f"{self._folder}/lease.new", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -281,7 +282,7 @@ class Warden:
                 break
             time.sleep(0.001)
         with contextlib.suppress(OSError):  # somebody else may be removing it too, when the client is gone
-            trees.remove(self._folder)
+            remove(self._folder)
         os._exit(0)
 
 

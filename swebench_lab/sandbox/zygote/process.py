@@ -131,13 +131,13 @@ class Zygote:
         """End as the client has; a last child clears away what it left, once everything that used it is gone."""
         if not self._heirlooms or os.fork():
             os._exit(0)  # its boxes die with it: each has asked the kernel for that
-        from swebench_lab.sandbox.layers import tree as trees
+        from swebench_lab.sandbox.layers.remove import clear
 
         os.setsid()
         deadline = time.monotonic() + _FAREWELL_SECONDS
         while self._heirlooms and time.monotonic() < deadline:
             time.sleep(0.05)
-            self._heirlooms = [heirloom for heirloom in self._heirlooms if not trees.clear(*heirloom)]
+            self._heirlooms = [heirloom for heirloom in self._heirlooms if not clear(*heirloom)]
         os._exit(0)
 
     def _op_inherit(self, message: dict[str, Any], descriptors: list[int], reply: socket.socket) -> None:
@@ -304,12 +304,12 @@ class Zygote:
         """Do slow work on trees of files, with this process's rights over them; only branches have the time."""
         if not self._is_branch:
             raise OSError(errno.EINVAL, "work on trees is for branches of the zygote")
-        from swebench_lab.sandbox.layers import tree as trees
+        from swebench_lab.sandbox.layers.tasks import task
+        from swebench_lab.sandbox.layers.tree import unlimited
 
-        trees.unlimited()
+        unlimited()
         try:
-            task = getattr(trees, message["task"])
-            wire.send(reply, {"done": task(*descriptors, **message["arguments"])})
+            wire.send(reply, {"done": task(message["task"])(*descriptors, **message["arguments"])})
         except OSError:
             raise
         except Exception as error:  # the one who asked is in another process and must hear of it
