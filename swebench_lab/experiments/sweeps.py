@@ -70,7 +70,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepResult:
     """All runs of a sweep, and what they say.
 
     Args:
@@ -166,7 +166,7 @@ class Sweep:
         """Return one line: how many arms and runs, and how they ended."""
         counts = {status: sum(run.status == status for run in self.runs) for status in dict.fromkeys(_statuses(self))}
         said = ", ".join(f"{count} {status}" for status, count in counts.items())
-        return f"Sweep({self.name!r}, {len(self.arms)} arms, {len(self.runs)} runs: {said}; {self.what})"
+        return f"SweepResult({self.name!r}, {len(self.arms)} arms, {len(self.runs)} runs: {said}; {self.what})"
 
     def _repr_html_(self) -> str:
         frame = self.verdicts()
@@ -181,7 +181,7 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _statuses(sweep: Sweep) -> list[str]:
+def _statuses(sweep: SweepResult) -> list[str]:
     return [run.status for run in sweep.runs]
 
 
@@ -206,7 +206,7 @@ def sweep(
     level: float = 0.95,
     progress: bool = True,
     **fixed: Any,
-) -> Sweep:
+) -> SweepResult:
     """Run a recipe or a function under several settings and seeds, and say which setting makes a difference.
 
     Run the same again on the same `run_dir` and it resumes: what is completed is not run twice, what failed is.
@@ -254,7 +254,7 @@ def sweep(
     done = going.play()
     order = {arm: i for i, arm in enumerate(settings)}
     ordered = sorted(done, key=lambda run: order[run.arm])  # stable: seeds stay in order
-    return Sweep(name, tuple(ordered), chosen, _told(metric), level)
+    return SweepResult(name, tuple(ordered), chosen, _told(metric), level)
 
 
 def _settings(grid: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -428,7 +428,7 @@ class _Going:
 
     def hopeless(self, arm: str) -> bool:
         """Whether an arm is behind the best so far, over at least two seeds, at the level `SURE`."""
-        found = Sweep("", tuple(self.over.values()), "", "").arms
+        found = SweepResult("", tuple(self.over.values()), "", "").arms
         sign = 1 if self.maximise else -1
         means = {
             name: sign * plain_statistics.fmean(v for run in runs.values() for v in run.values())

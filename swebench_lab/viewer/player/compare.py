@@ -1,4 +1,4 @@
-"""Compare: two evaluations side by side – tasks gained and lost, the attempts of one task – and a gallery of one."""
+"""CompareView and Gallery: two evaluations side by side – tasks gained and lost, the attempts of one task – and a gallery of one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COLOURS = {RESOLVED: "#1a7f37", UNRESOLVED: "#c1121f", NOT_GRADED: "#8a5a00"}
 _CELL = "padding:2px 8px 2px 0;text-align:left;vertical-align:top"
 
 
-class Compare:
+class CompareView:
     """What changed from one set of attempts to another, task by task.
 
     A task counts as resolved on a side when at least half of its graded attempts are; `frame` has the shares themselves.
@@ -148,7 +148,7 @@ class Compare:
     def __repr__(self) -> str:
         """Return one line: how many tasks were gained, lost, kept, never resolved."""
         counted = ", ".join(f"{number} {change}" for change, number in self.counts.items() if number)
-        return f"Compare({self.names[0]!r} → {self.names[1]!r}, {len(self)} tasks: {counted})"
+        return f"CompareView({self.names[0]!r} → {self.names[1]!r}, {len(self)} tasks: {counted})"
 
     def _repr_html_(self) -> str:
         from swebench_lab.records.statistics import compare
