@@ -22,7 +22,8 @@ _NAMES = {
         "ServingError SnapshotError SweepError TaskError TrainingError"
     ),
     "experiments.recipes": "RecipeRun run_recipe",
-    "experiments.sweeps": "sweep SweepResult",
+    "experiments.sweep_result": "SweepResult",
+    "experiments.sweeps": "sweep",
     "formats.renderer": "Renderer",
     "grading.evaluator": "Evaluator",
     "grading.verdicts": "Verdicts",

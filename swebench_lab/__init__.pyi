@@ -29,8 +29,8 @@ from swebench_lab.errors import TrainingError as TrainingError
 from swebench_lab.experiments import plots as plots
 from swebench_lab.experiments.recipes import RecipeRun as RecipeRun
 from swebench_lab.experiments.recipes import run_recipe as run_recipe
+from swebench_lab.experiments.sweep_result import SweepResult as SweepResult
 from swebench_lab.experiments.sweeps import sweep as sweep
-from swebench_lab.experiments.sweeps import SweepResult as SweepResult
 from swebench_lab.formats.renderer import Renderer as Renderer
 from swebench_lab.grading.evaluator import Evaluator as Evaluator
 from swebench_lab.grading.verdicts import Verdicts as Verdicts

@@ -6,6 +6,7 @@ import ast
 import difflib
 import io
 import json
+import logging
 import os
 import re
 import sys
@@ -30,6 +31,8 @@ from swebench_lab.rollouts.manifest import manifest
 
 if TYPE_CHECKING:
     import polars as pl
+
+_log = logging.getLogger(__name__)
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
@@ -203,6 +206,7 @@ def describe(name: str | Path) -> Recipe:
             raise RecipeError(f"there is no recipe {str(name)!r}; {_hint(str(name), known)}")
     elif not path.is_file():
         raise RecipeError(f"there is no notebook {path}")
+    _log.debug("recipe %r is %s", str(name), path)
     return _read(path.stem, path)
 
 
@@ -350,9 +354,11 @@ def run_recipe(
         values["run_dir"] = str(folder)
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
+    _log.info("running recipe %s in %s", recipe.name, folder)
     what = {"recipe": recipe.name, "notebook": str(recipe.path), "preset": preset, "parameters": values}
     with _alone(folder), manifest(folder / "manifest.json", what):
         _execute(recipe, values, folder / f"{recipe.name}.ipynb", progress)
+    _log.info("recipe %s finished after %.1f s", recipe.name, time.monotonic() - started)
     return RecipeRun(recipe.name, folder, folder / f"{recipe.name}.ipynb", values, time.monotonic() - started)
 
 

@@ -1,4 +1,4 @@
-"""CompareView and Gallery: two evaluations side by side – tasks gained and lost, the attempts of one task – and a gallery of one."""
+"""CompareView and Gallery: two collections side by side (tasks gained and lost, attempts of a task), and one at a glance."""
 
 from __future__ import annotations
 
