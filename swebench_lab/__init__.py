@@ -60,7 +60,7 @@ _NAMES = {
     "training.tiny": "make_tiny",
     "training.watch": "Watch",
     "viewer.board": "attach Board",
-    "viewer.page": "write_pages",
+    "viewer.index": "write_pages",
     "viewer.player.compare": "CompareView Gallery",
     "viewer.player.stepper": "Stepper",
 }

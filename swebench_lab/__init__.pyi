@@ -92,7 +92,7 @@ from swebench_lab.training.tiny import make_tiny as make_tiny
 from swebench_lab.training.watch import Watch as Watch
 from swebench_lab.viewer.board import attach as attach
 from swebench_lab.viewer.board import Board as Board
-from swebench_lab.viewer.page import write_pages as write_pages
+from swebench_lab.viewer.index import write_pages as write_pages
 from swebench_lab.viewer.player.compare import CompareView as CompareView
 from swebench_lab.viewer.player.compare import Gallery as Gallery
 from swebench_lab.viewer.player.stepper import Stepper as Stepper

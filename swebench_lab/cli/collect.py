@@ -38,7 +38,7 @@ def collect(agent: str, backend: str, run_dir: str, attempts: int, **options: An
     from swebench_lab.rollouts.collector import RolloutCollector
     from swebench_lab.rollouts.executors.cluster import cluster as join
     from swebench_lab.rollouts.executors.settings import Deadlines, Stages
-    from swebench_lab.viewer.page import write_pages
+    from swebench_lab.viewer.index import write_pages
 
     executor = options["executor"]
     choice = {name: options[name] for name in ("source", "pattern", "split", "count", "seed")}

@@ -127,7 +127,7 @@ class CompareView:
 
     def write(self, folder: str | Path) -> Path:
         """Write both sides' pages and a comparison whose cells link to them; returns the path of `index.html`."""
-        from swebench_lab.viewer.page import compared_page, page_names, write_pages
+        from swebench_lab.viewer.index import compared_page, page_names, write_pages
 
         target = Path(folder)
         links: list[dict[tuple[Any, ...], str]] = []
@@ -202,7 +202,7 @@ class Gallery:
 
     def write(self, folder: str | Path) -> Path:
         """Write a page for each attempt and an index that links them; returns the path of `index.html`."""
-        from swebench_lab.viewer.page import write_pages
+        from swebench_lab.viewer.index import write_pages
 
         return write_pages(self.rollouts, folder)
 
