@@ -197,9 +197,13 @@ def branches(model: PlayerModel) -> Values:
 def live(model: PlayerModel) -> Values:
     """Return whether the sandbox at the cursor is there, and what a person typed there."""
     t = model.rollout.trajectory
-    state = "dead" if model.dead else "live" if model.ready else "opening"
+    state = "dead" if model.unavailable else "live" if model.ready else "opening"
     where = "at the start" if model.cursor == START else f"at step {model.cursor}"
-    words = {"dead": f"no sandbox: {model.dead}", "live": f"live {where}", "opening": f"opening the sandbox {where} …"}
+    words = {
+        "dead": f"no sandbox: {model.unavailable}",
+        "live": f"live {where}",
+        "opening": f"opening the sandbox {where} …",
+    }
     return {"state": state, "words": words[state], "step": model.cursor, "node": model.node, "tier": _plain(t.tier)}
 
 

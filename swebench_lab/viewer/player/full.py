@@ -15,7 +15,7 @@ import traitlets
 from swebench_lab import _html
 from swebench_lab.errors import LabError
 from swebench_lab.viewer.player import drawing
-from swebench_lab.viewer.player.handling import handle_at_once
+from swebench_lab.viewer.player.kernel_messages import deliver_while_busy
 from swebench_lab.viewer.player.model import PlayerModel
 
 _SLOW = ("run", "terminal", "branch", "grade", "replay", "reset", "save")
@@ -62,7 +62,7 @@ class FullView(anywidget.AnyWidget):
         self._quick = ThreadPoolExecutor(1, "player-quick")
         self._slow = ThreadPoolExecutor(4, "player-slow")
         super().__init__(policies=[_html.plain(name) for name in self._who])
-        handle_at_once(self)
+        deliver_while_busy(self)
         self._unsubscribe = model.subscribe(self._changed)
         self._draw("node")
         self.on_msg(self._heard)

@@ -14,7 +14,7 @@ from swebench_lab import _html
 from swebench_lab.errors import LabError
 from swebench_lab.records.step_kind import Kind
 from swebench_lab.viewer.player import drawing, markup
-from swebench_lab.viewer.player.handling import handle_at_once
+from swebench_lab.viewer.player.kernel_messages import deliver_while_busy
 from swebench_lab.viewer.player.model import START, PlayerModel
 
 _WIDE = w.Layout(width="100%")
@@ -89,7 +89,7 @@ class SimpleView:
             w.HBox([self.command, b["run"], b["reset"], b["grade"], b["replay"]]),
             w.HBox([self.policy, self.hint, self.times, b["branch"]]),
         ])  # fmt: skip
-        handle_at_once(self.widget)
+        deliver_while_busy(self.widget)
 
     def _button(self, name: str, act: Callable[[], Any]) -> w.Button:
         width = "44px" if len(name) < 3 else "80px"

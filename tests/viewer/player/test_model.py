@@ -241,16 +241,16 @@ def test_an_attempt_without_layers_comes_alive_by_a_replay(
         ),
     )
     with PlayerModel(bare, sandboxes, run_dir=tmp_path) as model:
-        assert "replay" in model.dead
+        assert "replay" in model.unavailable
         with pytest.raises(SandboxError, match="replay"):
             model.run("true")
         drift = model.replay()
-        assert not model.dead and len(drift) <= 2  # test durations differ from run to run
+        assert not model.unavailable and len(drift) <= 2  # test durations differ from run to run
         model.goto(first_edit(failed))
         assert model.sandbox.diff() != ""
         assert [s.reply for s in model.steps] == [s.reply for s in failed.trajectory.steps]
     with PlayerModel(bare, sandboxes, run_dir=tmp_path) as again:
-        assert not again.dead
+        assert not again.unavailable
 
 
 def test_what_cannot_be_done_says_why(failed: Rollout, model: PlayerModel) -> None:
