@@ -85,10 +85,12 @@ from swebench_lab.traces.reading import load_trajectories as load_trajectories
 from swebench_lab.training.batches import Rules as Rules
 from swebench_lab.training.corpus import Corpus as Corpus
 from swebench_lab.training.corpus import Curation as Curation
+from swebench_lab.training.demonstrations import micro_demonstrations as micro_demonstrations
+from swebench_lab.training.grading_cache import GradingCache as GradingCache
 from swebench_lab.training.grpo import GRPO as GRPO
 from swebench_lab.training.sft import load_tokenizer as load_tokenizer
 from swebench_lab.training.sft import SFT as SFT
-from swebench_lab.training.tiny import make_tiny as make_tiny
+from swebench_lab.training.tiny import make_tiny_model as make_tiny_model
 from swebench_lab.training.watch import Watch as Watch
 from swebench_lab.viewer.board import attach as attach
 from swebench_lab.viewer.board import Board as Board
@@ -123,6 +125,7 @@ __all__ = [
     "Flavour",
     "FormatError",
     "Gallery",
+    "GradingCache",
     "GradingError",
     "GRPO",
     "HumanPolicy",
@@ -135,8 +138,9 @@ __all__ = [
     "load_trajectories",
     "LocalPolicy",
     "make_tasks",
-    "make_tiny",
+    "make_tiny_model",
     "Message",
+    "micro_demonstrations",
     "MicroTeacher",
     "NoisyTeacher",
     "NullPolicy",

@@ -1,4 +1,4 @@
-"""Remembering: an Evaluator that grades the same patch of the same tree once."""
+"""GradingCache: an Evaluator that grades the same patch of the same tree once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import Verdict
 
 
-class Remembering(Evaluator):
+class GradingCache(Evaluator):
     """Grades like the Evaluator it is made of, and answers again what it has answered before.
 
     The attempts of a group often end in the very same patch. Tasks whose tests are certified give it the same verdict

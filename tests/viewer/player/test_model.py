@@ -270,7 +270,7 @@ def test_a_terminal_of_the_box(model: PlayerModel) -> None:
     until(lambda: model.run("ls /testbed/typed").ok)
     assert b"/dev/pts/0" in heard
     terminal.write(b"yes | head -c 8000000\n")
-    until(lambda: terminal._unseen >= 1 << 20)
+    until(lambda: terminal._unacknowledged >= 1 << 20)
     time.sleep(0.2)
     assert len(heard) < 3 << 20, "what is not drawn is not read: the program waits"
     terminal.close()
