@@ -18,7 +18,7 @@ from swebench_lab.records.step_kind import Kind, kind_of
 from swebench_lab.viewer import story
 from swebench_lab.viewer.player import branching
 from swebench_lab.viewer.player.branches import Branch, Branches
-from swebench_lab.viewer.player.file_history import FileChange, History
+from swebench_lab.viewer.player.file_history import FileChange, FileHistory
 from swebench_lab.viewer.player.live_boxes import Key, LiveBox, LiveBoxes
 from swebench_lab.viewer.player.manual_command import ManualCommand
 from swebench_lab.viewer.player.terminal import Terminal
@@ -79,7 +79,7 @@ class PlayerModel:
         self.cursor = self._inside(0 if step is None else step)
         self._subscribers: list[Callable[[str], None]] = []
         self._lock = threading.RLock()
-        self._histories: dict[str, History] = {}
+        self._histories: dict[str, FileHistory] = {}
         self._layers: dict[str, list[Any]] = {}
         self._boxes = LiveBoxes(self._open_box, boxes)
         self._terminal: Terminal | None = None
@@ -117,11 +117,11 @@ class PlayerModel:
         return kind_of(self.steps[step])
 
     @property
-    def history(self) -> History:
+    def history(self) -> FileHistory:
         """The files of the selected attempt or branch, at each step."""
         with self._lock:
             if self.node not in self._histories:
-                self._histories[self.node] = History(self.rollout, self._snapshot())
+                self._histories[self.node] = FileHistory(self.rollout, self._snapshot())
             return self._histories[self.node]
 
     def _snapshot(self) -> Any:
