@@ -256,9 +256,9 @@ def test_an_attempt_without_layers_comes_alive_by_a_replay(
 def test_what_cannot_be_done_says_why(failed: Rollout, model: PlayerModel) -> None:
     with PlayerModel(a_rollout()) as plain, pytest.raises(SandboxError, match="no SandboxFactory was given"):
         plain.run("true")
-    with pytest.raises(PolicyError, match="nobody is there to go on"):
+    with pytest.raises(PolicyError, match="there is no agent"):
         model.branch()
-    with pytest.raises(ValueError, match="the work was handed in there"):
+    with pytest.raises(ValueError, match="the work was submitted there"):
         model.branch(SUBMIT, step=len(model.steps) - 1)
 
 
