@@ -6,18 +6,21 @@ public names; `__init__.pyi`, which type checkers and editors read, is generated
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
 
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless the user configures logging
+
 _NAMES = {
     "agents.agent": "Agent",
     "agents.flavour": "Flavour",
     "agents.tools.program": "ProgramTool",
-    "agents.tools.tool": "Observation Tool",
+    "agents.tools.tool": "BaseTool Observation Tool",
     "errors": (
-        "ConfigError ContextFull FormatError GradingError LabError PatchError PolicyError QuotaExceeded "
+        "AgentError ConfigError ContextFull FormatError GradingError LabError PatchError PolicyError QuotaExceeded "
         "RecipeError RecipeFailed RecordError SandboxClosed SandboxError SandboxPathError SandboxUnavailable "
         "ServingError SnapshotError SweepError TaskError TrainingError"
     ),
