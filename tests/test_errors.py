@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import inspect
 import pickle
+from contextlib import AbstractContextManager
 
 import pytest
 
@@ -34,14 +35,17 @@ def test_the_tree_in_the_docstring_names_every_error() -> None:
     assert drawn | {"LabError"} == {kind.__name__ for kind in PUBLIC}
 
 
+def _asking() -> AbstractContextManager[None]:
+    return errors.boundary(errors.PolicyError, "asking it")
+
+
 def test_a_boundary_converts_what_is_foreign_and_passes_what_is_not() -> None:
-    with pytest.raises(errors.PolicyError, match=r"^asking it: KeyError: 'choices' \(") as caught:
-        with errors.boundary(errors.PolicyError, "asking it"):
-            raise KeyError("choices")
+    with pytest.raises(errors.PolicyError, match=r"^asking it: KeyError: 'choices' \(") as caught, _asking():
+        raise KeyError("choices")
     assert isinstance(caught.value.__cause__, KeyError)
-    with pytest.raises(errors.SandboxClosed, match="^gone$"), errors.boundary(errors.PolicyError, "asking it"):
+    with pytest.raises(errors.SandboxClosed, match=r"^gone$"), _asking():
         raise errors.SandboxClosed("gone")
-    with pytest.raises(KeyboardInterrupt), errors.boundary(errors.PolicyError, "asking it"):
+    with pytest.raises(KeyboardInterrupt), _asking():
         raise KeyboardInterrupt
 
 

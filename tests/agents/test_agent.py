@@ -17,7 +17,7 @@ from swebench_lab.errors import ContextFull, PolicyError
 from swebench_lab.formats.calls import Call, JsonValue, render_fenced, render_xml
 from swebench_lab.formats.renderer import Renderer
 from swebench_lab.formats.token_ledger import force, segments
-from swebench_lab.policies.policy import Brief
+from swebench_lab.policies.policy import Brief, Conversation
 from swebench_lab.policies.scripted import NullPolicy, ReplayPolicy, ScriptedPolicy
 from swebench_lab.records.task import TaskView
 from swebench_lab.records.trajectory import Message, Reply, Step, Trajectory
@@ -161,7 +161,7 @@ def test_a_long_observation_keeps_its_head_and_tail(box: Sandbox) -> None:
 
 
 @dataclass(frozen=True)
-class Broken:
+class Broken(Conversation):
     """A policy that fails, in the way it is told to."""
 
     error: BaseException
@@ -379,7 +379,7 @@ def test_a_string_that_was_written_as_another_value_is_refused(box: Sandbox) -> 
 
 
 @dataclass(frozen=True)
-class Briefed:
+class Briefed(Conversation):
     """A policy that keeps what it is told, and may show the tools itself."""
 
     shows: bool

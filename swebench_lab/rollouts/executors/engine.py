@@ -284,22 +284,22 @@ class Engine:
         fault: BaseException | None = None
         limit = self.deadlines.attempt
         try:
-            going = flight.going = agent.begin(
+            going = flight.going = agent.attempt(
                 job.task,
                 flight.box,
                 job.attempt,
                 job.seed,
                 deadline=time.monotonic() + limit if limit is not None else None,
                 layer_sink=self.keeper.keep_layer if self.keeper.layers else None,
-                stage=lambda name: self._turn(flight, "model" if name == "model" else "tools"),
+                slot=lambda name: self._turn(flight, "model" if name == "model" else "tools"),
             )
             if not flight.settled:
                 self.keeper.begun(job, going.trajectory())
-            for step in going.play():
+            for step in going:
                 if flight.settled:
                     break
                 self.keeper.stepped(job, step)
-            trajectory, fault = going.trajectory(), going.fault
+            trajectory, fault = going.trajectory(), going.failure
         except Exception as error:  # the recording boundary
             trajectory, fault = flight.record(Stop.ERROR.value, told(error)), error
         finally:

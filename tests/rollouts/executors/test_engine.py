@@ -15,6 +15,7 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import SandboxError
+from swebench_lab.policies.policy import Conversation
 from swebench_lab.records.task import Tasks, TaskView
 from swebench_lab.records.trajectory import Message
 from swebench_lab.rollouts.run_directory import RunDirectory
@@ -42,7 +43,7 @@ def events(run_dir: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-class Watched:
+class Watched(Conversation):
     """A script that notes how many of its calls run at once, and may hang in the first call of an attempt."""
 
     name = "watched"
