@@ -20,6 +20,7 @@ import json
 import os
 import secrets
 import shutil
+import sys
 import threading
 import time
 import warnings
@@ -49,11 +50,19 @@ LAYER_BYTES = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is known of a stored row without holding it: its key, whether it was graded, and where it lies."""
+    """A stored row that is not held.
+
+    Args:
+        key: The rollout's key.
+        graded: Whether it was graded.
+        at: Byte in the file at which its line begins.
+        rewarded_by: Identity of the function that its reward is from; empty: unknown, or the function raised.
+    """
 
     key: Key
     graded: bool
     at: int
+    rewarded_by: str = ""
 
 
 class RunDirectory:
@@ -92,10 +101,15 @@ class RunDirectory:
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
-    def append(self, rollout: Rollout) -> None:
-        """Keep one rollout; when this returns, killing this process no longer loses it."""
+    def append(self, rollout: Rollout, rewarded_by: str = "") -> None:
+        """Keep one rollout; when this returns, killing this process no longer loses it.
+
+        Args:
+            rollout: The rollout; it takes the place of an earlier one with the same key.
+            rewarded_by: `rewards.identity` of the function that its reward is from; empty: unknown.
+        """
         self._keep_task(rollout.task)
-        self._append("rollouts.jsonl", rollout.to_row())
+        self._append("rollouts.jsonl", {**rollout.to_row(), "rewarded_by": rewarded_by})
 
     def note(self, facts: Mapping[str, Any]) -> None:
         """Add one line to the manifest."""
@@ -108,7 +122,7 @@ class RunDirectory:
     def show(self, state: Mapping[str, Any]) -> None:
         """Replace the state of the collection that is going on, for those who watch it."""
         part = self.path / f".live.{os.getpid()}.part"
-        with _told(self.path / "live.json"):
+        with _writing(self.path / "live.json"):
             part.write_text(json.dumps(state), "utf-8")
             part.replace(self.path / "live.json")
 
@@ -135,7 +149,7 @@ class RunDirectory:
     def _new_layer(self, target: Path) -> Iterator[Path]:
         """Give a file to write a layer to; it takes its place whole, or not at all, and only under the cap."""
         part = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
-        with _told(target):
+        with _writing(target):
             self.layers.mkdir(exist_ok=True)
             try:
                 yield part
@@ -173,7 +187,7 @@ class RunDirectory:
     def _claim_journals(self) -> Path:
         name = f"{os.getpid()}-{secrets.token_hex(4)}"
         folder, draft = self.path / "going" / name, self.path / "going" / f".{name}"
-        with _told(folder):
+        with _writing(folder):
             draft.mkdir(parents=True)
             self._journals_lock = (draft / ".lock").open("w")
             lock(self._journals_lock)
@@ -186,10 +200,10 @@ class RunDirectory:
             if self._journals is not None:
                 self._journals_lock.close()
                 self._journals = self._journals_lock = None
-        self.bury()
+        self.recover_partial()
 
-    def bury(self) -> int:
-        """Keep as partial what attempts of dead processes left in their journals; return how many those were."""
+    def recover_partial(self) -> int:
+        """Keep as partial the attempts that dead processes left in their journals; return how many those were."""
         count = 0
         for folder in sorted((self.path / "going").glob("[!.]*")):
             try:
@@ -224,7 +238,7 @@ class RunDirectory:
     def _locked(self, name: str) -> Iterator[Any]:
         """Open a file for appending under an exclusive lock that other processes and threads wait for."""
         path = self.path / name
-        with _told(path):
+        with _writing(path):
             while True:
                 with path.open("a+b", buffering=0) as file:
                     lock(file)
@@ -346,7 +360,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with _told(path):
+        with _writing(path):
             self._file = path.open("ab", buffering=0)
 
     def begin(self, trajectory: Trajectory) -> None:
@@ -364,7 +378,7 @@ class Journal:
 
     def _write(self, row: Mapping[str, Any]) -> None:
         if not self._file.closed:  # the attempt may have been cut off meanwhile
-            with _told(self._path):
+            with _writing(self._path):
                 _write_all(self._file, _line(row))
 
 
@@ -389,18 +403,19 @@ def _entry(line: bytes, at: int) -> Entry | None:
         row = json.loads(line)
         t = row["trajectory"]
         key = (row["task_id"], t["attempt"], t["seed"], t["snapshot"], t["agent"])
-        return Entry(key, row["verdict"]["status"] != NOT_GRADED, at)
+        return Entry(key, row["verdict"]["status"] != NOT_GRADED, at, sys.intern(str(row.get("rewarded_by", ""))))
     except (ValueError, KeyError, TypeError):
         return None
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _writing(path: Path) -> Iterator[None]:
+    """Turn a failed write into an error that says what is safe and what to do."""
     try:
         yield
     except OSError as error:
         raise RecordError(
-            f"writing {path}: {error.strerror}; rows written before this are safe. Make room or mend the folder, and "
+            f"writing {path}: {error.strerror}; rows written before this are safe. Make room or fix the folder, and "
             "run the same again: it goes on from there"
         ) from error
 

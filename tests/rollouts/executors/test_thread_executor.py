@@ -1,4 +1,4 @@
-"""Engine: stages do not hold up each other, faults of ours are tried again, what overruns is cut off, all is one row."""
+"""ThreadExecutor: stages do not block each other, infrastructure errors are retried, overruns are cut off, all is one row."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_an_endpoint_that_always_hangs_ends_as_rows_that_say_so(sandboxes: lab.S
     assert all("stalled" in r.verdict.reason and r.reward is None for r in rollouts)
 
 
-def test_a_box_that_is_killed_is_a_fault_of_ours_and_the_attempt_is_begun_again(
+def test_a_killed_box_is_an_infrastructure_error_and_the_attempt_is_retried(
     sandboxes: lab.SandboxFactory, tasks: Tasks, tmp_path: Path
 ) -> None:
     policy = Watched(["sleep 1"])
@@ -238,8 +238,8 @@ def test_attempts_of_a_process_that_died_are_kept_as_far_as_they_got(tmp_path: P
         finally:
             os._exit(0)
     os.waitpid(pid, 0)
-    assert RunDirectory(tmp_path).bury() == 1
+    assert RunDirectory(tmp_path).recover_partial() == 1
     (row,) = [json.loads(line) for line in (tmp_path / "partial.jsonl").read_text().splitlines()]
     kept = lab.Trajectory.from_dict(row["trajectory"])
     assert (kept.task_id, kept.attempt, [step.command for step in kept.steps]) == ("a__b-1", 2, ["ls"])
-    assert RunDirectory(tmp_path).bury() == 0
+    assert RunDirectory(tmp_path).recover_partial() == 0
