@@ -147,33 +147,37 @@ def identity(reward: Reward) -> str:
     return f"{name}:{hashlib.sha256(repr(_parts(reward)).encode('utf-8', 'backslashreplace')).hexdigest()[:16]}"
 
 
-def _parts(value: Any) -> Any:
-    """Return what identifies a value, as nested tuples of plain values."""
+def _parts(value: Any, above: tuple[int, ...] = ()) -> Any:
+    """Return what identifies a value, as nested tuples of plain values.
+
+    Args:
+        value: The value.
+        above: Ids of the values that it was reached through: a function may close over itself.
+    """
+    if isinstance(value, (bool, int, float, str, bytes)) or value is None:
+        return value
+    if id(value) in above:
+        return "itself"
+
+    def parts(*values: Any) -> tuple[Any, ...]:
+        return tuple(_parts(each, (*above, id(value))) for each in values)
+
     match value:
-        case None | bool() | int() | float() | str() | bytes():
-            return value
         case tuple():
-            return tuple(_parts(item) for item in value)
+            return parts(*value)
+        case frozenset():
+            return tuple(sorted(map(repr, parts(*value))))
         case CodeType():
-            return value.co_code, value.co_names, _parts(value.co_consts)
+            return parts(value.co_code, value.co_names, value.co_consts)
         case FunctionType():
-            cells = tuple(_parts(cell.cell_contents) for cell in value.__closure__ or ())
-            keywords = tuple(_parts(tuple((value.__kwdefaults__ or {}).items())))
-            return (
-                value.__module__,
-                value.__qualname__,
-                _parts(value.__code__),
-                _parts(value.__defaults__),
-                keywords,
-                cells,
-            )
+            cells = tuple(cell.cell_contents for cell in value.__closure__ or ())
+            defaults = (value.__defaults__, tuple((value.__kwdefaults__ or {}).items()))
+            return parts(value.__module__, value.__qualname__, value.__code__, *defaults, *cells)
         case MethodType():
-            return _parts(value.__func__), _parts(value.__self__)
+            return parts(value.__func__, value.__self__)
         case partial():
-            return _parts(value.func), _parts(value.args), _parts(tuple(sorted(value.keywords.items())))
+            return parts(value.func, value.args, tuple(sorted(value.keywords.items())))
     kind = type(value)
-    settings: tuple[Any, ...] = ()
-    if is_dataclass(kind):
-        settings = tuple((field.name, _parts(getattr(value, field.name))) for field in fields(kind))
+    settings = [(field.name, getattr(value, field.name)) for field in fields(kind)] if is_dataclass(kind) else []
     call = kind.__dict__.get("__call__")
-    return kind.__module__, kind.__qualname__, settings, _parts(call) if isinstance(call, FunctionType) else None
+    return parts(kind.__module__, kind.__qualname__, *settings, call if isinstance(call, FunctionType) else None)
