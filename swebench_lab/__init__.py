@@ -2,6 +2,9 @@
 
 Names are loaded on first use, so importing the package costs next to nothing. The tables below are the one list of
 public names; `__init__.pyi`, which type checkers and editors read, is generated from them.
+
+Logs go to loggers named after the modules, silently until `logging` is configured: `logging.basicConfig(level="INFO")`
+shows attempts, retries and nodes.
 """
 
 from __future__ import annotations

@@ -272,5 +272,5 @@ class RolloutCollector:
 
     def __repr__(self) -> str:
         """Return one line: where attempts run, how many at once, and where results are kept."""
-        kept = f"run_dir={str(self.run_directory.path)!r}" if self.run_directory else "in memory"
-        return f"RolloutCollector({self.sandboxes!r}, workers={self.workers}, {kept})"
+        place = f"run_dir={str(self.run_directory.path)!r}" if self.run_directory else "in memory"
+        return f"RolloutCollector({self.sandboxes!r}, workers={self.workers}, {place})"

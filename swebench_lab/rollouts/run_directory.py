@@ -8,8 +8,8 @@ run_dir/
   set-aside.jsonl    rows that could not be read, with the reason; nothing is thrown away
   events.jsonl       retries, attempts cut off, machines that died: one line each
   partial.jsonl      as far as attempts got that died with their process or machine, or were begun again
-  live.json          the state of a collection that is going on, replaced every second
-  going/<process>/   one file for each attempt that is going on: its beginning, then a line a step
+  live.json          the state of a running collection, replaced every second
+  going/<process>/   one file for each running attempt: its beginning, then a line a step
   layers/            what each step changed, content-addressed: <digest>.tar.gz
 ```
 """
@@ -120,7 +120,7 @@ class RunDirectory:
         self._append("events.jsonl", {"at": time.time(), "what": what, **facts})
 
     def show(self, state: Mapping[str, Any]) -> None:
-        """Replace the state of the collection that is going on, for those who watch it."""
+        """Replace the state of the running collection, for those who watch it."""
         part = self.path / f".live.{os.getpid()}.part"
         with _writing(self.path / "live.json"):
             part.write_text(json.dumps(state), "utf-8")
@@ -170,7 +170,7 @@ class RunDirectory:
             self._layers_size += size
             return True
 
-    # --- attempts that are going on ---------------------------------------------------------------------------------
+    # --- journals of running attempts ---------------------------------------------------------------------------------
 
     def keep_partial(self, trajectory: Trajectory, reason: str, node: str = "") -> None:
         """Keep how far an attempt came that is not a result: it died, or is begun again."""
@@ -219,8 +219,8 @@ class RunDirectory:
         return count
 
     def _keep_task(self, task: Task) -> None:
-        known = self._known_tasks.get(task.id)
-        if known is task or known == task:
+        stored = self._known_tasks.get(task.id)
+        if stored is task or stored == task:
             return
         with self._locked("tasks.jsonl") as file:
             file.seek(self._tasks_read)  # what is before was read already, and nothing there changes
@@ -253,24 +253,24 @@ class RunDirectory:
 
     def entries(self) -> dict[Key, Entry]:
         """Return what rows there are, by key, without holding them; rows that cannot be read are set aside."""
-        found, wrong = self._scan()
+        entries, wrong = self._scan()
         if wrong:
             self.rollouts()
-            found, _ = self._scan()
-        return found
+            entries, _ = self._scan()
+        return entries
 
     def _scan(self) -> tuple[dict[Key, Entry], bool]:
-        found: dict[Key, Entry] = {}
+        entries: dict[Key, Entry] = {}
         path, at, wrong = self.path / "rollouts.jsonl", 0, False
         if path.exists():
             with path.open("rb") as file:
                 for line in file:
                     entry = _entry(line, at)
                     if entry is not None:
-                        found[entry.key] = entry
+                        entries[entry.key] = entry
                     wrong = wrong or (entry is None and line.strip() != b"")
                     at += len(line)
-        return found, wrong
+        return entries, wrong
 
     def read(self, entry: Entry, task: Task) -> Rollout:
         """Return the row of an entry.
@@ -288,7 +288,7 @@ class RunDirectory:
         Returns:
             One rollout for each key, in the order in which the keys were first written.
         """
-        found: dict[tuple[str, int, int, str, str], Rollout] = {}
+        rollouts: dict[Key, Rollout] = {}
         path = self.path / "rollouts.jsonl"
         if path.exists():
             tasks = self._read_tasks(self._text("tasks.jsonl"))
@@ -297,12 +297,12 @@ class RunDirectory:
                 if line.strip():
                     try:
                         rollout = self._rollout(json.loads(line), tasks)
-                        found[rollout.key] = rollout
+                        rollouts[rollout.key] = rollout
                     except (LabError, ValueError) as error:
                         wrong[number] = str(error)
             if wrong:
                 self._set_aside("rollouts.jsonl", wrong)
-        return Rollouts(found.values(), self.path.name)
+        return Rollouts(rollouts.values(), self.path.name)
 
     def _rollout(self, row: Any, tasks: Mapping[str, Task]) -> Rollout:
         task_id = str(row.get("task_id")) if isinstance(row, Mapping) else ""
@@ -339,9 +339,9 @@ class RunDirectory:
                     "text": lines[number - 1].decode("utf-8", "replace"),
                 }
                 self._append("set-aside.jsonl", row)
-            kept = [line for number, line in enumerate(lines, 1) if number not in wrong and line.strip()]
+            readable = [line for number, line in enumerate(lines, 1) if number not in wrong and line.strip()]
             part = self.path / f".{name}.part"
-            part.write_bytes(b"".join(line + b"\n" for line in kept))
+            part.write_bytes(b"".join(line + b"\n" for line in readable))
             part.replace(self.path / name)
         first = min(wrong)
         warnings.warn(

@@ -48,13 +48,13 @@ class ClusterSink(AttemptSink, Protocol):
 
 
 class _Node:
-    """One node: its actor, the jobs it has, and what it last said of itself."""
+    """One node: its actor, the jobs it has, and its latest status."""
 
     def __init__(self, node_id: str, name: str, workers: int, actor: Any) -> None:
         self.node_id, self.name, self.workers, self.actor = node_id, name, workers, actor
         self.jobs: dict[int, Job] = {}
         self.so_far: dict[int, Trajectory] = {}
-        self.known: set[int] = set()
+        self.batches: set[int] = set()
         self.status: dict[str, Any] = {}
         self.state = "starting"
         self.done = 0
@@ -150,10 +150,10 @@ class Driver:
                 total = stages.setdefault(name, dict.fromkeys(values, 0))
                 for key, value in values.items():
                     total[key] = total.get(key, 0) + value
-        going = [g for node in nodes for g in node.status.get("going", [])]
+        running = [g for node in nodes for g in node.status.get("going", [])]
         return {
             "stages": stages,
-            "going": sorted(going, key=lambda g: -g["seconds"])[:8],
+            "going": sorted(running, key=lambda g: -g["seconds"])[:8],
             "waiting": self._source.waiting(),
             "in_flight": sum(len(node.jobs) for node in nodes),
             "retries": self.retries,
@@ -267,8 +267,8 @@ class Driver:
         while len(node.jobs) < window and (job := self._source.take()) is not None:
             number = next(self._numbers)
             batch = self._batch_numbers[id(job.batch)]
-            if batch not in node.known:
-                node.known.add(batch)
+            if batch not in node.batches:
+                node.batches.add(batch)
                 news.append((batch, job.batch.agent, job.batch.fingerprint))
             with self._lock:
                 node.jobs[number] = job
@@ -357,8 +357,8 @@ class Driver:
                 for number in [number for number, job in node.jobs.items() if job.batch is batch]:
                     taken.append((node.jobs.pop(number), node.so_far.pop(number, None)))
                 number = self._batch_numbers[id(batch)]
-                if number in node.known:
-                    node.known.discard(number)
+                if number in node.batches:
+                    node.batches.discard(number)
                     node.actor.drop.remote(number)
         return taken
 

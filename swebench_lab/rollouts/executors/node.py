@@ -133,8 +133,8 @@ class NodeAgent:
 
     def drop(self, batch: int) -> None:
         """End a batch."""
-        if found := self._batches.pop(batch, None):
-            self.executor.drop(found)
+        if dropped := self._batches.pop(batch, None):
+            self.executor.drop(dropped)
 
     def stop(self) -> None:
         """End everything."""
@@ -158,8 +158,8 @@ class NodeAgent:
     def contents(self) -> dict[str, Any]:
         """Return what was brought here, and the folders of trees and environments that are here."""
         root = self.sandboxes.cache.root
-        found = sorted(str(p.relative_to(root)) for kind in ("trees", "envs") for p in (root / kind).glob("[!.]*"))
-        return {"cache": str(root), "brought": list(self.brought), "parts": found}
+        parts = sorted(str(p.relative_to(root)) for kind in ("trees", "envs") for p in (root / kind).glob("[!.]*"))
+        return {"cache": str(root), "brought": list(self.brought), "parts": parts}
 
     def _bring(self, task: Task) -> None:
         """Bring a task's Snapshot here, if somebody has it; who has not found it builds it."""
@@ -182,10 +182,10 @@ class NodeAgent:
     def _bring_from(self, peer: Any, task: Task, there: Sequence[str]) -> bool:
         import ray
 
-        found = ray.get(peer.pack.remote(task, there), timeout=600)
-        if found is not None:
-            self._note_brought(shipping.unpack(self.sandboxes.cache, found), "another node")
-        return found is not None
+        packed = ray.get(peer.pack.remote(task, there), timeout=600)
+        if packed is not None:
+            self._note_brought(shipping.unpack(self.sandboxes.cache, packed), "another node")
+        return packed is not None
 
     def _parts_here(self) -> list[str]:
         root = self.sandboxes.cache.root

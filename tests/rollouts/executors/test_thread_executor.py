@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -133,6 +134,30 @@ def test_a_killed_box_is_an_infrastructure_error_and_the_attempt_is_retried(
     os.kill(boxes[0], signal.SIGKILL)
     (rollout,) = handle.result(timeout=60)
     assert rollout.verdict.graded and rollout.tries == 2 and len(events(tmp_path)) == 1
+
+
+class Exhausted(Watched):
+    """A script whose first call finds no file descriptor left."""
+
+    def reply(self, messages: Sequence[Message]) -> lab.Reply:
+        reply = super().reply(messages)
+        if self.calls == 1:
+            raise OSError(errno.EMFILE, "too many open files")
+        return reply
+
+
+def test_a_policy_that_finds_the_machine_exhausted_is_retried_and_any_other_error_is_not(
+    sandboxes: lab.SandboxFactory, tasks: Tasks, tmp_path: Path
+) -> None:
+    deadlines = lab.Deadlines(backoff=0.01)
+    collector = lab.RolloutCollector(sandboxes, workers=1, run_dir=tmp_path, deadlines=deadlines)
+    (rollout,) = collector.collect(lab.Agent(Exhausted(["true"])), tasks[:1], progress=False)
+    assert rollout.verdict.graded and rollout.tries == 2
+    (event,) = events(tmp_path)
+    assert "asking 'watched' for reply 0: OSError: [Errno 24] too many open files" in str(event["reason"])
+    wrong = lab.ScriptedPolicy([], name="empty")
+    (rollout,) = collector.collect(lab.Agent(wrong), tasks[:1], progress=False)
+    assert not rollout.verdict.graded and rollout.tries == 1
 
 
 def test_a_grading_that_is_tried_again_never_waits_for_room_that_only_it_could_make(
