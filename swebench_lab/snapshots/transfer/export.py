@@ -123,16 +123,7 @@ def read(root: Path, file: Path) -> list[str]:
         keys = [store.checked_name(record["key"], "key of a Snapshot") for record in records]
     except SnapshotError:
         raise
-    except (
-        lzma.LZMAError,
-        tarfile.TarError,
-        EOFError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-    ) as error:
+    except (*DAMAGE, lzma.LZMAError, LookupError, TypeError, AttributeError) as error:
         raise SnapshotError(f"importing {file}: it is damaged ({error})") from error
     except OSError as error:
         raise SnapshotError(f"importing {file} into {root}: {error.strerror or error}") from error
