@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from swebench_lab.errors import SnapshotError
-from swebench_lab.sandbox.layers.archive import EXPORT, Extraction
+from swebench_lab.sandbox.layers.archive import DAMAGE, EXPORT, Extraction
 from swebench_lab.sandbox.layers.pack import Form, Packer
 from swebench_lab.sandbox.layers.source import Source, members
 from swebench_lab.sandbox.layers.tree import DIRECTORY
