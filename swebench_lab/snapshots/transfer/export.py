@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from swebench_lab.errors import SnapshotError
-from swebench_lab.sandbox.layers.archive import EXPORT, Extraction
+from swebench_lab.sandbox.layers.archive import DAMAGE, EXPORT, Extraction
 from swebench_lab.sandbox.layers.pack import Form, Packer
 from swebench_lab.sandbox.layers.source import Source, members
 from swebench_lab.sandbox.layers.tree import DIRECTORY
@@ -123,16 +123,7 @@ def read(root: Path, file: Path) -> list[str]:
         keys = [store.checked_name(record["key"], "key of a Snapshot") for record in records]
     except SnapshotError:
         raise
-    except (
-        lzma.LZMAError,
-        tarfile.TarError,
-        EOFError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-    ) as error:
+    except (*DAMAGE, lzma.LZMAError, LookupError, TypeError, AttributeError) as error:
         raise SnapshotError(f"importing {file}: it is damaged ({error})") from error
     except OSError as error:
         raise SnapshotError(f"importing {file} into {root}: {error.strerror or error}") from error
