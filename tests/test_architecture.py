@@ -12,7 +12,7 @@ import swebench_lab as lab
 PACKAGE = Path(lab.__file__).parent
 MOVED = Path(__file__).parents[1] / "docs/moved.md"
 LAYERS = (
-    {"_html", "_files", "_unix", "errors", "places"},
+    {"_compat", "_html", "_files", "_unix", "errors", "places"},
     {"records"},
     {"formats", "sandbox"},
     {"snapshots", "policies"},
