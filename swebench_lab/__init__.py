@@ -59,7 +59,7 @@ _HOMES = {
     "serve": "policies.serving.server",
     "ServingError": "errors",
     "SFT": "training.sft",
-    "Snapshot": "snapshots.cache",
+    "Snapshot": "sandbox.snapshot",
     "SnapshotCache": "snapshots.cache",
     "SnapshotError": "errors",
     "Stages": "rollouts.executors.settings",
@@ -224,7 +224,8 @@ if TYPE_CHECKING:
     from swebench_lab.rollouts.executors.settings import Deadlines, Stages
     from swebench_lab.sandbox.contract import Result
     from swebench_lab.sandbox.limits import Limits
-    from swebench_lab.snapshots.cache import Snapshot, SnapshotCache
+    from swebench_lab.sandbox.snapshot import Snapshot
+    from swebench_lab.snapshots.cache import SnapshotCache
     from swebench_lab.snapshots.environment import specs
     from swebench_lab.snapshots.factory import SandboxFactory
     from swebench_lab.tasks.loading import to_rl

@@ -33,13 +33,13 @@ from swebench_lab.grading.test_run import NOT_RUN, Bench, NotApplied, expectatio
 from swebench_lab.grading.verdicts import KeptVerdicts, Prediction, Verdicts, read_predictions, verdict_key
 from swebench_lab.records.task import Task, Tasks, answer_digest
 from swebench_lab.records.verdict import NOT_GRADED, UNRESOLVED, Verdict
-from swebench_lab.snapshots.environment.specs import Spec, spec_for
+from swebench_lab.snapshots.environment.specs import Spec, spec_for, spec_of
 
 if TYPE_CHECKING:
     import polars as pl
 
     from swebench_lab.sandbox.contract import Sandbox
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
     from swebench_lab.snapshots.factory import SandboxFactory
 
 EMPTY = "the patch is empty; SWE-bench counts that as unresolved, so nothing was run"
@@ -289,7 +289,7 @@ class Evaluator:
             snapshot = self.sandboxes.snapshot(task)
         except (LabError, OSError) as error:
             return replace(failed_build(task.id, error), seconds=time.monotonic() - started)
-        digest = task_digest(task, snapshot.spec)
+        digest = task_digest(task, spec_of(snapshot))
         if not again and (kept := self._fitting(task, repeats, audit)):
             return kept
         snapshot, leak, audited, before = self._audit(task, snapshot, audit)
@@ -380,7 +380,7 @@ class Evaluator:
 
     def _spec(self, task: Task) -> Spec:
         """Return how a task's tests are run: as its Snapshot says, or else as the task alone does; nothing is built."""
-        return self.sandboxes.cache.spec(task) or spec_for(task)
+        return self.sandboxes.cache.spec(task) or spec_for(task, tables=self.sandboxes.cache.specs)
 
     # --- many at once -----------------------------------------------------------------------------------------------
 

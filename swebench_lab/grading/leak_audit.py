@@ -29,6 +29,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swebench_lab.snapshots.parts import build_part
+from swebench_lab import _files
 from swebench_lab.errors import GradingError
 from swebench_lab.records.diff import FilePatch, Hunk, parse_patch
 from swebench_lab.snapshots.storage import store
@@ -36,7 +38,7 @@ from swebench_lab.snapshots.storage import store
 if TYPE_CHECKING:
     from swebench_lab.records.task import Task
     from swebench_lab.sandbox.contract import Sandbox
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
 
 _SECONDS = 3600.0  # for what is long: /usr may hold many gigabytes
 _UNUSED = 14 * 86_400.0  # seconds after which an index that nobody asked goes
@@ -325,7 +327,7 @@ class Scans:
 
     def _index(self, box: Sandbox, area: _Area, parts: Sequence[Any]) -> _Index:
         signature = _scan(box, area.orders("survey"))["signature"]
-        folder = self.root / store.digest_of(_INDEXES, signature, box.tier, parts)
+        folder = self.root / _files.digest_of(_INDEXES, signature, box.tier, parts)
 
         def build(place: Path) -> dict[str, Any]:
             report = _scan(box, area.orders("index"))
@@ -333,7 +335,7 @@ class Scans:
             (place / "pieces").write_bytes(box.read_bytes(f"{_INDEX_FOLDER}/pieces"))
             return {"area": area.name, **report}
 
-        marker, made = store.build_once(folder, build)
+        marker, made = build_part(folder, build)
         os.utime(folder / store.MARKER)
         for mark in self.root.glob(f"*/{store.MARKER}") if made else ():
             if time.time() - mark.stat().st_mtime > _UNUSED:  # of files that are no more

@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from swebench_lab.snapshots.environment.specs import spec_of
 from swebench_lab.errors import GradingError, SandboxPathError
 from swebench_lab.grading import results_plugin
 from swebench_lab.grading import scripts as evalscript
@@ -28,7 +29,7 @@ from swebench_lab.snapshots.environment.specs import Spec
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Result, Sandbox
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
 
 SETUP_TIMEOUT = 120.0
 """Seconds for each step before the tests; beyond it the machine is at fault, not the patch."""
@@ -100,7 +101,7 @@ class Bench:
 
     def __init__(self, box: Sandbox, snapshot: Snapshot, task: Task, timeout: float | None = None) -> None:
         self.box, self.snapshot, self.task = box, snapshot, task
-        self.spec = snapshot.spec
+        self.spec = spec_of(snapshot)
         self.expected = expectation(task, self.spec)
         self.timeout = timeout or self.spec.timeout
         self.lab = posixpath.join(box.private_temp, f"lab-{secrets.token_hex(6)}")

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swebench_lab.sandbox.packed_layers import PackedLayers
 from swebench_lab._unix import lock
 from swebench_lab.errors import LabError, RecordError
 from swebench_lab.records.rollout import Rollout, Rollouts
@@ -114,7 +115,7 @@ class RunDirectory:
 
     def put_layer(self, layer: Layer) -> str:
         """Keep what a step changed, under its digest, and return the digest; empty when it is too large to keep."""
-        target = self.layers / f"{layer.digest}.tar.gz"
+        target = PackedLayers(self.layers).path(layer.digest)
         if target.exists():
             return layer.digest
         if layer.size > LAYER_BYTES:
@@ -126,7 +127,7 @@ class RunDirectory:
 
     def put_packed(self, digest: str, packed: bytes) -> None:
         """Keep a step layer that another machine has packed."""
-        target = self.layers / f"{digest}.tar.gz"
+        target = PackedLayers(self.layers).path(digest)
         if not target.exists():
             with self._new_layer(target) as part:
                 part.write_bytes(packed)

@@ -1,6 +1,6 @@
 """Checkpoints: what a box changed, kept as read-only trees that other boxes start from.
 
-A store is a folder with one tree per digest. Its trees were written by agents: only functions of `trees` touch what
+A store is a folder with one tree per digest. Its trees were written by agents: only the tasks of `layers` touch what
 is in them, and the folder is closed to other users, because a tree may hold set-user-id programs.
 """
 
@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from swebench_lab._processes import PerProcess
 from swebench_lab.errors import SandboxError, SandboxUnavailable
-from swebench_lab.sandbox.layers import tree as trees
+from swebench_lab.sandbox.layers.tasks import TASKS
 from swebench_lab.sandbox.leases import leased_folder
-from swebench_lab.sandbox.zygote.client import bequeath, default_tier, renewed, zygote_of
+from swebench_lab.sandbox.zygote.client import default_tier, remove_on_exit, renewed, zygote_of
 
 MOST_LAYERS = 50
 """How many layers of checkpoints a box is opened with; beyond, runs of older ones are merged."""
@@ -43,7 +44,8 @@ class Layer:
         digest: SHA-256 over all that it holds: equal changes, equal digest.
         parents: Digests of the layers below it, oldest first.
         entries: What changed, as (kind, path) with kind "file", "dir", "link", "fifo" or "deleted"; paths from "/",
-        without it. size: Bytes of the files in it.
+            without it.
+        size: Bytes of the files in it.
         path: The folder that holds it.
         cwd: Where the box's session stood.
         env: The variables of the box's session; empty when it had none.
@@ -106,7 +108,7 @@ class LayerStore:
         name: str = "",
         **arguments: Any,
     ) -> Layer:
-        """Make a tree by a function of `trees` and keep it under its digest (or a name)."""
+        """Make a tree by one of the tasks on trees and keep it under its digest (or a name)."""
         draft = self.folder / f".draft-{secrets.token_hex(6)}"
         try:
             made = run_task(task, descriptors, target=str(draft), **arguments)
@@ -210,11 +212,11 @@ class LayerStore:
 
 
 def run_task(name: str, descriptors: Sequence[int] = (), **arguments: Any) -> Any:
-    """Have a function of `trees` run where it has the rights that the root of a box had; raises OSError."""
+    """Have one of the tasks on trees run where it has the rights that the root of a box had; raises OSError."""
     try:
         zygote = zygote_of(default_tier())
     except SandboxUnavailable:  # without namespaces there are no boxes of other owners either
-        return getattr(trees, name)(*descriptors, **arguments)
+        return TASKS[name](*descriptors, **arguments)
     try:
         return zygote.task(name, descriptors, **arguments)
     except FileNotFoundError:
@@ -236,15 +238,11 @@ def passing_home() -> Path:
 
 def passing_store() -> LayerStore:
     """The store for layers that need not outlive this process; one that nothing holds any more is removed before."""
-    folder = leased_folder(passing_home(), remove_tree, bequeath) / "layers"
-    with _passing_lock:
-        if folder not in _passing:
-            _passing[folder] = LayerStore(folder, passing=True)
-        return _passing[folder]
+    folder = leased_folder(passing_home(), remove_tree, remove_on_exit) / "layers"
+    return _passing.get_or_make(folder, lambda: LayerStore(folder, passing=True))
 
 
-_passing: dict[Path, LayerStore] = {}
-_passing_lock = threading.Lock()
+_passing: PerProcess[Path, LayerStore] = PerProcess()
 
 
 def _write_whole(path: Path, text: str) -> None:

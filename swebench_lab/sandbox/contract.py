@@ -20,13 +20,13 @@ from swebench_lab.sandbox import commands, quotas
 from swebench_lab.sandbox.checkpoints import Layer as Layer
 from swebench_lab.sandbox.commands import Result as Result
 from swebench_lab.sandbox.commands import Running
-from swebench_lab.sandbox.diffs import patch as patching
 from swebench_lab.sandbox.diffs.changes import Changes
+from swebench_lab.sandbox.diffs.patch import apply, diff
 from swebench_lab.sandbox.layers import extract as unpacking
 from swebench_lab.sandbox.session import Session as Session
 
 if TYPE_CHECKING:
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
 
 _MOST_ARGUMENT = 100_000  # bytes; the kernel refuses a single argument of 128 KiB
 MOST_READ = 256 << 20
@@ -255,7 +255,7 @@ class Sandbox(abc.ABC):
         New files are in it, except those that git ignores; binary files are in it as binary patches. Nothing the box
         did to its own `.git` (commits, resets, hooks, filters, configuration, removal) changes what it says.
         """
-        return patching.diff(self)
+        return diff(self)
 
     def _touched(self) -> Changes | None:
         """Return which paths of `workdir` may have changed, at least; None where this backend cannot tell."""
@@ -263,7 +263,7 @@ class Sandbox(abc.ABC):
 
     def apply_patch(self, patch: str) -> Result:
         """Apply a patch to the files of `workdir`; the result says whether and why not."""
-        return patching.apply(self, patch)
+        return apply(self, patch)
 
     # --- the end
     # -------------------------------------------------------------------------------------------------------

@@ -26,10 +26,10 @@ from swebench_lab.sandbox.leases import leased_folder
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.linux import processes
 from swebench_lab.sandbox.zygote import plan
-from swebench_lab.sandbox.zygote.client import bequeath
+from swebench_lab.sandbox.zygote.client import remove_on_exit
 
 if TYPE_CHECKING:
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
 
 _MARK = "SWEBENCH_LAB_PROCESS"
 _OWN = ("HOME", "TMPDIR")  # variables that are other ones in every box
@@ -87,7 +87,7 @@ class LocalSandbox(Sandbox):
         self.layers = tuple(layers)
         self._scratch, self._given_store, self._given_env = scratch, store, env
         home = scratch or Path(tempfile.gettempdir()).resolve() / f"swebench-lab-{os.geteuid()}"
-        self._folder = leased_folder(home.resolve(), remove_tree, bequeath) / self.id
+        self._folder = leased_folder(home.resolve(), remove_tree, remove_on_exit) / self.id
         self._root = self._folder / "root"
         self._folder.mkdir()
         self.workdir = str(self._root / "testbed")

@@ -33,6 +33,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swebench_lab._files import size_of
 from swebench_lab._unix import lock
 from swebench_lab.errors import QuotaExceeded, SandboxError
 
@@ -82,8 +83,6 @@ class Quota:
         Raises:
             QuotaExceeded: They are not.
         """
-        from swebench_lab.snapshots.storage.store import size_of
-
         if self.disk is None:
             return
         seen: set[tuple[int, int]] = set()

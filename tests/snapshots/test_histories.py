@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.errors import SnapshotError
-from swebench_lab.snapshots.cache import Snapshot, SnapshotCache
+from swebench_lab.sandbox.snapshot import Snapshot
+from swebench_lab.snapshots.cache import SnapshotCache
 from swebench_lab.snapshots.repository import history as histories
 from swebench_lab.snapshots.repository.git import git as host_git
 from swebench_lab.snapshots.repository.seal import verify_seal

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from swebench_lab import _files
 from swebench_lab.records.task import Task
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
-from swebench_lab.snapshots.cache import Snapshot, SnapshotCache
+from swebench_lab.sandbox.snapshot import Snapshot
+from swebench_lab.snapshots.cache import SnapshotCache
 from swebench_lab.snapshots.environment import packages
 from swebench_lab.snapshots.storage import store
 from swebench_lab.snapshots.transfer import ship as shipping
@@ -71,7 +73,7 @@ def test_a_big_package_is_one_layer_that_both_environments_have(built: tuple[Sna
     assert one.meta["env"] != two.meta["env"]
     for snapshot in (one, two):
         environment = cache.root / "envs" / snapshot.meta["env"] / "layer"
-        assert not list(environment.rglob("labbig")) and store.size_of(environment) < store.size_of(folder)
+        assert not list(environment.rglob("labbig")) and _files.size_of(environment) < _files.size_of(folder)
 
 
 def test_a_box_imports_it_compiled_and_can_change_it_for_itself(built: tuple[SnapshotCache, list[Snapshot]]) -> None:

@@ -18,13 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swebench_lab import _files
+from swebench_lab._processes import PerProcess
 from swebench_lab.errors import SandboxUnavailable
 from swebench_lab.sandbox.docker import bundle as docker_bundle
 from swebench_lab.sandbox.zygote import layout, plan
-from swebench_lab.snapshots.storage import store
 
 if TYPE_CHECKING:
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
 
 LABEL = "swebench-lab"
 """Label of everything made in an engine; its value says what it is: box, image, agent."""
@@ -87,7 +88,7 @@ class Engine:
             lock = self._locks.setdefault(name, threading.Lock())
         home = Path(tempfile.gettempdir()).resolve() / f"swebench-lab-docker-{os.geteuid()}"
         home.mkdir(mode=0o700, exist_ok=True)
-        with lock, store.locked(home / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.lock"):
+        with lock, _files.locked(home / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.lock"):
             yield
 
     # --- what boxes need ----------------------------------------------------------------------------------------------
@@ -112,7 +113,7 @@ class Engine:
 
     def git_volume(self, snapshot: Snapshot) -> str:
         """The volume that holds a Snapshot's sealed repository, for engines that do not see this machine's files."""
-        name = f"{LABEL}-git-{store.digest_of(snapshot.key, snapshot.head)}"
+        name = f"{LABEL}-git-{_files.digest_of(snapshot.key, snapshot.head)}"
 
         def pack() -> tuple[bytes, str]:
             content = io.BytesIO()
@@ -207,7 +208,7 @@ class Engine:
 
     def _with_tree(self, image: str, snapshot: Snapshot) -> str:
         """An image with the sealed repository, and the planted bug, of a Snapshot made from it."""
-        tag = f"tree-{store.digest_of(image, snapshot.meta['tree'])}"
+        tag = f"tree-{_files.digest_of(image, snapshot.meta['tree'])}"
         with self.once(tag):
             if found := self._images.get(tag) or self._known(tag):
                 self._images[tag] = found
@@ -326,7 +327,7 @@ class Engine:
 
     def _with(self, image: str, folder: Path, name: str, at: str) -> str:
         """An image with one more layer: a folder's content."""
-        tag = f"layer-{store.digest_of(image, name, at, _identity(folder))}"
+        tag = f"layer-{_files.digest_of(image, name, at, _identity(folder))}"
         with self.once(tag):
             if found := self._images.get(tag) or self._known(tag):
                 self._images[tag] = found
@@ -388,16 +389,12 @@ def engine(options: DockerOptions) -> Engine:
     Raises:
         SandboxUnavailable: The SDK is not installed, or nothing answers.
     """
-    key = (os.getpid(), options.host, options.tls, options.base_image, options.pull, options.startups,
+    key = (options.host, options.tls, options.base_image, options.pull, options.startups,
            os.environ.get("DOCKER_HOST", "") if not options.host else "")  # fmt: skip
-    with _engines_lock:
-        if key not in _engines:
-            _engines[key] = Engine(options)
-        return _engines[key]
+    return _engines.get_or_make(key, lambda: Engine(options))
 
 
-_engines: dict[Any, Engine] = {}
-_engines_lock = threading.Lock()
+_engines: PerProcess[Any, Engine] = PerProcess()
 
 
 def _connect(options: DockerOptions) -> Any:
@@ -455,7 +452,7 @@ def _agent_key() -> str:
     interpreter = Path(getattr(sys, "_base_executable", "") or sys.executable).resolve()
     status = interpreter.stat()
     texts = [path.read_text("utf-8") for path in docker_bundle.own_files()]
-    return store.digest_of(sys.version, str(interpreter), status.st_size, int(status.st_mtime), texts)[:20]
+    return _files.digest_of(sys.version, str(interpreter), status.st_size, int(status.st_mtime), texts)[:20]
 
 
 def _identity(folder: Path) -> list[Any]:

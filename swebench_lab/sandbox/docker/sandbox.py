@@ -37,7 +37,7 @@ from swebench_lab.sandbox.linux import wire
 from swebench_lab.sandbox.zygote import plan
 
 if TYPE_CHECKING:
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
 
 _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "NET_BIND_SERVICE")
 _BOUNDED = ("memory", "pids", "cpu")

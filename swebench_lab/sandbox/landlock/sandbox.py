@@ -52,7 +52,7 @@ from swebench_lab.sandbox.linux import wire
 from swebench_lab.sandbox.zygote import plan
 
 if TYPE_CHECKING:
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
 
 TIER = "landlock"
 _PREFIX = "lab-landlock-"

@@ -693,13 +693,6 @@ def unpack_entry(member: Any) -> Entry:
     return entry
 
 
-def unpack_image_layer(file: int, target: str) -> dict[str, int]:
-    """Unpack one uncompressed layer of a container image."""
-    from swebench_lab.snapshots.image import layer as oci_layers
-
-    return oci_layers.unpack(file, target)
-
-
 # --- removal -------------------------------------------------------------------------------------------------------
 
 

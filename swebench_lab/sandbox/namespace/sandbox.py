@@ -29,10 +29,10 @@ from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.linux import wire
 from swebench_lab.sandbox.namespace.services import Service, start
 from swebench_lab.sandbox.zygote import layout, plan
-from swebench_lab.sandbox.zygote.client import bequeath, default_tier, receive_soon, renewed, unavailable, zygote_of
+from swebench_lab.sandbox.zygote.client import default_tier, receive_soon, remove_on_exit, renewed, unavailable, zygote_of
 
 if TYPE_CHECKING:
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
 
 _END_SECONDS = 10.0
 _FULL = 64 * 1024  # bytes; a box with less to write to has run into its bound
@@ -136,7 +136,7 @@ class NamespaceSandbox(Sandbox):
     def _make_folder(self, scratch: Path) -> str:
         """A folder of the host for what the box writes."""
         try:
-            folder = str(leased_folder(scratch.resolve(), remove_tree, bequeath) / self.id)
+            folder = str(leased_folder(scratch.resolve(), remove_tree, remove_on_exit) / self.id)
             for name in ("upper", "work"):
                 os.makedirs(f"{folder}/{name}")
         except OSError as error:

@@ -70,7 +70,7 @@ class Zygote:
     def __init__(self, channel: socket.socket, rootless: bool) -> None:
         self._channel = channel
         self._is_branch = False
-        self._heirlooms: list[tuple[int, str]] = []
+        self._exit_folders: list[tuple[int, str]] = []
         self._rootless = rootless
         self._spare: _Spare | None = None
         self._next: _Next | None = None
@@ -120,7 +120,7 @@ class Zygote:
 
     def _outlive_channel(self) -> NoReturn:
         """End as the channel has; the kernel closes the channels of a killed client before it says that it died."""
-        if self._heirlooms:
+        if self._exit_folders:
             poll = select.poll()
             poll.register(self._client, select.POLLIN)
             if poll.poll(_DYING_SECONDS * 1000):
@@ -129,21 +129,21 @@ class Zygote:
 
     def _follow_client(self) -> NoReturn:
         """End as the client has; a last child clears away what it left, once everything that used it is gone."""
-        if not self._heirlooms or os.fork():
+        if not self._exit_folders or os.fork():
             os._exit(0)  # its boxes die with it: each has asked the kernel for that
-        from swebench_lab.sandbox.layers import tree as trees
+        from swebench_lab.sandbox.layers.tree import clear
 
         os.setsid()
         deadline = time.monotonic() + _FAREWELL_SECONDS
-        while self._heirlooms and time.monotonic() < deadline:
+        while self._exit_folders and time.monotonic() < deadline:
             time.sleep(0.05)
-            self._heirlooms = [heirloom for heirloom in self._heirlooms if not trees.clear(*heirloom)]
+            self._exit_folders = [folder for folder in self._exit_folders if not clear(*folder)]
         os._exit(0)
 
-    def _op_inherit(self, message: dict[str, Any], descriptors: list[int], reply: socket.socket) -> None:
+    def _op_remove_on_exit(self, message: dict[str, Any], descriptors: list[int], reply: socket.socket) -> None:
         """Remember a folder that is to be removed should the client be killed."""
-        self._heirlooms.append((os.dup(descriptors[0]), message["name"]))
-        wire.send(reply, {"inherited": message["name"]})
+        self._exit_folders.append((os.dup(descriptors[0]), message["name"]))
+        wire.send(reply, {"remove_on_exit": message["name"]})
 
     def _answer(self, message: dict[str, Any], descriptors: list[int]) -> None:
         reply = socket.socket(fileno=descriptors.pop(0))
@@ -288,7 +288,7 @@ class Zygote:
         self._channel.close()
         self._channel = socket.socket(fileno=descriptors[0])
         self._is_branch = True
-        self._heirlooms = []
+        self._exit_folders = []
         self._leave_spare()
         reply.close()
         self.serve()
@@ -304,11 +304,11 @@ class Zygote:
         """Do slow work on trees of files, with this process's rights over them; only branches have the time."""
         if not self._is_branch:
             raise OSError(errno.EINVAL, "work on trees is for branches of the zygote")
-        from swebench_lab.sandbox.layers import tree as trees
+        from swebench_lab.sandbox.layers.tasks import TASKS, unlimited
 
-        trees.unlimited()
+        unlimited()
         try:
-            task = getattr(trees, message["task"])
+            task = TASKS[message["task"]]
             wire.send(reply, {"done": task(*descriptors, **message["arguments"])})
         except OSError:
             raise

@@ -29,10 +29,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
 from swebench_lab.snapshots.environment import packages
 from swebench_lab.snapshots.environment.interpreter import Interpreter
 from swebench_lab.snapshots.storage import store
+from swebench_lab.snapshots.storage.store import BuildOnce
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -87,19 +89,25 @@ def known_pins(
     """Return the pins that these requirements were resolved to earlier; nothing when they never were."""
     if not requirements and not louder:
         return Pins((), "installed")
-    marker = store.read_marker(_pins_folder(requirements, interpreter, exclude_newer, cache, louder))
+    marker = store.read_marker(pins_folder(requirements, interpreter, exclude_newer, cache, louder))
     return Pins(tuple(marker["lines"]), str(marker["origin"])) if marker else None
 
 
-def _pins_folder(
+def pins_folder(
     requirements: Sequence[str], interpreter: Interpreter, exclude_newer: str, cache: Path, louder: Sequence[str]
 ) -> Path:
+    """Return where the pins of some requirements are kept; the arguments are those of `resolve`."""
     facts = (_PINS, sorted(requirements), interpreter.version, sysconfig.get_platform(), exclude_newer, *sorted(louder))
-    return cache / "pins" / store.digest_of(*facts)
+    return cache / "pins" / _files.digest_of(*facts)
 
 
 def resolve(
-    requirements: Sequence[str], interpreter: Interpreter, exclude_newer: str, cache: Path, louder: Sequence[str] = ()
+    requirements: Sequence[str],
+    interpreter: Interpreter,
+    exclude_newer: str,
+    cache: Path,
+    louder: Sequence[str] = (),
+    build_once: BuildOnce = store.build_once,
 ) -> Pins:
     """Return exact pins for requirements; resolved once per cache, interpreter version and date.
 
@@ -109,6 +117,7 @@ def resolve(
         exclude_newer: `YYYY-MM-DD`; later releases are not considered. Empty: all are.
         cache: Root of the cache; pins are kept below `pins/`.
         louder: Further requirements; exact ones win over what others ask of the same package, and over the date.
+        build_once: Keeps the pins where they are not there.
 
     Raises:
         SnapshotError: They contradict each other, or the network is needed and not there.
@@ -124,7 +133,7 @@ def resolve(
         pins = pins or _resolve_uv(wanted, interpreter, exclude_newer, louder)
         return {"requirements": wanted, "lines": pins.lines, "origin": pins.origin, "python": interpreter.version}
 
-    marker, _ = store.build_once(_pins_folder(wanted, interpreter, exclude_newer, cache, louder), build)
+    marker, _ = build_once(pins_folder(wanted, interpreter, exclude_newer, cache, louder), build)
     return Pins(tuple(marker["lines"]), str(marker["origin"]))
 
 
@@ -133,7 +142,12 @@ def _is_exact(text: str) -> bool:
 
 
 def build_venv(
-    layer: Path, interpreter: Interpreter, pins: Pins, paths: Sequence[str], cache: Path | None = None
+    layer: Path,
+    interpreter: Interpreter,
+    pins: Pins,
+    paths: Sequence[str],
+    cache: Path | None = None,
+    build_once: BuildOnce = store.build_once,
 ) -> dict[str, Any]:
     """Write a venv into an empty layer.
 
@@ -143,6 +157,7 @@ def build_venv(
         pins: What is installed.
         paths: Folders of the repository that go on `sys.path`, relative to its root.
         cache: Root of the cache in which big packages become layers of their own; None: all stays in this layer.
+        build_once: Builds such a layer where it is not there.
 
     Returns:
         Facts for the Snapshot's meta.
@@ -157,7 +172,10 @@ def build_venv(
         origin = _install_uv(pins, venv)
     (site / "testbed.pth").write_text("".join(f"{_in_box(path)}\n" for path in paths))
     _repoint_scripts(venv / "bin")
-    shared = packages.split(layer, site, cache, interpreter.version, partial(_compile, interpreter)) if cache else []
+    shared: list[str] = []
+    if cache:
+        compiled = partial(_compile, interpreter)
+        shared = packages.split(layer, site, cache, interpreter.version, compiled, build_once)
     _compile(interpreter, layer, site.parent)
     return {
         "packages": shared,

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
 from swebench_lab.snapshots.image import oci
 from swebench_lab.snapshots.storage import store
@@ -51,7 +52,7 @@ def write(root: Path, records: Iterable[Mapping[str, Any]], folders: Iterable[Pa
         if marker is None:
             raise SnapshotError(f"exporting {folder}: it is not complete; prepare it again")
         entries = [
-            _entry(path, folder, known, contents) for path in sorted(store.walk(folder)) if path.name != store.MARKER
+            _entry(path, folder, known, contents) for path in sorted(_files.walk(folder)) if path.name != store.MARKER
         ]
         parts[folder.relative_to(root).as_posix()] = {"marker": marker, "entries": [e for e in entries if e]}
     index = json.dumps({"schema": SCHEMA, "snapshots": chosen, "parts": parts}).encode()
@@ -127,7 +128,7 @@ def read(root: Path, file: Path) -> list[str]:
             raise
         raise SnapshotError(f"importing {file}: it is damaged ({error})") from error
     for record in index["snapshots"]:
-        store.write_json(root / "snapshots" / f"{store.checked_name(record['key'], 'key of a Snapshot')}.json", record)
+        _files.write_json(root / "snapshots" / f"{store.checked_name(record['key'], 'key of a Snapshot')}.json", record)
     return [record["key"] for record in index["snapshots"]]
 
 

@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from swebench_lab import _files
 from swebench_lab.errors import SandboxError, SnapshotError
 
 VARIABLE = "SWEBENCH_LAB_SHARED_CACHE"
@@ -190,7 +191,7 @@ def proven() -> str:
         built = Path(home, "built")
         (built / "layer/testbed").mkdir(parents=True)
         (built / "layer/testbed/file").write_text("theirs\n")
-        store.write_json(built / store.MARKER, {"digest": store.digest_tree(built / "layer")})
+        _files.write_json(built / store.MARKER, {"digest": store.digest_tree(built / "layer")})
         packs = Packs(Path(home, "packs"))
         packed = packs.offer("trees", "probe", built)
         assert packed is not None

@@ -1,6 +1,6 @@
 """One layer of a container image, unpacked below a directory that nothing in it can leave.
 
-Runs where `trees` runs. Kept: content, modes, times, links, pipes; deletions as an overlay wants them. Not kept: owners
+One of the tasks on trees. Kept: content, modes, times, links, pipes; deletions as an overlay wants them. Not kept: owners
 (all files belong to the user who unpacks, and to root in a box), set-user-id bits, attributes, devices. Every file stays
 readable for its owner, or nobody without root could make boxes of it.
 """
@@ -16,7 +16,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import IO
 
-from swebench_lab.sandbox.layers import tree as trees
+from swebench_lab.sandbox.layers import tree
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -34,7 +34,7 @@ def unpack(file: int, target: str) -> dict[str, int]:
     root = os.open(target, _DIRECTORY)
     try:
         with os.fdopen(os.dup(file), "rb") as raw, tarfile.open(fileobj=raw, mode="r|") as archive:
-            layer = _Layer(root)
+            layer = _ImageLayer(root)
             for member in archive:
                 layer.add(member, archive.extractfile(member) if member.isreg() else None)
             return layer.finish()
@@ -44,7 +44,7 @@ def unpack(file: int, target: str) -> dict[str, int]:
         os.close(root)
 
 
-class _Layer:
+class _ImageLayer:
     """A layer on its way to the disk."""
 
     def __init__(self, root: int) -> None:
@@ -155,7 +155,7 @@ class _Layer:
                     os.mknod(parts[-1], stat.S_IFCHR, os.makedev(0, 0), dir_fd=folder)
         for parts in self._opaque:
             with self._folder(parts, make=True) as folder:
-                trees.make_opaque(folder)
+                tree.make_opaque(folder)
         for parts, when in reversed(self._times):
             # A directory may have become something else by a later entry of its name.
             with contextlib.suppress(OSError), self._folder(parts) as folder:
