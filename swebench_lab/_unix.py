@@ -43,6 +43,8 @@ try:
 except ImportError:
     termios = _Absent("termios")  # type: ignore[assignment]
 
+__all__ = ["fcntl", "lock", "resource", "termios"]
+
 
 def lock(file: IO[Any] | int, wait: bool = True, shared: bool = False) -> None:
     """Hold a file against every other process that locks it so, until it is closed.

@@ -58,7 +58,10 @@ class HandMade:
 
     def __init__(self, folder: Path, files: Mapping[str, str], hidden: Mapping[str, str] | None = None) -> None:
         self.cache = SimpleNamespace(
-            root=folder / "cache", specs=None, get=lambda task: self._with_spec(spec_for(task)), spec=lambda task: self._spec(task)
+            root=folder / "cache",
+            specs=None,
+            get=lambda task: self._with_spec(spec_for(task)),
+            spec=lambda task: self._spec(task),
         )
         self.tree = folder / "layer" / "testbed"
         self.opened = 0

@@ -16,7 +16,9 @@ import swebench_lab as lab
 PACKAGE = Path(lab.__file__).parent
 MOVED = Path(__file__).parents[1] / "docs/moved.md"
 LAYERS = (
-    {"_html", "_files", "_unix", "errors", "places"},
+    {"errors"},
+    {"_html", "_unix", "_processes", "places"},
+    {"_files"},
     {"records"},
     {"formats", "sandbox"},
     {"snapshots", "policies"},
@@ -29,11 +31,26 @@ LAYERS = (
 )
 """Rooms from the ground up: what stands in a line may import the lines above it, and nothing beside or below it."""
 
+FLOORS = {
+    "sandbox": (
+        {"linux"},
+        {"layers"},
+        {"zygote", "diffs"},
+        {""},
+        {"namespace", "landlock", "docker"},
+    ),
+    "snapshots": ({"storage"}, {"environment"}, {"repository"}, {"image"}, {"transfer"}, {""}),
+}
+"""Folders of a room from the ground up, as with rooms; "" stands for the files beside the folders."""
+
 UPWARD_AT_MOST = 19
 """Arrows between rooms that still point upward; this number only shrinks."""
 
 CIRCLES_AT_MOST = 6
 """Circles of files that import each other; this number only shrinks."""
+
+FOLDER_CIRCLES_AT_MOST = 2
+"""Circles of folders that import each other; this number only shrinks."""
 
 HEAVY = ("torch", "ray", "docker", "swebench", "polars", "matplotlib", "libcst", "IPython", "ipywidgets", "numpy")
 
@@ -118,6 +135,32 @@ def test_arrows_between_rooms_point_downwards() -> None:
 def test_no_file_is_part_of_a_circle() -> None:
     found = circles(arrows())
     assert len(found) <= CIRCLES_AT_MOST, found
+
+
+def folder(place: str) -> str:
+    return place.rpartition("/")[0] or "."
+
+
+def test_no_folder_is_part_of_a_circle() -> None:
+    graph: dict[str, set[str]] = {}
+    for a, others in arrows().items():
+        graph.setdefault(folder(a), set()).update(folder(b) for b in others if folder(b) != folder(a))
+    found = circles(graph)
+    assert len(found) <= FOLDER_CIRCLES_AT_MOST, found
+    assert not {"sandbox", "snapshots"} & {place.split("/")[0] for group in found for place in group}, found
+
+
+def test_arrows_between_the_folders_of_a_room_point_downwards() -> None:
+    upward = []
+    for room, floors in FLOORS.items():
+        height = {f"{room}/{name}".rstrip("/"): floor for floor, names in enumerate(floors) for name in names}
+        for a, others in arrows().items():
+            for b in others if folder(a) in height else ():
+                if folder(b) in height and folder(a) != folder(b) and height[folder(b)] >= height[folder(a)]:
+                    upward.append(f"{a} -> {b}")
+        here = {folder(place) for place in arrows() if place.startswith(f"{room}/")}
+        assert here == set(height), f"folders of {room} without a floor"
+    assert not upward
 
 
 def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

@@ -380,14 +380,12 @@ def tasks_explain(task_id: str, source: str, specs: str | None) -> None:
     """Say how a task is installed and tested, and for every part why."""
     from swebench_lab.errors import TaskError
     from swebench_lab.records.task import load_tasks
-    from swebench_lab.snapshots.environment import specs as table
+    from swebench_lab.snapshots.environment.specs import Table, explain
 
-    if specs:
-        table.use(specs)
     known = load_tasks(source)
     if task_id not in known.ids:
         raise TaskError(f"no task of {source!r} has the id {task_id!r}; `swebench-lab tasks list` shows them")
-    click.echo(table.explain(known[task_id]))
+    click.echo(explain(known[task_id], tables=[Table.read(specs)] if specs else None))
 
 
 @tasks.command("make")

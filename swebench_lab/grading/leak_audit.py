@@ -29,10 +29,10 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swebench_lab.snapshots.parts import build_part
 from swebench_lab import _files
 from swebench_lab.errors import GradingError
 from swebench_lab.records.diff import FilePatch, Hunk, parse_patch
+from swebench_lab.snapshots.parts import build_part
 from swebench_lab.snapshots.storage import store
 
 if TYPE_CHECKING:

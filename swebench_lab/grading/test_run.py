@@ -16,7 +16,6 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from swebench_lab.snapshots.environment.specs import spec_of
 from swebench_lab.errors import GradingError, SandboxPathError
 from swebench_lab.grading import results_plugin
 from swebench_lab.grading import scripts as evalscript
@@ -25,7 +24,7 @@ from swebench_lab.grading.scripts import Changes
 from swebench_lab.grading.verdicts import patch_bytes
 from swebench_lab.records.diff import touched_files
 from swebench_lab.records.task import Task
-from swebench_lab.snapshots.environment.specs import Spec
+from swebench_lab.snapshots.environment.specs import Spec, spec_of
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Result, Sandbox

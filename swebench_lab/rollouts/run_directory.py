@@ -29,13 +29,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swebench_lab.sandbox.packed_layers import PackedLayers
 from swebench_lab._unix import lock
 from swebench_lab.errors import LabError, RecordError
 from swebench_lab.records.rollout import Rollout, Rollouts
 from swebench_lab.records.task import Task
 from swebench_lab.records.trajectory import Step, Trajectory
 from swebench_lab.records.verdict import NOT_GRADED
+from swebench_lab.sandbox.packed_layers import PackedLayers
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Layer

@@ -22,7 +22,7 @@ from swebench_lab.sandbox.commands import Result as Result
 from swebench_lab.sandbox.commands import Running
 from swebench_lab.sandbox.diffs.changes import Changes
 from swebench_lab.sandbox.diffs.patch import apply, diff
-from swebench_lab.sandbox.layers import extract as unpacking
+from swebench_lab.sandbox.layers import extract
 from swebench_lab.sandbox.session import Session as Session
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class Sandbox(abc.ABC):
             packed.seek(0)
             try:
                 with tarfile.open(fileobj=packed) as archive:
-                    unpacking.unpack(archive, target)
+                    extract.unpack(archive, target)
             except tarfile.TarError as error:
                 raise SandboxPathError(f"download {path}: the box sent no archive ({error})") from error
 

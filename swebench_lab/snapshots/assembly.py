@@ -40,7 +40,9 @@ def assemble(
     """
     tree_folder, env_folder = root / "trees" / tree[0], root / "envs" / env[0]
     middle = (root / "installs" / install[0] / "layer",) if install else ()
-    facts = {name: env[1][name] for name in ("python", "interpreter", "pins", "packages_from", "paths", "site_packages")}
+    facts = {
+        name: env[1][name] for name in ("python", "interpreter", "pins", "packages_from", "paths", "site_packages")
+    }
     facts["resolved_by"] = env[1].get("resolved_by", "")
     seen = {name: tree[1][name] for name in ("source", "base_commit", "head", "seal", "not_hidden", "bytes")}
     facts["masks"] = list(masks)

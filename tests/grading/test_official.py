@@ -23,7 +23,6 @@ from swebench_lab.records.diff import make_patch
 from swebench_lab.records.task import Tasks
 from swebench_lab.sandbox.docker.engine import DockerOptions, engine
 from swebench_lab.snapshots.cache import SnapshotCache
-from swebench_lab.snapshots.storage import store
 from tests.boxes import git
 from tests.tasks.test_schemas import SWEBENCH5_ROW, SWEBENCH_ROW
 

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from swebench_lab.sandbox.diffs import patch as patching
+from swebench_lab.sandbox.diffs import patch
 from swebench_lab.sandbox.diffs.changes import (
     MOST,
     NOTHING_WRITTEN,
@@ -32,7 +32,7 @@ def snapshot():
 
 
 def looked_at_everything(box) -> str:
-    return patching._git(box, f"{patching._STAGE}{patching._DIFF} {box.snapshot.head}").decode()
+    return patch._git(box, f"{patch._STAGE}{patch._DIFF} {box.snapshot.head}").decode()
 
 
 SCENES = {
@@ -77,10 +77,10 @@ def test_every_kind_of_change_gives_the_same_patch_both_ways(snapshot, tier):
             done = box.run(given + script)
             assert done.ok, (scene, done.output)
             told = box._touched()
-            listed += bool(told) and patching._told(box, told) is not None
+            listed += bool(told) and patch._told(box, told) is not None
             if told:
                 known = tracked(snapshot.git_dir / "index")
-                compared += patching._compared(box, told, known, known.touched_by(told)) is not None
+                compared += patch._compared(box, told, known, known.touched_by(told)) is not None
             assert box.diff() == patching_of_all(box), scene
     assert compared >= len(SCENES) - 7
     assert listed >= len(SCENES) - 4  # the others are told by a look at everything, and were compared all the same
@@ -90,7 +90,7 @@ def patching_of_all(box) -> str:
     try:
         return looked_at_everything(box)
     except UnicodeDecodeError:
-        return patching._with_binary(box).decode()
+        return patch._with_binary(box).decode()
 
 
 def test_random_histories_over_checkpoints_and_forks_give_the_same_patch_both_ways(snapshot):

@@ -17,7 +17,7 @@ from swebench_lab.sandbox.snapshot import Snapshot
 from swebench_lab.snapshots.cache import SnapshotCache
 from swebench_lab.snapshots.environment import packages
 from swebench_lab.snapshots.storage import store
-from swebench_lab.snapshots.transfer import ship as shipping
+from swebench_lab.snapshots.transfer import ship
 from tests.sandbox.repositories import FILES, make_task, write
 
 PARTS = 40
@@ -100,10 +100,10 @@ def test_it_moves_with_the_environments(
     imported = SnapshotCache(tmp_path / "imported")
     imported.import_from(tmp_path / "all.tar.xz")
     shipped = SnapshotCache(tmp_path / "shipped")
-    packed = shipping.pack(cache, tasks[1])
+    packed = ship.pack(cache, tasks[1])
     assert packed is not None
     with packed:
-        shipping.unpack(shipped, packed)
+        ship.unpack(shipped, packed)
     for other in (imported, shipped):
         found = other.get(tasks[1])
         assert found is not None and found.key == snapshots[1].key and all(layer.is_dir() for layer in found.layers)

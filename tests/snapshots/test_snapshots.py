@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab.snapshots.environment.specs import spec_of
 from swebench_lab.errors import SnapshotError, TaskError
 from swebench_lab.records.task import Task
 from swebench_lab.sandbox.snapshot import Snapshot
 from swebench_lab.snapshots.cache import SnapshotCache
+from swebench_lab.snapshots.environment.specs import spec_of
 from swebench_lab.snapshots.storage import store
 from tests.sandbox.repositories import BUG, FILES, TESTS, make_task, write
 

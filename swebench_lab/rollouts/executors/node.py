@@ -28,7 +28,7 @@ from swebench_lab.rollouts.executors.jobs import Batch, Job
 from swebench_lab.rollouts.executors.settings import Deadlines, Stages
 from swebench_lab.snapshots.cache import SnapshotCache
 from swebench_lab.snapshots.factory import SandboxFactory
-from swebench_lab.snapshots.transfer import ship as shipping
+from swebench_lab.snapshots.transfer import ship
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Layer
@@ -149,7 +149,7 @@ class NodeAgent:
 
     def pack(self, task: Task, there: Sequence[str]) -> bytes | None:
         """Return a task's Snapshot as bytes, without the parts that are there already; nothing when it is not here."""
-        file = shipping.pack(self.sandboxes.cache, task, there)
+        file = ship.pack(self.sandboxes.cache, task, there)
         if file is None:
             return None
         with file:
@@ -167,10 +167,10 @@ class NodeAgent:
 
         there = self._parts_here()
         if self._shared != self.sandboxes.cache.root and self._shared.is_dir():
-            packed = shipping.pack(SnapshotCache(self._shared), task, there)
+            packed = ship.pack(SnapshotCache(self._shared), task, there)
             if packed is not None:
                 with packed:
-                    self._note_brought(shipping.unpack(self.sandboxes.cache, packed), str(self._shared))
+                    self._note_brought(ship.unpack(self.sandboxes.cache, packed), str(self._shared))
                 return
         for peer in self._peers:
             try:
@@ -184,7 +184,7 @@ class NodeAgent:
 
         found = ray.get(peer.pack.remote(task, there), timeout=600)
         if found is not None:
-            self._note_brought(shipping.unpack(self.sandboxes.cache, found), "another node")
+            self._note_brought(ship.unpack(self.sandboxes.cache, found), "another node")
         return found is not None
 
     def _parts_here(self) -> list[str]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from swebench_lab.sandbox.diffs import git_rules as rules
+from swebench_lab.sandbox.diffs import git_rules
 from swebench_lab.sandbox.layers import tree as trees
 
 MOST = 500
@@ -82,9 +82,9 @@ def changes(upper: int, layers: Sequence[Path], workdir: str, index: Path) -> Ch
     if len(found.written) + len(found.gone) > MOST:
         return None
     names = {path.rsplit(b"/", 1)[-1] for path in found.written | found.gone}
-    if rules.IGNORED in names:
+    if git_rules.IGNORED in names:
         return None
-    found.odd = found.odd or rules.CONVERTED in names
+    found.odd = found.odd or git_rules.CONVERTED in names
     return found
 
 

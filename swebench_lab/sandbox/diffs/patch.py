@@ -100,6 +100,7 @@ class Box(Protocol[Ended]):
     def _sweep(self) -> None:
         """End every process whose command has ended."""
 
+
 # A git folder of our own that borrows only the sealed objects. Attributes: those of the sealed start, with every
 # driver, filter and conversion that the box could have asked for in its own files switched off.
 _PREPARE = r"""

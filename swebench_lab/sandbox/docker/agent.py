@@ -27,7 +27,7 @@ if __name__ == "__main__":
     sys.modules["swebench_lab"] = type(sys)("swebench_lab")
     sys.modules["swebench_lab"].__path__ = [os.path.abspath(__file__).rsplit(os.sep, 3)[0]]
 
-from swebench_lab.sandbox.docker import changes as docker_changes
+from swebench_lab.sandbox.docker import changes
 from swebench_lab.sandbox.layers import tree as trees
 from swebench_lab.sandbox.linux import kernel, seccomp, wire
 from swebench_lab.sandbox.linux.oom import Scores
@@ -345,12 +345,12 @@ class Bridge(threading.Thread):
 
     def _op_seen(self, number: int, message: dict[str, Any]) -> None:
         """Remember how paths are now, so that `capture` tells what changes from now on."""
-        self.tell(number, {"seen": docker_changes.seen(json.loads(b"".join(self.stream(message["stream"]))))})
+        self.tell(number, {"seen": changes.seen(json.loads(b"".join(self.stream(message["stream"]))))})
 
     def _op_capture(self, number: int, message: dict[str, Any]) -> None:
         """Send what changed as one packed layer."""
         wanted = json.loads(b"".join(self.stream(message["stream"])))
-        now = docker_changes.capture(wanted["changes"], wanted["before"], _Sending(self, message["layer"]))
+        now = changes.capture(wanted["changes"], wanted["before"], _Sending(self, message["layer"]))
         self.frame(DATA, message["layer"], b"")
         self.tell(number, {"seen": now})
 
@@ -358,7 +358,7 @@ class Bridge(threading.Thread):
         """Lay a packed layer over the files as they are."""
         parts = _Parts(self.stream(message["stream"]))
         try:
-            count = docker_changes.apply(parts)
+            count = changes.apply(parts)
         finally:
             parts.finish()
         self.tell(number, {"applied": count})

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from swebench_lab import _files
 from swebench_lab._processes import PerProcess
 from swebench_lab.errors import SandboxUnavailable
-from swebench_lab.sandbox.docker import bundle as docker_bundle
+from swebench_lab.sandbox.docker import bundle
 from swebench_lab.sandbox.zygote import layout, plan
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Engine:
         return self._agent
 
     def _packed_agent(self) -> tuple[bytes, str]:
-        made = docker_bundle.bundle()
+        made = bundle.bundle()
         arch = self.client.version().get("Arch", made.architecture)
         if arch != made.architecture:
             raise SandboxUnavailable(
@@ -214,7 +214,7 @@ class Engine:
                 self._images[tag] = found
                 return found
             volume, command = self.agent()
-            options = {"volumes": {volume: {"bind": docker_bundle.PLACE, "mode": "ro"}}, "entrypoint": [], "user": "0:0",
+            options = {"volumes": {volume: {"bind": bundle.PLACE, "mode": "ro"}}, "entrypoint": [], "user": "0:0",
                        "stdin_open": True, "network_mode": "none", "log_config": {"type": "none"}}  # fmt: skip
             container = self.client.containers.create(
                 image, list(command), labels={LABEL: "filling", OWNER: owner()}, **options
@@ -451,7 +451,7 @@ def _agent_key() -> str:
     """What the bundle depends on: the interpreter, and the modules of ours in it."""
     interpreter = Path(getattr(sys, "_base_executable", "") or sys.executable).resolve()
     status = interpreter.stat()
-    texts = [path.read_text("utf-8") for path in docker_bundle.own_files()]
+    texts = [path.read_text("utf-8") for path in bundle.own_files()]
     return _files.digest_of(sys.version, str(interpreter), status.st_size, int(status.st_mtime), texts)[:20]
 
 

@@ -29,7 +29,7 @@ from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError, S
 from swebench_lab.sandbox.checkpoints import Layer, LayerStore, passing_store
 from swebench_lab.sandbox.commands import Exit
 from swebench_lab.sandbox.contract import MOST_READ, Sandbox, too_large
-from swebench_lab.sandbox.docker import bundle as docker_bundle
+from swebench_lab.sandbox.docker import bundle
 from swebench_lab.sandbox.docker.connection import Asked, Link
 from swebench_lab.sandbox.docker.engine import LABEL, OWNER, DockerOptions, Engine, engine, new_name, owner
 from swebench_lab.sandbox.limits import Limits
@@ -149,7 +149,7 @@ class DockerSandbox(Sandbox):
         from docker.types import Mount
 
         limits, snapshot, options = self._options.limits, self.snapshot, self._options.docker
-        volumes = {volume: {"bind": docker_bundle.PLACE, "mode": "ro"}}
+        volumes = {volume: {"bind": bundle.PLACE, "mode": "ro"}}
         tmpfs = {}
         hostland = not options.base_image and not snapshot.meta.get("image")
         if hostland:

@@ -44,8 +44,7 @@ from swebench_lab.sandbox.cgroups import cgroup_pool
 from swebench_lab.sandbox.checkpoints import Layer, LayerStore, passing_store
 from swebench_lab.sandbox.commands import Exit
 from swebench_lab.sandbox.contract import Sandbox
-from swebench_lab.sandbox.landlock import ruleset, warden
-from swebench_lab.sandbox.landlock import tree as private_tree
+from swebench_lab.sandbox.landlock import private_tree, ruleset, warden
 from swebench_lab.sandbox.layers import tree as trees
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.linux import wire

@@ -25,9 +25,7 @@ from typing import Any, NoReturn
 if __name__ == "__main__":
     sys.path.append(os.path.abspath(__file__).rsplit(os.sep, 4)[0])
 
-from swebench_lab.sandbox.landlock import filters as strict
-from swebench_lab.sandbox.landlock import ruleset
-from swebench_lab.sandbox.landlock import tree as private_tree
+from swebench_lab.sandbox.landlock import filters, private_tree, ruleset
 from swebench_lab.sandbox.landlock.supervisor import Supervisor, listen
 from swebench_lab.sandbox.layers import tree as trees
 from swebench_lab.sandbox.linux import kernel, processes, seccomp, wire
@@ -455,8 +453,8 @@ def _filters(version: int, forks: bool) -> int:
     if not program:
         raise OSError(38, "no system call filter is known for this architecture")
     kernel.seccomp(program)
-    kernel.seccomp(strict.refusing(version))
-    return listen(strict.notifying(version, forks))
+    kernel.seccomp(filters.refusing(version))
+    return listen(filters.notifying(version, forks))
 
 
 def _adopt_orphans() -> None:

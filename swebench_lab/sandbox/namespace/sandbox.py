@@ -29,7 +29,14 @@ from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.linux import wire
 from swebench_lab.sandbox.namespace.services import Service, start
 from swebench_lab.sandbox.zygote import layout, plan
-from swebench_lab.sandbox.zygote.client import default_tier, receive_soon, remove_on_exit, renewed, unavailable, zygote_of
+from swebench_lab.sandbox.zygote.client import (
+    default_tier,
+    receive_soon,
+    remove_on_exit,
+    renewed,
+    unavailable,
+    zygote_of,
+)
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.snapshot import Snapshot

@@ -38,7 +38,9 @@ _PASSED_ON = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_prox
 
 def key(spec: Spec, commit: str, env_key: str) -> str:
     """Return the key of a build: a hash of everything that goes into it."""
-    return _files.digest_of(VERSION, commit, env_key, spec.pre_install, spec.install, dict(spec.env), spec.exclude_newer)
+    return _files.digest_of(
+        VERSION, commit, env_key, spec.pre_install, spec.install, dict(spec.env), spec.exclude_newer
+    )
 
 
 def build(folder: Path, clean: Snapshot, spec: Spec) -> dict[str, Any]:

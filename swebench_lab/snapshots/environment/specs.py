@@ -208,7 +208,9 @@ def default_tables() -> tuple[Table, ...]:
     Raises:
         TaskError: One of them cannot be read, is not TOML, or has a wrong field.
     """
-    return tuple(_read_again(name, _stamp(Path(name))) for name in os.environ.get(FILE_VARIABLE, "").split(os.pathsep) if name)
+    return tuple(
+        _read_again(name, _stamp(Path(name))) for name in os.environ.get(FILE_VARIABLE, "").split(os.pathsep) if name
+    )
 
 
 def _stamp(file: Path) -> int:
@@ -253,7 +255,9 @@ def _patterns(value: Any, where: str) -> tuple[str, ...]:
 @lru_cache(maxsize=1)
 def _known_tables() -> tuple[_Entry, ...]:
     folder = Path(str(files("swebench_lab"))) / "bundled" / "specs"
-    return tuple(entry for file in sorted(folder.glob("*.toml")) for entry in _entries(str(file), file.read_text("utf-8")))
+    return tuple(
+        entry for file in sorted(folder.glob("*.toml")) for entry in _entries(str(file), file.read_text("utf-8"))
+    )
 
 
 def _known(task: Task) -> dict[str, Any]:

@@ -276,7 +276,8 @@ def _mirror(url: str, cache: _Cache, commit: str) -> Source:
     git_dir = folder / "repository"
 
     def build(temporary: Path) -> dict[str, str]:
-        doing = f"cloning {_no_secret(url)}; without the network, name a folder of clones: SandboxFactory(repos=…) or $SWEBENCH_LAB_REPOS"
+        hint = "without the network, name a folder of clones: SandboxFactory(repos=…) or $SWEBENCH_LAB_REPOS"
+        doing = f"cloning {_no_secret(url)}; {hint}"
         log.info("cloning %s", _no_secret(url))
         git("clone", "--quiet", "--mirror", "--", url, temporary / "repository", doing=doing, user_config=True)
         return {"name": _no_secret(url)}

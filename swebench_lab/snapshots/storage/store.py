@@ -40,9 +40,7 @@ def read_marker(folder: Path) -> dict[str, Any] | None:
 class BuildOnce(Protocol):
     """`build_once`, or a function that adds to it what its user wants done around every build."""
 
-    def __call__(
-        self, folder: Path, build: Callable[[Path], Mapping[str, Any]], /
-    ) -> tuple[dict[str, Any], bool]:
+    def __call__(self, folder: Path, build: Callable[[Path], Mapping[str, Any]], /) -> tuple[dict[str, Any], bool]:
         """Return the marker of a folder, and whether this call built it."""
 
 

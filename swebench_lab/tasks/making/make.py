@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swebench_lab.snapshots.environment.specs import spec_of
 from swebench_lab.errors import TaskError
 from swebench_lab.records.diff import reverse_patch
 from swebench_lab.records.task import Task, Tasks
+from swebench_lab.snapshots.environment.specs import spec_of
 
 if TYPE_CHECKING:
     import polars as pl

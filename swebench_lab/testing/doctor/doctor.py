@@ -198,9 +198,9 @@ def _sharing() -> Iterator[Finding]:
     from swebench_lab.errors import SandboxError
     from swebench_lab.sandbox import quotas
     from swebench_lab.snapshots.cache import SnapshotCache
-    from swebench_lab.snapshots.transfer import shared_cache as sharing
+    from swebench_lab.snapshots.transfer import shared_cache
 
-    packs = sharing.packs_of(SnapshotCache().root)
+    packs = shared_cache.packs_of(SnapshotCache().root)
     if packs is None:
         yield Finding(
             "packs", State.ABSENT, "Snapshots are built for this user alone; docs/hub.md says how to share them"

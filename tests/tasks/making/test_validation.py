@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from swebench_lab.snapshots.environment.specs import spec_of
 from swebench_lab.records.task import Task
+from swebench_lab.snapshots.environment.specs import spec_of
 from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.tasks.making import validation
 from swebench_lab.tasks.making.candidates import Candidate, Pool
