@@ -20,7 +20,7 @@ from swebench_lab.sandbox import commands, quotas
 from swebench_lab.sandbox.checkpoints import Layer as Layer
 from swebench_lab.sandbox.commands import Result as Result
 from swebench_lab.sandbox.commands import Running
-from swebench_lab.sandbox.diffs.changes import Changes
+from swebench_lab.sandbox.diffs.changes import WorkTreeChanges
 from swebench_lab.sandbox.diffs.patch import apply, diff
 from swebench_lab.sandbox.layers import extract
 from swebench_lab.sandbox.session import Session as Session
@@ -257,7 +257,7 @@ class Sandbox(abc.ABC):
         """
         return diff(self)
 
-    def _touched(self) -> Changes | None:
+    def _touched(self) -> WorkTreeChanges | None:
         """Return which paths of `workdir` may have changed, at least; None where this backend cannot tell."""
         return None
 

@@ -10,8 +10,8 @@ from swebench_lab.sandbox.diffs import patch
 from swebench_lab.sandbox.diffs.changes import (
     MOST,
     NOTHING_WRITTEN,
-    Changes,
     Tracked,
+    WorkTreeChanges,
     fingerprint,
     stands_still,
     tracked,
@@ -130,7 +130,7 @@ def _random_deed(chance: random.Random) -> str:
 def test_a_box_that_changed_nothing_runs_nothing_to_say_so(snapshot):
     with open_namespace(snapshot) as box:
         box.run("git status; cat $(git ls-files); echo x > /tmp/elsewhere")
-        assert box._touched() == Changes()
+        assert box._touched() == WorkTreeChanges()
         assert box.diff() == ""
 
 
@@ -151,8 +151,8 @@ def test_a_tree_reached_through_a_link_is_left_to_git(tmp_path):
 
 def test_tracked_files_are_found_by_path_by_folder_and_by_what_they_became(tmp_path):
     known = Tracked((b"a", b"d/x", b"d/y", b"d0", b"e"))
-    assert known.touched_by(Changes({b"a", b"new"}, {b"d"})) == {b"a", b"d/x", b"d/y"}
-    assert known.touched_by(Changes({b"d"}, set())) == {b"d/x", b"d/y"}
+    assert known.touched_by(WorkTreeChanges({b"a", b"new"}, {b"d"})) == {b"a", b"d/x", b"d/y"}
+    assert known.touched_by(WorkTreeChanges({b"d"}, set())) == {b"d/x", b"d/y"}
     assert tracked(tmp_path / "none") is None
 
 

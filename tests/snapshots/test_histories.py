@@ -93,13 +93,13 @@ def test_tasks_from_the_newest_to_the_oldest_share_packs_as_well(
 def test_no_chain_gets_too_long_and_none_goes_on_from_far_away(
     tmp_path: Path, repository: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(histories, "MOST", 3)
+    monkeypatch.setattr(history, "MOST", 3)
     cache = SnapshotCache(tmp_path)
     lengths = [
         len(list((built(cache, repository, number).git_dir / "objects/pack").glob("*.pack"))) for number in range(2, 7)
     ]
     assert lengths == [1, 2, 3, 3, 3]
-    monkeypatch.setattr(histories, "NEAR", 10)
+    monkeypatch.setattr(history, "NEAR", 10)
     assert len(list((built(cache, repository, STEP + 3).git_dir / "objects/pack").glob("*.pack"))) == 2
 
 

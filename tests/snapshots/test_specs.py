@@ -15,6 +15,7 @@ from swebench_lab.snapshots.environment.metadata import read_metadata
 from swebench_lab.snapshots.environment.specs import (
     FILE_VARIABLE,
     Spec,
+    Table,
     explain,
     known_repositories,
     needs_checkout,

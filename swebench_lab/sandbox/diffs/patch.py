@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from swebench_lab.errors import PatchError, SandboxPathError
 from swebench_lab.sandbox.diffs import git_rules
-from swebench_lab.sandbox.diffs.changes import Changes, Tracked, index_of, tracked
+from swebench_lab.sandbox.diffs.changes import Tracked, WorkTreeChanges, index_of, tracked
 
 
 class Output(Protocol):
@@ -94,7 +94,7 @@ class Box(Protocol[Ended]):
     ) -> Ended:
         """Run a program to its end."""
 
-    def _touched(self) -> Changes | None:
+    def _touched(self) -> WorkTreeChanges | None:
         """Which paths of the work tree may have changed, at least; None where that cannot be told."""
 
     def _sweep(self) -> None:
@@ -208,7 +208,7 @@ def diff(box: Box[Output]) -> str:
         ) from error
 
 
-def _told(box: Box[Output], changes: Changes) -> bytes | None:
+def _told(box: Box[Output], changes: WorkTreeChanges) -> bytes | None:
     """The patch of paths that may have changed; None where git has to look at everything."""
     known = tracked(box.snapshot.git_dir / "index")
     if known is None:
@@ -218,7 +218,7 @@ def _told(box: Box[Output], changes: Changes) -> bytes | None:
     return patch if patch is not None else _listed(box, changes, known, old)
 
 
-def _compared(box: Box[Output], changes: Changes, known: Tracked, old: set[bytes]) -> bytes | None:
+def _compared(box: Box[Output], changes: WorkTreeChanges, known: Tracked, old: set[bytes]) -> bytes | None:
     """The same by one process of git, which compares the work tree with the start; None where that is not enough.
 
     What git needs besides the sealed repository is a list of paths, which it is handed as its index. The list cannot
@@ -258,7 +258,7 @@ def _is_ruled(box: Box[Output], there: set[bytes], new: set[bytes]) -> bool:
     )
 
 
-def _listed(box: Box[Output], changes: Changes, known: Tracked, touched: set[bytes]) -> bytes | None:
+def _listed(box: Box[Output], changes: WorkTreeChanges, known: Tracked, touched: set[bytes]) -> bytes | None:
     """The same by a script that asks git about each path; None where that fails."""
     old, new = sorted(touched), sorted(changes.written - touched)
     given = f"LAB_TRACKED={len(old)}\n" + ("" if b".gitattributes" in known.names else "LAB_PLAIN=yes\n")

@@ -64,7 +64,7 @@ class DockerOptions:
             raise ValueError(f"startups must be at least 1, not {self.startups!r}")
 
 
-class Engine:
+class ContainerEngine:
     """One engine, shared by all boxes of this process that use it.
 
     Args:
@@ -380,10 +380,10 @@ class Engine:
         return counts
 
     def __repr__(self) -> str:
-        return f"<Engine {self.client.api.base_url}>"
+        return f"<ContainerEngine {self.client.api.base_url}>"
 
 
-def engine(options: DockerOptions) -> Engine:
+def engine(options: DockerOptions) -> ContainerEngine:
     """The engine that some options name; one connection pool per process and address.
 
     Raises:
@@ -391,10 +391,10 @@ def engine(options: DockerOptions) -> Engine:
     """
     key = (options.host, options.tls, options.base_image, options.pull, options.startups,
            os.environ.get("DOCKER_HOST", "") if not options.host else "")  # fmt: skip
-    return _engines.get_or_make(key, lambda: Engine(options))
+    return _engines.get_or_make(key, lambda: ContainerEngine(options))
 
 
-_engines: PerProcess[Any, Engine] = PerProcess()
+_engines: PerProcess[Any, ContainerEngine] = PerProcess()
 
 
 def _connect(options: DockerOptions) -> Any:
@@ -491,4 +491,4 @@ def new_name() -> str:
     return f"{LABEL}-{secrets.token_hex(6)}"
 
 
-__all__ = ["DockerOptions", "Engine", "engine"]
+__all__ = ["DockerOptions", "ContainerEngine", "engine"]

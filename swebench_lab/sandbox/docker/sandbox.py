@@ -31,7 +31,7 @@ from swebench_lab.sandbox.commands import Exit
 from swebench_lab.sandbox.contract import MOST_READ, Sandbox, too_large
 from swebench_lab.sandbox.docker import bundle
 from swebench_lab.sandbox.docker.connection import Asked, Link
-from swebench_lab.sandbox.docker.engine import LABEL, OWNER, DockerOptions, Engine, engine, new_name, owner
+from swebench_lab.sandbox.docker.engine import LABEL, OWNER, ContainerEngine, DockerOptions, engine, new_name, owner
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.linux import wire
 from swebench_lab.sandbox.zygote import plan
@@ -97,7 +97,7 @@ class DockerSandbox(Sandbox):
         super().__init__(snapshot, top.cwd if top else "", top.env if top else None)
         self.layers = tuple(layers)
         self._options = options
-        self._engine: Engine = engine(options.docker)
+        self._engine: ContainerEngine = engine(options.docker)
         self._still = threading.Lock()
         self._hits: dict[str, int] = {}
         self._seen: dict[str, list[int]] = {}

@@ -22,7 +22,7 @@ from swebench_lab.sandbox.cgroups import cgroup_pool
 from swebench_lab.sandbox.checkpoints import NOTHING, Layer, LayerStore, passing_store, remove_tree
 from swebench_lab.sandbox.commands import Exit
 from swebench_lab.sandbox.contract import Sandbox
-from swebench_lab.sandbox.diffs.changes import NOTHING_WRITTEN, Changes, changes, fingerprint, stands_still
+from swebench_lab.sandbox.diffs.changes import NOTHING_WRITTEN, WorkTreeChanges, changes, fingerprint, stands_still
 from swebench_lab.sandbox.layers import tree as trees
 from swebench_lab.sandbox.leases import leased_folder
 from swebench_lab.sandbox.limits import Limits
@@ -257,7 +257,7 @@ class NamespaceSandbox(Sandbox):
             "out of memory); open another one"
         )
 
-    def _touched(self) -> Changes | None:
+    def _touched(self) -> WorkTreeChanges | None:
         self._check_open()
         dead = select.poll()
         dead.register(self._pidfd, select.POLLIN)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
 from swebench_lab.records.diff import touched_files
+from swebench_lab.sandbox.snapshot import Snapshot
 from swebench_lab.snapshots.environment.image_pins import read_image_pins
 from swebench_lab.snapshots.environment.venv import WORKDIR
 from swebench_lab.snapshots.image import oci
@@ -27,7 +28,6 @@ from swebench_lab.snapshots.storage import store
 
 if TYPE_CHECKING:
     from swebench_lab.records.task import Task
-    from swebench_lab.sandbox.snapshot import Snapshot
     from swebench_lab.snapshots.environment.specs import Spec
 
 VERSION = 1
