@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-TYPE_CHECKING = False  # see `sandbox.records`: boxes' own processes import this
+TYPE_CHECKING = False  # see `sandbox/linux/record.py`: boxes' own processes import this
 if TYPE_CHECKING:
     from typing import IO, Any
 

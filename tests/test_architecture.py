@@ -185,6 +185,15 @@ def test_every_module_says_its_job_in_its_first_line() -> None:
         assert text and text.split("\n")[0].endswith((".", ":")), path
 
 
+def test_the_page_of_a_folder_names_every_file_of_it() -> None:
+    pages = [page for page in PACKAGE.rglob("README.md") if "bundled" not in page.relative_to(PACKAGE).parts]
+    assert pages
+    for page in pages:
+        names = {p.name for p in page.parent.glob("*.py")} - {"__init__.py"}
+        names |= {f"{p.parent.name}/" for p in page.parent.glob("*/__init__.py")}
+        assert not {name for name in names if f"`{name}`" not in page.read_text("utf-8")}, page
+
+
 def run_python(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 

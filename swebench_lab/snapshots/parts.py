@@ -1,4 +1,4 @@
-"""Parts of Snapshots: folders that are built once, within the user's quota, and shared with other users where a cache says so."""
+"""Parts of Snapshots: folders that are built once, within the user's quota, and shared with other users if a cache says so."""
 
 from __future__ import annotations
 

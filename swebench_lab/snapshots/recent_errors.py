@@ -1,4 +1,4 @@
-"""Recent errors: what has just failed is not tried again at once, so that a hundred tasks need not wait for one dead network."""
+"""Recent errors: what has just failed is not tried again at once; a hundred tasks need not wait for one dead network."""
 
 from __future__ import annotations
 

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from swebench_lab.sandbox.landlock.private_tree import Places
 
 from swebench_lab.errors import SandboxClosed, SandboxPathError
 from swebench_lab.records.task import Task
 from swebench_lab.sandbox.checkpoints import LayerStore
 from swebench_lab.sandbox.landlock import ruleset
+from swebench_lab.sandbox.landlock.private_tree import Places
 from swebench_lab.sandbox.landlock.sandbox import LandlockSandbox, open_landlock
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.linux import seccomp

@@ -1,4 +1,4 @@
-"""WorkTreeChanges: which paths of a work tree a box can have changed, told by the layers it wrote and not by looking at all.
+"""WorkTreeChanges: which paths of a work tree a box can have changed, read off the layers it wrote, without a look at every file.
 
 An overlay keeps what a box writes apart from what it started with. So the list of changed paths is there for the
 reading, however large the repository is. It is read from outside, name by name, without following a link.

@@ -2,7 +2,7 @@
 
 It brings `init`, which knows how to run, mark, stop and end commands, together with a client that has no descriptors to
 give: streams travel as frames, each bounded by the bytes its reader has room for, so that none can hold up another.
-Standard library only. It runs in an interpreter of its own (`docker_bundle`), so an image needs neither Python nor libc.
+Standard library only. It runs in an interpreter of its own (`bundle`), so an image needs neither Python nor libc.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from swebench_lab.sandbox.linux import kernel, seccomp, wire
 from swebench_lab.sandbox.linux.oom import Scores
 from swebench_lab.sandbox.zygote import init
 
-TYPE_CHECKING = False  # see `records`
+TYPE_CHECKING = False  # see `linux/record.py`
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any, NoReturn

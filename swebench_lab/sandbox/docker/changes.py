@@ -1,7 +1,7 @@
-"""What changed in a container's files, told inside it: packed as a layer, and laid over the files of another one.
+"""What changed in a container's files, found out inside it: packed as a layer, and laid over the files of another one.
 
 The engine says which paths differ from the image (`GET /containers/ID/changes`); how they are now is looked up here.
-Only the standard library and `trees` are used, because it runs inside the box.
+Only the standard library and `layers` are used, because it runs inside the box.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tarfile
 
 from swebench_lab.sandbox.layers import tree as trees
 
-TYPE_CHECKING = False  # see `records`
+TYPE_CHECKING = False  # see `linux/record.py`
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any

@@ -1,6 +1,6 @@
 """The `docker` backend: boxes in containers of an engine, local or reached over TCP, with or without an image of a task.
 
-A box is one container whose first process is ours (`docker_agent`); everything goes over the one connection attached to
+A box is one container whose first process is ours (`agent`); everything goes over the one connection attached to
 it, so a command costs a message and no request to the engine. A Snapshot becomes layers of an image once. The walls are
 the engine's, with the same filter of system calls on top as in namespaces, few capabilities, and no network.
 

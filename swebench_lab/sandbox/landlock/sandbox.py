@@ -44,7 +44,7 @@ from swebench_lab.sandbox.cgroups import cgroup_pool
 from swebench_lab.sandbox.checkpoints import Layer, LayerStore, passing_store
 from swebench_lab.sandbox.commands import Exit
 from swebench_lab.sandbox.contract import Sandbox
-from swebench_lab.sandbox.landlock import private_tree, ruleset, warden
+from swebench_lab.sandbox.landlock import private_tree, process_table, ruleset, warden
 from swebench_lab.sandbox.layers import tree as trees
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.linux import wire
@@ -400,7 +400,7 @@ class _Command:
 
 def _with_others(rlimits: list[list[int]]) -> list[list[int]]:
     """Bounds of processes, which the kernel counts by user, with what the user has running already."""
-    others = warden.threads_of_user()
+    others = process_table.threads_of_user()
     return [[kind, soft + others, hard + others] if kind == resource.RLIMIT_NPROC else [kind, soft, hard]
             for kind, soft, hard in rlimits]  # fmt: skip
 

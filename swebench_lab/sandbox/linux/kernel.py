@@ -13,7 +13,7 @@ import sys
 
 from swebench_lab._unix import fcntl
 
-TYPE_CHECKING = False  # see `records`
+TYPE_CHECKING = False  # see `linux/record.py`
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -26,7 +26,7 @@ from swebench_lab.sandbox.linux.oom import Scores
 from swebench_lab.sandbox.linux.record import record
 from swebench_lab.sandbox.zygote import init, layout
 
-TYPE_CHECKING = False  # see `records`
+TYPE_CHECKING = False  # see `linux/record.py`
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
