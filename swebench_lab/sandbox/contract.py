@@ -152,8 +152,7 @@ class Sandbox(abc.ABC):
     def _sweep(self) -> None:  # noqa: B027 - not every backend can
         """End every process whose command has ended, where the backend can tell."""
 
-    # --- files
-    # ---------------------------------------------------------------------------------------------------------
+    # --- files --------------------------------------------------------------------------------------------------------
 
     def read_bytes(self, path: str, most: int = MOST_READ) -> bytes:
         """The content of a regular file; relative paths are under `workdir`.
@@ -168,7 +167,7 @@ class Sandbox(abc.ABC):
         return b"".join(self._pieces(path, most))
 
     def read(self, path: str, most: int = MOST_READ) -> str:
-        """The text of a regular file (UTF-8; what is not is shown as U+FFFD), as `read_bytes` has it."""
+        """The text of a regular file (UTF-8; invalid bytes become U+FFFD), as `read_bytes` has it."""
         return self.read_bytes(path, most).decode("utf-8", errors="replace")
 
     def write(self, path: str, content: str | bytes, mode: int | None = None) -> None:
@@ -246,8 +245,7 @@ class Sandbox(abc.ABC):
             except tarfile.TarError as error:
                 raise SandboxPathError(f"download {path}: the box sent no archive ({error})") from error
 
-    # --- what changed
-    # --------------------------------------------------------------------------------------------------
+    # --- what changed -------------------------------------------------------------------------------------------------
 
     def diff(self) -> str:
         """A patch from the sealed start to the files of `workdir` as they are now.
@@ -265,8 +263,7 @@ class Sandbox(abc.ABC):
         """Apply a patch to the files of `workdir`; the result says whether and why not."""
         return apply(self, patch)
 
-    # --- the end
-    # -------------------------------------------------------------------------------------------------------
+    # --- the end ------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """End the box and everything in it; calling it again does nothing."""
@@ -315,8 +312,7 @@ class Sandbox(abc.ABC):
                 return state
         return self._session_cwd or self.workdir, dict(self._session_env)
 
-    # --- helpers
-    # -------------------------------------------------------------------------------------------------------
+    # --- helpers ------------------------------------------------------------------------------------------------------
 
     def _check_open(self) -> None:
         if self.closed:

@@ -131,8 +131,7 @@ class LocalSandbox(Sandbox):
             "TMPDIR": str(self._root / "tmp"),
         }
 
-    # --- the backend's part
-    # --------------------------------------------------------------------------------------------
+    # --- the backend's part -------------------------------------------------------------------------------------------
 
     def _launch(
         self, argv: Sequence[str], cwd: str, env: Mapping[str, str | None], descriptors: Mapping[int, int]

@@ -90,7 +90,7 @@ class Quota:
         if used >= self.disk:
             places = " and ".join(str(folder) for folder in folders)
             raise QuotaExceeded(
-                "disk", f"{doing}: {places} take {_told(used)} of the {_told(self.disk)} that this user may have; "
+                "disk", f"{doing}: {places} take {_size(used)} of the {_size(self.disk)} that this user may have; "
                 "`swebench-lab gc` removes Snapshots that are not used, and old run directories can be deleted"
             )  # fmt: skip
 
@@ -98,14 +98,14 @@ class Quota:
         """Say what is bounded."""
         said = [
             f"{self.sandboxes} sandboxes" if self.sandboxes is not None else "",
-            f"{_told(self.memory)} of memory" if self.memory is not None else "",
+            f"{_size(self.memory)} of memory" if self.memory is not None else "",
             f"{self.cpus:g} processors" if self.cpus is not None else "",
-            f"{_told(self.disk)} of disk" if self.disk is not None else "",
+            f"{_size(self.disk)} of disk" if self.disk is not None else "",
         ]
         return ", ".join(filter(None, said)) or "nothing is bounded"
 
 
-def _told(count: int) -> str:
+def _size(count: int) -> str:
     return f"{count / (1 << 30):.3g} GiB" if count >= 1 << 30 else f"{count / (1 << 20):.3g} MiB"
 
 
@@ -132,7 +132,7 @@ def quota_of(user: str | None = None) -> Quota:
     try:
         return _quota_in(path, path.stat().st_mtime_ns, user or _own_name())
     except (OSError, ValueError, TypeError) as error:
-        raise SandboxError(f"reading the quotas in {path}: {error}; an administrator has to mend the file") from error
+        raise SandboxError(f"reading the quotas in {path}: {error}; ask an administrator to fix it") from error
 
 
 def _own_name() -> str:
@@ -179,7 +179,7 @@ def _bytes(value: Any) -> Any:
         return value
     found = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?)(?:i?B)?\s*", value)
     if not found:
-        raise ValueError(f"{value!r} is no number of bytes; say it like '24 GiB'")
+        raise ValueError(f"{value!r} is not a size; write e.g. '24 GiB'")
     return int(float(found[1]) * _UNITS[found[2]])
 
 

@@ -140,8 +140,7 @@ class Session:
     def __repr__(self) -> str:
         return f"<Session in {self._cwd}{' (closed)' if self.closed else ''}>"
 
-    # --- the shell
-    # -----------------------------------------------------------------------------------------------------
+    # --- the shell ----------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
         ends = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]

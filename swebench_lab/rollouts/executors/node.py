@@ -77,6 +77,10 @@ class NodeAgent:
         self._shared = Path(setup.sandboxes["cache"])
         root = os.environ.get(CACHE_VARIABLE) or (str(self._shared) if setup.own_cache else str(default_root()))
         self.sandboxes = SandboxFactory.from_dict({**setup.sandboxes, "cache": root})
+        cache = self.sandboxes.cache
+        self._on_shared_folder = SnapshotCache(
+            self._shared, allow_python=cache.allow_python, specs=cache.specs, repos=cache.repos
+        )
         self._peers: list[Any] = []
         self._batches: dict[int, Batch] = {}
         self._numbers: dict[int, int] = {}
@@ -167,7 +171,7 @@ class NodeAgent:
 
         there = self._parts_here()
         if self._shared != self.sandboxes.cache.root and self._shared.is_dir():
-            packed = ship.pack(SnapshotCache(self._shared), task, there)
+            packed = ship.pack(self._on_shared_folder, task, there)
             if packed is not None:
                 with packed:
                     self._note_brought(ship.unpack(self.sandboxes.cache, packed), str(self._shared))

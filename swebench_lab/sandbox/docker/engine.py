@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
+import logging
 import os
 import secrets
 import socket
@@ -26,6 +27,8 @@ from swebench_lab.sandbox.zygote import layout, plan
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
 
 LABEL = "swebench-lab"
 """Label of everything made in an engine; its value says what it is: box, image, agent."""
@@ -286,6 +289,7 @@ class ContainerEngine:
 
         repository, tag = parse_repository_tag(name)
         with self.once(f"pull {name}"):
+            log.info("pulling the image %s", name)
             try:
                 self.client.images.pull(repository, tag=tag or "latest")
             except APIError as error:

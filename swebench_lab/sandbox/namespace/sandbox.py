@@ -7,6 +7,7 @@ import errno
 import functools
 import itertools
 import json
+import logging
 import os
 import select
 import signal
@@ -40,6 +41,8 @@ from swebench_lab.sandbox.zygote.client import (
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
 
 _END_SECONDS = 10.0
 _FULL = 64 * 1024  # bytes; a box with less to write to has run into its bound
@@ -162,6 +165,7 @@ class NamespaceSandbox(Sandbox):
             newer = renewed(self._zygote)
             if newer is None:
                 raise
+        log.info("sandbox %s: made again, by a zygote that sees what is mounted now", self.id)
         self._forget_first_process()
         self._zygote = newer
         self._control = self._ask_for_box(self._plan())
@@ -185,6 +189,7 @@ class NamespaceSandbox(Sandbox):
         try:
             return seat.send(request, attached=attached)
         except SandboxClosed:  # memory was so short in its cgroup that the kernel ended it
+            log.info("sandbox %s: asked for again, as its cgroup ran out of memory", self.id)
             self._cgroup.unseat()
             return (self._cgroup.seat(self._zygote) or self._zygote).send(request, attached=attached)
 
@@ -206,8 +211,7 @@ class NamespaceSandbox(Sandbox):
                 self._upper = descriptors[0]
         return pid
 
-    # --- the backend's part
-    # --------------------------------------------------------------------------------------------
+    # --- the backend's part -------------------------------------------------------------------------------------------
 
     def _launch(
         self, argv: Sequence[str], cwd: str, env: Mapping[str, str | None], descriptors: Mapping[int, int]

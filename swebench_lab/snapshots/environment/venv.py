@@ -16,6 +16,7 @@ import base64
 import datetime
 import hashlib
 import importlib.metadata as installed
+import logging
 import os
 import re
 import shutil
@@ -38,6 +39,8 @@ from swebench_lab.snapshots.storage.store import BuildOnce
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
+
+log = logging.getLogger(__name__)
 
 VENV = "opt/venv"
 """Where the venv lies, from the root of the box."""
@@ -394,6 +397,7 @@ def _uv_offline_first(arguments: list[str], doing: str, data: str) -> tuple[str,
         done = _uv([*arguments, "--offline"], data, folder, {})
         if done.returncode == 0:
             return done.stdout, _CACHE
+        log.info("%s: not all is in uv's cache, asking the package index", doing)
         done = _uv(arguments, data, folder, index_settings())
     return _said(done, doing), _INDEX
 
@@ -404,8 +408,10 @@ def _uv_index_first(arguments: list[str], doing: str, data: str) -> tuple[str, s
     What its cache happens to hold must not decide versions: alone, uv takes the newest of those that it has seen before.
     """
     with tempfile.TemporaryDirectory(prefix="swebench_lab-") as folder:
+        log.info(doing)
         done = _uv(arguments, data, folder, index_settings())
         if done.returncode and "Failed to fetch" in done.stderr:
+            log.warning("%s: no package index answers, trying uv's cache alone", doing)
             alone = _uv([*arguments, "--offline"], data, folder, {})
             if alone.returncode == 0:
                 return alone.stdout, _CACHE

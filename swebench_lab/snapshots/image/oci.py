@@ -10,6 +10,7 @@ import functools
 import gzip
 import hashlib
 import json
+import logging
 import os
 import platform
 import shutil
@@ -26,6 +27,8 @@ from swebench_lab.errors import SnapshotError
 from swebench_lab.sandbox.checkpoints import remove_tree, run_task
 from swebench_lab.snapshots.storage import store
 from swebench_lab.snapshots.storage.store import BuildOnce
+
+log = logging.getLogger(__name__)
 
 KIND = "image-layers"
 """Folder of a cache with unpacked layers."""
@@ -171,6 +174,7 @@ def _archive(source: str) -> Iterator[_Archive]:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="swebench-lab-image-")))
             path = folder / "image.tar"
             fetch: Callable[[str, Path], None] = _save if source.startswith("engine:") else _copy
+            log.info("fetching the image %s", source)
             fetch(source, path)
         if not path.exists():
             raise SnapshotError(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import secrets
 import stat
@@ -24,6 +25,8 @@ from typing import Any
 from swebench_lab.errors import SandboxError, SnapshotError
 from swebench_lab.sandbox.checkpoints import run_task
 from swebench_lab.snapshots.storage import store
+
+log = logging.getLogger(__name__)
 
 VARIABLE = "SWEBENCH_LAB_SHARED_CACHE"
 """Names the shared folder for every cache that has no `shared` of its own."""
@@ -81,6 +84,7 @@ class Packs:
         for found in unpacked.iterdir():
             found.rename(target / found.name)
         unpacked.rmdir()
+        log.debug("took %s/%s from %s", kind, key, self.folder)
         return marker
 
     def offer(self, kind: str, key: str, folder: Path) -> Path | None:
@@ -95,6 +99,7 @@ class Packs:
                 run_task("pack", [file.fileno()], tree=os.path.abspath(folder), level=_LEVEL)
                 os.fchmod(file.fileno(), 0o644)
             draft.rename(path)
+            log.debug("packed %s/%s into %s", kind, key, self.folder)
         except (OSError, SandboxError) as error:
             with suppress(OSError):
                 draft.unlink(missing_ok=True)
