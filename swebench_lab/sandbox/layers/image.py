@@ -18,8 +18,14 @@ from typing import IO
 
 from swebench_lab.sandbox.layers import tree
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+def _flags(*names: str) -> int:
+    """The flags that this system has; elsewhere than on Linux this can be imported, and not used."""
+    return sum(getattr(os, f"O_{name}", 0) for name in names)
+
+
+_DIRECTORY = _flags("RDONLY", "DIRECTORY", "NOFOLLOW", "CLOEXEC")
+_NEW = _flags("WRONLY", "CREAT", "EXCL", "NOFOLLOW", "CLOEXEC")
 _HIDES, _OPAQUE = ".wh.", ".wh..wh..opq"
 _MOST = 256 << 30  # bytes of one layer
 
