@@ -43,13 +43,13 @@ FLOORS = {
 }
 """Folders of a room from the ground up, as with rooms; "" stands for the files beside the folders."""
 
-UPWARD_AT_MOST = 19
+UPWARD_AT_MOST = 5
 """Arrows between rooms that still point upward; this number only shrinks."""
 
-CIRCLES_AT_MOST = 6
+CIRCLES_AT_MOST = 4
 """Circles of files that import each other; this number only shrinks."""
 
-FOLDER_CIRCLES_AT_MOST = 2
+FOLDER_CIRCLES_AT_MOST = 1
 """Circles of folders that import each other; this number only shrinks."""
 
 HEAVY = ("torch", "ray", "docker", "swebench", "polars", "matplotlib", "libcst", "IPython", "ipywidgets", "numpy")

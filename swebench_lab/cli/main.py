@@ -686,7 +686,7 @@ def evaluate(
     chosen = _chosen(**choice)
     with _sandboxes(backend, repos, specs, allow_python) as sandboxes:
         keep = Path(run_dir, "verdicts.jsonl") if run_dir else None
-        verdicts = Evaluator(sandboxes).grade(predictions, chosen, workers=workers, keep=keep)
+        verdicts = Evaluator(sandboxes).evaluate(predictions, chosen, workers=workers, keep=keep)
     if run_dir:
         click.echo(f"reports: {verdicts.save(run_dir)}")
     _show(verdicts.to_frame().select("id", "status", "reason"))

@@ -14,7 +14,7 @@ from typing import Any
 from swebench_lab import _html
 from swebench_lab.errors import RecordError
 from swebench_lab.records.task import Task
-from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Verdict
+from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Cause, Verdict
 from swebench_lab.snapshots.environment.specs import Spec
 
 SCHEMA = 1
@@ -38,7 +38,7 @@ class Certificate:
     Args:
         task_id: The task.
         status: `passed`, `failed` (the tests do not tell the trees apart), `flaky` (repeats disagree), `timeout`,
-            `build failed` (no Snapshot), or `not graded` (another fault of ours).
+            `build failed` (no Snapshot), or `not graded` (another infrastructure error).
         reason: Why it did not pass; empty when it did.
         gold: Status of each repeat with the gold patch.
         untouched: Status of each repeat with no patch at all.
@@ -84,7 +84,7 @@ class Certificate:
 
     @property
     def decided(self) -> bool:
-        """Whether checking again could hardly say otherwise: it ended in no fault of ours."""
+        """Whether checking again could hardly say otherwise: it did not end in an infrastructure error."""
         return self.status not in (NOT_BUILT, NOT_CHECKED)
 
     @property
@@ -172,8 +172,7 @@ def _status(
     everything = [*(("gold", v) for v in gold), *(("untouched", v) for v in untouched)]
     for name, verdict in everything:
         if verdict.status == NOT_GRADED:
-            slow = "were stopped after" in verdict.reason
-            return (TIMEOUT if slow else NOT_CHECKED), f"{name}: {verdict.reason}"
+            return (TIMEOUT if verdict.cause is Cause.TIMED_OUT else NOT_CHECKED), f"{name}: {verdict.reason}"
     wrong = [
         f"{name} is {v.status}" + (f": {v.reason}" if v.reason else "")
         for name, v in everything
@@ -204,10 +203,10 @@ class Certificates:
         """Return the certificate of a task as it is now, or None when there is none."""
         file = self._file(snapshot, task_id, "json")
         try:
-            found = Certificate.from_dict(json.loads(file.read_text("utf-8")))
+            certificate = Certificate.from_dict(json.loads(file.read_text("utf-8")))
         except (OSError, ValueError):  # not there, or not readable any more: the check is simply made again
             return None
-        return found if found.task_digest == digest else None
+        return certificate if certificate.task_digest == digest else None
 
     def put(self, certificate: Certificate, logs: Mapping[str, str]) -> None:
         """Keep a certificate and its logs (`gold 1`, `untouched 1` …), each file atomically."""
@@ -219,8 +218,8 @@ class Certificates:
     def logs(self, snapshot: str, task_id: str) -> dict[str, str]:
         """Return the logs behind a certificate, by name."""
         stem = self._file(snapshot, task_id, "")
-        found = sorted(stem.parent.glob(f"{stem.name}*.log")) if stem.parent.is_dir() else []
-        return {f.name[len(stem.name) : -4].replace("-", " "): f.read_text("utf-8") for f in found}
+        files = sorted(stem.parent.glob(f"{stem.name}*.log")) if stem.parent.is_dir() else []
+        return {f.name[len(stem.name) : -4].replace("-", " "): f.read_text("utf-8") for f in files}
 
     def _file(self, snapshot: str, task_id: str, ending: str) -> Path:
         safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in task_id)
@@ -252,3 +251,21 @@ def frame_rows(certificates: Iterable[Certificate]) -> list[dict[str, Any]]:
             row[name] = list(row[name])
         rows.append({"id": row.pop("task_id"), **row})
     return rows
+
+
+CHECK_COLUMNS: dict[str, Any] = {
+    "id": str,
+    "status": str,
+    "reason": str,
+    "gold": list[str],
+    "untouched": list[str],
+    "empty": str,
+    "flaky": list[str],
+    "official": str,
+    "seconds": float,
+    "gold_seconds": float,
+    "snapshot": str,
+    "tier": str,
+    "audit": list[str],
+}
+"""Columns of the frame that `frame_rows` is for."""

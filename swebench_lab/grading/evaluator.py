@@ -1,51 +1,28 @@
-"""Evaluator: grades patches in fresh sandboxes, and certifies the tasks themselves."""
+"""Evaluator: the one face of grading: patches, files of predictions, stored logs, and the tasks themselves."""
 
 from __future__ import annotations
 
 import os
-import threading
-import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 
-from swebench_lab.errors import LabError, RecordError
-from swebench_lab.grading import leak_audit as leaks
-from swebench_lab.grading.certificates import (
-    AUDITS,
-    FAILED,
-    FLAKY,
-    PASSED,
-    Certificate,
-    Certificates,
-    certify,
-    failed_build,
-    frame_rows,
-    task_digest,
-)
-from swebench_lab.grading.judge import Grade, TestRun, grade_log, judge
+from swebench_lab.grading.boxes import OpenBoxes
+from swebench_lab.grading.certificates import Certificate, Certificates
+from swebench_lab.grading.certifier import Certifier
+from swebench_lab.grading.evaluation import evaluate
+from swebench_lab.grading.grader import Grader, GradingCache
+from swebench_lab.grading.harness import evaluate_officially
 from swebench_lab.grading.leak_audit import Audit
-from swebench_lab.grading.test_run import NOT_RUN, Bench, NotApplied, expectation
-from swebench_lab.grading.verdicts import KeptVerdicts, Prediction, Verdicts, read_predictions, verdict_key
-from swebench_lab.records.task import Task, Tasks, answer_digest
-from swebench_lab.records.verdict import NOT_GRADED, UNRESOLVED, Verdict
-from swebench_lab.snapshots.environment.specs import Spec, spec_for, spec_of
+from swebench_lab.grading.predictions import Predictions
+from swebench_lab.grading.verdicts import Verdicts
+from swebench_lab.records.task import Task, Tasks
+from swebench_lab.records.verdict import Verdict
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from swebench_lab.sandbox.contract import Sandbox
-    from swebench_lab.sandbox.snapshot import Snapshot
     from swebench_lab.snapshots.factory import SandboxFactory
-
-EMPTY = "the patch is empty; SWE-bench counts that as unresolved, so nothing was run"
-
-_Item = TypeVar("_Item")
-_Made = TypeVar("_Made")
 
 
 class Evaluator:
@@ -53,13 +30,16 @@ class Evaluator:
 
     A patch never meets the sandbox it was written in. It is applied as SWE-bench applies it; then every test and
     harness file is put back as it was, files it planted to steer pytest or Python are removed (the Verdict's notes name
-    them), and SWE-bench's own parsers and rules read the log. A fault of ours is *not graded*, never *unresolved*.
+    them), and SWE-bench's own parsers and rules read the log. An infrastructure error is *not graded*, never
+    *unresolved*.
 
     Args:
         sandboxes: Where tests run.
         timeout: Seconds that one test run may take; None: as the task's Spec says.
         workers: How many patches are graded at once; None: one for each processor.
         certificates: Folder of the certificates that `check` writes; None: beside the Snapshots.
+        cache: What is asked for a verdict before a patch is run (`check` never asks it); None: every patch is run. It
+            is not carried along when an Evaluator is pickled.
     """
 
     def __init__(
@@ -69,118 +49,41 @@ class Evaluator:
         *,
         workers: int | None = None,
         certificates: str | Path | None = None,
+        cache: GradingCache | None = None,
     ) -> None:
-        self.sandboxes = sandboxes
-        self.timeout = timeout
         self.workers = workers or os.cpu_count() or 1
-        self._thread = threading.local()
-        self._scans = leaks.Scans(Path(sandboxes.cache.root) / "scans")
         self.certificates = Certificates(certificates or Path(sandboxes.cache.root) / "certificates")
+        self._grader = Grader(sandboxes, timeout, cache)
+        self._certifier = Certifier(self._grader, self.certificates)
 
-    # --- grading ----------------------------------------------------------------------------------------------------
+    @property
+    def sandboxes(self) -> SandboxFactory:
+        """Where tests run."""
+        return self._grader.sandboxes
 
-    @overload
-    def grade(self, what: Task, patch: str, /) -> Verdict: ...
-    @overload
-    def grade(
-        self,
-        what: str | Path | Mapping[str, Any] | Iterable[Mapping[str, Any]],
-        tasks: Iterable[Task],
-        /,
-        *,
-        workers: int | None = None,
-        keep: str | Path | None = None,
-        progress: bool = True,
-        backend: str = "",
-        folder: str | Path | None = None,
-    ) -> Verdicts: ...
-    def grade(
-        self,
-        what: Any,
-        other: Any,
-        /,
-        *,
-        workers: int | None = None,
-        keep: str | Path | None = None,
-        progress: bool = True,
-        backend: str = "",
-        folder: str | Path | None = None,
-    ) -> Verdict | Verdicts:
-        """Grade one patch, or a file or collection of predictions.
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that one test run may take; None: as the task's Spec says."""
+        return self._grader.timeout
+
+    # --- patches ----------------------------------------------------------------------------------------------------
+
+    def grade(self, task: Task, patch: str, *, boxes: OpenBoxes | None = None) -> Verdict:
+        """Grade one patch of one task.
 
         Args:
-            what: The task; or predictions: a `preds.json` or `.jsonl` path, a mapping by task id, or a list.
-            other: The patch; or the tasks that the predictions are for.
-            workers: How many predictions are graded at once; None: as the Evaluator was made.
-            keep: A `.jsonl` file to which each verdict is appended as it comes; a rerun takes from it what was graded
-                already, of the same patch and task in the same Snapshot. What is not graded is tried again.
-            progress: Whether a bar with the counts of each status is shown.
-            backend: `"swebench"`: predictions are graded by SWE-bench's official harness on a container engine instead;
-                `grade_officially` compares the two.
-            folder: Where the official harness writes its logs, and finds them on a rerun.
-
-        Returns:
-            A Verdict; or Verdicts by task id, which also write the harness's reports.
+            task: The task.
+            patch: The patch; an empty one is *unresolved*, and nothing is run for it.
+            boxes: What the sandbox is added to while it is open, so that another thread can close it at once.
 
         Raises:
-            ValueError: The backend is unknown, or the official harness is given no folder or a single patch.
-            RecordError: The predictions cannot be read, or name a task that is not among the tasks.
+            TypeError: The first argument is no Task.
         """
-        if backend not in ("", "swebench"):
-            raise ValueError(f"grade(backend={backend!r}): must be 'swebench'; other sandboxes are the Evaluator's own")
-        if backend and (folder is None or isinstance(what, Task)):
-            raise ValueError("grade(backend='swebench'): takes predictions, and a folder= where the harness may write")
-        if isinstance(what, Task):
-            return self._grade_one(what, other)
-        if folder is not None and backend:
-            from swebench_lab.grading.harness import grade_officially
-
-            return grade_officially(what, other, folder, workers=workers or self.workers)
-        predictions, tasks = read_predictions(what), Tasks(other)
-        if unknown := sorted(set(predictions) - set(tasks.ids)):
-            more = f" and {len(unknown) - 1} more" * (len(unknown) > 1)
-            raise RecordError(
-                f"grading predictions: no task has the id {unknown[0]!r}{more}; give the tasks they are for"
+        if not isinstance(task, Task):
+            raise TypeError(
+                f"grade(task, patch) takes a Task, got {type(task).__name__}; predictions are for evaluate(predictions, tasks)"
             )
-
-        kept = KeptVerdicts(keep) if keep else None
-
-        def one(prediction: Prediction) -> Verdict:
-            task = tasks[prediction.task_id]
-            name = verdict_key(task, prediction, self.sandboxes.key(task) if kept else "")
-            if kept and (found := kept.get(name)):
-                return found
-            made = self._grade_one(task, prediction.patch)
-            if kept:
-                # the key is asked for again: only now is the Snapshot there for certain
-                kept.put(verdict_key(task, prediction, self.sandboxes.key(task)), task.id, made)
-            return made
-
-        ordered = [predictions[task.id] for task in tasks if task.id in predictions]
-        done = self._each(ordered, one, lambda v: v.status, "grade", workers, progress)
-        made = {ordered[i].task_id: verdict for i, verdict in done}
-        return Verdicts({p.task_id: made[p.task_id] for p in ordered}, predictions, tasks)
-
-    def grade_officially(
-        self, predictions: str | Path | Mapping[str, Any] | Iterable[Mapping[str, Any]], tasks: Iterable[Task],
-        folder: str | Path, **options: Any,
-    ) -> tuple[Verdicts, pl.DataFrame]:  # fmt: skip
-        """Grade the same predictions here and by the official harness on a container engine.
-
-        Args:
-            predictions: As for `grade`.
-            tasks: Rows of SWE-bench 5, which name an image and an evaluation script.
-            folder: Where the harness writes.
-            **options: As for `official.grade_officially`.
-
-        Returns:
-            The harness's Verdicts, and a table of both side by side.
-        """
-        from swebench_lab.grading.harness import agreement, grade_officially
-
-        chosen = Tasks(tasks)
-        theirs = grade_officially(predictions, chosen, folder, **options)
-        return theirs, agreement(self.grade(predictions, chosen), theirs)
+        return self._grader.grade(task, patch, boxes)
 
     def regrade(self, task: Task, log: str | Verdict) -> Verdict:
         """Grade a stored log anew, without running anything.
@@ -189,42 +92,70 @@ class Evaluator:
             task: The task.
             log: A Verdict with its log, the log itself, or the `test_output.txt` of SWE-bench's harness.
         """
-        before = log if isinstance(log, Verdict) else Verdict(NOT_GRADED, log=log)
-        if isinstance(log, Verdict) and not before.log:
-            return before  # nothing was run then, so there is nothing to read anew
-        grade = grade_log(before.log, expectation(task, self._spec(task)))
-        run = TestRun.from_log(before.log)
-        made = _verdict(grade, replace(run, notes=run.notes or before.notes), before.log)
-        applied = grade.applied if grade.applied is not None else before.patch_applied
-        return replace(made, patch_applied=applied, seconds=before.seconds, snapshot=before.snapshot, tier=before.tier)
+        return self._grader.regrade(task, log)
 
-    def _grade_one(self, task: Task, patch: str | None, *, untouched: bool = False) -> Verdict:
-        """Grade one patch; `untouched` runs the tests on the tree as it is."""
-        started = time.monotonic()
-        verdict = Verdict(UNRESOLVED, EMPTY, official=UNRESOLVED)
-        if untouched or (patch or "").strip():
-            try:
-                verdict = self._run(task, None if untouched else patch)
-            except (LabError, OSError) as error:
-                verdict = Verdict(NOT_GRADED, f"{NOT_RUN}: {error}")
-        return replace(verdict, seconds=time.monotonic() - started, tier=verdict.tier or self.sandboxes.tier)
+    # --- predictions ------------------------------------------------------------------------------------------------
 
-    def _run(self, task: Task, patch: str | None) -> Verdict:
-        snapshot = self.sandboxes.snapshot(task)
-        with self.sandboxes.open(snapshot) as box, self._noted(box):
-            bench = Bench(box, snapshot, task, self.timeout)
-            try:
-                run = bench.run(patch)
-            except NotApplied as error:
-                made = Verdict(UNRESOLVED, str(error), False, log=error.log, notes=error.notes, official=UNRESOLVED)
-            else:
-                made = replace(
-                    _verdict(judge(run, bench.expected), run, run.to_log()), patch_applied=True if patch else None
-                )
-            other = str(snapshot.meta.get("python_note", ""))
-            return replace(made, snapshot=snapshot.key, tier=box.tier, notes=(*filter(None, [other]), *made.notes))
+    def evaluate(
+        self,
+        predictions: Predictions,
+        tasks: Iterable[Task],
+        *,
+        workers: int | None = None,
+        keep: str | Path | None = None,
+        progress: bool = True,
+    ) -> Verdicts:
+        """Grade a file or collection of predictions.
 
-    # --- certifying -------------------------------------------------------------------------------------------------
+        Args:
+            predictions: A `preds.json` or `.jsonl` path, a mapping by task id, or a list.
+            tasks: The tasks that the predictions are for.
+            workers: How many predictions are graded at once; None: as the Evaluator was made.
+            keep: A `.jsonl` file to which each verdict is appended as it comes; a rerun takes from it what was graded
+                already, of the same patch and task in the same Snapshot. What is not graded is tried again.
+            progress: Whether a bar with the counts of each status is shown.
+
+        Returns:
+            Verdicts by task id, which also write the harness's reports.
+
+        Raises:
+            RecordError: The predictions cannot be read, or name a task that is not among the tasks.
+        """
+        return evaluate(self._grader, predictions, tasks, workers=workers or self.workers, keep=keep, progress=progress)
+
+    def evaluate_officially(
+        self,
+        predictions: Predictions,
+        tasks: Iterable[Task],
+        folder: str | Path,
+        *,
+        workers: int | None = None,
+        timeout: int = 1800,
+        host: str = "",
+    ) -> Verdicts:
+        """Grade predictions by SWE-bench's official harness on a container engine.
+
+        `evaluate(predictions, tasks).agreement(...)` sets its verdicts beside ours.
+
+        Args:
+            predictions: As for `evaluate`.
+            tasks: Rows of SWE-bench 5, which name an image and an evaluation script.
+            folder: Where the harness writes its logs and reports; a rerun takes what is there.
+            workers: Containers at once; None: as the Evaluator was made.
+            timeout: Seconds for the tests of one prediction.
+            host: The engine, as `DOCKER_HOST` names it; empty: as the environment says.
+
+        Returns:
+            Verdicts by task id. What the harness calls a failure of its infrastructure, or reports nothing of, is not
+            graded.
+
+        Raises:
+            GradingError: The harness cannot be run, or a task lacks what it needs.
+        """
+        workers = workers or self.workers
+        return evaluate_officially(predictions, tasks, folder, workers=workers, timeout=timeout, host=host)
+
+    # --- tasks ------------------------------------------------------------------------------------------------------
 
     def check(
         self,
@@ -257,66 +188,27 @@ class Evaluator:
 
         Returns:
             A polars frame, one row a task in the tasks' order: status, reason, what each run said, flaky tests.
+
+        Raises:
+            ValueError: The audit is unknown, or there are no repeats.
         """
-        import polars as pl
-
-        if audit not in AUDITS:
-            raise ValueError(f"check(audit={audit!r}): must be one of {', '.join(map(repr, AUDITS))}")
-        if repeats < 1:
-            raise ValueError(f"check(repeats={repeats}): at least one run is needed")
-        chosen = Tasks([tasks] if isinstance(tasks, Task) else tasks)
-
-        ordered = _environments_first(chosen) if not delete_after else sorted(chosen, key=_environment)
-        deleting = _Deleting(self.sandboxes, ordered) if delete_after else None
-
-        def one(task: Task) -> Certificate:
-            before = self.sandboxes.key(task)
-            made = self.certificate(task, repeats, again=again, audit=audit)
-            if deleting:
-                deleting.done(task, {before, made.snapshot})
-            return made
-
-        done = self._each(ordered, one, lambda c: c.status, "check", workers, progress)
-        made = {ordered[i].id: certificate for i, certificate in done}
-        return pl.DataFrame(frame_rows(made[task.id] for task in chosen), schema=_CHECK)
+        return self._certifier.check(
+            tasks,
+            repeats,
+            workers=workers or self.workers,
+            again=again,
+            audit=audit,
+            delete_after=delete_after,
+            progress=progress,
+        )
 
     def certificate(self, task: Task, repeats: int = 1, *, again: bool = False, audit: str = "own") -> Certificate:
         """Return a task's certificate: the one kept beside its Snapshot when it fits, else a new one; see `check`."""
-        started = time.monotonic()
-        if not again and (kept := self._fitting(task, repeats, audit)):  # also when its Snapshot was removed since
-            return kept
-        try:
-            snapshot = self.sandboxes.snapshot(task)
-        except (LabError, OSError) as error:
-            return replace(failed_build(task.id, error), seconds=time.monotonic() - started)
-        digest = task_digest(task, spec_of(snapshot))
-        if not again and (kept := self._fitting(task, repeats, audit)):
-            return kept
-        snapshot, leak, audited, before = self._audit(task, snapshot, audit)
-        gold = [self._grade_one(task, task.gold_patch) for _ in range(repeats)]
-        if before is not None and not any(verdict.resolved for verdict in gold):
-            self.sandboxes.cache.unmask(task, before)  # its tests need what gives it away
-            snapshot = self.sandboxes.snapshot(task)
-            leak = "leak: other files of its box hold the repaired code, and without them its tests do not run"
-            gold = [self._grade_one(task, task.gold_patch) for _ in range(repeats)]
-        untouched = [self._grade_one(task, None, untouched=True) for _ in range(repeats)]
-        made = certify(task.id, gold, untouched, self._grade_one(task, ""))
-        if leak and made.status in (PASSED, FLAKY):
-            made = replace(made, status=FAILED, reason=leak)
-        made = replace(
-            made,
-            seconds=time.monotonic() - started,
-            snapshot=snapshot.key,
-            task_digest=digest,
-            answer_digest=answer_digest(task),
-            audit=audited,
-            audited="" if audit == "none" else audit,
-        )
-        logs = {f"gold {i}": v.log for i, v in enumerate(gold, 1)} | {
-            f"untouched {i}": v.log for i, v in enumerate(untouched, 1)
-        }
-        self.certificates.put(made, logs)
-        return made
+        return self._certifier.certificate(task, repeats, again=again, audit=audit)
+
+    def certified(self, tasks: Iterable[Task]) -> Tasks:
+        """Return the tasks that hold a certificate which they passed; nothing is run."""
+        return self._certifier.certified(tasks)
 
     def audit(self, task: Task, scope: str = "all") -> Audit:
         """Look through a fresh box of a task for its fix, as an agent could: git, other copies of the repaired code.
@@ -328,111 +220,11 @@ class Evaluator:
         Returns:
             What was found; nothing is hidden because of it (`check` does that).
         """
-        snapshot = self.sandboxes.snapshot(task)
-        with self.sandboxes.open(snapshot) as box, self._noted(box):
-            return leaks.look(box, snapshot, task, scope, self._scans)
-
-    def _audit(
-        self, task: Task, snapshot: Snapshot, scope: str
-    ) -> tuple[Snapshot, str, tuple[str, ...], tuple[str, ...] | None]:
-        """Return the Snapshot without what gives the fix away, why the task cannot be trusted, and what was found.
-
-        The last is what was hidden before, where more is hidden now.
-        """
-        before = None
-        noted = [str(snapshot.meta[name]) for name in ("seal", "python_note") if snapshot.meta.get(name)]
-        if scope == "none":
-            return snapshot, "", tuple(noted), before
-        try:
-            found = self.audit(task, scope)
-            if found.hits and (paths := leaks.masked(found.hits, str(snapshot.meta["python"]))):
-                before = self.sandboxes.cache.masks(task)
-                self.sandboxes.cache.mask(task, paths)
-                noted += [f"hidden from the box: {hit}" for hit in found.hits]
-                snapshot = self.sandboxes.snapshot(task)
-                found = self.audit(task, scope)
-        except (LabError, OSError) as error:
-            return snapshot, f"the audit could not be made: {error}", (*noted, f"no audit: {error}"), before
-        said = "; ".join([*map(str, found.hits[:1]), *found.git_faults[:1]])
-        return snapshot, said and f"leak: {said}", (*noted, *found.lines()), before
+        return self._certifier.audit(task, scope)
 
     def logs(self, task: Task) -> dict[str, str]:
         """Return the test logs behind a task's certificate: `gold 1`, `untouched 1` and so on; empty before `check`."""
-        key = self.sandboxes.key(task)
-        return self.certificates.logs(key, task.id) if key else {}
-
-    def certified(self, tasks: Iterable[Task]) -> Tasks:
-        """Return the tasks that hold a certificate which they passed; nothing is run."""
-        return Tasks([task for task in tasks if (kept := self._kept(task)) and kept.passed])
-
-    def _kept(self, task: Task) -> Certificate | None:
-        key = self.sandboxes.key(task)
-        return self.certificates.get(key, task.id, task_digest(task, self._spec(task))) if key else None
-
-    def _fitting(self, task: Task, repeats: int, audit: str) -> Certificate | None:
-        """Return the certificate kept of a task when it says all that is asked for; nothing is built."""
-        try:
-            kept = self._kept(task)
-        except (LabError, OSError):  # the build will say it in full
-            return None
-        fits = kept and kept.decided and kept.tier == self.sandboxes.tier and kept.covers(repeats, audit)
-        return kept if fits else None
-
-    def _spec(self, task: Task) -> Spec:
-        """Return how a task's tests are run: as its Snapshot says, or else as the task alone does; nothing is built."""
-        return self.sandboxes.cache.spec(task) or spec_for(task, tables=self.sandboxes.cache.specs)
-
-    # --- many at once -----------------------------------------------------------------------------------------------
-
-    def _each(
-        self,
-        items: Sequence[_Item],
-        make: Callable[[_Item], _Made],
-        status: Callable[[_Made], str],
-        name: str,
-        workers: int | None,
-        progress: bool,
-    ) -> Iterator[tuple[int, _Made]]:
-        """Yield (index, result) as results come, under a bar with the counts of each status."""
-        from tqdm.auto import tqdm
-
-        counts: dict[str, int] = {}
-        boxes = OpenBoxes()
-        threads = max(1, min(workers or self.workers, len(items)))
-        pool = ThreadPoolExecutor(threads, name, initializer=lambda: setattr(self._thread, "boxes", boxes))
-        try:
-            with tqdm(total=len(items), desc=name, unit="task", disable=not progress) as bar:
-                waiting = {pool.submit(make, item): i for i, item in enumerate(items)}
-                for future in as_completed(waiting):
-                    made = future.result()
-                    counts[status(made)] = counts.get(status(made), 0) + 1
-                    bar.set_postfix(counts, refresh=False)
-                    bar.update()
-                    yield waiting[future], made
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            boxes.close()  # finds some only when stopped early: else all tests have come to their end
-            pool.shutdown(wait=True)
-
-    @contextmanager
-    def _noted(self, box: Sandbox) -> Iterator[None]:
-        """Let whoever started this thread close the box when it is told to stop."""
-        boxes: OpenBoxes = getattr(self._thread, "boxes", None) or OpenBoxes()
-        boxes.add(box)
-        try:
-            yield
-        finally:
-            boxes.discard(box)
-
-    @contextmanager
-    def opening_into(self, boxes: OpenBoxes) -> Iterator[None]:
-        """Let what this thread opens in the block be known to `boxes`, so that another thread can close it at once."""
-        before = getattr(self._thread, "boxes", None)
-        self._thread.boxes = boxes
-        try:
-            yield
-        finally:
-            self._thread.boxes = before
+        return self._certifier.logs(task)
 
     def __reduce__(self) -> tuple[Callable[..., Evaluator], tuple[Any, ...]]:
         return _remake, (self.sandboxes, self.timeout, self.workers, self.certificates.root)
@@ -445,97 +237,3 @@ class Evaluator:
 
 def _remake(sandboxes: SandboxFactory, timeout: float | None, workers: int, certificates: Path) -> Evaluator:
     return Evaluator(sandboxes, timeout, workers=workers, certificates=certificates)
-
-
-class OpenBoxes:
-    """The open sandboxes of one running batch, so that stopping it closes them all at once."""
-
-    def __init__(self) -> None:
-        self._open: set[Sandbox] = set()
-        self._lock = threading.Lock()
-        self._closed = False
-
-    def add(self, box: Sandbox) -> None:
-        with self._lock:
-            self._open.add(box)
-            closed = self._closed
-        if closed:
-            box.close()
-
-    def discard(self, box: Sandbox) -> None:
-        with self._lock:
-            self._open.discard(box)
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            boxes = list(self._open)
-        for box in boxes:
-            box.close()
-
-
-_CHECK: dict[str, Any] = {
-    "id": str,
-    "status": str,
-    "reason": str,
-    "gold": list[str],
-    "untouched": list[str],
-    "empty": str,
-    "flaky": list[str],
-    "official": str,
-    "seconds": float,
-    "gold_seconds": float,
-    "snapshot": str,
-    "tier": str,
-    "audit": list[str],
-}
-
-
-def _environment(task: Task) -> tuple[str, str, str]:
-    return task.repo, task.version, task.environment_setup_commit
-
-
-class _Deleting:
-    """Removes the Snapshots of an environment when all its tasks are done."""
-
-    def __init__(self, sandboxes: SandboxFactory, tasks: Iterable[Task]) -> None:
-        self._sandboxes = sandboxes
-        self._left = Counter(map(_environment, tasks))
-        self._keys: dict[tuple[str, str, str], set[str]] = {}
-        self._lock = threading.Lock()
-
-    def done(self, task: Task, keys: set[str]) -> None:
-        kind = _environment(task)
-        with self._lock:
-            self._keys.setdefault(kind, set()).update(filter(None, keys))
-            self._left[kind] -= 1
-            last = not self._left[kind]
-        if last:
-            self._sandboxes.remove(self._keys[kind])
-
-
-def _environments_first(tasks: Tasks) -> list[Task]:
-    """Order tasks so that each environment's first comes before any environment's second: faults show early."""
-    seen: dict[tuple[str, str, str], int] = {}
-    rounds = []
-    for task in tasks:
-        kind = _environment(task)
-        rounds.append((seen.setdefault(kind, 0), task))
-        seen[kind] += 1
-    return [task for _, task in sorted(rounds, key=lambda pair: pair[0])]
-
-
-def _verdict(grade: Grade, run: TestRun, log: str) -> Verdict:
-    lists = ({side: tuple(ids) for side, ids in kind.items()} for kind in (grade.fail_to_pass, grade.pass_to_pass))
-    fail_to_pass, pass_to_pass = lists
-    return Verdict(
-        status=grade.status,
-        reason=grade.reason,
-        tests=dict(grade.tests),
-        fail_to_pass=fail_to_pass,
-        pass_to_pass=pass_to_pass,
-        exit_code=run.exit_code,
-        log=log,
-        notes=run.notes,
-        official=grade.official,
-    )

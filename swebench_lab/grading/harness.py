@@ -1,4 +1,4 @@
-"""The official harness: SWE-bench's own evaluation in containers, for comparing its answers with ours.
+"""Harness: SWE-bench's own evaluation in containers, for comparing its answers with ours.
 
 It runs as a program of its own (`python -m swebench.harness.run_evaluation`), so that what it imports and prints stays
 there. It needs a container engine, the program `docker`, and tasks whose rows name an image and an evaluation script.
@@ -7,26 +7,28 @@ there. It needs a container engine, the program `docker`, and tasks whose rows n
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from swebench_lab.errors import GradingError
-from swebench_lab.grading.judge import APPLY_FAILED
-from swebench_lab.grading.verdicts import Prediction, Verdicts, read_predictions
+from swebench_lab.grading.predictions import Prediction, Predictions, read_predictions
+from swebench_lab.grading.test_run import APPLY_FAILED
+from swebench_lab.grading.verdicts import Verdicts
+from swebench_lab.records.swebench_row import to_swebench
 from swebench_lab.records.task import Task, Tasks
-from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Verdict
-from swebench_lab.tasks.schemas import to_swebench
-
-if TYPE_CHECKING:
-    import polars as pl
+from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Cause, Verdict
 
 _NEEDED = ("image", "eval_script", "log_parser", "eval_type")
 _RUN = "official"
+_TIMEOUT = "Timeout error: "
+
+logger = logging.getLogger(__name__)
 
 
 def harness_row(task: Task) -> dict[str, Any]:
@@ -45,8 +47,8 @@ def harness_row(task: Task) -> dict[str, Any]:
     return row
 
 
-def grade_officially(
-    predictions: str | Path | Mapping[str, Any] | Iterable[Mapping[str, Any]],
+def evaluate_officially(
+    predictions: Predictions,
     tasks: Iterable[Task],
     folder: str | Path,
     *,
@@ -54,10 +56,10 @@ def grade_officially(
     timeout: int = 1800,
     host: str = "",
 ) -> Verdicts:
-    """Grade predictions by the official harness.
+    """Grade predictions by the official harness; see `Evaluator.evaluate_officially`.
 
     Args:
-        predictions: As `Evaluator.grade` takes them.
+        predictions: As `Evaluator.evaluate` takes them.
         tasks: The tasks they are for.
         folder: Where the harness writes its logs and reports; a rerun takes what is there.
         workers: Containers at once.
@@ -70,17 +72,18 @@ def grade_officially(
     Raises:
         GradingError: The harness cannot be run, or a task lacks what it needs.
     """
-    given, known = read_predictions(predictions), Tasks(tasks)
-    chosen = Tasks([task for task in known if task.id in given])
+    by_task = read_predictions(predictions)
+    subset = Tasks([task for task in Tasks(tasks) if task.id in by_task])
     place = Path(folder).expanduser().absolute()
     place.mkdir(parents=True, exist_ok=True)
-    (place / "rows.json").write_text(json.dumps([harness_row(task) for task in chosen]))
-    rows = [_row(given[task.id]) for task in chosen]
+    (place / "rows.json").write_text(json.dumps([harness_row(task) for task in subset]))
+    rows = [_row(by_task[task.id]) for task in subset]
     (place / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    logger.info("grading %d predictions by the official harness in %s", len(rows), place)
     if any(row["model_patch"] for row in rows):
         _run(place, workers, timeout, host)
-    made = {task.id: _verdict(place, given[task.id]) for task in chosen}
-    return Verdicts(made, {task.id: given[task.id] for task in chosen}, chosen)
+    verdicts = {task.id: _verdict(place, by_task[task.id]) for task in subset}
+    return Verdicts(verdicts, {task.id: by_task[task.id] for task in subset}, subset)
 
 
 def _row(prediction: Prediction) -> dict[str, Any]:
@@ -102,74 +105,54 @@ def _run(place: Path, workers: int, timeout: int, host: str) -> None:
     with (place / "harness.log").open("ab") as log:
         done = subprocess.run(command, cwd=place, env=env, stdout=log, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
-        said = (place / "harness.log").read_text("utf-8", "replace").strip()[-800:]
-        raise GradingError(f"running the official harness ended with status {done.returncode}: {said}")
+        tail = (place / "harness.log").read_text("utf-8", "replace").strip()[-800:]
+        raise GradingError(f"running the official harness ended with status {done.returncode}: {tail}")
 
 
 def _verdict(place: Path, prediction: Prediction) -> Verdict:
-    """What the harness left about one prediction."""
+    """Return what the harness left about one prediction."""
     if not prediction.patch:
-        return Verdict(
-            UNRESOLVED, "the patch is empty; the harness runs nothing for it", official=UNRESOLVED, tier="swebench"
-        )
+        return _unapplied("the patch is empty; the harness runs nothing for it", None)
     folder = place / "logs" / "run_evaluation" / _RUN / _model(prediction).replace("/", "__") / prediction.task_id
     log, story = _text(folder / "test_output.txt"), _text(folder / "run_instance.log")
     try:
         report = json.loads(_text(folder / "report.json"))[prediction.task_id]
     except (ValueError, KeyError):
         if APPLY_FAILED in story:
-            return Verdict(
-                UNRESOLVED, "the patch does not apply", False, log=story, official=UNRESOLVED, tier="swebench"
-            )
-        return Verdict(
-            NOT_GRADED, f"the harness left no report: {story.strip()[-300:]}", log=log or story, tier="swebench"
-        )
-    said = RESOLVED if report.get("resolved") else UNRESOLVED
-    fault = (
-        str(report.get("infra_failure_reason") or "its infrastructure failed") if report.get("infra_failure") else ""
-    )
+            return _unapplied("the patch does not apply", False, story)
+        cause = Cause.TIMED_OUT if _TIMEOUT in log else Cause.INFRASTRUCTURE
+        reason = f"the harness left no report: {story.strip()[-300:]}"
+        return Verdict(NOT_GRADED, reason, log=log or story, tier="swebench", cause=cause)
+    return _reported(report, log)
+
+
+def _unapplied(reason: str, applied: bool | None, log: str = "") -> Verdict:
+    return Verdict(UNRESOLVED, reason, applied, log=log, official=UNRESOLVED, tier="swebench", cause=Cause.NOT_APPLIED)
+
+
+def _reported(report: Mapping[str, Any], log: str) -> Verdict:
+    """Return what a report of the harness says; one that found no outcomes in the log claims that nothing was applied."""
+    official = RESOLVED if report.get("resolved") else UNRESOLVED
+    applied, failed = bool(report.get("patch_successfully_applied")), bool(report.get("infra_failure"))
+    reason = f"the harness says: {report.get('infra_failure_reason') or 'its infrastructure failed'}" if failed else ""
+    unread = Cause.TIMED_OUT if _TIMEOUT in log else Cause.CRASHED
     tests = report.get("tests_status") or {}
-    lists = [
+    fail_to_pass, pass_to_pass = (
         {side: tuple(tests.get(kind, {}).get(side, ())) for side in ("success", "failure")}
         for kind in ("FAIL_TO_PASS", "PASS_TO_PASS")
-    ]
+    )
     return Verdict(
-        NOT_GRADED if fault else said,
-        fault and f"the harness says: {fault}",
-        bool(report.get("patch_successfully_applied")),
-        fail_to_pass=lists[0],
-        pass_to_pass=lists[1],
+        NOT_GRADED if failed else official,
+        reason,
+        applied,
+        fail_to_pass=fail_to_pass,
+        pass_to_pass=pass_to_pass,
         log=log,
-        official=said,
+        official=official,
         tier="swebench",
+        cause=Cause.INFRASTRUCTURE if failed else Cause.TESTS if applied or official == RESOLVED else unread,
     )
 
 
 def _text(path: Path) -> str:
     return path.read_text("utf-8", "replace") if path.is_file() else ""
-
-
-def agreement(ours: Mapping[str, Verdict], theirs: Mapping[str, Verdict]) -> pl.DataFrame:
-    """Return our Verdicts and the official harness's side by side.
-
-    Returns:
-        One row a task both graded: `id`, `ours`, `harness`, `rules` (SWE-bench's rules on our log), `agree`, and
-        `differing`: the deciding tests of which the two say different things.
-    """
-    import polars as pl
-
-    rows = []
-    for name in (name for name in ours if name in theirs):
-        one, other = ours[name], theirs[name]
-        rows.append({
-            "id": name, "ours": one.status, "harness": other.status, "rules": one.official,
-            "agree": one.status == other.status, "differing": sorted(_succeeded(one) ^ _succeeded(other)),
-            "reason": one.reason if one.status == NOT_GRADED else other.reason,
-        })  # fmt: skip
-    schema: dict[str, Any] = {"id": pl.String, "ours": pl.String, "harness": pl.String, "rules": pl.String, "agree": pl.Boolean,
-              "differing": pl.List(pl.String), "reason": pl.String}  # fmt: skip
-    return pl.DataFrame(rows, schema=schema)
-
-
-def _succeeded(verdict: Verdict) -> set[str]:
-    return {*verdict.fail_to_pass.get("success", ()), *verdict.pass_to_pass.get("success", ())}

@@ -52,7 +52,7 @@ files >{lab}/after
 """
 
 NOT_APPLIED = 91
-"""Exit code of the apply script when no command could apply the patch; any other but 0 is a fault of ours."""
+"""Exit code of the apply script when no command could apply the patch; any other but 0 is an infrastructure error."""
 
 
 def apply_script(lab: str, workdir: str = "/testbed") -> str:
@@ -82,11 +82,11 @@ class Changes:
     @classmethod
     def read(cls, data: bytes) -> Changes:
         """Read the list that the apply script wrote."""
-        found: dict[str, list[str]] = {"A": [], "C": [], "D": []}
+        paths: dict[str, list[str]] = {"A": [], "C": [], "D": []}
         for item in data.decode("utf-8", "surrogateescape").split("\0"):
             if item:
-                found[item[0]].append(str(PurePosixPath(item[1:])))
-        return cls(*(tuple(sorted(found[kind])) for kind in "ACD"))
+                paths[item[0]].append(str(PurePosixPath(item[1:])))
+        return cls(*(tuple(sorted(paths[kind])) for kind in "ACD"))
 
     @property
     def repository(self) -> tuple[str, ...]:
@@ -238,8 +238,8 @@ def _shadows(path: PurePosixPath, packages: set[str]) -> bool:
     """Say whether a new file is, or is part of, a new module at the root that has the name of a runner's module."""
     top = path.parts[0]
     module = top.split(".")[0]
-    known = module in _RUNNERS or module in sys.stdlib_module_names
-    return known and (top in packages or (len(path.parts) == 1 and path.suffix in (".py", ".so")))
+    shadowed = module in _RUNNERS or module in sys.stdlib_module_names
+    return shadowed and (top in packages or (len(path.parts) == 1 and path.suffix in (".py", ".so")))
 
 
 def is_config(path: str) -> bool:
@@ -249,12 +249,12 @@ def is_config(path: str) -> bool:
 
 def pytest_settings(text: str) -> str:
     """Return the parts of a `setup.cfg`, `tox.ini` or `pyproject.toml` that pytest reads, in order."""
-    kept, inside = [], False
+    settings, inside = [], False
     for line in text.split("\n"):
         if header := re.match(r"^\s*\[+\s*\"?([^\]\"]+?)\"?\s*\]+", line):
             inside = re.match(r"(tool[.:])?\s*pytest\b", header[1]) is not None
         if re.match(r"^\s*(tool\s*\.\s*)?pytest\b.*=", line):
-            kept.append(line)
+            settings.append(line)
         if inside:
-            kept.append(line.rstrip())
-    return "\n".join(kept).strip()
+            settings.append(line.rstrip())
+    return "\n".join(settings).strip()

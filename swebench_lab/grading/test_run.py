@@ -1,333 +1,121 @@
-"""Bench: one fresh sandbox in which one patch is applied, the tests are put back, and their log is taken."""
+"""TestRun: all that one run of the tests left behind, and the one text in which it is stored and read back."""
 
 from __future__ import annotations
 
-import io
-import posixpath
+import json
 import re
-import secrets
-import signal
-import stat
-import tarfile
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import lru_cache
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-from swebench_lab.errors import GradingError, SandboxPathError
-from swebench_lab.grading import results_plugin
-from swebench_lab.grading import scripts as evalscript
-from swebench_lab.grading.judge import APPLY_FAILED, Expectation, Results, TestRun, not_applied, read_results
-from swebench_lab.grading.scripts import Changes
-from swebench_lab.grading.verdicts import patch_bytes
-from swebench_lab.records.diff import touched_files
-from swebench_lab.records.task import Task
-from swebench_lab.snapshots.environment.specs import Spec, spec_of
+from swebench_lab.errors import GradingError
+from swebench_lab.grading.log_parsers import unix_lines
+from swebench_lab.grading.results import Results
+from swebench_lab.records.verdict import Cause
 
-if TYPE_CHECKING:
-    from swebench_lab.sandbox.contract import Result, Sandbox
-    from swebench_lab.sandbox.snapshot import Snapshot
-
-SETUP_TIMEOUT = 120.0
-"""Seconds for each step before the tests; beyond it the machine is at fault, not the patch."""
-MAX_OUTPUT = 50_000_000
-"""Bytes of test output kept; the largest suite of SWE-bench prints 3 MB."""
-NOT_RUN = "the tests could not be run"
-
-_NOT_TESTS = (".json", ".png", "csv", ".txt", ".md", ".jpg", ".jpeg", ".pkl", ".yml", ".yaml", ".toml")
-"""Endings of a test patch's files that are not given to the test command (SWE-bench's `NON_TEST_EXTS`)."""
+START, END, EXIT_CODE = ">>>>> Start Test Output", ">>>>> End Test Output", ">>>>> Test Exit Code"
+"""SWE-bench's markers; the tests check that they are still the installed harness's."""
+APPLY_FAILED = ">>>>> Patch Apply Failed"
+_HEAD = ">>>>> swebench_lab test log "
+_RESULTS = ">>>>> Results over the separate descriptor"
 
 
-_CALLS_XFAIL = re.compile(r"(?<!mark\.)\bxfail\b")
-_CALL_LINES = 5
-"""Lines up to the reported one in which a call may begin: up to Python 3.7 it has the line of its last argument."""
+@dataclass(frozen=True)
+class TestRun:
+    """All that one run of the tests left behind; `to_log` and `from_log` store it as one text.
 
-
-class NotApplied(Exception):
-    """No command could apply the patch; `log` is what they said, `notes` what else there is to say."""
-
-    def __init__(self, log: str, notes: Iterable[str] = ()) -> None:
-        super().__init__(not_applied(log))
-        self.log = f"{APPLY_FAILED}:\n{log}"
-        self.notes = tuple(notes)
-
-
-def expectation(task: Task, spec: Spec) -> Expectation:
-    """Return what decides a task, and how its log is read."""
-    return Expectation(
-        task.fail_to_pass,
-        task.pass_to_pass,
-        spec.log_parser,
-        spec.eval_type,
-        task_id=task.id,
-        version=task.version,
-        files=test_files(task),
-    )
-
-
-def test_files(task: Task) -> tuple[str, ...]:
-    """Return what is given to the test command: the test patch's files, or else those the deciding tests are in."""
-    if task.test_patch:
-        return tuple(path for path in touched_files(task.test_patch) if not path.endswith(_NOT_TESTS))
-    tests = (*task.fail_to_pass, *task.pass_to_pass)
-    return tuple(sorted({test.split("::", 1)[0] for test in tests if "::" in test}))
-
-
-def test_arguments(spec: Spec, files: Iterable[str]) -> tuple[str, ...]:
-    """Return what names test files to the test command: themselves, or Django's modules (`a.tests` of `tests/a/tests.py`)."""
-    if spec.test_arguments == "none":
-        return ()
-    if spec.test_arguments == "files":
-        return tuple(files)
-    return tuple(file.removesuffix(".py").removeprefix("tests/").replace("/", ".") for file in files)
-
-
-test_arguments.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test
-test_files.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test
-
-
-class Bench:
-    """One grading in one box; made for one use.
-
-    Args:
-        box: A fresh sandbox over the task's Snapshot, which nobody has used.
-        snapshot: That Snapshot; its `tests` hold the true test and harness files.
-        task: What is graded.
-        timeout: Seconds for the tests; None: as the Spec says.
+    Attributes:
+        output: What the test command printed, and nothing else.
+        exit_code: The test command's own; None when it was killed or is not known.
+        setup: What was printed before the tests (applying, restoring).
+        timed_out: Our time limit ended it.
+        limit: The limit of the sandbox that ended it (`memory`, `disk` …), or empty.
+        seconds: Wall time of the tests.
+        results: What came over the separate descriptor, already checked; None when there was none.
+        results_expected: The test command runs pytest, so there must be some.
+        fault: Why the run cannot be believed (its shell was ended); empty when it can.
+        notes: Remarks for the reader: files restored or removed before the tests.
+        fault_cause: What a Verdict's cause is where there is a fault.
     """
 
-    def __init__(self, box: Sandbox, snapshot: Snapshot, task: Task, timeout: float | None = None) -> None:
-        self.box, self.snapshot, self.task = box, snapshot, task
-        self.spec = spec_of(snapshot)
-        self.expected = expectation(task, self.spec)
-        self.timeout = timeout or self.spec.timeout
-        self.lab = posixpath.join(box.private_temp, f"lab-{secrets.token_hex(6)}")
-        self.true = _true_files(snapshot.tests)
-        self.roots = evalscript.test_roots(test_files(task))
-        self.notes: list[str] = []
+    __test__ = False  # pytest: not a test class
 
-    def run(self, patch: str | None) -> TestRun:
-        """Apply the patch, put the tests back and run them.
+    output: str
+    exit_code: int | None = None
+    setup: str = ""
+    timed_out: bool = False
+    limit: str = ""
+    seconds: float = 0.0
+    results: Results | None = None
+    results_expected: bool = False
+    fault: str = ""
+    notes: tuple[str, ...] = ()
+    fault_cause: Cause = Cause.CRASHED
 
-        Args:
-            patch: The patch; None runs the tests on the tree as it is.
+    def to_log(self) -> str:
+        """Return one text that `from_log` reads back and that SWE-bench's harness can grade as it stands.
+
+        The head line is ours and says how long each part is, so nothing printed by the tests can pass for another part.
+        """
+        results = "" if self.results is None else json.dumps(self.results.to_dict())
+        head = {
+            "setup": len(self.setup),
+            "output": len(self.output),
+            "exit_code": self.exit_code,
+            "timed_out": self.timed_out,
+            "limit": self.limit,
+            "seconds": round(self.seconds, 3),
+            "results_expected": self.results_expected,
+            "fault": self.fault,
+            "notes": list(self.notes),
+            "fault_cause": str(self.fault_cause),
+        }
+        code = f"{EXIT_CODE}: {self.exit_code}\n" if self.exit_code is not None else ""
+        late = f"\nTimeout error: {self.seconds:.0f} seconds exceeded.\n" if self.timed_out else ""
+        tail = f"{_RESULTS}\n{results}\n" if results else ""
+        return f"{_HEAD}{json.dumps(head)}\n{self.setup}\n{START}\n{self.output}\n{END}\n{code}{late}{tail}"
+
+    @classmethod
+    def from_log(cls, log: str) -> TestRun:
+        """Read a log that `to_log` wrote, or one that SWE-bench's harness wrote (`test_output.txt`).
 
         Raises:
-            NotApplied: The patch does not apply.
-            GradingError: A step before the tests failed through a fault of ours.
-            SandboxError: The box died.
+            GradingError: The head line of a log that `to_log` wrote is damaged.
         """
-        said, changes = ("", Changes()) if patch is None else self._apply(patch)
-        self._remove(changes)
-        self._restore(changes)
-        self._restore_shared(changes)
-        if self.task.test_patch:
-            said += self._apply_test_patch()
-        return self._test(said)
-
-    # --- before the tests -------------------------------------------------------------------------------------------
-
-    def _apply(self, patch: str) -> tuple[str, Changes]:
-        # A patch without a newline at its end is cut short for git; SWE-bench's own runs lose such patches.
-        text = patch if patch.endswith("\n") else patch + "\n"
-        _refuse(evalscript.repository_paths(text))
-        self.box.write(f"{self.lab}/patch.diff", patch_bytes(text))
-        result = self.box.run(evalscript.apply_script(self.lab, self.box.workdir), timeout=SETUP_TIMEOUT)
-        if result.exit_code == evalscript.NOT_APPLIED:
-            raise NotApplied(result.output)
-        said = self._must(result, "applying the patch")
-        changes = Changes.read(self.box.read_bytes(f"{self.lab}/changes"))
-        _refuse(changes.repository)  # by a way that the patch's text does not show, such as a link
-        return said, changes
-
-    def _remove(self, changes: Changes) -> None:
-        """Remove what the patch planted: files that steer pytest or Python, and links where test folders should be."""
-        planted = set(evalscript.planted(changes.added, test_files(self.task)))
-        planted |= {path for path in changes.changed if path.endswith((".pyc", ".pyo"))}
-        helpers = {path for path in changes.deleted if evalscript.within(path, self.roots)}
-        folders = {str(parent) for path in {*self.true, *helpers} for parent in PurePosixPath(path).parents}
-        planted |= folders & set(changes.added)
-        doomed = sorted(planted - self.true)
-        if doomed:
-            self._clear(doomed)
-            self.notes.append(f"removed before the tests: {_some(doomed)}")
-
-    def _restore(self, changes: Changes) -> None:
-        """Write the true test and harness files over those that are not as they should be."""
-        touched = sorted(changes.touched & self.true)
-        wanted = {*touched, *_cut_files(self.snapshot.tests, self.snapshot.layers)}
-        self._put({path: self.snapshot.tests / path for path in wanted})
-        if touched:
-            self.notes.append(f"restored before the tests: {_some(touched)}")
-
-    def _restore_shared(self, changes: Changes) -> None:
-        """Put back what the patch changed of the tests' helpers, and files in which it changed pytest's settings."""
-        restored = []
-        for path in sorted(changes.touched - self.true):
-            helper = evalscript.within(path, self.roots) and path not in changes.added
-            if helper or (evalscript.is_config(path) and self._settings_changed(path, changes)):
-                restored.append(path)
-        if restored:
-            self._bring_back(restored)
-            self.notes.append(f"restored before the tests, as shared with them: {_some(restored)}")
-
-    def _settings_changed(self, path: str, changes: Changes) -> bool:
-        after = None if path in changes.deleted else self.box.read_bytes(posixpath.join(self.box.workdir, path))
-        return _settings(self._started_from(path)) != _settings(after)
-
-    def _apply_test_patch(self) -> str:
-        """Bring the files of the test patch to where it starts from, then apply it."""
-        self._bring_back(touched_files(self.task.test_patch))
-        self.box.write(f"{self.lab}/test.diff", patch_bytes(self.task.test_patch))
-        return self._in_tree(["git", "apply", "--verbose", f"{self.lab}/test.diff"], "applying the test patch")
-
-    def _started_from(self, path: str) -> bytes | None:
-        """Return a file as the START tree has it, or None when it has none; the patch cannot have touched that."""
-        held = _held(self.snapshot.layers, path)
-        return None if held is None or held.is_symlink() else held.read_bytes()
-
-    def _bring_back(self, paths: Iterable[str]) -> None:
-        """Make files what they are in the START tree."""
-        held = {path: _held(self.snapshot.layers, path) for path in paths}
-        self._clear([path for path, host in held.items() if host is None])
-        self._put({path: host for path, host in held.items() if host is not None})
-
-    def _clear(self, paths: Sequence[str]) -> None:
-        if paths:
-            names = "".join(f"{path}\0" for path in paths).encode("utf-8", "surrogateescape")
-            self._in_tree(["xargs", "-0", "rm", "-rf", "--"], "removing files", stdin=names)
-
-    def _put(self, files: Mapping[str, Path]) -> None:
-        if files:
-            command = ["tar", "-xf", "-", "--unlink-first", "--recursive-unlink", "--no-same-owner"]
-            self._in_tree(command, "restoring files", stdin=_packed(files))
-
-    def _in_tree(self, command: list[str], doing: str, stdin: bytes | None = None) -> str:
-        # git uses the sealed repository: the one in the tree is the patch's to write in
-        sealed = {"GIT_DIR": self.box.sealed_git, "GIT_WORK_TREE": self.box.workdir}
-        return self._must(self.box.run(command, timeout=SETUP_TIMEOUT, stdin=stdin, env=sealed), doing)
-
-    def _must(self, result: Result, doing: str) -> str:
-        if result.exit_code == 0:
-            return result.output
-        ended = "timed out" if result.timed_out else f"ran into the {result.limit} limit" if result.limit else "failed"
-        code = "" if result.exit_code is None else f" (exit code {result.exit_code})"
-        raise GradingError(f"grading {self.task.id}: {doing} {ended}{code}: {result.output.strip()[-500:]}")
-
-    # --- the tests --------------------------------------------------------------------------------------------------
-
-    def _test(self, said: str) -> TestRun:
-        command = evalscript.with_files(self.spec.test_command, test_arguments(self.spec, test_files(self.task)))
-        pytest = evalscript.runs_pytest(command)
-        key = secrets.token_hex(16)
-        if pytest:
-            self.box.write(f"{self.lab}/plugin/{results_plugin.KEY}", key)
-            self.box.write(f"{self.lab}/plugin/{results_plugin.NAME}.py", evalscript.plugin_source())
-        started = time.monotonic()
-        result = self.box.run(
-            evalscript.test_script(command, self.lab),
-            timeout=self.timeout,
-            env=dict(self.spec.env),
-            max_output=MAX_OUTPUT,
-        )
-        return TestRun(
-            result.output,
-            exit_code=result.exit_code,
-            setup=f"{said}+ {command}\n",
-            timed_out=result.timed_out,
-            limit=result.limit,
-            seconds=time.monotonic() - started,
-            results=self._results(key) if pytest else None,
-            results_expected=pytest,
-            fault="" if result.timed_out or result.limit or result.signal is None else _shell_ended(result.signal),
-            notes=tuple(self.notes),
-        )
-
-    def _results(self, key: str) -> Results:
-        """Read what came separately, without those calls of `pytest.xfail` that the true tests themselves make."""
+        if not log.startswith(_HEAD):
+            return _from_harness(log)
+        first, _, rest = log.partition("\n")
         try:
-            text = self.box.read_bytes(f"{self.lab}/results").decode("utf-8", "replace")
-        except SandboxPathError:
-            text = ""  # the tests removed it, which the comparison with the log will show
-        results = read_results(text, key)
-        return replace(results, called=tuple(pair for pair in results.called if not self._of_the_tests(pair[1])))
-
-    def _of_the_tests(self, place: str) -> bool:
-        """Say whether the true text at a place (`file:line`) calls `xfail`."""
-        file, _, line = place.rpartition(":")
-        path = file.removeprefix(f"{self.box.workdir}/")
-        if self.task.test_patch and path in touched_files(self.task.test_patch):
-            return _CALLS_XFAIL.search(self.task.test_patch) is not None  # the lines are not known here
-        if path in self.true:
-            text: bytes | None = (self.snapshot.tests / path).read_bytes()
-        else:
-            text = self._started_from(path) if evalscript.within(path, self.roots) else None
-        lines = (text or b"").decode("utf-8", "replace").split("\n")[: int(line)] if line.isdigit() else []
-        return any(_CALLS_XFAIL.search(said) for said in lines[-_CALL_LINES:])
+            head = json.loads(first[len(_HEAD) :])
+            setup, at = rest[: head.pop("setup")], len(START) + 2
+            at += len(setup)
+            output = rest[at : at + head.pop("output")]
+            tail = rest[at + len(output) :].partition(f"{_RESULTS}\n")[2]
+            results = Results.from_dict(json.loads(tail)) if tail else None
+            head["notes"] = tuple(head["notes"])
+            head["fault_cause"] = Cause(head["fault_cause"])
+            return cls(output=output, setup=setup, results=results, **head)
+        except (ValueError, TypeError, KeyError) as error:
+            raise GradingError(
+                f"reading a stored test log: its head line is damaged ({error}); grade the patch again"
+            ) from error
 
 
-def _refuse(paths: Sequence[str]) -> None:
-    """Refuse a patch of the repository's own folder: hooks and settings in it are programs that git runs."""
-    if paths:
-        said = f"a patch may not touch .git: {_some(paths)}"
-        raise NotApplied(f"error: {said}\n", [f"refused: {said}"])
+_HARNESS_EXIT = re.compile(rf"{re.escape(EXIT_CODE)}:\s*(-?\d+)")
+_HARNESS_FAULTS = {
+    ">>>>> Reset Failed": ("the log says that resetting the test files failed", Cause.INFRASTRUCTURE),
+    ">>>>> Tests Errored": ("the log says that running the tests failed", Cause.INFRASTRUCTURE),
+    ">>>>> Tests Timed Out": ("the log says that the tests timed out", Cause.TIMED_OUT),
+}
 
 
-def _shell_ended(number: int) -> str:
-    return f"the shell that ran the tests was ended by {signal.Signals(number).name}"
-
-
-def _settings(content: bytes | None) -> str:
-    return evalscript.pytest_settings(content.decode("utf-8", "replace")) if content is not None else ""
-
-
-def _some(paths: Sequence[str]) -> str:
-    return ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
-
-
-@lru_cache(maxsize=256)
-def _true_files(tests: Path) -> frozenset[str]:
-    """Return the paths, relative to the repository, of a Snapshot's true test and harness files."""
-    found = (path for path in tests.rglob("*") if path.is_symlink() or path.is_file())
-    return frozenset(path.relative_to(tests).as_posix() for path in found)
-
-
-@lru_cache(maxsize=256)
-def _cut_files(tests: Path, layers: tuple[Path, ...]) -> tuple[str, ...]:
-    """Return those true files that the START tree does not hold as they are: hidden tests were cut out of them."""
-    return tuple(sorted(path for path in _true_files(tests) if not _same(tests / path, _held(layers, path))))
-
-
-def _held(layers: Iterable[Path], path: str) -> Path | None:
-    """Return where a file or link of the START tree lies in a Snapshot's layers, or None when it holds none."""
-    for layer in layers:
-        held = layer / "testbed" / path
-        try:
-            mode = held.lstat().st_mode
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        return held if stat.S_ISREG(mode) or stat.S_ISLNK(mode) else None  # a device is an overlay's mark of a deletion
-    return None
-
-
-def _same(true: Path, held: Path | None) -> bool:
-    if held is None or true.is_symlink() or held.is_symlink():
-        return held is not None and true.is_symlink() and held.is_symlink() and true.readlink() == held.readlink()
-    return true.stat().st_size == held.stat().st_size and true.read_bytes() == held.read_bytes()
-
-
-def _packed(files: Mapping[str, Path]) -> bytes:
-    """Return a tar of the host's files, stamped with the present so that no compiled module can pass for theirs."""
-    buffer, now = io.BytesIO(), int(time.time())
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for path, host in sorted(files.items()):
-            entry = archive.gettarinfo(host, arcname=path)
-            entry.mtime, entry.uid, entry.gid = now, 0, 0
-            if entry.isreg():
-                with host.open("rb") as file:
-                    archive.addfile(entry, file)
-            else:
-                archive.addfile(entry)
-    return buffer.getvalue()
+def _from_harness(log: str) -> TestRun:
+    """Cut a log of SWE-bench's harness as the harness does."""
+    log = unix_lines(log)
+    fault, cause = next((why for mark, why in _HARNESS_FAULTS.items() if mark in log), ("", Cause.INFRASTRUCTURE))
+    code = _HARNESS_EXIT.search(log)
+    if START not in log or END not in log:
+        late = re.search(r"Timeout error: (\d+) seconds exceeded", log)
+        if late:
+            return TestRun(log, timed_out=True, seconds=float(late[1]))
+        return TestRun(log, fault=fault or "the log has no start and end of the test output", fault_cause=cause)
+    output = log.split(START)[1].split(END)[0]
+    return TestRun(output, int(code[1]) if code else None, setup=log.split(START)[0], fault=fault, fault_cause=cause)

@@ -1,151 +1,19 @@
-"""Verdicts of many predictions, and the forms in which SWE-bench's harness reads predictions and writes reports."""
+"""Verdicts: the outcomes of many predictions, as rates and tables and as the reports that SWE-bench's harness writes."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab import _html
-from swebench_lab._unix import fcntl
-from swebench_lab.errors import RecordError
-from swebench_lab.records.task import Task, Tasks, answer_digest
+from swebench_lab.grading.predictions import Prediction, patch_bytes
+from swebench_lab.records.task import Task, Tasks
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, STATUSES, UNRESOLVED, Verdict
 
 if TYPE_CHECKING:
     import polars as pl
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One patch somebody offers for one task.
-
-    Args:
-        task_id: The task.
-        patch: The patch; empty when there is none.
-        model: Who made it, as the file says.
-        missing: The file says `null`, which SWE-bench tells from an empty text.
-    """
-
-    task_id: str
-    patch: str
-    model: str = ""
-    missing: bool = False
-
-
-def read_predictions(source: str | Path | Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> dict[str, Prediction]:
-    """Read predictions in every form the harness takes.
-
-    Args:
-        source: A `.json` file (an object by id, or a list), a `.jsonl` file, or the same as Python values; the values
-            of a mapping may also be the patches themselves.
-
-    Returns:
-        Task id to prediction; of two for one task the later counts, as in the harness.
-
-    Raises:
-        RecordError: The file cannot be read, or a prediction lacks its id or is of the wrong type.
-    """
-    where, rows = (
-        (str(source), _read_file(Path(source))) if isinstance(source, (str, Path)) else ("predictions", source)
-    )
-    found: dict[str, Prediction] = {}
-    named: list[tuple[str, Any]]
-    if isinstance(rows, Mapping) and {"instance_id", "model_patch"} <= rows.keys():
-        named = [(where, rows)]
-    elif isinstance(rows, Mapping):
-        named = [(f"{where}, {name!r}", {"instance_id": name, **_as_row(row)}) for name, row in rows.items()]
-    elif isinstance(rows, Iterable):
-        named = [(f"{where}, number {i}", row) for i, row in enumerate(rows, 1)]
-    else:
-        raise RecordError(f"{where}: expected an object by id or a list of predictions, found {type(rows).__name__}")
-    for place, row in named:
-        prediction = _prediction(row, place)
-        if isinstance(rows, Mapping) and row is not rows and place != f"{where}, {prediction.task_id!r}":
-            raise RecordError(f"{place}, field 'instance_id': it is {prediction.task_id!r}, another than its key")
-        found[prediction.task_id] = prediction
-    return found
-
-
-def _as_row(row: Any) -> Mapping[str, Any]:
-    """Return a prediction given by its id alone as a row; what is no object is left for `_prediction` to refuse."""
-    return row if isinstance(row, Mapping) else {"model_patch": row}
-
-
-def _read_file(path: Path) -> Any:
-    try:
-        text = path.read_bytes().decode("utf-8")  # bytes: a patch may hold carriage returns that must survive
-    except OSError as error:
-        raise RecordError(f"reading predictions: {error}") from error
-    if path.suffix == ".jsonl":
-        return [_json(line, f"{path}:{n}") for n, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if path.suffix != ".json":
-        raise RecordError(f"reading predictions from {path}: the ending must be .json or .jsonl")
-    return _json(text, str(path))
-
-
-def _json(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise RecordError(
-            f"reading predictions: {where}, line {error.lineno}, column {error.colno}: {error.msg}"
-        ) from error
-
-
-def _prediction(row: Any, where: str) -> Prediction:
-    if not isinstance(row, Mapping):
-        raise RecordError(f"{where}: a prediction must be an object, found {type(row).__name__}")
-    name, patch = row.get("instance_id"), row.get("model_patch")
-    if not isinstance(name, str) or not name:
-        raise RecordError(f"{where}, field 'instance_id': missing, or not a text")
-    if "model_patch" not in row or not isinstance(patch, (str, type(None))):
-        raise RecordError(f"{where}, field 'model_patch': missing, or neither a text nor null")
-    return Prediction(name, patch or "", str(row.get("model_name_or_path") or ""), patch is None)
-
-
-def verdict_key(task: Task, prediction: Prediction, snapshot: str) -> str:
-    """Return a digest of what a verdict is about: the task, the patch and the Snapshot that the tests run in."""
-    text = json.dumps([answer_digest(task), prediction.patch, snapshot])
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
-
-
-class KeptVerdicts:
-    """Verdicts in a `.jsonl` file to which rows are only ever appended; safe for many threads and processes.
-
-    Args:
-        path: The file; made when first written to. A row that cannot be read counts for nothing: it is graded again.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._found: dict[str, Verdict] = {}
-        lines = self.path.read_text("utf-8").split("\n") if self.path.is_file() else []
-        for line in filter(str.strip, lines):
-            try:
-                row = json.loads(line)
-                self._found[str(row["key"])] = Verdict.from_dict(row["verdict"])
-            except (ValueError, KeyError, TypeError, RecordError):
-                continue
-
-    def get(self, key: str) -> Verdict | None:
-        """Return the verdict kept under a key, when it was graded."""
-        found = self._found.get(key)
-        return found if found and found.graded else None
-
-    def put(self, key: str, task_id: str, verdict: Verdict) -> None:
-        """Append a verdict."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        row = json.dumps({"key": key, "id": task_id, "verdict": verdict.to_dict()}) + "\n"
-        with self.path.open("ab+", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if file.seek(0, os.SEEK_END) and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
-                row = "\n" + row  # a killed writer left half a row
-            file.write(row.encode("utf-8"))
 
 
 class Verdicts(dict[str, Verdict]):
@@ -192,6 +60,7 @@ class Verdicts(dict[str, Verdict]):
                 "version": self.tasks[name].version,
                 "status": v.status,
                 "reason": v.reason,
+                "cause": v.cause and str(v.cause),
                 "official": v.official,
                 "patch_applied": v.patch_applied,
                 "fail_to_pass": len(v.fail_to_pass["success"]),
@@ -228,6 +97,33 @@ class Verdicts(dict[str, Verdict]):
         rates = dict.fromkeys(("of_all", "of_graded", "low", "high"), pl.Float64)
         return pl.DataFrame(rows, schema={by: pl.String, **counts, **rates}, orient="row")
 
+    def agreement(self, theirs: Mapping[str, Verdict]) -> pl.DataFrame:
+        """Return these verdicts and those of SWE-bench's official harness side by side.
+
+        Args:
+            theirs: What `Evaluator.evaluate_officially` gave for the same predictions.
+
+        Returns:
+            One row a task both graded: `id`, `ours`, `harness`, `rules` (SWE-bench's rules on our log), `agree`,
+            `differing`: the deciding tests of which the two say different things, and the `reason`.
+        """
+        import polars as pl
+
+        rows = [
+            {
+                "id": name,
+                "ours": ours.status,
+                "harness": theirs[name].status,
+                "rules": ours.official,
+                "agree": ours.status == theirs[name].status,
+                "differing": sorted(_succeeded(ours) ^ _succeeded(theirs[name])),
+                "reason": ours.reason if ours.status == NOT_GRADED else theirs[name].reason,
+            }
+            for name, ours in self.items()
+            if name in theirs
+        ]
+        return pl.DataFrame(rows, schema=_AGREEMENT)
+
     @classmethod
     def of_rollouts(cls, rollouts: Iterable[Any], tasks: Iterable[Task], attempt: int = 0) -> Verdicts:
         """Return the verdicts of one attempt at each task, as if its patches had been predictions.
@@ -237,16 +133,16 @@ class Verdicts(dict[str, Verdict]):
             tasks: Every task of the set.
             attempt: Which attempt counts.
         """
-        chosen = [rollout for rollout in rollouts if rollout.trajectory.attempt == attempt]
-        predictions = {r.task.id: Prediction(r.task.id, r.trajectory.patch, r.trajectory.policy) for r in chosen}
-        return cls({r.task.id: r.verdict for r in chosen}, predictions, tasks)
+        attempts = [rollout for rollout in rollouts if rollout.trajectory.attempt == attempt]
+        predictions = {r.task.id: Prediction(r.task.id, r.trajectory.patch, r.trajectory.policy) for r in attempts}
+        return cls({r.task.id: r.verdict for r in attempts}, predictions, tasks)
 
     # --- the harness's files ----------------------------------------------------------------------------------------
 
     def run_report(self) -> dict[str, Any]:
         """Return the harness's report of a whole run (schema 2).
 
-        What we call *not graded* stands under `error_ids` and, as a fault of the environment, `infra_failure_ids`; the
+        What we call *not graded* stands under `error_ids` and, as a failure of the environment, `infra_failure_ids`; the
         harness counts both as not resolved, so its denominator is unchanged. A patch that does not apply is an error
         there too; an empty one has a list of its own.
         """
@@ -353,18 +249,28 @@ _COUNTS = ("fail_to_pass", "fail_to_pass_of", "pass_to_pass", "pass_to_pass_of")
 
 
 def _frame_schema() -> dict[str, Any]:
-    texts = ("id", "repo", "difficulty", "version", "status", "reason", "official")
+    texts = ("id", "repo", "difficulty", "version", "status", "reason", "cause", "official")
     return {**dict.fromkeys(texts, str), "patch_applied": bool, **dict.fromkeys(_COUNTS, int), "seconds": float}
 
 
 _FRAME = _frame_schema()
+_AGREEMENT: dict[str, Any] = {
+    **dict.fromkeys(("id", "ours", "harness", "rules"), str),
+    "agree": bool,
+    "differing": list[str],
+    "reason": str,
+}
+
+
+def _succeeded(verdict: Verdict) -> set[str]:
+    return {*verdict.fail_to_pass.get("success", ()), *verdict.pass_to_pass.get("success", ())}
 
 
 def instance_report(task_id: str, verdict: Verdict, prediction: Prediction | None = None) -> dict[str, Any]:
-    """Return the harness's `report.json` of one task, from a verdict of ours.
+    """Return the harness's `report.json` of one task, from a Verdict.
 
     `resolved` is true only for *resolved*; *not graded* sets `infra_failure` with its reason, as the harness does for a
-    fault of the environment. The `FAIL_TO_FAIL` and `PASS_TO_FAIL` lists are empty, as in the harness.
+    failure of its environment. The `FAIL_TO_FAIL` and `PASS_TO_FAIL` lists are empty, as in the harness.
     """
     row: dict[str, Any] = {
         "patch_is_None": bool(prediction and prediction.missing),
@@ -383,17 +289,9 @@ def instance_report(task_id: str, verdict: Verdict, prediction: Prediction | Non
             "PASS_TO_FAIL": {},
         }
         row["tests_status"] = {
-            kind: {side: list(found.get(side, ())) for side in ("success", "failure")} for kind, found in lists.items()
+            kind: {side: list(ids.get(side, ())) for side in ("success", "failure")} for kind, ids in lists.items()
         }
     return {task_id: row}
-
-
-def patch_bytes(patch: str) -> bytes:
-    """Return the bytes of a patch: those that were no UTF-8 when it was read come back as they were."""
-    try:
-        return patch.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # other lone surrogates, which JSON can hold and no file can
-        return patch.encode("utf-8", "surrogatepass")
 
 
 def _model(prediction: Prediction) -> str:

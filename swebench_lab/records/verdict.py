@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from swebench_lab import _html
@@ -17,6 +18,31 @@ NOT_GRADED = "not graded"
 STATUSES = (RESOLVED, UNRESOLVED, NOT_GRADED)
 
 
+class Cause(StrEnum):
+    """What a Verdict's status rests on."""
+
+    TESTS = "tests"
+    """The tests ran to their end and decided."""
+    NOT_APPLIED = "not_applied"
+    """The patch is empty, cannot be applied, or was refused; no test ran."""
+    TIMED_OUT = "timed_out"
+    """The tests were stopped at their time limit."""
+    CRASHED = "crashed"
+    """The test command was killed, hit a limit of the sandbox, or ended without reporting its tests."""
+    FORGED = "forged"
+    """The test log contradicts the results that arrived separately, or itself."""
+    INFRASTRUCTURE = "infrastructure"
+    """The sandbox, the machine or the grading itself failed; this says nothing about the patch."""
+
+
+_CAUSES: Mapping[str, frozenset[Cause | None]] = {
+    RESOLVED: frozenset({Cause.TESTS}),
+    UNRESOLVED: frozenset(set(Cause) - {Cause.INFRASTRUCTURE}),
+    NOT_GRADED: frozenset({Cause.TIMED_OUT, Cause.CRASHED, Cause.FORGED, Cause.INFRASTRUCTURE, None}),
+}
+"""The causes that each status may have: an infrastructure error is never held against a patch."""
+
+
 def _none() -> dict[str, tuple[str, ...]]:
     return {"success": (), "failure": ()}
 
@@ -25,13 +51,14 @@ def _none() -> dict[str, tuple[str, ...]]:
 class Verdict:
     """The outcome of grading one patch: resolved, unresolved, or not graded.
 
-    *Not graded* is a fault of ours or of the machine, or a log that cannot be trusted; it is never a zero.
+    *Not graded* means that the tests could not decide: an infrastructure error, or a log that cannot be trusted. It is
+    never a zero.
 
     Args:
         status: `resolved`, `unresolved` or `not graded`.
         reason: Why, in one sentence; for *resolved* it may be empty.
         patch_applied: Whether the patch could be applied; None when that was not tried.
-        tests: Test id to outcome, as the tests' own log tells: `PASSED`, `FAILED`, `ERROR`, `SKIPPED`, `XFAIL`.
+        tests: Test id to outcome, as the log of the tests has it: `PASSED`, `FAILED`, `ERROR`, `SKIPPED`, `XFAIL`.
         fail_to_pass: `success` and `failure`: the deciding tests that pass now, and those that do not.
         pass_to_pass: The same for the tests that must stay passing.
         exit_code: Exit code of the test command; None when it was killed or did not run.
@@ -41,6 +68,12 @@ class Verdict:
         official: What SWE-bench's own rules say of the same log: `resolved`, `unresolved`, or empty when not asked.
         snapshot: Key of the Snapshot the tests ran in.
         tier: The kind of sandbox the tests ran in.
+        cause: What the status rests on. Left out, it is `Cause.TESTS` for what was graded, and None, meaning that
+            nobody asked for a grading, for what was not.
+        rewards: Name to number, of tasks that grade in numbers; empty for all others.
+
+    Raises:
+        RecordError: The status or the cause is unknown, or the two contradict each other.
     """
 
     status: str
@@ -56,10 +89,22 @@ class Verdict:
     official: str = ""
     snapshot: str = ""
     tier: str = ""
+    cause: Cause | None = None
+    rewards: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
             raise RecordError(f"a Verdict's status is {self.status!r}; it must be one of {', '.join(STATUSES)}")
+        cause: Cause | None = Cause.TESTS if self.cause is None and self.graded else self.cause
+        try:
+            cause = None if cause is None else Cause(cause)
+        except ValueError as error:
+            raise RecordError(
+                f"a Verdict's cause is {self.cause!r}; it must be one of {', '.join(map(str, Cause))}"
+            ) from error
+        if cause not in _CAUSES[self.status]:
+            raise RecordError(f"a Verdict cannot be {self.status!r} because of {str(cause)!r}")
+        object.__setattr__(self, "cause", cause)
 
     @property
     def resolved(self) -> bool:
@@ -73,7 +118,7 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the stored form: plain JSON values, lossless, with the schema's version."""
-        return {"schema": SCHEMA, **shallow(self)}
+        return {"schema": SCHEMA, **shallow(self), "cause": None if self.cause is None else str(self.cause)}
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Verdict:
@@ -95,9 +140,9 @@ class Verdict:
     def __repr__(self) -> str:
         """Return one line: the status and the counts of deciding tests, or the reason."""
         passed = f"{len(self.fail_to_pass['success'])}/{sum(map(len, self.fail_to_pass.values()))} fail_to_pass"
-        kept = f"{len(self.pass_to_pass['success'])}/{sum(map(len, self.pass_to_pass.values()))} pass_to_pass"
+        maintained = f"{len(self.pass_to_pass['success'])}/{sum(map(len, self.pass_to_pass.values()))} pass_to_pass"
         why = f", {' '.join(_html.plain(self.reason).split())}" if self.reason else ""
-        return f"Verdict({self.status}, {passed}, {kept}{why})"
+        return f"Verdict({self.status}, {passed}, {maintained}{why})"
 
     def _repr_html_(self) -> str:
         failed = (*self.fail_to_pass["failure"], *self.pass_to_pass["failure"])

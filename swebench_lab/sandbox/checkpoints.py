@@ -1,6 +1,6 @@
 """Checkpoints: what a box changed, kept as read-only trees that other boxes start from.
 
-A store is a folder with one tree per digest. Its trees were written by agents: only the tasks of `layers` touch what
+A store is a folder with one tree per digest. Its trees were written by agents: only functions of `layers` touch what
 is in them, and the folder is closed to other users, because a tree may hold set-user-id programs.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 from swebench_lab._processes import PerProcess
 from swebench_lab.errors import SandboxError, SandboxUnavailable
-from swebench_lab.sandbox.layers.tasks import TASKS
+from swebench_lab.sandbox.layers.tasks import task as local_task
 from swebench_lab.sandbox.leases import leased_folder
 from swebench_lab.sandbox.zygote.client import default_tier, remove_on_exit, renewed, zygote_of
 
@@ -108,7 +108,7 @@ class LayerStore:
         name: str = "",
         **arguments: Any,
     ) -> Layer:
-        """Make a tree by one of the tasks on trees and keep it under its digest (or a name)."""
+        """Make a tree by a task of `layers` and keep it under its digest (or a name)."""
         draft = self.folder / f".draft-{secrets.token_hex(6)}"
         try:
             made = run_task(task, descriptors, target=str(draft), **arguments)
@@ -212,11 +212,11 @@ class LayerStore:
 
 
 def run_task(name: str, descriptors: Sequence[int] = (), **arguments: Any) -> Any:
-    """Have one of the tasks on trees run where it has the rights that the root of a box had; raises OSError."""
+    """Have a task of `layers` run where it has the rights that the root of a box had; raises OSError."""
     try:
         zygote = zygote_of(default_tier())
     except SandboxUnavailable:  # without namespaces there are no boxes of other owners either
-        return TASKS[name](*descriptors, **arguments)
+        return local_task(name)(*descriptors, **arguments)
     try:
         return zygote.task(name, descriptors, **arguments)
     except FileNotFoundError:

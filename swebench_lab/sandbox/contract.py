@@ -22,7 +22,7 @@ from swebench_lab.sandbox.commands import Result as Result
 from swebench_lab.sandbox.commands import Running
 from swebench_lab.sandbox.diffs.changes import WorkTreeChanges
 from swebench_lab.sandbox.diffs.patch import apply, diff
-from swebench_lab.sandbox.layers import extract
+from swebench_lab.sandbox.layers.archive import unpack_download
 from swebench_lab.sandbox.session import Session as Session
 
 if TYPE_CHECKING:
@@ -240,10 +240,9 @@ class Sandbox(abc.ABC):
                 raise SandboxPathError(f"download {path}: {said}")
             packed.seek(0)
             try:
-                with tarfile.open(fileobj=packed) as archive:
-                    extract.unpack(archive, target)
-            except tarfile.TarError as error:
-                raise SandboxPathError(f"download {path}: the box sent no archive ({error})") from error
+                unpack_download(packed, str(target))
+            except OSError as error:
+                raise SandboxPathError(f"download {path} to {host}: {error.strerror}") from error
 
     # --- what changed -------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from swebench_lab._processes import PerProcess
 from swebench_lab._unix import fcntl
 from swebench_lab.errors import SandboxError
-from swebench_lab.sandbox.layers.tree import LEASE
+from swebench_lab.sandbox.layers.remove import LEASE
 
 _PREFIX = "of-process-"
 _DRAFT = ".draft-"

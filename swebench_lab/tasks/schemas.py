@@ -26,6 +26,7 @@ from typing import Any
 
 from swebench_lab.errors import TaskError
 from swebench_lab.records.diff import make_patch, reverse_patch
+from swebench_lab.records.swebench_row import COLUMNS, SPEC_COLUMNS, to_swebench
 from swebench_lab.records.task import Task, _checked, _short
 
 # --- which schema -----------------------------------------------------------------------------------------------------
@@ -70,50 +71,14 @@ def read_row(row: Mapping[str, Any], where: str = "row") -> Task:
 # --- SWE-bench and those who took its columns -------------------------------------------------------------------------
 
 
-_SWEBENCH = {
-    "id": "instance_id",
-    "repo": "repo",
-    "base_commit": "base_commit",
-    "issue": "problem_statement",
-    "gold_patch": "patch",
-    "fail_to_pass": "FAIL_TO_PASS",
-    "pass_to_pass": "PASS_TO_PASS",
-    "test_patch": "test_patch",
-    "version": "version",
-    "created_at": "created_at",
-    "environment_setup_commit": "environment_setup_commit",
-    "hints": "hints_text",
-    "image": "image",
-    "difficulty": "difficulty",
-}
 _SWEBENCH_NEEDED = ("id", "repo", "base_commit", "issue", "gold_patch", "fail_to_pass", "pass_to_pass")
-
-
-_SPEC_COLUMNS = ("log_parser", "eval_type")
-"""Columns of SWE-bench 5 that say how a log is read."""
 
 
 def from_swebench(row: Mapping[str, Any], where: str = "row") -> Task:
     """Read a row of SWE-bench, Lite, Verified, SWE-Gym or SWE-bench-extra; unknown columns are kept in `extra`."""
-    values = _renamed(row, _SWEBENCH, _SWEBENCH_NEEDED, where)
-    spec = {name: _text(row, name, where) for name in _SPEC_COLUMNS if row.get(name)}
-    return Task(**values, spec=spec or None, extra=_rest(row, {*_SWEBENCH.values(), *_SPEC_COLUMNS}))
-
-
-def to_swebench(task: Task) -> dict[str, Any]:
-    """Return the row that SWE-bench has for a task, with the columns of SWE-bench 5 that are known.
-
-    Raises:
-        TaskError: The task's START tree carries an introduced bug, which this schema cannot say.
-    """
-    if task.setup_patch:
-        raise TaskError(
-            f"writing {task.id!r} as a SWE-bench row: its bug is a setup patch; use schema='swe-smith' or 'lab'"
-        )
-    row = {column: getattr(task, name) for name, column in _SWEBENCH.items()}
-    row["FAIL_TO_PASS"], row["PASS_TO_PASS"] = json.dumps(task.fail_to_pass), json.dumps(task.pass_to_pass)
-    spec = {name: str((task.spec or {})[name]) for name in _SPEC_COLUMNS if (task.spec or {}).get(name)}
-    return {**row, **spec, **task.extra}
+    values = _renamed(row, COLUMNS, _SWEBENCH_NEEDED, where)
+    spec = {name: _text(row, name, where) for name in SPEC_COLUMNS if row.get(name)}
+    return Task(**values, spec=spec or None, extra=_rest(row, {*COLUMNS.values(), *SPEC_COLUMNS}))
 
 
 def to_swegym(task: Task) -> dict[str, Any]:
@@ -150,7 +115,7 @@ def from_swerebench(row: Mapping[str, Any], where: str = "row") -> Task:
     spec["system"] = [name for command in commands for name in _debian(command)]
     spec["pre_install"] = [command for command in commands if command and "apt-get" not in command]
     image = str(row.get("docker_image") or row.get("image_name") or task.image)
-    extra = {**_rest(row, {*_SWEBENCH.values(), "install_config"}), "install_config": dict(config)}
+    extra = {**_rest(row, {*COLUMNS.values(), "install_config"}), "install_config": dict(config)}
     return replace(task, spec={k: v for k, v in spec.items() if v}, image=image, extra=extra)
 
 
@@ -273,7 +238,7 @@ def to_swesmith(task: Task) -> dict[str, Any]:
 
 # --- SWE-MiniSandbox: custom rows and training rows -------------------------------------------------------------------
 
-_CUSTOM = {**{k: v for k, v in _SWEBENCH.items() if k != "image"}, "image": "image_name"}
+_CUSTOM = {**{k: v for k, v in COLUMNS.items() if k != "image"}, "image": "image_name"}
 
 
 def from_custom(row: Mapping[str, Any], where: str = "row") -> Task:

@@ -55,10 +55,10 @@ _PARAMETER = "<parameter=command>\n{}\n</parameter>\n"
 class Ungraded(lab.Evaluator):
     """Says of every patch that it does not solve the task, without looking."""
 
-    def grade(self, what: Any, other: Any, /, **_: Any) -> Any:
+    def grade(self, task: lab.Task, patch: str, **_: Any) -> Verdict:
         """Return the same for all; a patch without the change is a fault."""
-        if EXPECTED not in other:
-            raise RuntimeError(f"the attempt has not changed what it should: {other[:300]!r}")
+        if EXPECTED not in patch:
+            raise RuntimeError(f"the attempt has not changed what it should: {patch[:300]!r}")
         return Verdict(UNRESOLVED, "not looked at", tier=self.sandboxes.tier)
 
 

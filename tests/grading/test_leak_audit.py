@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab.grading import leak_audit as leaks
 from swebench_lab.grading.evaluator import Evaluator
-from swebench_lab.grading.leak_audit import Hit, Scans, marks, masked
-from swebench_lab.records.diff import make_patch
+from swebench_lab.grading.leak_audit import Hit, look, masked
+from swebench_lab.grading.leak_index import Scans
+from swebench_lab.grading.leak_marks import marks
+from swebench_lab.records.diff import make_patch, parse_patch
 from swebench_lab.records.task import Task
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.snapshots.factory import SandboxFactory
@@ -96,7 +97,7 @@ def test_every_copy_in_a_box_is_found_and_nothing_else(box_files: Path, tmp_path
     snapshot = sealed(tmp_path / "box")
     scans = Scans(tmp_path / "scans") if indexed else None
     with open_namespace(snapshot) as box:  # type: ignore[arg-type]
-        audit = leaks.look(box, snapshot, TASK, "own", scans)  # type: ignore[arg-type]
+        audit = look(box, snapshot, TASK, "own", scans)  # type: ignore[arg-type]
     site = "/opt/venv/lib/site-packages"
     assert {(hit.path.removeprefix(f"{site}/"), hit.inside) for hit in audit.hits} == {
         ("newer/ledger.py", ""),
@@ -112,7 +113,7 @@ def test_every_copy_in_a_box_is_found_and_nothing_else(box_files: Path, tmp_path
     hidden = tuple(Path(path) for path in masked(audit.hits, "3.11.7"))
     clean = replace(snapshot, hidden=hidden)  # type: ignore[type-var]
     with open_namespace(clean) as box:
-        again = leaks.look(box, clean, TASK, "own", scans)
+        again = look(box, clean, TASK, "own", scans)
     assert again.clean and again.lines()[-1] == "no other copy of the repaired code"
 
 
@@ -124,13 +125,13 @@ def test_what_is_indexed_once_is_found_by_every_later_task_and_anew_when_files_c
     other = replace(TASK, gold_patch=TASK.gold_patch.replace("one currency only", "another thing than before"))
     scans = Scans(tmp_path / "scans")
     with open_namespace(snapshot) as box:
-        assert len(leaks.look(box, snapshot, TASK, "own", scans).hits) == 6
-        assert leaks.look(box, snapshot, other, "own", scans).clean
+        assert len(look(box, snapshot, TASK, "own", scans).hits) == 6
+        assert look(box, snapshot, other, "own", scans).clean
     assert len(list((tmp_path / "scans").glob("*/pieces"))) == 1
     site = tmp_path / "box/layer/opt/venv/lib/site-packages"
     (site / "late.txt").write_text("+" + "\n+".join(line for line in REPAIRED.splitlines()))  # as a patch quotes it
     with open_namespace(snapshot) as box:
-        hits = leaks.look(box, snapshot, TASK, "own", Scans(tmp_path / "scans")).hits  # as another process would
+        hits = look(box, snapshot, TASK, "own", Scans(tmp_path / "scans")).hits  # as another process would
     assert len(hits) == 7 and any(hit.path.endswith("late.txt") for hit in hits)
     assert len(list((tmp_path / "scans").glob("*/pieces"))) == 2
 
@@ -173,7 +174,7 @@ def test_whatever_git_could_tell_is_found(tmp_path: Path, how: str, said: str) -
     elif how == "remote":
         git(root, "remote", "add", "origin", "https://example.org/ledger.git")
     with open_namespace(snapshot) as box:
-        audit = leaks.look(box, snapshot, TASK, "own")
+        audit = look(box, snapshot, TASK, "own")
     if how == "newer":  # its committer date is the start's own, yet no branch of HEAD's explains it
         said = "of which HEAD explains"
     assert any(said in fault for fault in audit.git_faults), audit.git_faults
@@ -186,7 +187,7 @@ def test_a_task_whose_fix_lies_in_its_venv_is_certified_without_it(tmp_path: Pat
     task = lab.load_tasks("demo").filter(lambda t: len(t.pass_to_pass) < 400)[0]
     with SandboxFactory("namespace", cache=tmp_path / "cache") as sandboxes:
         snapshot = sandboxes.snapshot(task)
-        path = next(iter(leaks.parse_patch(task.gold_patch)[1])).old_path or ""
+        path = next(iter(parse_patch(task.gold_patch)[1])).old_path or ""
         before = (snapshot.layers[0] / "testbed" / path).read_text()
         with sandboxes.open(snapshot) as box:
             box.write("/tmp/gold.diff", task.gold_patch)
@@ -240,7 +241,7 @@ def test_a_fix_too_short_for_any_line_to_tell_it_is_known_by_its_lines_in_a_row(
     snapshot = make_snapshot(tmp_path, {"report.py": SHORT})
     shutil.rmtree(snapshot.git_dir / "logs")
     with open_namespace(snapshot) as box:
-        audit = leaks.look(box, snapshot, task, "own", Scans(tmp_path / "scans") if indexed else None)
+        audit = look(box, snapshot, task, "own", Scans(tmp_path / "scans") if indexed else None)
     assert [hit.path for hit in audit.hits] == ["/opt/venv/lib/site-packages/newer.py"]
 
 
@@ -250,7 +251,7 @@ def test_what_the_tests_need_is_not_hidden_for_good_and_the_task_is_refused(tmp_
     task = lab.load_tasks("demo").filter(lambda t: len(t.pass_to_pass) < 400)[0]
     with SandboxFactory("namespace", cache=tmp_path / "cache") as sandboxes:
         snapshot = sandboxes.snapshot(task)
-        path = next(iter(leaks.parse_patch(task.gold_patch)[1])).old_path or ""
+        path = next(iter(parse_patch(task.gold_patch)[1])).old_path or ""
         with sandboxes.open(snapshot) as box:
             box.write("/tmp/gold.diff", task.gold_patch)
             assert box.run("git apply /tmp/gold.diff").ok

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.errors import TaskError
-from swebench_lab.grading import judge as grading
-from swebench_lab.grading import test_run as bench
+from swebench_lab.grading import expectation, log_parsers
 from swebench_lab.records.task import Task
 from swebench_lab.snapshots.environment.metadata import read_metadata
 from swebench_lab.snapshots.environment.specs import (
@@ -114,7 +113,7 @@ git checkout abc tests/test_a.py
     task = make_task(repo="me/unknown", extra={"eval_script": script})
     spec = spec_for(task)
     assert (spec.test_command, spec.test_arguments) == ("export LANG=en_US.UTF-8\npytest -rA tests/test_a.py", "none")
-    assert bench.test_arguments(spec, ["tests/test_a.py"]) == ()
+    assert expectation.test_arguments(spec, ["tests/test_a.py"]) == ()
     assert "export LANG=en_US.UTF-8; pytest -rA tests/test_a.py" in explain(task)
     known = spec_for(replace(task, repo="sympy/sympy", version="1.12"))
     assert "bin/test" in known.test_command and known.test_arguments == "files"
@@ -152,7 +151,7 @@ def test_all_twelve_repositories_of_swebench_are_known() -> None:
     for repo, version in SWEBENCH_REPOSITORIES.items():
         spec = spec_for(known_task(repo, version))
         assert spec.python and spec.log_parser.startswith("parse_log_"), repo
-        assert spec.log_parser in grading.parsers(), f"{repo}: the installed harness has no {spec.log_parser}"
+        assert spec.log_parser in log_parsers.parsers(), f"{repo}: the installed harness has no {spec.log_parser}"
         assert "{version}" not in str(spec.to_dict())
 
 

@@ -182,7 +182,7 @@ _INSTANCES = {
     "num_rollouts_per_instance": _elsewhere("`collect(attempts=…)`"),
     "evaluate": _elsewhere("every attempt is graded"),
     "env_type": _elsewhere("`SandboxFactory(backend)`"),
-    "model_patch_file": _elsewhere("`Evaluator.grade(predictions, tasks)`"),
+    "model_patch_file": _elsewhere("`Evaluator.evaluate(predictions, tasks)`"),
     **_all(_DEPLOYMENT, "deployment"),
 }
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from swebench_lab.errors import LabError
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.records.trajectory import Stop, Trajectory
-from swebench_lab.records.verdict import NOT_GRADED, Verdict
+from swebench_lab.records.verdict import NOT_GRADED, Cause, Verdict
 from swebench_lab.rollouts.executors.cluster import Cluster
 from swebench_lab.rollouts.executors.jobs import Batch, Job, Keeper, Source
 from swebench_lab.rollouts.executors.node import NodeAgent, Order, Setup
@@ -365,7 +365,7 @@ class Driver:
         self.cut += 1
         stop = Stop.TIMEOUT.value
         record = replace(so_far, stop=stop, error=reason) if so_far else job.blank(stop, reason)
-        self.keeper.finish(job, record, Verdict(NOT_GRADED, reason))
+        self.keeper.finish(job, record, Verdict(NOT_GRADED, reason, cause=Cause.INFRASTRUCTURE))
 
 
 def _shown(node: _Node) -> dict[str, Any]:

@@ -32,9 +32,10 @@ from swebench_lab.errors import (
     SandboxPathError,
     SandboxUnavailable,
 )
-from swebench_lab.grading.evaluator import Evaluator, OpenBoxes
+from swebench_lab.grading.boxes import OpenBoxes
+from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.records.trajectory import Span, Stop, Trajectory
-from swebench_lab.records.verdict import NOT_GRADED, Verdict
+from swebench_lab.records.verdict import NOT_GRADED, Cause, Verdict
 from swebench_lab.rollouts.executors.jobs import Batch, Job, Keeper, Source
 from swebench_lab.rollouts.executors.queues import Budget, Gate, Line, Turn
 from swebench_lab.rollouts.executors.settings import Deadlines, Stages
@@ -321,7 +322,8 @@ class Engine:
         elif trajectory.stop in (Stop.ERROR, Stop.CANCELLED):
             if flight.settle():
                 reason = f"the attempt ended in an error: {trajectory.error}"
-                self._finish(flight, trajectory, Verdict(NOT_GRADED, reason, tier=trajectory.tier))
+                verdict = Verdict(NOT_GRADED, reason, tier=trajectory.tier, cause=Cause.INFRASTRUCTURE)
+                self._finish(flight, trajectory, verdict)
         else:
             flight.trajectory = trajectory
             self._played.put(flight)
@@ -333,10 +335,11 @@ class Engine:
             trajectory, job = flight.trajectory, flight.job
             assert trajectory is not None
             try:
-                with self._turn(flight, "grade"), self.evaluator.opening_into(flight.boxes):
-                    verdict = self.evaluator.grade(job.task, trajectory.patch)
-            except Exception as error:  # the recording boundary: a fault of ours is "not graded", never a zero
-                verdict = Verdict(NOT_GRADED, f"grading failed: {told(error)}", tier=trajectory.tier)
+                with self._turn(flight, "grade"):
+                    verdict = self.evaluator.grade(job.task, trajectory.patch, boxes=flight.boxes)
+            except Exception as error:  # the recording boundary: an infrastructure error is "not graded", never a zero
+                reason = f"grading failed: {told(error)}"
+                verdict = Verdict(NOT_GRADED, reason, tier=trajectory.tier, cause=Cause.INFRASTRUCTURE)
             if not verdict.graded and not flight.settled and job.grade_tries < self.deadlines.retries:
                 job.grade_tries += 1
                 self.retries += 1
@@ -453,7 +456,8 @@ class Engine:
     def _cut(self, flight: Flight, reason: str) -> None:
         """Record a settled flight as cut off."""
         self.cut += 1
-        self._finish(flight, flight.record(Stop.TIMEOUT.value, reason), Verdict(NOT_GRADED, reason))
+        verdict = Verdict(NOT_GRADED, reason, cause=Cause.INFRASTRUCTURE)
+        self._finish(flight, flight.record(Stop.TIMEOUT.value, reason), verdict)
 
     def _leave_behind(self, flight: Flight) -> None:
         """Give the place of a flight's thread to another one: nobody knows when, or whether, its call returns."""

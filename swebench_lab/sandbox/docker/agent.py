@@ -28,7 +28,7 @@ if __name__ == "__main__":
     sys.modules["swebench_lab"].__path__ = [os.path.abspath(__file__).rsplit(os.sep, 3)[0]]
 
 from swebench_lab.sandbox.docker import changes
-from swebench_lab.sandbox.layers import tree as trees
+from swebench_lab.sandbox.layers.tree import unlimited
 from swebench_lab.sandbox.linux import kernel, seccomp, wire
 from swebench_lab.sandbox.linux.oom import Scores
 from swebench_lab.sandbox.zygote import init
@@ -428,7 +428,7 @@ def main() -> NoReturn:
         os.dup2(null, standard)
     os.close(null)
     os.umask(0o022)
-    trees.unlimited()
+    unlimited()
     sys.setrecursionlimit(10_000)  # a thread's stack is smaller than a process's
     kernel.no_new_privileges()
     kernel.hide_from_ptrace()

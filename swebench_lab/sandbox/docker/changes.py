@@ -7,13 +7,11 @@ Only the standard library and `layers` are used, because it runs inside the box.
 from __future__ import annotations
 
 import gzip
-import itertools
 import os
-import shutil
-import stat
-import tarfile
 
-from swebench_lab.sandbox.layers import tree as trees
+from swebench_lab.sandbox.layers.archive import OVERLAID, extract
+from swebench_lab.sandbox.layers.pack import Form, Packer
+from swebench_lab.sandbox.layers.tree import DIRECTORY, entry_of, state_of
 
 TYPE_CHECKING = False  # see `linux/record.py`
 if TYPE_CHECKING:
@@ -32,7 +30,7 @@ def seen(changes: list[tuple[str, int]]) -> dict[str, list[int]]:
     Args:
         changes: Path without its leading slash, and kind: 0 changed, 1 added, 2 deleted.
     """
-    return {entry["path"]: trees.state_of(entry) for entry in _entries(changes)}
+    return {entry["path"]: state_of(entry) for entry in _entries(changes)}
 
 
 def capture(changes: list[tuple[str, int]], before: dict[str, list[int]], sink: Any) -> dict[str, list[int]]:
@@ -42,7 +40,7 @@ def capture(changes: list[tuple[str, int]], before: dict[str, list[int]], sink: 
     folders: dict[str, dict[str, Any]] = {}
     new: set[str] = set()  # directories that are new or were replaced, so that all below them is new
     for entry in _entries(changes):
-        path, state = entry["path"], trees.state_of(entry)
+        path, state = entry["path"], state_of(entry)
         known, inside = before.get(path), os.path.dirname(path) in new
         now[path] = state
         if entry["kind"] == "dir":
@@ -80,18 +78,14 @@ def _vanished(before: Iterable[str], now: Iterable[str], new: set[str]) -> list[
 
 
 def _pack(chosen: dict[str, dict[str, Any]], sink: Any) -> None:
-    with (
-        gzip.GzipFile(filename="", fileobj=sink, mode="wb", mtime=0, compresslevel=1) as zipped,
-        tarfile.open(fileobj=zipped, mode="w|", format=tarfile.PAX_FORMAT) as archive,
-    ):
-        names: dict[str, str] = {}
+    with Packer(sink, Form(level=1)) as packer:
         for path in sorted(chosen, key=lambda path: path.split("/")):
             if chosen[path]["kind"] == "deleted":
-                trees.pack_entry(archive, chosen[path], -1, names)
+                packer.add(chosen[path], -1)
                 continue
             holder = _holder(path)
             try:
-                trees.pack_entry(archive, chosen[path], holder, names)
+                packer.add(chosen[path], holder)
             finally:
                 os.close(holder)
 
@@ -128,7 +122,7 @@ def _lookup(path: str) -> dict[str, Any] | None:
     except OSError:
         return None
     try:
-        return trees.entry_of(holder, os.path.basename(path), path)
+        return entry_of(holder, os.path.basename(path), path)
     except OSError:
         return None
     finally:
@@ -140,67 +134,9 @@ def _lookup(path: str) -> dict[str, Any] | None:
 
 def apply(source: Any) -> int:
     """Lay a packed layer over the root directory; returns how many entries it had."""
-    count = 0
-    times: list[tuple[str, int]] = []
-    with tarfile.open(fileobj=source, mode="r|gz") as archive:
-        for member in archive:
-            count += 1
-            if trees.is_opaque_mark(member):
-                folder = f"/{os.path.dirname(member.name)}"
-                for name in os.listdir(folder):
-                    _clear(f"{folder}/{name}")
-                continue
-            entry = trees.unpack_entry(member)
-            place = f"/{entry['path']}"
-            if entry["kind"] == "deleted":
-                _clear(place)
-                continue
-            _make(place, entry, member, archive.extractfile(member) if member.isreg() else None)
-            if entry["kind"] == "dir":
-                times.append((place, entry["time"]))
-    for place, when in reversed(times):
-        os.utime(place, ns=(when, when))
-    return count
-
-
-def _make(place: str, entry: dict[str, Any], member: tarfile.TarInfo, content: Any) -> None:
-    """Make one entry in place of what is there."""
-    if entry["kind"] != "dir":
-        _clear(place)
-    elif os.path.islink(place) or not os.path.isdir(place):
-        _clear(place)
-        os.mkdir(place)
-    if member.islnk():
-        os.link(f"/{member.linkname}", place)
-        return
-    if entry["kind"] == "link":
-        os.symlink(entry["target"], place)
-    elif entry["kind"] == "fifo":
-        os.mkfifo(place)
-    elif entry["kind"] == "file":
-        _pour(place, entry, content)
-    os.chown(place, entry["user"], entry["group"], follow_symlinks=False)
-    if entry["kind"] != "link":
-        os.chmod(place, entry["mode"])
-    if entry["kind"] != "dir":
-        os.utime(place, ns=(entry["time"], entry["time"]), follow_symlinks=False)
-
-
-def _pour(place: str, entry: dict[str, Any], content: Any) -> None:
-    """Write a file whose blocks follow each other or go to the places that are named."""
-    where = iter(entry["blocks"]) if "blocks" in entry else itertools.count(0, trees.BLOCK)
-    with open(place, "xb", buffering=0) as file:
-        while data := content.read(trees.BLOCK):
-            os.pwrite(file.fileno(), data, next(where))
-        os.ftruncate(file.fileno(), entry["size"])
-
-
-def _clear(place: str) -> None:
-    """Remove what has a name, if something has."""
+    root = os.open("/", DIRECTORY)
     try:
-        if stat.S_ISDIR(os.lstat(place).st_mode):
-            shutil.rmtree(place)
-        else:
-            os.unlink(place)
-    except FileNotFoundError:
-        pass
+        with gzip.GzipFile(fileobj=source) as plain:
+            return int(extract(plain, root, OVERLAID)["count"])
+    finally:
+        os.close(root)

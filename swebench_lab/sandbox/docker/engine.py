@@ -11,7 +11,6 @@ import os
 import secrets
 import socket
 import sys
-import tarfile
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +22,7 @@ from swebench_lab import _files
 from swebench_lab._processes import PerProcess
 from swebench_lab.errors import SandboxUnavailable
 from swebench_lab.sandbox.docker import bundle
+from swebench_lab.sandbox.layers.pack import PLAIN, Packer
 from swebench_lab.sandbox.zygote import layout, plan
 
 if TYPE_CHECKING:
@@ -120,8 +120,8 @@ class ContainerEngine:
 
         def pack() -> tuple[bytes, str]:
             content = io.BytesIO()
-            with tarfile.open(fileobj=content, mode="w") as archive:
-                archive.add(snapshot.git_dir, arcname=".", filter=_owned_by_root)
+            with Packer(content, PLAIN) as packer:
+                packer.add_tree(str(snapshot.git_dir))
             return content.getvalue(), snapshot.head
 
         self._volume(name, pack)
@@ -321,8 +321,8 @@ class ContainerEngine:
                 finally:
                     os.close(root)
                 content = io.BytesIO()
-                with tarfile.open(fileobj=content, mode="w") as archive:
-                    archive.add(folder, arcname=".", filter=_owned_by_root)
+                with Packer(content, PLAIN) as packer:
+                    packer.add_tree(folder)
             self.client.api.import_image_from_data(
                 content.getvalue(), repository=LABEL, tag=tag, changes=[f"LABEL {LABEL}=image"]
             )
@@ -465,29 +465,17 @@ def _identity(folder: Path) -> list[Any]:
     return [status.st_ino, status.st_mtime_ns]
 
 
-def _owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    return member
-
-
 @contextlib.contextmanager
 def _packed(folder: Path, at: str) -> Iterator[tuple[Any, bool]]:
     """A folder of this machine as a tar, and whether it holds deletions, which a tar cannot tell."""
-    replaced = False
-
-    def member(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        nonlocal replaced
-        if entry.ischr() and (entry.devmajor, entry.devminor) == (0, 0):
-            replaced = True
-            return None
-        return _owned_by_root(entry) if not entry.isdev() or entry.isfifo() else None
-
     with tempfile.TemporaryFile(prefix="swebench-lab-layer-") as file:
-        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            archive.add(folder, arcname=at.strip("/") or ".", filter=member)
+        with Packer(file, PLAIN) as packer:
+            if at.strip("/"):
+                packer.add_path(str(folder), at.strip("/"))
+            else:
+                packer.add_tree(str(folder))
         file.seek(0)
-        yield file, replaced
+        yield file, bool(packer.deletions)
 
 
 def new_name() -> str:

@@ -45,7 +45,7 @@ from swebench_lab.sandbox.checkpoints import Layer, LayerStore, passing_store
 from swebench_lab.sandbox.commands import Exit
 from swebench_lab.sandbox.contract import Sandbox
 from swebench_lab.sandbox.landlock import private_tree, process_table, ruleset, warden
-from swebench_lab.sandbox.layers import tree as trees
+from swebench_lab.sandbox.layers.remove import remove
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.linux import wire
 from swebench_lab.sandbox.zygote import plan
@@ -182,7 +182,7 @@ class LandlockSandbox(Sandbox):
             commands.close()
             process.kill()
             process.wait()
-            trees.remove(self.folder)
+            remove(self.folder)
             said = message["error"][1] if message else "the process that makes it died"
             raise SandboxUnavailable(f"cannot make a sandbox of tier {TIER!r}: {said}")
         if self._cgroup is not None:
@@ -322,7 +322,7 @@ class LandlockSandbox(Sandbox):
             self._process.wait()
         self._control.close()
         if os.path.lexists(self.folder):
-            trees.remove(self.folder)
+            remove(self.folder)
         self._give_back()
 
     def _give_back(self) -> None:
@@ -440,7 +440,7 @@ def sweep(home: str) -> list[Path]:
             continue  # just being made, or just being removed
         try:
             fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            trees.remove(f"{home}/{name}")
+            remove(f"{home}/{name}")
             removed.append(Path(home, name))
         except OSError:
             pass  # its warden lives

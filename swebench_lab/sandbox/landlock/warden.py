@@ -23,7 +23,8 @@ if __name__ == "__main__":
 
 from swebench_lab.sandbox.landlock import first, private_tree, process_table
 from swebench_lab.sandbox.landlock.supervisor import Supervisor
-from swebench_lab.sandbox.layers import tree as trees
+from swebench_lab.sandbox.layers.remove import remove
+from swebench_lab.sandbox.layers.tree import unlimited
 from swebench_lab.sandbox.linux import processes, wire
 from swebench_lab.sandbox.linux.oom import give
 
@@ -66,7 +67,7 @@ class Warden:
 
     def _build(self) -> None:
         """Copy the layers, and make what every box has besides."""
-        trees.unlimited()
+        unlimited()
         for name in ("", "/root", "/shm", "/root/root", "/root/tmp"):
             os.makedirs(self._folder + name, 0o700, exist_ok=True)
         self._lease = os.open(f"{self._folder}/lease.new", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -272,7 +273,7 @@ class Warden:
                 break
             time.sleep(0.001)
         with contextlib.suppress(OSError):  # somebody else may be removing it too, when the client is gone
-            trees.remove(self._folder)
+            remove(self._folder)
         os._exit(0)
 
 

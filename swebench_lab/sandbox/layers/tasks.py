@@ -1,20 +1,28 @@
-"""Tasks on trees: what a branch of the zygote does with files that an agent may have written, by name."""
+"""The tasks on trees that a process with a box's rights does for others, by name; each module is loaded when needed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
-from swebench_lab.sandbox.layers import image, tree
-from swebench_lab.sandbox.layers.tree import unlimited as unlimited
-
-TASKS: Mapping[str, Callable[..., Any]] = {
-    "capture": tree.capture,
-    "remember": tree.remember,
-    "squash": tree.squash,
-    "flatten": tree.flatten,
-    "pack": tree.pack,
-    "unpack": tree.unpack,
-    "unpack_image_layer": image.unpack,
-    "remove": tree.remove,
-    "remove_all": tree.remove_all,
+HOMES = {
+    "capture": "capture",
+    "remember": "capture",
+    "squash": "merge",
+    "flatten": "merge",
+    "pack": "pack",
+    "unpack": "archive",
+    "unpack_image_layer": "archive",
+    "remove": "remove",
+    "remove_all": "remove",
 }
-"""Each takes open descriptors and plain values, and returns plain values."""
+"""Task → the module beside this one that has the function of that name."""
+
+
+def task(name: str) -> Callable[..., Any]:
+    """The function that does a task.
+
+    Raises:
+        KeyError: There is no such task.
+    """
+    function: Callable[..., Any] = getattr(import_module(f"{__package__}.{HOMES[name]}"), name)
+    return function

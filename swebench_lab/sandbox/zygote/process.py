@@ -131,7 +131,7 @@ class Zygote:
         """End as the client has; a last child clears away what it left, once everything that used it is gone."""
         if not self._exit_folders or os.fork():
             os._exit(0)  # its boxes die with it: each has asked the kernel for that
-        from swebench_lab.sandbox.layers.tree import clear
+        from swebench_lab.sandbox.layers.remove import clear
 
         os.setsid()
         deadline = time.monotonic() + _FAREWELL_SECONDS
@@ -304,12 +304,12 @@ class Zygote:
         """Do slow work on trees of files, with this process's rights over them; only branches have the time."""
         if not self._is_branch:
             raise OSError(errno.EINVAL, "work on trees is for branches of the zygote")
-        from swebench_lab.sandbox.layers.tasks import TASKS, unlimited
+        from swebench_lab.sandbox.layers.tasks import task
+        from swebench_lab.sandbox.layers.tree import unlimited
 
         unlimited()
         try:
-            task = TASKS[message["task"]]
-            wire.send(reply, {"done": task(*descriptors, **message["arguments"])})
+            wire.send(reply, {"done": task(message["task"])(*descriptors, **message["arguments"])})
         except OSError:
             raise
         except Exception as error:  # the one who asked is in another process and must hear of it

@@ -26,6 +26,7 @@ from swebench_lab.sandbox.layers import tree
 log = logging.getLogger(__name__)
 
 MARKER = "complete.json"
+_PRIVILEGES = stat.S_ISUID | stat.S_ISGID
 
 
 def _lock_file(root: Path, kind: str, key: str) -> Path:
@@ -175,26 +176,22 @@ def sweep(root: Path) -> int:
     return count
 
 
-def link_as(content: Path, path: Path, name: str, mode: int, when: int) -> None:
-    """Make a file by a hard link to one of the same content, name, mode and time, which is made the first time.
+def twin(content: Path, name: str, mode: int, when: int) -> Path:
+    """Return the file of some content, name, mode and time that others are made hard links of; made the first time.
 
     Args:
         content: The content, in a folder of this file system that nobody else writes to.
-        path: The new file.
-        name: Its path in its tree: files of one tree are never links of each other.
-        mode: Its mode.
-        when: Its modification time in nanoseconds.
+        name: The path of those files in their trees: files of one tree are never links of each other.
+        mode: Their mode.
+        when: Their modification time in nanoseconds.
     """
     place = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
-    twin = content.with_name(f"{content.name}-{place}-{mode:o}-{when}")
-    if not twin.exists():
-        shutil.copyfile(content, twin)
-        twin.chmod(mode)
-        os.utime(twin, ns=(when, when))
-    try:
-        os.link(twin, path)
-    except OSError:  # too many links, or a file system without them
-        shutil.copy2(twin, path)
+    path = content.with_name(f"{content.name}-{place}-{mode:o}-{when}")
+    if not path.exists():
+        shutil.copyfile(content, path)
+        path.chmod(mode)
+        os.utime(path, ns=(when, when))
+    return path
 
 
 def share_files(folder: Path, pool: Path) -> int:
@@ -253,12 +250,16 @@ def make_opaque(folder: Path) -> None:
 
 
 def digest_tree(folder: Path) -> str:
-    """Return a hash of everything below a folder: names, kinds, modes, link targets and content; no times."""
+    """Return a hash of everything below a folder: names, kinds, modes, link targets and content; no times.
+
+    Left out are set-user-id and set-group-id bits, and the sticky bit of files: no copy of a tree has them.
+    """
     total = hashlib.sha256()
     for path in sorted(walk(folder)):
         status = path.lstat()
         name = os.fsencode(path.relative_to(folder))
-        total.update(b"%d %b %o\0" % (len(name), name, status.st_mode))
+        mode = status.st_mode & ~(_PRIVILEGES if stat.S_ISDIR(status.st_mode) else _PRIVILEGES | stat.S_ISVTX)
+        total.update(b"%d %b %o\0" % (len(name), name, mode))
         if stat.S_ISLNK(status.st_mode):
             total.update(os.fsencode(os.readlink(path)))
         elif stat.S_ISREG(status.st_mode):

@@ -12,21 +12,28 @@ import io
 import json
 import lzma
 import os
+import re
 import stat
 import tarfile
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
+from swebench_lab.sandbox.layers.archive import EXPORT, Extraction
+from swebench_lab.sandbox.layers.pack import Form, Packer
+from swebench_lab.sandbox.layers.source import Source, members
+from swebench_lab.sandbox.layers.tree import DIRECTORY
 from swebench_lab.snapshots.image import oci
 from swebench_lab.snapshots.storage import store
 
 SCHEMA = 1
+_MOST_INDEX = 512 << 20  # bytes
 _PRESET = 1  # of xz; higher ones take many times as long for a few per cent
 
+Members = Iterator[tuple[tarfile.TarInfo, "Callable[[], IO[bytes]] | None"]]
 Entry = list[Any]
 """Kind (`file`, `dir`, `link`, `deleted`), path, mode, modification time in ns, and content's digest, target or opaqueness."""
 
@@ -59,13 +66,14 @@ def write(root: Path, records: Iterable[Mapping[str, Any]], folders: Iterable[Pa
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}-", delete=False) as draft:
         try:
-            with lzma.open(draft, "wb", preset=_PRESET) as packed, tarfile.open(fileobj=packed, mode="w|") as archive:
-                _add(archive, "index.json", index)
+            with lzma.open(draft, "wb", preset=_PRESET) as packed, Packer(packed, Form()) as packer:
+                packer.add_bytes("index.json", io.BytesIO(index), len(index))
                 # Alike next to alike: by ending, then by place.
                 for digest, path in sorted(
                     contents.items(), key=lambda pair: (pair[1].suffix, pair[1].name, str(pair[1]))
                 ):
-                    _add(archive, digest, path.read_bytes())
+                    with path.open("rb") as content:
+                        packer.add_bytes(digest, content, path.stat().st_size)
             Path(draft.name).chmod(0o644)
             Path(draft.name).rename(file)
         except BaseException:
@@ -73,12 +81,6 @@ def write(root: Path, records: Iterable[Mapping[str, Any]], folders: Iterable[Pa
             raise
     names = sum(entry[0] == "file" for part in parts.values() for entry in part["entries"])
     return {"snapshots": len(chosen), "files": names, "contents": len(contents), "bytes": file.stat().st_size}
-
-
-def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    member = tarfile.TarInfo(name)
-    member.size = len(content)
-    archive.addfile(member, io.BytesIO(content))
 
 
 def _entry(path: Path, folder: Path, known: dict[tuple[int, int], str], contents: dict[str, Path]) -> Entry | None:
@@ -109,27 +111,48 @@ def read(root: Path, file: Path) -> list[str]:
         SnapshotError: The file is no export, is damaged, or holds a folder that is not what its digest says.
     """
     try:
-        with lzma.open(file, "rb") as packed, tarfile.open(fileobj=packed, mode="r|") as archive:
-            first = archive.next()
-            content = archive.extractfile(first) if first is not None and first.name == "index.json" else None
-            if content is None:
-                raise SnapshotError(f"importing {file}: it is no export of Snapshots")
-            index = json.loads(content.read())
-            if index.get("schema") != SCHEMA:
-                raise SnapshotError(f"importing {file}: a newer version wrote it; upgrade swebench_lab")
+        with lzma.open(file, "rb") as packed:
+            archive = members(Source(packed), whole=True)
+            index = _index(archive, file)
             missing = {n: p for n, p in index["parts"].items() if store.read_marker(_place(root, n, file)) is None}
             root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=root, prefix=".import-") as pool:
                 _contents(archive, missing, Path(pool), file)
                 for name, part in missing.items():
                     _build(_place(root, name, file), part, Path(pool), file)
-    except (lzma.LZMAError, tarfile.TarError, EOFError, ValueError, KeyError) as error:
-        if isinstance(error, SnapshotError):
-            raise
+        records = index["snapshots"]
+        keys = [store.checked_name(record["key"], "key of a Snapshot") for record in records]
+    except SnapshotError:
+        raise
+    except (
+        lzma.LZMAError,
+        tarfile.TarError,
+        EOFError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+    ) as error:
         raise SnapshotError(f"importing {file}: it is damaged ({error})") from error
-    for record in index["snapshots"]:
-        _files.write_json(root / "snapshots" / f"{store.checked_name(record['key'], 'key of a Snapshot')}.json", record)
-    return [record["key"] for record in index["snapshots"]]
+    except OSError as error:
+        raise SnapshotError(f"importing {file} into {root}: {error.strerror or error}") from error
+    for key, record in zip(keys, records, strict=True):
+        _files.write_json(root / "snapshots" / f"{key}.json", record)
+    return keys
+
+
+def _index(archive: Members, file: Path) -> dict[str, Any]:
+    """What an export says it holds."""
+    member, content = next(archive, (None, None))
+    if member is None or content is None or member.name != "index.json":
+        raise SnapshotError(f"importing {file}: it is no export of Snapshots")
+    if member.size > _MOST_INDEX:
+        raise SnapshotError(f"importing {file}: its index is longer than any honest one")
+    index: dict[str, Any] = json.loads(content().read())
+    if index.get("schema") != SCHEMA:
+        raise SnapshotError(f"importing {file}: another version wrote it; export it again with this one")
+    return index
 
 
 def _place(root: Path, name: str, file: Path) -> Path:
@@ -137,17 +160,19 @@ def _place(root: Path, name: str, file: Path) -> Path:
     return root / store.checked_name(kind, f"importing {file}") / store.checked_name(key, f"importing {file}")
 
 
-def _contents(archive: tarfile.TarFile, parts: Mapping[str, Any], pool: Path, file: Path) -> None:
+def _contents(archive: Members, parts: Mapping[str, Any], pool: Path, file: Path) -> None:
     """Write the contents that are needed, each under its digest, which is checked."""
-    wanted = {entry[4] for part in parts.values() for entry in part["entries"] if entry[0] == "file"}
-    for member in archive:
-        opened = archive.extractfile(member) if member.name in wanted else None
-        if opened is None:
+    wanted = {str(entry[4]) for part in parts.values() for entry in part["entries"] if entry[0] == "file"}
+    for member, content in archive:
+        if member.name not in wanted or content is None or not re.fullmatch("[0-9a-f]{64}", member.name):
             continue
-        content = opened.read()
-        if hashlib.sha256(content).hexdigest() != member.name:
+        digest, opened = hashlib.sha256(), content()
+        with (pool / member.name).open("xb") as target:
+            while data := opened.read(1 << 20):
+                digest.update(data)
+                target.write(data)
+        if digest.hexdigest() != member.name:
             raise SnapshotError(f"importing {file}: it is damaged: a content is not what its digest says")
-        (pool / member.name).write_bytes(content)
         wanted.discard(member.name)
     if wanted:
         raise SnapshotError(f"importing {file}: it is damaged: {len(wanted)} contents are missing")
@@ -174,28 +199,33 @@ def _in_tree(name: str) -> str:
 
 
 def _lay(place: Path, entries: list[Entry], pool: Path) -> None:
-    folders = []
-    for kind, name, mode, when, what in entries:
-        parts = Path(name).parts
-        if not parts or Path(name).is_absolute() or ".." in parts:
-            raise SnapshotError(f"importing: the name {name!r} leads outside")
-        path = place / name
-        if path.parent.resolve() != path.parent.absolute() and not path.parent.resolve().is_relative_to(
-            place.resolve()
-        ):
-            raise SnapshotError(f"importing: the name {name!r} leads outside")
-        if kind == "dir":
-            path.mkdir()
-            folders.append((path, mode, when))
-            if what:
-                store.make_opaque(path)
-        elif kind == "link":
-            path.symlink_to(what)
-            os.utime(path, ns=(when, when), follow_symlinks=False)
-        elif kind == "deleted":
-            os.mknod(path, stat.S_IFCHR, os.makedev(0, 0))
-        else:
-            store.link_as(pool / what, path, _in_tree(name), mode, when)
-    for path, mode, when in reversed(folders):
-        path.chmod(mode)
-        os.utime(path, ns=(when, when))
+    """Make the folder that a list of entries describes; files are hard links to the pool's."""
+    root, contents = os.open(place, DIRECTORY), os.open(pool, DIRECTORY)
+    try:
+        extraction = Extraction(root, EXPORT)
+        with extraction.writer as writer:
+
+            def write(entry: dict[str, Any]) -> None:
+                if entry["kind"] != "file":
+                    writer.add(entry)
+                    return
+                twin = store.twin(pool / entry["content"], _in_tree(entry["path"]), entry["mode"], entry["time"])
+                writer.share(entry, contents, twin.name)
+
+            for entry in entries:
+                extraction.add_entry(_unfolded(entry, pool), write)
+            extraction.finish()
+    finally:
+        os.close(root)
+        os.close(contents)
+
+
+def _unfolded(entry: Entry, pool: Path) -> dict[str, Any]:
+    """One entry of an index, as trees are written of."""
+    kind, name, mode, when, what = entry
+    if kind not in ("file", "dir", "link", "deleted"):
+        raise SnapshotError(f"importing: {name!r} is of the unknown kind {kind!r}")
+    full = {"kind": kind, "path": str(name), "mode": int(mode), "time": int(when)}
+    if kind == "file":
+        return full | {"content": str(what), "size": (pool / str(what)).stat().st_size}
+    return full | ({"target": str(what)} if kind == "link" else {"opaque": bool(what)})

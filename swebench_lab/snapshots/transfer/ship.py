@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
-import tarfile
+import os
 import tempfile
 from collections.abc import Collection
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
 from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
+from swebench_lab.sandbox.layers.archive import PARTS, extract
+from swebench_lab.sandbox.layers.pack import Form, Packer
+from swebench_lab.sandbox.layers.tree import DIRECTORY
 from swebench_lab.snapshots.repository.start import same_content
 from swebench_lab.snapshots.storage import store
 
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
     from swebench_lab.records.task import Task
 
 _TREES = ("trees", "envs", "packages", "installs")
-_RECORDS = ("metadata", "pins")
 
 
 class Cache(Protocol):
@@ -51,10 +53,10 @@ def pack(cache: Cache, task: Task, there: Collection[str] = ()) -> IO[bytes] | N
     if not wanted:
         return None
     file = tempfile.TemporaryFile()
-    with tarfile.open(fileobj=file, mode="w") as archive:
+    with Packer(file, Form()) as packer:
         for name in wanted:
             if name not in there:
-                archive.add(cache.root / name, arcname=name)
+                packer.add_tree(str(cache.root / name), name)
     file.seek(0)
     return file
 
@@ -73,13 +75,13 @@ def unpack(cache: Cache, packed: IO[bytes] | bytes) -> list[str]:
     cache.root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".brought-", dir=cache.root) as folder:
         here = Path(folder)
+        root = os.open(here, DIRECTORY)
         try:
-            with tarfile.open(fileobj=file) as archive:
-                for member in archive:
-                    _checked(member)
-                    archive.extract(member, here, filter="fully_trusted")
-        except tarfile.TarError as error:
-            raise SnapshotError(f"bringing a Snapshot into {cache.root}: {error}") from error
+            extract(file, root, PARTS)
+        except OSError as error:
+            raise SnapshotError(f"bringing a Snapshot into {cache.root}: {error.strerror}") from error
+        finally:
+            os.close(root)
         for part in sorted(here.glob("*/*")):
             name = str(part.relative_to(here))
             marker = store.read_marker(part)
@@ -90,12 +92,6 @@ def unpack(cache: Cache, packed: IO[bytes] | bytes) -> list[str]:
             if _place(part, cache.root / name):
                 brought.append(name)
     return brought
-
-
-def _checked(member: tarfile.TarInfo) -> None:
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts or path.parts[0] not in (*_TREES, *_RECORDS):
-        raise SnapshotError(f"bringing a Snapshot: the archive holds {member.name!r}, which is no part of one")
 
 
 def _place(part: Path, target: Path) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swebench_lab.errors import SandboxError
-from swebench_lab.sandbox.layers.reader import MOST_FILE, PackedLayer, read_packed
+from swebench_lab.sandbox.layers.packed_layer import MOST_FILE, PackedLayer, read_packed
 from swebench_lab.sandbox.linux import kernel
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from swebench_lab.errors import LabError
 from swebench_lab.records.rollout import Rollout, Rollouts, rescore
 from swebench_lab.records.trajectory import Stop, Trajectory
-from swebench_lab.records.verdict import NOT_GRADED, Verdict
+from swebench_lab.records.verdict import NOT_GRADED, Cause, Verdict
 from swebench_lab.rollouts import rewards
 from swebench_lab.sandbox.checkpoints import passing_store
 
@@ -134,12 +134,14 @@ def graded(rollout: Rollout, evaluator: Evaluator) -> Rollout:
     """Return a rollout with its verdict and reward; a fault of ours is *not graded*, with its reason."""
     trajectory = rollout.trajectory
     if trajectory.stop in (Stop.ERROR, Stop.CANCELLED):
-        verdict = Verdict(NOT_GRADED, f"the attempt ended in an error: {trajectory.error}", tier=trajectory.tier)
+        reason = f"the attempt ended in an error: {trajectory.error}"
+        verdict = Verdict(NOT_GRADED, reason, tier=trajectory.tier, cause=Cause.INFRASTRUCTURE)
     else:
         try:
             verdict = evaluator.grade(rollout.task, trajectory.patch)
         except (LabError, OSError) as error:
-            verdict = Verdict(NOT_GRADED, f"grading failed: {error}", tier=trajectory.tier)
+            reason = f"grading failed: {error}"
+            verdict = Verdict(NOT_GRADED, reason, tier=trajectory.tier, cause=Cause.INFRASTRUCTURE)
     return rescore(Rollouts([replace(rollout, verdict=verdict)]), rewards.resolved)[0]
 
 

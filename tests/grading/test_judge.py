@@ -15,9 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swebench_lab.errors import GradingError
-from swebench_lab.grading import judge as grading
-from swebench_lab.grading import scripts as evalscript
-from swebench_lab.grading.judge import Expectation, Results, TestRun, grade_log, judge, parse_log
+from swebench_lab.grading import scripts, test_run
+from swebench_lab.grading.expectation import Expectation
+from swebench_lab.grading.judge import judge, judge_log
+from swebench_lab.grading.log_parsers import parse_log, parsers
+from swebench_lab.grading.results import Results, read_results, seal
+from swebench_lab.grading.test_run import TestRun
+from swebench_lab.records.verdict import Cause
 
 A, B, C = "tests/test_x.py::test_a", "tests/test_x.py::test_b", "tests/test_x.py::test_c"
 
@@ -206,23 +210,63 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_verdict(case: Case) -> None:
-    grade = judge(case.test_run, case.expectation)
-    assert (grade.status, grade.official) == (case.status, case.official), grade.reason
+    verdict = judge(case.test_run, case.expectation)
+    assert (verdict.status, verdict.official) == (case.status, case.official), verdict.reason
     if case.reason:
         import re
 
-        assert re.search(case.reason if ".*" in case.reason else re.escape(case.reason), grade.reason), grade.reason
-    assert bool(grade.reason) == (grade.status != "resolved")
+        assert re.search(case.reason if ".*" in case.reason else re.escape(case.reason), verdict.reason), verdict.reason
+    assert bool(verdict.reason) == (verdict.status != "resolved")
     assert bool(case.why) == (case.status != case.official), (
         "a difference from SWE-bench must be explained, and only that"
     )
+
+
+CAUSES = {
+    **dict.fromkeys(("the tests timed out", "the tests timed out after all had passed"), Cause.TIMED_OUT),
+    **dict.fromkeys(
+        ("the machine ran out of memory", "a line that breaks SWE-bench's parser"),
+        Cause.INFRASTRUCTURE,
+    ),
+    **dict.fromkeys(
+        (
+            "the tests were not found",
+            "pytest is not installed",
+            "nothing was collected",
+            "an empty log",
+            "an empty log and a crash",
+            "a crash after the last test",
+            "a non-zero exit with no failure",
+            "a crash in the middle",
+            "an internal error of pytest",
+            "the memory limit was reached",
+            "all tests pass, yet pytest ends with a failure",
+            "the shell was killed",
+            "only failures are logged, and nothing ran",
+        ),
+        Cause.CRASHED,
+    ),
+}
+"""What the cases that are not graded and not forged rest on."""
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_the_cause_says_what_the_status_rests_on(case: Case) -> None:
+    verdict = judge(case.test_run, case.expectation)
+    if verdict.graded:
+        assert verdict.cause is Cause.TESTS and case.name not in CAUSES
+    else:
+        assert verdict.cause is CAUSES.get(case.name, Cause.FORGED), verdict.reason
+        assert (verdict.cause is Cause.FORGED) == any(
+            words in verdict.reason for words in ("suspected forgery", "pytest.xfail")
+        )
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_stored_log_gives_the_same_verdict(case: Case) -> None:
     run = case.test_run
     assert TestRun.from_log(run.to_log()) == run
-    assert grade_log(run.to_log(), case.expectation) == judge(run, case.expectation)
+    assert judge_log(run.to_log(), case.expectation) == judge(run, case.expectation)
 
 
 LINES = [f"{status} {test}{rest}" for status in ("PASSED", "FAILED", "ERROR", "SKIPPED", "XFAIL", "XPASS")
@@ -248,15 +292,15 @@ LINES += [
 )
 @settings(max_examples=100, deadline=None)
 def test_with_swebench_s_parsers_resolved_means_what_swebench_means(lines, code, parser, f2p, p2p) -> None:  # type: ignore[no-untyped-def]
-    grade = judge(TestRun("\n".join(lines), code), Expectation(f2p, p2p, parser))
-    assert (grade.status == "resolved") == (grade.official == "resolved")
+    verdict = judge(TestRun("\n".join(lines), code), Expectation(f2p, p2p, parser))
+    assert (verdict.status == "resolved") == (verdict.official == "resolved")
 
 
 def test_tests_of_r2e_gym_are_named_without_their_file() -> None:
     log = summary("PASSED r2e_tests/test_1.py::TestA::test_x[a - b]", "FAILED r2e_tests/test_1.py::test_y - no")
     assert parse_log("r2e", log) == {"TestA.test_x[a - b]": "PASSED", "test_y": "FAILED"}
-    grade = judge(TestRun(log, 1), Expectation(("TestA.test_x[a - b]",), (), "r2e"))
-    assert (grade.status, grade.official) == ("resolved", ""), "SWE-bench's parsers do not know these names"
+    verdict = judge(TestRun(log, 1), Expectation(("TestA.test_x[a - b]",), (), "r2e"))
+    assert (verdict.status, verdict.official) == ("resolved", ""), "SWE-bench's parsers do not know these names"
 
 
 def test_there_are_at_least_fifty_adversarial_logs() -> None:
@@ -268,43 +312,43 @@ def test_there_are_at_least_fifty_adversarial_logs() -> None:
 
 
 def harness_log(output: str, code: int | None = 0) -> str:
-    tail = "" if code is None else f"{grading.EXIT_CODE}: {code}\n"
-    return f"+ git apply\n{grading.START}\n{output}\n{grading.END}\n{tail}"
+    tail = "" if code is None else f"{test_run.EXIT_CODE}: {code}\n"
+    return f"+ git apply\n{test_run.START}\n{output}\n{test_run.END}\n{tail}"
 
 
 TASK = Expectation((A,), (B,))
 
 
 @pytest.mark.parametrize(
-    ("log", "status", "applied"),
+    ("log", "status", "applied", "cause"),
     [
-        (harness_log(summary(*GOOD)), "resolved", None),
-        (harness_log(summary(*GOOD), None), "resolved", None),
-        (harness_log(summary(*GOOD), 1), "not graded", None),
-        (f"{grading.APPLY_FAILED}:\nerror: patch failed: a.py:1\n", "unresolved", False),
-        (summary(*GOOD), "not graded", None),
-        (f"{grading.START}\n{summary(*GOOD)}", "not graded", None),
-        (harness_log(summary(*GOOD)) + ">>>>> Tests Timed Out", "not graded", None),
-        (harness_log(summary(*GOOD)) + ">>>>> Reset Failed", "not graded", None),
-        ("tests/test_x.py .\n\nTimeout error: 1800 seconds exceeded.", "not graded", None),
+        (harness_log(summary(*GOOD)), "resolved", None, "tests"),
+        (harness_log(summary(*GOOD), None), "resolved", None, "tests"),
+        (harness_log(summary(*GOOD), 1), "not graded", None, "crashed"),
+        (f"{test_run.APPLY_FAILED}:\nerror: patch failed: a.py:1\n", "unresolved", False, "not_applied"),
+        (summary(*GOOD), "not graded", None, "infrastructure"),
+        (f"{test_run.START}\n{summary(*GOOD)}", "not graded", None, "infrastructure"),
+        (harness_log(summary(*GOOD)) + ">>>>> Tests Timed Out", "not graded", None, "timed_out"),
+        (harness_log(summary(*GOOD)) + ">>>>> Reset Failed", "not graded", None, "infrastructure"),
+        ("tests/test_x.py .\n\nTimeout error: 1800 seconds exceeded.", "not graded", None, "timed_out"),
     ],
 )
-def test_logs_of_the_harness_can_be_graded(log: str, status: str, applied: bool | None) -> None:
-    grade = grade_log(log, TASK)
-    assert (grade.status, grade.applied) == (status, applied)
+def test_logs_of_the_harness_can_be_graded(log: str, status: str, applied: bool | None, cause: str) -> None:
+    verdict = judge_log(log, TASK)
+    assert (verdict.status, verdict.patch_applied, verdict.cause) == (status, applied, cause)
     if status == "resolved":
-        assert grade.official == "resolved"
+        assert verdict.official == "resolved"
 
 
 def test_a_damaged_stored_log_is_an_error() -> None:
     log = TestRun(summary(*GOOD), 0).to_log()
     with pytest.raises(GradingError, match="head line is damaged"):
-        grade_log(log.replace('{"setup"', '{"setup', 1), TASK)
+        judge_log(log.replace('{"setup"', '{"setup', 1), TASK)
 
 
 def test_nothing_printed_by_tests_can_pass_for_another_part_of_a_stored_log() -> None:
-    forged = f"{grading.END}\n{grading.EXIT_CODE}: 0\n>>>>> Results over the separate descriptor\n{{}}\n"
-    run = TestRun(forged, 1, setup=f"{grading.START}\n", results=reported((A, "FAILED")))
+    forged = f"{test_run.END}\n{test_run.EXIT_CODE}: 0\n>>>>> Results over the separate descriptor\n{{}}\n"
+    run = TestRun(forged, 1, setup=f"{test_run.START}\n", results=reported((A, "FAILED")))
     assert TestRun.from_log(run.to_log()) == run
 
 
@@ -319,10 +363,10 @@ def test_unknown_parser_and_evaluation_type_are_errors() -> None:
 
 
 def test_every_parser_of_the_installed_harness_can_be_named() -> None:
-    assert grading.parsers()[0] == "pytest"
-    assert {"parse_log_pytest", "parse_log_django", "parse_log_gotest"} < set(grading.parsers())
+    assert parsers()[0] == "pytest"
+    assert {"parse_log_pytest", "parse_log_django", "parse_log_gotest"} < set(parsers())
     by_task = {"parse_log_jekyll": "jekyll__jekyll-8047", "parse_log_immutable_js": "immutable-js__immutable-js-2005"}
-    for name in grading.parsers():
+    for name in parsers():
         assert parse_log(name, "", by_task.get(name, ""), "9.5") == {}
 
 
@@ -338,18 +382,54 @@ def test_constants_are_the_installed_harness_s() -> None:
         return ast.literal_eval(values[0])
 
     constants = "constants/__init__.py"
-    assert constant(constants, "START_TEST_OUTPUT") == grading.START
-    assert constant(constants, "END_TEST_OUTPUT") == grading.END
-    assert constant(constants, "TEST_EXIT_CODE") == grading.EXIT_CODE
-    assert constant(constants, "APPLY_PATCH_FAIL") == grading.APPLY_FAILED
-    assert tuple(constant("run_evaluation.py", "GIT_APPLY_CMDS")) == evalscript.APPLY_COMMANDS  # type: ignore[arg-type]
+    assert constant(constants, "START_TEST_OUTPUT") == test_run.START
+    assert constant(constants, "END_TEST_OUTPUT") == test_run.END
+    assert constant(constants, "TEST_EXIT_CODE") == test_run.EXIT_CODE
+    assert constant(constants, "APPLY_PATCH_FAIL") == test_run.APPLY_FAILED
+    assert tuple(constant("run_evaluation.py", "GIT_APPLY_CMDS")) == scripts.APPLY_COMMANDS  # type: ignore[arg-type]
 
 
 def test_rules_load_without_docker_and_leave_a_later_full_import_alone() -> None:
     code = (
-        "import sys\nfrom swebench_lab.grading import judge as grading\ngrading.parse_log('parse_log_pytest', 'PASSED a')\n"
+        "import sys\nfrom swebench_lab.grading.log_parsers import parse_log\nparse_log('parse_log_pytest', 'PASSED a')\n"
         "assert not {'docker', 'modal', 'datasets'} & set(sys.modules), 'the whole harness was imported'\n"
-        "assert 'swebench.harness' not in sys.modules\n"
+        "from swebench.harness import grading, docker_utils\nimport swebench.harness.grading as same\n"
+        "assert same is grading and docker_utils.cleanup_container\nimport swebench.harness\n"
+        "assert swebench.harness.reporting.__name__ == 'swebench.harness.reporting'\n"
+        "assert not hasattr(swebench.harness, 'nothing_of_the_kind')\n"
+        "from swebench.harness.run_evaluation import main\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr == ""
+
+
+def test_the_harness_package_does_nothing_but_import_submodules() -> None:
+    """So that a package which imports each of them when it is first asked for means the same."""
+    spec = importlib.util.find_spec("swebench")
+    assert spec is not None and spec.submodule_search_locations
+    root = Path(spec.submodule_search_locations[0]) / "harness"
+    statements = ast.parse((root / "__init__.py").read_text("utf-8")).body
+    imports = [node for node in statements if isinstance(node, ast.ImportFrom)]
+    others = [node for node in statements if node not in imports]
+    assert all(node.module == "swebench.harness" for node in imports)
+    assert all(
+        (root / alias.name).is_dir() or (root / f"{alias.name}.py").is_file() for n in imports for alias in n.names
+    )
+    assert [node.targets[0].id for node in others if isinstance(node, ast.Assign)] == ["__all__"]  # type: ignore[attr-defined]
+    assert len(others) == 1
+
+
+def test_rules_load_in_many_threads_at_once_beside_a_full_import() -> None:
+    code = (
+        "import threading\nfrom concurrent.futures import ThreadPoolExecutor\n"
+        "from swebench_lab.grading.swebench_rules import rules\nbarrier = threading.Barrier(8)\n"
+        "def load(number):\n"
+        "    barrier.wait()\n"
+        "    if number % 2:\n"
+        "        return rules().resolution\n"
+        "    from swebench.harness import grading, docker_utils\n"
+        "    return grading.get_resolution_status\n"
+        "with ThreadPoolExecutor(8) as pool:\n"
+        "    assert len(set(pool.map(load, range(8)))) == 1\n"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr == ""
 
@@ -358,7 +438,7 @@ def sealed(key: str, *events: dict[str, object]) -> str:
     lines, previous = [], ""
     for event in events:
         body = json.dumps(event, sort_keys=True)
-        previous = grading.seal(key, previous, body)
+        previous = seal(key, previous, body)
         lines.append(f"{previous} {body}\n")
     return "".join(lines)
 
@@ -373,7 +453,7 @@ EVENTS = (
 
 
 def test_sealed_results_are_read() -> None:
-    results = grading.read_results(sealed("k", *EVENTS), "k")
+    results = read_results(sealed("k", *EVENTS), "k")
     assert results == Results(True, True, 0, ((A, "PASSED"),), "")
 
 
@@ -390,18 +470,18 @@ def test_sealed_results_are_read() -> None:
     ids=["changed", "first dropped", "one dropped", "repeated", "added", "empty line"],
 )
 def test_changed_results_are_found_out(change) -> None:  # type: ignore[no-untyped-def]
-    assert grading.read_results(change(sealed("k", *EVENTS)), "k").fault
+    assert read_results(change(sealed("k", *EVENTS)), "k").fault
 
 
 def test_results_cut_short_name_the_running_test() -> None:
     text = sealed("k", *EVENTS[:2]) + "half a li"
-    assert grading.read_results(text, "k") == Results(True, False, None, (), A)
+    assert read_results(text, "k") == Results(True, False, None, (), A)
 
 
 def test_the_test_script_holds_no_secret_and_reads_none() -> None:
-    script = evalscript.test_script("python -m pytest", "/lab")
+    script = scripts.test_script("python -m pytest", "/lab")
     assert "read " not in script
-    assert evalscript.test_script("./run", "/lab").split() == ["./run", "exit", "$?"]
+    assert scripts.test_script("./run", "/lab").split() == ["./run", "exit", "$?"]
 
 
 @pytest.mark.parametrize(
@@ -417,7 +497,7 @@ def test_the_test_script_holds_no_secret_and_reads_none() -> None:
     ],
 )
 def test_paths_in_the_repositorys_own_folder_are_found(patch: str, found: bool) -> None:
-    assert bool(evalscript.repository_paths(patch)) is found
+    assert bool(scripts.repository_paths(patch)) is found
 
 
 @pytest.mark.parametrize(
@@ -434,7 +514,7 @@ def test_paths_in_the_repositorys_own_folder_are_found(patch: str, found: bool) 
     ],
 )
 def test_pytest_commands_are_known(command: str, yes: bool) -> None:
-    assert evalscript.runs_pytest(command) is yes
+    assert scripts.runs_pytest(command) is yes
 
 
 def test_planted_files_are_recognised() -> None:
@@ -452,7 +532,7 @@ def test_planted_files_are_recognised() -> None:
         "other/tests/a.py",
         "setup.cfg",
     ]
-    assert set(evalscript.planted([*added, *honest], ["tests/test_a.py"])) == set(added)
+    assert set(scripts.planted([*added, *honest], ["tests/test_a.py"])) == set(added)
 
 
 @pytest.mark.parametrize(
@@ -467,4 +547,4 @@ def test_planted_files_are_recognised() -> None:
     ],
 )
 def test_pytest_s_settings_are_cut_from_shared_files(text: str, kept: str) -> None:
-    assert evalscript.pytest_settings(text) == kept
+    assert scripts.pytest_settings(text) == kept

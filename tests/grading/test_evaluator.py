@@ -15,9 +15,10 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import RecordError, SandboxUnavailable
+from swebench_lab.grading.batch import batch
 from swebench_lab.grading.certificates import Certificate, Certificates, task_digest
 from swebench_lab.grading.evaluator import Evaluator
-from swebench_lab.grading.verdicts import read_predictions
+from swebench_lab.grading.predictions import read_predictions
 from swebench_lab.records.task import Task
 from swebench_lab.snapshots.environment.specs import spec_for
 from swebench_lab.snapshots.factory import SandboxFactory
@@ -123,7 +124,7 @@ def test_a_crash_of_the_interpreter_is_not_graded(evaluator: Evaluator) -> None:
     assert ADD[0] in verdict.reason
 
 
-def test_a_fault_of_the_machine_is_not_graded(boxes: HandMade) -> None:
+def test_an_infrastructure_error_is_not_graded(boxes: HandMade) -> None:
     class NoBoxes(HandMade):
         def __init__(self) -> None:
             self.cache, self.made, self.tier = boxes.cache, boxes.made, boxes.tier
@@ -301,7 +302,7 @@ def test_predictions_in_every_form_give_the_same_verdicts(
     read = [read_predictions(tmp_path / name) for name in ("dict.json", "list.json", "lines.jsonl")]
     read += [read_predictions(rows), read_predictions(list(rows.values()))]
     assert all(found == read[0] for found in read)
-    verdicts = evaluator.grade(tmp_path / "dict.json", three, progress=False)
+    verdicts = evaluator.evaluate(tmp_path / "dict.json", three, progress=False)
     assert {name: v.status for name, v in verdicts.items()} == {"lab__pkg-1": "resolved", "lab__pkg-2": "unresolved"}
     assert read_predictions({"a": "patch"})["a"].patch == "patch"
     one = rows["lab__pkg-1"]
@@ -311,7 +312,7 @@ def test_predictions_in_every_form_give_the_same_verdicts(
 
 
 def test_reports_have_the_harness_s_form(evaluator: Evaluator, three: list[Task], tmp_path: Path) -> None:
-    verdicts = evaluator.grade(predictions(), three, progress=False)
+    verdicts = evaluator.evaluate(predictions(), three, progress=False)
     path = verdicts.save(tmp_path, "run1")
     report = json.loads(path.read_text())
     assert path.name == "me__mine.run1.json"
@@ -358,7 +359,7 @@ def test_the_harness_itself_makes_the_same_reports_of_what_was_saved(
     rows = predictions() | {
         "lab__pkg-3": {"instance_id": "lab__pkg-3", "model_name_or_path": "me/mine", "model_patch": code("def add(:\n")}
     }
-    verdicts = evaluator.grade(rows, three, progress=False)
+    verdicts = evaluator.evaluate(rows, three, progress=False)
     ours = json.loads(verdicts.save(tmp_path, "run1").read_text())
     facts = {"image": "", "repo": "lab/pkg", "version": "", "FAIL_TO_PASS": ADD, "PASS_TO_PASS": KEEP}
     facts |= {"log_parser": "parse_log_pytest_v2", "eval_type": "pass_and_fail", "eval_script": ""}
@@ -376,7 +377,7 @@ def test_the_harness_itself_makes_the_same_reports_of_what_was_saved(
 
 def test_wrong_predictions_are_named(evaluator: Evaluator, three: list[Task], tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="no task has the id 'other'"):
-        evaluator.grade({"other": GOLD}, three)
+        evaluator.evaluate({"other": GOLD}, three)
     no_id, no_patch = '[{"instance_id": 3}]', '[{"instance_id": "a"}]'
     for text, said in [("{", "line 1"), (no_id, "instance_id"), (no_patch, "model_patch"), ("3", "found int")]:
         (tmp_path / "p.json").write_text(text)
@@ -387,7 +388,7 @@ def test_wrong_predictions_are_named(evaluator: Evaluator, three: list[Task], tm
 
 
 def test_tables_and_frames(evaluator: Evaluator, three: list[Task]) -> None:
-    verdicts = evaluator.grade(
+    verdicts = evaluator.evaluate(
         predictions(), [replace(t, difficulty=f"d{i % 2}") for i, t in enumerate(three)], progress=False
     )
     assert verdicts.to_frame().height == 2
@@ -464,7 +465,7 @@ def test_flaky_tests_are_named(tmp_path: Path) -> None:
     assert (quiet["status"], bool(quiet["flaky"])) == ("passed", True), "only deciding tests make a task flaky"
 
 
-def test_a_fault_of_ours_is_checked_again(evaluator: Evaluator, boxes: HandMade) -> None:
+def test_a_task_that_could_not_be_graded_is_checked_again(evaluator: Evaluator, boxes: HandMade) -> None:
     broken = task(spec={**QUICK, "test_command": "false #"})
     assert evaluator.certificate(broken).status == "not graded"
     before = boxes.opened
@@ -477,7 +478,10 @@ def test_stopping_closes_sandboxes_at_once_and_keeps_what_is_done(boxes: HandMad
     slow = task(id="lab__pkg-slow", spec={**QUICK, "test_command": "sleep 50 #"})
     many = [task(), slow, replace(slow, id="lab__pkg-slow2")]
     started = time.monotonic()
-    results = evaluator._each(many, evaluator.certificate, lambda c: c.status, "check", None, False)
+    certifier = evaluator._certifier
+    results = batch(
+        many, lambda one, open_: certifier.certificate(one, boxes=open_), lambda c: c.status, "check", 2, False
+    )
     assert next(results)[1].task_id == "lab__pkg-1"
     results.close()  # what Ctrl-C in the loop does
     assert time.monotonic() - started < 20
@@ -519,7 +523,7 @@ def test_certificates_of_odd_task_ids_do_not_meet(tmp_path: Path) -> None:
 
 def test_many_threads_grade_at_once(evaluator: Evaluator) -> None:
     many = [task(id=f"lab__pkg-{i}") for i in range(6)]
-    verdicts = evaluator.grade(
+    verdicts = evaluator.evaluate(
         {t.id: GOLD if i % 2 else "" for i, t in enumerate(many)}, many, workers=3, progress=False
     )
     assert [v.status for v in verdicts.values()] == ["unresolved", "resolved"] * 3
@@ -541,14 +545,14 @@ def test_a_log_is_read_as_the_snapshot_says_and_not_as_the_task_alone_does(tmp_p
 
 def test_kept_verdicts_are_not_graded_again(evaluator: Evaluator, boxes: HandMade, tmp_path: Path) -> None:
     keep, tasks = tmp_path / "run" / "verdicts.jsonl", [task(), task(id="lab__pkg-2")]
-    first = evaluator.grade({"lab__pkg-1": GOLD, "lab__pkg-2": ""}, tasks, keep=keep, progress=False)
+    first = evaluator.evaluate({"lab__pkg-1": GOLD, "lab__pkg-2": ""}, tasks, keep=keep, progress=False)
     assert first.counts == {"resolved": 1, "unresolved": 1, "not graded": 0}
     with keep.open("a") as file:
         file.write('{"key": "a killed writer')
     before = boxes.opened
-    again = evaluator.grade({"lab__pkg-1": GOLD, "lab__pkg-2": ""}, tasks, keep=keep, progress=False)
+    again = evaluator.evaluate({"lab__pkg-1": GOLD, "lab__pkg-2": ""}, tasks, keep=keep, progress=False)
     assert dict(again) == dict(first) and boxes.opened == before
-    other = evaluator.grade({"lab__pkg-1": code(BUGGY.replace("a - b", "a * b"))}, tasks, keep=keep, progress=False)
+    other = evaluator.evaluate({"lab__pkg-1": code(BUGGY.replace("a - b", "a * b"))}, tasks, keep=keep, progress=False)
     assert boxes.opened > before and other.counts["unresolved"] == 1, "another patch is graded"
     assert len(keep.read_text().splitlines()) == 4, "rows are only ever appended"
 
@@ -557,8 +561,8 @@ def test_two_verdicts_are_compared_task_by_task(evaluator: Evaluator) -> None:
     import swebench_lab as lab
 
     tasks = [task(), task(id="lab__pkg-2")]
-    gold = evaluator.grade({"lab__pkg-1": GOLD, "lab__pkg-2": GOLD}, tasks, progress=False)
-    half = evaluator.grade({"lab__pkg-1": GOLD, "lab__pkg-2": ""}, tasks, progress=False)
+    gold = evaluator.evaluate({"lab__pkg-1": GOLD, "lab__pkg-2": GOLD}, tasks, progress=False)
+    half = evaluator.evaluate({"lab__pkg-1": GOLD, "lab__pkg-2": ""}, tasks, progress=False)
     compared = lab.compare(half, gold, names=("half", "gold"))
     assert (compared.first, compared.second, compared.only_second) == (0.5, 1.0, ("lab__pkg-2",))
     assert lab.plots.rates(gold.table())._repr_png_().startswith(b"\x89PNG")
@@ -576,10 +580,3 @@ def test_what_was_checked_can_be_removed_and_stays_certified(tmp_path: Path) -> 
         again = evaluator.check(tasks, audit="none", progress=False)
         assert again["seconds"].to_list() == frame["seconds"].to_list(), "nothing was built or run again"
         assert not list((tmp_path / "trees").iterdir())
-
-
-def test_a_backend_that_cannot_grade_says_what_it_needs(evaluator: Evaluator, three: list[Task]) -> None:
-    with pytest.raises(ValueError, match="must be 'swebench'"):
-        evaluator.grade([], three, backend="docker")
-    with pytest.raises(ValueError, match="folder="):
-        evaluator.grade([], three, backend="swebench")

@@ -18,7 +18,7 @@ import pytest
 import swebench_lab as lab
 from swebench_lab import _files
 from swebench_lab.errors import GradingError, SandboxUnavailable
-from swebench_lab.grading.harness import agreement, harness_row
+from swebench_lab.grading.harness import harness_row
 from swebench_lab.records.diff import make_patch
 from swebench_lab.records.task import Tasks
 from swebench_lab.sandbox.docker.engine import DockerOptions, engine
@@ -131,18 +131,18 @@ def test_the_harness_and_every_way_of_ours_agree_on_the_same_images(
         cache = SnapshotCache(tmp_path / "cache", images="engine" if tier == "docker" else archives)
         with lab.SandboxFactory(tier, cache=cache) as sandboxes:
             evaluator = lab.Evaluator(sandboxes)
-            found[tier] = evaluator.grade(given, tasks, progress=False)
+            found[tier] = evaluator.evaluate(given, tasks, progress=False)
             if tier == "namespace-rootless":
                 checked = evaluator.check(tasks, progress=False, audit="none")
-                theirs = evaluator.grade(given, tasks, backend="swebench", folder=tmp_path / "official")
+                theirs = evaluator.evaluate_officially(given, tasks, tmp_path / "official")
     assert [v.status for v in theirs.values()] == ["resolved", "resolved", "unresolved", "unresolved", "unresolved"]
     for ours in found.values():
         assert outcomes(ours) == outcomes(found["docker"])
-        table = agreement(ours, theirs)
+        table = ours.agreement(theirs)
         assert table["agree"].all() and not any(table["differing"].to_list()), table
     assert checked["status"].to_list() == ["passed"] * 5
     with capsys.disabled():
-        print(agreement(found["namespace-rootless"], theirs))
+        print(found["namespace-rootless"].agreement(theirs))
 
 
 @pytest.mark.slow

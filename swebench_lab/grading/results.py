@@ -1,0 +1,95 @@
+"""Results: the outcomes that `results_plugin` reports from inside pytest, over a descriptor that is not its output."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_PAIRS = ("outcomes", "called")
+
+
+@dataclass(frozen=True)
+class Results:
+    """What `results_plugin` reported from inside pytest.
+
+    Attributes:
+        started: pytest loaded the plugin, so interpreter and pytest work.
+        finished: pytest came to its own end.
+        exit_code: The status pytest ended with, None when it did not.
+        outcomes: (test, status) in the order they happened.
+        running: The test that had begun and not ended.
+        called: (test, place) of expected failures that no mark announced: `pytest.xfail` was called at the place, a
+            `file:line`, while the test ran. Of a run that was graded, only those that the true tests do not call.
+        fault: Why the report cannot be believed (a line's seal is wrong); empty when it can.
+    """
+
+    started: bool = False
+    finished: bool = False
+    exit_code: int | None = None
+    outcomes: tuple[tuple[str, str], ...] = ()
+    running: str = ""
+    called: tuple[tuple[str, str], ...] = ()
+    fault: str = ""
+
+    def as_log(self) -> str:
+        """Return the summary that pytest would print, so that any of SWE-bench's pytest parsers can read it."""
+        order = ("PASSED", "SKIPPED", "XFAIL", "XPASS", "ERROR", "FAILED")
+        lines = [f"{status} {test}" for status in order for test, outcome in self.outcomes if outcome == status]
+        return "\n".join(["===== short test summary info =====", *lines, "===== 1 passed in 0.0s ====="])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {**vars(self), **{name: [list(pair) for pair in getattr(self, name)] for name in _PAIRS}}
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Results:
+        """Read the stored form back."""
+        return cls(**{**row, **{name: tuple((test, value) for test, value in row[name]) for name in _PAIRS}})
+
+
+def seal(key: str, previous: str, line: str) -> str:
+    """Return the seal of one result line: each covers the one before, so none can be dropped, changed or added."""
+    return hmac.new(key.encode(), (previous + line).encode(), hashlib.sha256).hexdigest()[:20]
+
+
+def read_results(text: str, key: str) -> Results:
+    """Read the lines `<seal> <json>` that the plugin wrote.
+
+    Args:
+        text: What came over the descriptor; a last line without its newline was cut by the process's end.
+        key: The key that was given to the plugin; an empty key skips the check.
+    """
+    events, previous = [], ""
+    for number, line in enumerate(text.split("\n")[:-1], 1):
+        mark, _, body = line.partition(" ")
+        if key and not hmac.compare_digest(mark.encode(), seal(key, previous, body).encode()):
+            return Results(started=True, fault=f"line {number} of the separate results does not carry its seal")
+        previous = mark
+        try:
+            events.append(json.loads(body))
+        except json.JSONDecodeError:
+            return Results(started=True, fault=f"line {number} of the separate results is not JSON")
+    return _from_events(events)
+
+
+def _from_events(events: Sequence[Mapping[str, Any]]) -> Results:
+    outcomes: list[tuple[str, str]] = []
+    called: list[tuple[str, str]] = []
+    running, exit_code, kinds = "", None, set()
+    for event in events:
+        kinds.add(event["event"])
+        if event["event"] == "begin":
+            running = event["test"]
+        elif event["event"] == "outcome":
+            outcomes.append((event["test"], event["status"]))
+            if event.get("called"):
+                called.append((event["test"], event["called"]))
+        elif event["event"] == "done":
+            running = ""
+        elif event["event"] == "end":
+            exit_code = event["exit"]
+    return Results("start" in kinds, "end" in kinds, exit_code, tuple(outcomes), running, tuple(called))

@@ -1,0 +1,303 @@
+"""TestRunner: applies one patch in one fresh sandbox, puts the tests back as they were, and runs them."""
+
+from __future__ import annotations
+
+import io
+import posixpath
+import re
+import secrets
+import signal
+import stat
+import tarfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from swebench_lab.errors import GradingError, SandboxPathError
+from swebench_lab.grading import results_plugin, scripts
+from swebench_lab.grading.expectation import Expectation, test_arguments, test_files
+from swebench_lab.grading.predictions import patch_bytes
+from swebench_lab.grading.results import Results, read_results
+from swebench_lab.grading.scripts import Changes
+from swebench_lab.grading.test_run import APPLY_FAILED, TestRun
+from swebench_lab.records.diff import touched_files
+from swebench_lab.records.task import Task
+from swebench_lab.snapshots.environment.specs import spec_of
+
+if TYPE_CHECKING:
+    from swebench_lab.sandbox.contract import Result, Sandbox
+    from swebench_lab.sandbox.snapshot import Snapshot
+
+SETUP_TIMEOUT = 120.0
+"""Seconds for each step before the tests; beyond it the machine is to blame, not the patch."""
+MAX_OUTPUT = 50_000_000
+"""Bytes of test output kept; the largest suite of SWE-bench prints 3 MB."""
+
+_CALLS_XFAIL = re.compile(r"(?<!mark\.)\bxfail\b")
+_CALL_LINES = 5
+"""Lines up to the reported one in which a call may begin: up to Python 3.7 it has the line of its last argument."""
+
+
+class NotApplied(Exception):
+    """No command could apply the patch, or it was refused.
+
+    Args:
+        output: What the commands printed.
+        notes: Remarks for the reader of the Verdict.
+    """
+
+    def __init__(self, output: str, notes: Iterable[str] = ()) -> None:
+        super().__init__(output)
+        self.output = output
+        self.log = f"{APPLY_FAILED}:\n{output}"
+        self.notes = tuple(notes)
+
+
+class TestRunner:
+    """Runs a task's tests once, in one box.
+
+    Args:
+        box: A fresh sandbox over the task's Snapshot, which nobody has used.
+        snapshot: That Snapshot; its `tests` hold the true test and harness files.
+        task: What is graded.
+        timeout: Seconds for the tests; None: as the Spec says.
+    """
+
+    __test__ = False  # pytest: not a test class
+
+    def __init__(self, box: Sandbox, snapshot: Snapshot, task: Task, timeout: float | None = None) -> None:
+        self.box, self.snapshot, self.task = box, snapshot, task
+        self.spec = spec_of(snapshot)
+        self.expected = Expectation.of(task, self.spec)
+        self.timeout = timeout or self.spec.timeout
+        self.lab = posixpath.join(box.private_temp, f"lab-{secrets.token_hex(6)}")
+        self.true = _true_files(snapshot.tests)
+        self.roots = scripts.test_roots(test_files(task))
+        self.notes: list[str] = []
+
+    def run(self, patch: str | None) -> TestRun:
+        """Apply the patch, put the tests back and run them.
+
+        Args:
+            patch: The patch; None runs the tests on the tree as it is.
+
+        Raises:
+            NotApplied: The patch does not apply.
+            GradingError: An infrastructure error in a step before the tests.
+            SandboxError: The box died.
+        """
+        setup, changes = ("", Changes()) if patch is None else self._apply(patch)
+        self._remove(changes)
+        self._restore(changes)
+        self._restore_shared(changes)
+        if self.task.test_patch:
+            setup += self._apply_test_patch()
+        return self._test(setup)
+
+    # --- before the tests -------------------------------------------------------------------------------------------
+
+    def _apply(self, patch: str) -> tuple[str, Changes]:
+        # A patch without a newline at its end is cut short for git; SWE-bench's own runs lose such patches.
+        text = patch if patch.endswith("\n") else patch + "\n"
+        _refuse(scripts.repository_paths(text))
+        self.box.write(f"{self.lab}/patch.diff", patch_bytes(text))
+        result = self.box.run(scripts.apply_script(self.lab, self.box.workdir), timeout=SETUP_TIMEOUT)
+        if result.exit_code == scripts.NOT_APPLIED:
+            raise NotApplied(result.output)
+        output = self._must(result, "applying the patch")
+        changes = Changes.read(self.box.read_bytes(f"{self.lab}/changes"))
+        _refuse(changes.repository)  # by a way that the patch's text does not show, such as a link
+        return output, changes
+
+    def _remove(self, changes: Changes) -> None:
+        """Remove what the patch planted: files that steer pytest or Python, and links where test folders should be."""
+        planted = set(scripts.planted(changes.added, test_files(self.task)))
+        planted |= {path for path in changes.changed if path.endswith((".pyc", ".pyo"))}
+        helpers = {path for path in changes.deleted if scripts.within(path, self.roots)}
+        folders = {str(parent) for path in {*self.true, *helpers} for parent in PurePosixPath(path).parents}
+        planted |= folders & set(changes.added)
+        doomed = sorted(planted - self.true)
+        if doomed:
+            self._clear(doomed)
+            self.notes.append(f"removed before the tests: {_some(doomed)}")
+
+    def _restore(self, changes: Changes) -> None:
+        """Write the true test and harness files over those that are not as they should be."""
+        touched = sorted(changes.touched & self.true)
+        wanted = {*touched, *_cut_files(self.snapshot.tests, self.snapshot.layers)}
+        self._put({path: self.snapshot.tests / path for path in wanted})
+        if touched:
+            self.notes.append(f"restored before the tests: {_some(touched)}")
+
+    def _restore_shared(self, changes: Changes) -> None:
+        """Put back what the patch changed of the tests' helpers, and files in which it changed pytest's settings."""
+        restored = []
+        for path in sorted(changes.touched - self.true):
+            helper = scripts.within(path, self.roots) and path not in changes.added
+            if helper or (scripts.is_config(path) and self._settings_changed(path, changes)):
+                restored.append(path)
+        if restored:
+            self._bring_back(restored)
+            self.notes.append(f"restored before the tests, as shared with them: {_some(restored)}")
+
+    def _settings_changed(self, path: str, changes: Changes) -> bool:
+        after = None if path in changes.deleted else self.box.read_bytes(posixpath.join(self.box.workdir, path))
+        return _settings(self._started_from(path)) != _settings(after)
+
+    def _apply_test_patch(self) -> str:
+        """Bring the files of the test patch to where it starts from, then apply it."""
+        self._bring_back(touched_files(self.task.test_patch))
+        self.box.write(f"{self.lab}/test.diff", patch_bytes(self.task.test_patch))
+        return self._in_tree(["git", "apply", "--verbose", f"{self.lab}/test.diff"], "applying the test patch")
+
+    def _started_from(self, path: str) -> bytes | None:
+        """Return a file as the START tree has it, or None when it has none; the patch cannot have touched that."""
+        held = _held(self.snapshot.layers, path)
+        return None if held is None or held.is_symlink() else held.read_bytes()
+
+    def _bring_back(self, paths: Iterable[str]) -> None:
+        """Make files what they are in the START tree."""
+        held = {path: _held(self.snapshot.layers, path) for path in paths}
+        self._clear([path for path, host in held.items() if host is None])
+        self._put({path: host for path, host in held.items() if host is not None})
+
+    def _clear(self, paths: Sequence[str]) -> None:
+        if paths:
+            names = "".join(f"{path}\0" for path in paths).encode("utf-8", "surrogateescape")
+            self._in_tree(["xargs", "-0", "rm", "-rf", "--"], "removing files", stdin=names)
+
+    def _put(self, files: Mapping[str, Path]) -> None:
+        if files:
+            command = ["tar", "-xf", "-", "--unlink-first", "--recursive-unlink", "--no-same-owner"]
+            self._in_tree(command, "restoring files", stdin=_packed(files))
+
+    def _in_tree(self, command: list[str], doing: str, stdin: bytes | None = None) -> str:
+        # git uses the sealed repository: the one in the tree is the patch's to write in
+        sealed = {"GIT_DIR": self.box.sealed_git, "GIT_WORK_TREE": self.box.workdir}
+        return self._must(self.box.run(command, timeout=SETUP_TIMEOUT, stdin=stdin, env=sealed), doing)
+
+    def _must(self, result: Result, doing: str) -> str:
+        if result.exit_code == 0:
+            return result.output
+        ended = "timed out" if result.timed_out else f"ran into the {result.limit} limit" if result.limit else "failed"
+        code = "" if result.exit_code is None else f" (exit code {result.exit_code})"
+        raise GradingError(f"grading {self.task.id}: {doing} {ended}{code}: {result.output.strip()[-500:]}")
+
+    # --- the tests --------------------------------------------------------------------------------------------------
+
+    def _test(self, setup: str) -> TestRun:
+        command = scripts.with_files(self.spec.test_command, test_arguments(self.spec, test_files(self.task)))
+        pytest = scripts.runs_pytest(command)
+        key = secrets.token_hex(16)
+        if pytest:
+            self.box.write(f"{self.lab}/plugin/{results_plugin.KEY}", key)
+            self.box.write(f"{self.lab}/plugin/{results_plugin.NAME}.py", scripts.plugin_source())
+        started = time.monotonic()
+        result = self.box.run(
+            scripts.test_script(command, self.lab),
+            timeout=self.timeout,
+            env=dict(self.spec.env),
+            max_output=MAX_OUTPUT,
+        )
+        return TestRun(
+            result.output,
+            exit_code=result.exit_code,
+            setup=f"{setup}+ {command}\n",
+            timed_out=result.timed_out,
+            limit=result.limit,
+            seconds=time.monotonic() - started,
+            results=self._results(key) if pytest else None,
+            results_expected=pytest,
+            fault="" if result.timed_out or result.limit or result.signal is None else _shell_ended(result.signal),
+            notes=tuple(self.notes),
+        )
+
+    def _results(self, key: str) -> Results:
+        """Read what came separately, without those calls of `pytest.xfail` that the true tests themselves make."""
+        try:
+            text = self.box.read_bytes(f"{self.lab}/results").decode("utf-8", "replace")
+        except SandboxPathError:
+            text = ""  # the tests removed it, which the comparison with the log will show
+        results = read_results(text, key)
+        return replace(results, called=tuple(pair for pair in results.called if not self._of_the_tests(pair[1])))
+
+    def _of_the_tests(self, place: str) -> bool:
+        """Say whether the true text at a place (`file:line`) calls `xfail`."""
+        file, _, line = place.rpartition(":")
+        path = file.removeprefix(f"{self.box.workdir}/")
+        if self.task.test_patch and path in touched_files(self.task.test_patch):
+            return _CALLS_XFAIL.search(self.task.test_patch) is not None  # the lines are not known here
+        if path in self.true:
+            text: bytes | None = (self.snapshot.tests / path).read_bytes()
+        else:
+            text = self._started_from(path) if scripts.within(path, self.roots) else None
+        lines = (text or b"").decode("utf-8", "replace").split("\n")[: int(line)] if line.isdigit() else []
+        return any(_CALLS_XFAIL.search(code) for code in lines[-_CALL_LINES:])
+
+
+def _refuse(paths: Sequence[str]) -> None:
+    """Refuse a patch of the repository's own folder: hooks and settings in it are programs that git runs."""
+    if paths:
+        reason = f"a patch may not touch .git: {_some(paths)}"
+        raise NotApplied(f"error: {reason}\n", [f"refused: {reason}"])
+
+
+def _shell_ended(number: int) -> str:
+    return f"the shell that ran the tests was ended by {signal.Signals(number).name}"
+
+
+def _settings(content: bytes | None) -> str:
+    return scripts.pytest_settings(content.decode("utf-8", "replace")) if content is not None else ""
+
+
+def _some(paths: Sequence[str]) -> str:
+    return ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
+
+
+@lru_cache(maxsize=256)
+def _true_files(tests: Path) -> frozenset[str]:
+    """Return the paths, relative to the repository, of a Snapshot's true test and harness files."""
+    files = (path for path in tests.rglob("*") if path.is_symlink() or path.is_file())
+    return frozenset(path.relative_to(tests).as_posix() for path in files)
+
+
+@lru_cache(maxsize=256)
+def _cut_files(tests: Path, layers: tuple[Path, ...]) -> tuple[str, ...]:
+    """Return those true files that the START tree does not hold as they are: hidden tests were cut out of them."""
+    return tuple(sorted(path for path in _true_files(tests) if not _same(tests / path, _held(layers, path))))
+
+
+def _held(layers: Iterable[Path], path: str) -> Path | None:
+    """Return where a file or link of the START tree lies in a Snapshot's layers, or None when it holds none."""
+    for layer in layers:
+        held = layer / "testbed" / path
+        try:
+            mode = held.lstat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        return held if stat.S_ISREG(mode) or stat.S_ISLNK(mode) else None  # a device is an overlay's mark of a deletion
+    return None
+
+
+def _same(true: Path, held: Path | None) -> bool:
+    if held is None or true.is_symlink() or held.is_symlink():
+        return held is not None and true.is_symlink() and held.is_symlink() and true.readlink() == held.readlink()
+    return true.stat().st_size == held.stat().st_size and true.read_bytes() == held.read_bytes()
+
+
+def _packed(files: Mapping[str, Path]) -> bytes:
+    """Return a tar of the host's files, stamped with the present so that no compiled module can pass for theirs."""
+    buffer, now = io.BytesIO(), int(time.time())
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for path, host in sorted(files.items()):
+            entry = archive.gettarinfo(host, arcname=path)
+            entry.mtime, entry.uid, entry.gid = now, 0, 0
+            if entry.isreg():
+                with host.open("rb") as file:
+                    archive.addfile(entry, file)
+            else:
+                archive.addfile(entry)
+    return buffer.getvalue()
