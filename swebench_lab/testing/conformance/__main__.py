@@ -1,5 +1,7 @@
 """Tries a backend from the command line: `python -m swebench_lab.testing.conformance BACKEND [--group G] [--lacks F]`."""
 
+from __future__ import annotations
+
 import argparse
 import importlib
 import sys
