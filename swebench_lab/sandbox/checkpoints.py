@@ -111,12 +111,12 @@ class LayerStore:
         """Make a tree by a task of `layers` and keep it under its digest (or a name)."""
         draft = self.folder / f".draft-{secrets.token_hex(6)}"
         try:
-            made = run_task(task, descriptors, target=str(draft), **arguments)
+            built = run_task(task, descriptors, target=str(draft), **arguments)
         except OSError as error:
             remove_tree(draft)
             raise SandboxError(f"{task} a layer into {self.folder}: {error.strerror}") from error
-        digest = name or made["digest"]
-        record = {"entries": made["entries"], "size": made["size"]}
+        digest = name or built["digest"]
+        record = {"entries": built["entries"], "size": built["size"]}
         file = self.folder / f"{digest}.json"
         with self._lock:
             try:
@@ -189,12 +189,12 @@ class LayerStore:
 
     def shortened(self, layers: Sequence[Layer]) -> list[Layer]:
         """What a box is to be opened with, oldest first: at most `MOST_LAYERS`, runs of older ones merged."""
-        kept = [layer for layer in layers if layer.entries]
-        while len(kept) > MOST_LAYERS:
-            run = min(_RUN, len(kept))
-            whole = len(kept) // run * run
-            kept = [self._merged(kept[at : at + run]) for at in range(0, whole, run)] + kept[whole:]
-        return kept
+        remaining = [layer for layer in layers if layer.entries]
+        while len(remaining) > MOST_LAYERS:
+            run = min(_RUN, len(remaining))
+            whole = len(remaining) // run * run
+            remaining = [self._merged(remaining[at : at + run]) for at in range(0, whole, run)] + remaining[whole:]
+        return remaining
 
     def _merged(self, layers: Sequence[Layer]) -> Layer:
         name = "run-" + hashlib.sha256("\n".join(layer.digest for layer in layers).encode()).hexdigest()

@@ -129,16 +129,16 @@ class Sandbox(abc.ABC):
         """
         self._check_open()
         with commands.Pipes(merge) as pipes:
-            given = {1: pipes.write_end(1), 2: pipes.write_end(2)}
+            descriptors = {1: pipes.write_end(1), 2: pipes.write_end(2)}
             if stdin is not None:
-                given[0] = pipes.reader_of(stdin)
+                descriptors[0] = pipes.reader_of(stdin)
             argv = list(command)
             if isinstance(command, str):
                 argv = ["bash", "-c", command]
                 if len(os.fsencode(command)) > _MOST_ARGUMENT:
-                    given[_SCRIPT] = pipes.reader_of(command)
+                    descriptors[_SCRIPT] = pipes.reader_of(command)
                     argv = ["bash", f"/dev/fd/{_SCRIPT}"]
-            running = self._launch(argv, self._path(cwd or ""), env or {}, given)
+            running = self._launch(argv, self._path(cwd or ""), env or {}, descriptors)
             return self._name_limit(commands.collect(running, pipes, timeout, max_output))
 
     def session(self, *, cwd: str | None = None, env: Mapping[str, str] | None = None) -> Session:
@@ -236,8 +236,8 @@ class Sandbox(abc.ABC):
             )
             result = commands.collect(running, pipes, None, 100_000, spool)
             if not result.ok or spool.dropped:
-                said = f"more than {most} bytes" if spool.dropped else result.stderr.decode(errors="replace").strip()
-                raise SandboxPathError(f"download {path}: {said}")
+                reason = f"more than {most} bytes" if spool.dropped else result.stderr.decode(errors="replace").strip()
+                raise SandboxPathError(f"download {path}: {reason}")
             packed.seek(0)
             try:
                 unpack_download(packed, str(target))

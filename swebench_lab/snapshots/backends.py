@@ -117,6 +117,6 @@ def backend_named(name: str, options: Mapping[str, Any]) -> Backend:
         raise ValueError(f"unknown sandbox backend {name!r}; known are {', '.join(map(repr, BACKENDS))}")
     backend = BACKENDS[name]
     if options and (unknown := set(options) - backend.options()):
-        known = ", ".join(sorted(backend.options())) or "none"
-        raise ValueError(f"unknown option {min(unknown)!r} of the sandbox backend {name!r}; it has {known}")
+        names = ", ".join(sorted(backend.options())) or "none"
+        raise ValueError(f"unknown option {min(unknown)!r} of the sandbox backend {name!r}; it has {names}")
     return backend

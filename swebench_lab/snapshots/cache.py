@@ -206,13 +206,13 @@ class SnapshotCache:
 
         Layers of container images are not among them.
         """
-        found = self.get(task)
-        if found is None:
+        here = self.get(task)
+        if here is None:
             return ()
-        folders = [*folders_of(self.root, {**found.meta, "image_layers": ()})]
+        folders = [*folders_of(self.root, {**here.meta, "image_layers": ()})]
         if self.needs_checkout(task):
-            folders.append(self._checkouts.metadata_folder(str(found.meta["base_commit"])))
-        if pins := self._environments.pins_folder(spec_of(found)):
+            folders.append(self._checkouts.metadata_folder(str(here.meta["base_commit"])))
+        if pins := self._environments.pins_folder(spec_of(here)):
             folders.append(pins)
         return tuple(str(folder.relative_to(self.root)) for folder in folders if folder.is_dir())
 

@@ -104,24 +104,24 @@ class Catalogue:
             SnapshotError: There is none with such a key.
         """
         wanted = None if keys is None else set(keys)
-        chosen = [record for record, _ in self.records() if wanted is None or record["key"] in wanted]
-        if missing := (wanted or set()) - {record["key"] for record in chosen}:
+        selected = [record for record, _ in self.records() if wanted is None or record["key"] in wanted]
+        if missing := (wanted or set()) - {record["key"] for record in selected}:
             raise SnapshotError(f"exporting Snapshot {min(missing)!r}: {self._root} holds none with this key")
-        folders = [folder for record in chosen for folder in folders_of(self._root, record)]
+        folders = [folder for record in selected for folder in folders_of(self._root, record)]
         kinds = ("conda", "metadata", "pins")
         folders += [mark.parent for kind in kinds for mark in sorted((self._root / kind).glob(f"*/{store.MARKER}"))]
-        return export.write(self._root, chosen, folders, file)
+        return export.write(self._root, selected, folders, file)
 
     def evict(self, keys: Iterable[str] | None, older_than: float | None) -> list[str]:
         """Remove Snapshots that nobody uses; see `SnapshotCache.evict`."""
         wanted = None if keys is None else set(keys)
         now = time.time()
         records = {record["key"]: (record, used) for record, used in self.records()}
-        chosen = [
+        selected = [
             key for key, (_, used) in records.items()
             if (wanted is None or key in wanted) and (older_than is None or now - used >= older_than)
         ]  # fmt: skip
-        with store.unused(self._root, chosen) as free:
+        with store.unused(self._root, selected) as free:
             gone = [record for key, (record, _) in records.items() if key in free]
             self._remove(gone, [record for key, (record, _) in records.items() if key not in free])
         return [record["key"] for record in gone]

@@ -41,8 +41,8 @@ class Environments:
 
     def key(self, spec: Spec) -> str:
         """Return the key of a spec's environment; empty when its requirements were never resolved here."""
-        if known := self._resolved.get(_wanted(spec)):
-            return known[0]
+        if part := self._resolved.get(_wanted(spec)):
+            return part[0]
         try:
             interpreter = self._interpreter(spec)
         except SnapshotError:
@@ -63,9 +63,9 @@ class Environments:
         Raises:
             SnapshotError: The interpreter or a package cannot be had.
         """
-        known = self._resolved.get(_wanted(spec))
-        if known and complete_part(self._root, "envs", known[0]):
-            return known
+        part = self._resolved.get(_wanted(spec))
+        if part and complete_part(self._root, "envs", part[0]):
+            return part
         part = self._errors.make(_wanted(spec), lambda: self._build(spec))
         self._resolved[_wanted(spec)] = part
         return part

@@ -146,21 +146,21 @@ class SandboxFactory:
         """
         import polars as pl
 
-        chosen = list(tasks)
+        wanted = list(tasks)
         rows: dict[str, dict[str, Any]] = {}
         missing = []
-        for task in chosen:
+        for task in wanted:
             began = time.perf_counter()
             snapshot = self.present(task)
             if snapshot is None:
                 missing.append(task)
             else:
                 rows[task.id] = self._row(task, "cached", began, snapshot)
-        for task, row in self._build_all(missing, len(chosen), workers, raise_errors):
+        for task, row in self._build_all(missing, len(wanted), workers, raise_errors):
             rows[task.id] = row
         schema = {"id": pl.String, "key": pl.String, "status": pl.String, "seconds": pl.Float64, "bytes": pl.Int64,
                   "error": pl.String}  # fmt: skip
-        return pl.DataFrame([rows[task.id] for task in chosen], schema=schema)
+        return pl.DataFrame([rows[task.id] for task in wanted], schema=schema)
 
     def present(self, task: Task) -> Snapshot | None:
         """Return a task's Snapshot when it is there; nothing is built and no network used."""
@@ -345,12 +345,12 @@ class SandboxFactory:
         Args:
             keys: Of the Snapshots.
         """
-        chosen = set(keys)
+        wanted = set(keys)
         with self._lock:
-            uses = [self._uses.pop(key) for key in chosen if key in self._uses]
+            uses = [self._uses.pop(key) for key in wanted if key in self._uses]
         for file in uses:
             file.close()
-        return self.cache.evict(chosen)
+        return self.cache.evict(wanted)
 
     def close(self) -> None:
         """Close every sandbox that it opened and that is still open; closing twice is fine."""
