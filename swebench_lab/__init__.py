@@ -1,166 +1,88 @@
 """swebench_lab: a Jupyter-first research workbench for training software-engineering agents.
 
-Names are loaded on first use, so that importing the package costs next to nothing.
+Names are loaded on first use, so importing the package costs next to nothing. The tables below are the one list of
+public names; `__init__.pyi`, which type checkers and editors read, is generated from them.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Agent": "agents.agent",
-    "attach": "viewer.board",
-    "Board": "viewer.board",
-    "ChatPolicy": "policies.chat",
-    "cluster": "rollouts.executors.cluster",
-    "Compare": "viewer.player.compare",
-    "compare": "records.statistics",
-    "ConfigError": "errors",
-    "ContextFull": "errors",
-    "Deadlines": "rollouts.executors.settings",
-    "doctor": "testing.doctor.doctor",
-    "Evaluator": "grading.evaluator",
-    "FormatError": "errors",
-    "Gallery": "viewer.player.compare",
-    "GradingError": "errors",
-    "GRPO": "training.grpo",
-    "HumanPolicy": "policies.human",
-    "LabError": "errors",
-    "Limits": "sandbox.limits",
-    "load_rollouts": "records.rollout",
-    "load_tasks": "records.task",
-    "load_trajectories": "traces.reading",
-    "LocalPolicy": "policies.local",
-    "make_tasks": "tasks.making.make",
-    "NoisyTeacher": "policies.teachers.teacher",
-    "NullPolicy": "policies.scripted",
-    "PatchError": "errors",
-    "PolicyError": "errors",
-    "QuotaExceeded": "errors",
-    "RecipeError": "errors",
-    "RecipeFailed": "errors",
-    "RecordError": "errors",
-    "ReplayPolicy": "policies.scripted",
-    "Reply": "records.trajectory",
-    "Result": "sandbox.contract",
-    "Rollout": "records.rollout",
-    "RolloutCollector": "rollouts.collector",
-    "Rollouts": "records.rollout",
-    "run_recipe": "experiments.recipes",
-    "SandboxClosed": "errors",
-    "SandboxError": "errors",
-    "SandboxFactory": "snapshots.factory",
-    "SandboxPathError": "errors",
-    "SandboxUnavailable": "errors",
-    "ScriptedPolicy": "policies.scripted",
-    "serve": "policies.serving.server",
-    "ServingError": "errors",
-    "SFT": "training.sft",
-    "Snapshot": "sandbox.snapshot",
-    "SnapshotCache": "snapshots.cache",
-    "SnapshotError": "errors",
-    "Stages": "rollouts.executors.settings",
-    "Step": "records.trajectory",
-    "Stepper": "viewer.player.stepper",
-    "Sweep": "experiments.sweeps",
-    "sweep": "experiments.sweeps",
-    "SweepError": "errors",
-    "Task": "records.task",
-    "TaskError": "errors",
-    "Tasks": "records.task",
-    "Teacher": "policies.teachers.teacher",
-    "to_rl": "tasks.loading",
-    "TrainingError": "errors",
-    "Trajectories": "traces.collection",
-    "Trajectory": "records.trajectory",
-    "Verdict": "records.verdict",
+_NAMES = {
+    "agents.agent": "Agent",
+    "agents.flavour": "Flavour",
+    "agents.tools.program": "ProgramTool",
+    "agents.tools.tool": "Observation Tool",
+    "errors": (
+        "ConfigError ContextFull FormatError GradingError LabError PatchError PolicyError QuotaExceeded "
+        "RecipeError RecipeFailed RecordError SandboxClosed SandboxError SandboxPathError SandboxUnavailable "
+        "ServingError SnapshotError SweepError TaskError TrainingError"
+    ),
+    "experiments.recipes": "RecipeRun run_recipe",
+    "experiments.sweep_result": "SweepResult",
+    "experiments.sweeps": "sweep",
+    "formats.renderer": "Renderer",
+    "grading.evaluator": "Evaluator",
+    "grading.verdicts": "Verdicts",
+    "policies.chat": "ChatPolicy",
+    "policies.human": "HumanPolicy",
+    "policies.local": "LocalPolicy",
+    "policies.policy": "Conversation Policy",
+    "policies.scripted": "NullPolicy ReplayPolicy ScriptedPolicy",
+    "policies.serving.server": "serve",
+    "policies.teachers.teacher": "NoisyTeacher Teacher",
+    "records.rollout": "load_rollouts Rollout Rollouts",
+    "records.statistics": "compare Comparison Estimate",
+    "records.task": "load_tasks Task Tasks TaskView",
+    "records.trajectory": "Message Reply Step Trajectory",
+    "records.verdict": "Verdict",
+    "rollouts.collector": "RolloutCollector",
+    "rollouts.executors.cluster": "cluster",
+    "rollouts.executors.settings": "Deadlines Stages",
+    "sandbox.checkpoints": "Layer",
+    "sandbox.contract": "Result Sandbox",
+    "sandbox.limits": "Limits",
+    "sandbox.session": "Session",
+    "sandbox.snapshot": "Snapshot",
+    "snapshots.cache": "SnapshotCache",
+    "snapshots.factory": "SandboxFactory",
+    "tasks.making.make": "make_tasks",
+    "tasks.micro.teacher": "MicroTeacher RandomEdits",
+    "testing.doctor.doctor": "doctor",
+    "traces.collection": "Trajectories",
+    "traces.reading": "load_trajectories",
+    "training.batches": "Rules",
+    "training.corpus": "Corpus Curation",
+    "training.demonstrations": "micro_demonstrations",
+    "training.grading_cache": "GradingCache",
+    "training.grpo": "GRPO",
+    "training.sft": "load_tokenizer SFT",
+    "training.tiny": "make_tiny_model",
+    "training.watch": "Watch",
+    "viewer.board": "attach Board",
+    "viewer.index": "write_pages",
+    "viewer.player.compare": "CompareView Gallery",
+    "viewer.player.stepper": "Stepper",
 }
-"""Public name → the submodule that holds it; a name must never be a submodule's, whose import would shadow it."""
+"""Module → the public names it defines; a name must never be a submodule's, whose import would shadow it."""
 
 _MODULES = {
+    "configs": "agents.configs",
+    "conformance": "testing.conformance",
     "errors": "errors",
     "plots": "experiments.plots",
+    "probe": "testing.doctor.probe",
     "rewards": "rollouts.rewards",
     "specs": "snapshots.environment.specs",
 }
-"""Public name → the submodule that it is."""
+"""Public name → the module that it is."""
 
-__all__ = [
-    "__version__",
-    "Agent",
-    "attach",
-    "Board",
-    "ChatPolicy",
-    "cluster",
-    "Compare",
-    "compare",
-    "ConfigError",
-    "ContextFull",
-    "Deadlines",
-    "doctor",
-    "errors",
-    "Evaluator",
-    "FormatError",
-    "Gallery",
-    "GradingError",
-    "GRPO",
-    "HumanPolicy",
-    "LabError",
-    "Limits",
-    "load_rollouts",
-    "load_tasks",
-    "load_trajectories",
-    "LocalPolicy",
-    "make_tasks",
-    "NoisyTeacher",
-    "NullPolicy",
-    "PatchError",
-    "plots",
-    "PolicyError",
-    "QuotaExceeded",
-    "RecipeError",
-    "RecipeFailed",
-    "RecordError",
-    "ReplayPolicy",
-    "Reply",
-    "Result",
-    "rewards",
-    "Rollout",
-    "RolloutCollector",
-    "Rollouts",
-    "run_recipe",
-    "SandboxClosed",
-    "SandboxError",
-    "SandboxFactory",
-    "SandboxPathError",
-    "SandboxUnavailable",
-    "ScriptedPolicy",
-    "serve",
-    "ServingError",
-    "SFT",
-    "Snapshot",
-    "SnapshotCache",
-    "SnapshotError",
-    "specs",
-    "Stages",
-    "Step",
-    "Stepper",
-    "Sweep",
-    "sweep",
-    "SweepError",
-    "Task",
-    "TaskError",
-    "Tasks",
-    "Teacher",
-    "to_rl",
-    "TrainingError",
-    "Trajectories",
-    "Trajectory",
-    "Verdict",
-]
+_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
+
+__all__ = sorted((*_HOMES, *_MODULES, "__version__"), key=str.casefold)
 
 
 def __getattr__(name: str) -> Any:
@@ -175,66 +97,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
-
-
-if TYPE_CHECKING:
-    from swebench_lab import errors
-    from swebench_lab.agents.agent import Agent
-    from swebench_lab.errors import (
-        ConfigError,
-        ContextFull,
-        FormatError,
-        GradingError,
-        LabError,
-        PatchError,
-        PolicyError,
-        QuotaExceeded,
-        RecipeError,
-        RecipeFailed,
-        RecordError,
-        SandboxClosed,
-        SandboxError,
-        SandboxPathError,
-        SandboxUnavailable,
-        ServingError,
-        SnapshotError,
-        SweepError,
-        TaskError,
-        TrainingError,
-    )
-    from swebench_lab.experiments import plots
-    from swebench_lab.experiments.recipes import run_recipe
-    from swebench_lab.experiments.sweeps import Sweep, sweep
-    from swebench_lab.grading.evaluator import Evaluator
-    from swebench_lab.policies.chat import ChatPolicy
-    from swebench_lab.policies.human import HumanPolicy
-    from swebench_lab.policies.local import LocalPolicy
-    from swebench_lab.policies.scripted import NullPolicy, ReplayPolicy, ScriptedPolicy
-    from swebench_lab.policies.serving.server import serve
-    from swebench_lab.policies.teachers.teacher import NoisyTeacher, Teacher
-    from swebench_lab.records.rollout import Rollout, Rollouts, load_rollouts
-    from swebench_lab.records.statistics import compare
-    from swebench_lab.records.task import Task, Tasks, load_tasks
-    from swebench_lab.records.trajectory import Reply, Step, Trajectory
-    from swebench_lab.records.verdict import Verdict
-    from swebench_lab.rollouts import rewards
-    from swebench_lab.rollouts.collector import RolloutCollector
-    from swebench_lab.rollouts.executors.cluster import cluster
-    from swebench_lab.rollouts.executors.settings import Deadlines, Stages
-    from swebench_lab.sandbox.contract import Result
-    from swebench_lab.sandbox.limits import Limits
-    from swebench_lab.sandbox.snapshot import Snapshot
-    from swebench_lab.snapshots.cache import SnapshotCache
-    from swebench_lab.snapshots.environment import specs
-    from swebench_lab.snapshots.factory import SandboxFactory
-    from swebench_lab.tasks.loading import to_rl
-    from swebench_lab.tasks.making.make import make_tasks
-    from swebench_lab.testing.doctor.doctor import doctor
-    from swebench_lab.traces.collection import Trajectories
-    from swebench_lab.traces.reading import load_trajectories
-    from swebench_lab.training.grpo import GRPO
-    from swebench_lab.training.sft import SFT
-    from swebench_lab.viewer.board import Board, attach
-    from swebench_lab.viewer.player.compare import Compare, Gallery
-    from swebench_lab.viewer.player.stepper import Stepper
+    return __all__

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import ast
-import importlib
-import pkgutil
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 import swebench_lab as lab
 
@@ -206,28 +202,3 @@ def test_importing_the_package_prints_nothing_and_pulls_in_nothing_heavy() -> No
 def test_importing_the_package_takes_less_than_three_tenths_of_a_second() -> None:
     code = "import time; t = time.perf_counter(); import swebench_lab; print(time.perf_counter() - t)"
     assert min(float(run_python(code)) for _ in range(3)) < 0.3
-
-
-def test_public_names_are_listed_sorted_and_all_there() -> None:
-    assert lab.__all__ == sorted(lab.__all__, key=str.casefold)
-    assert set(lab.__all__) == {*lab._HOMES, *lab._MODULES, "__version__"}
-    assert dir(lab) == sorted(lab.__all__)
-
-
-@pytest.mark.parametrize("name", lab.__all__)
-def test_a_public_name_means_the_same_at_the_second_use(name: str) -> None:
-    first = getattr(lab, name)
-    if name in lab._HOMES:
-        home = importlib.import_module(f"swebench_lab.{lab._HOMES[name]}")
-        assert getattr(home, name) is first
-    assert getattr(lab, name) is first
-
-
-def test_no_public_name_is_the_name_of_a_submodule() -> None:
-    modules = {m.name for m in pkgutil.iter_modules([str(PACKAGE)])}
-    assert not modules & set(lab._HOMES)
-
-
-def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'Sandcastle'"):
-        lab.Sandcastle  # noqa: B018

@@ -5,7 +5,7 @@ another training run. A difference is therefore judged with both taken as random
 estimated from all arms together, as the interaction of a two-way table of run means, because three seeds of one pair
 say too little; what a task does to a pair is estimated from that pair. The two add up to the variance of the
 difference, with degrees of freedom after Satterthwaite (Biometrics Bulletin 2, 1946). Resampling tasks alone would call
-the luck of one seed an effect.
+the seed_noise of one seed an effect.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Effect:
 
     Args:
         difference: Mean of `arm - baseline`, with its interval; `n` counts the pairs of a task and a seed.
-        p_value: Two-sided, that there is no difference; NaN when the data cannot tell.
-        corrected: The same, corrected for the number of arms that are compared (Holm); NaN likewise.
+        p_value: Two-sided p-value of no difference; NaN when the data do not suffice.
+        corrected: The same, corrected for multiple comparisons (Holm); NaN likewise.
         tasks: Tasks that both arms have.
-        seeds: Seeds that both arms have. With one seed only the tasks are a sample, and the interval speaks of these
-            very runs, not of what another seed would give.
+        seeds: Seeds that both arms have. With one seed only the tasks are a sample, and the interval describes these
+            runs, not what another seed would give.
     """
 
     difference: Estimate
@@ -53,28 +53,28 @@ def effects(arms: Mapping[str, Runs], baseline: str, *, level: float = 0.95) -> 
     """
     if baseline not in arms:
         raise ValueError(f"comparing arms: there is no arm {baseline!r}; known: {', '.join(arms)}")
-    luck = _luck_of_seeds(arms)
+    seed_noise = _noise_of_seeds(arms)
     others = [name for name in arms if name != baseline]
-    found = [_difference(arms[baseline], arms[name], luck, level) for name in others]
-    corrected = holm([p_value for _, p_value, _, _ in found])
+    differences = [_difference(arms[baseline], arms[name], seed_noise, level) for name in others]
+    corrected = holm([p_value for _, p_value, _, _ in differences])
     return {
         name: Effect(estimate, p_value, many, tasks, seeds)
-        for name, (estimate, p_value, tasks, seeds), many in zip(others, found, corrected, strict=True)
+        for name, (estimate, p_value, tasks, seeds), many in zip(others, differences, corrected, strict=True)
     }
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for being many (Holm, Scandinavian Journal of Statistics 6, 1979); NaN stays NaN."""
-    known = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
+    """Return p-values corrected for multiple comparisons (Holm, Scandinavian Journal of Statistics 6, 1979); NaN stays NaN."""
+    ordered = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
     corrected = list(p_values)
     highest = 0.0
-    for rank, (p, i) in enumerate(known):
-        highest = max(highest, min(1.0, (len(known) - rank) * p))
+    for rank, (p, i) in enumerate(ordered):
+        highest = max(highest, min(1.0, (len(ordered) - rank) * p))
         corrected[i] = highest
     return corrected
 
 
-def _luck_of_seeds(arms: Mapping[str, Runs]) -> tuple[float, int]:
+def _noise_of_seeds(arms: Mapping[str, Runs]) -> tuple[float, int]:
     """Return the variance of one run's mean about what its arm and its seed give, and its degrees of freedom.
 
     Estimated over the arms that have every seed; (NaN, 0) where there are not two such arms or not two seeds.
@@ -89,7 +89,9 @@ def _luck_of_seeds(arms: Mapping[str, Runs]) -> tuple[float, int]:
     return math.fsum(x * x for x in _rest(table)) / freedom, freedom
 
 
-def _difference(first: Runs, second: Runs, luck: tuple[float, int], level: float) -> tuple[Estimate, float, int, int]:
+def _difference(
+    first: Runs, second: Runs, seed_noise: tuple[float, int], level: float
+) -> tuple[Estimate, float, int, int]:
     """Return the difference of two arms, its p-value, and over how many tasks and seeds."""
     seeds = [seed for seed in first if seed in second]
     tasks = _shared([run for seed in seeds for run in (first[seed], second[seed])])
@@ -101,8 +103,8 @@ def _difference(first: Runs, second: Runs, luck: tuple[float, int], level: float
     value = math.fsum(columns) / t
     by_task = math.fsum((x - value) ** 2 for x in columns) / (t - 1) if t > 1 else 0.0
     shares = []
-    if luck[1]:
-        shares.append((2 * luck[0] / s, luck[1]))
+    if seed_noise[1]:
+        shares.append((2 * seed_noise[0] / s, seed_noise[1]))
         # What is left of the spread over tasks when the noise within a task is taken off is the tasks' own share.
         within = math.fsum(x * x for x in _rest(table)) / ((s - 1) * (t - 1)) / s if s > 1 and t > 1 else 0.0
         shares.append((max(by_task - within, 0.0) / t, max(t - 1, 1)))
@@ -131,7 +133,7 @@ def _student(value: float, shares: Sequence[tuple[float, int]], level: float) ->
     variance = math.fsum(share for share, _ in shares)
     if not shares:
         return math.nan, math.nan, math.nan
-    if variance == 0:  # nothing varied at all: no difference is sure, a difference has no known error
+    if variance == 0:  # nothing varied: equality is certain, the error of a difference is unknown
         return (value, value, 1.0) if value == 0 else (math.nan, math.nan, math.nan)
     freedom = variance**2 / math.fsum(share**2 / df for share, df in shares)
     error = math.sqrt(variance)

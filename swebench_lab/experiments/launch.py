@@ -1,8 +1,8 @@
 """Training on several processes: `accelerate launch --config_file FILE -m swebench_lab.experiments.launch sft|grpo --preset P`.
 
-The recipes `sft` and `grpo` as flat scripts, with their parameters and presets, and without what needs one process:
-SFT takes the rows that the recipe wrote into its run directory, and neither evaluates. Configurations for accelerate lie
-beside the recipes, in `accelerate/`.
+The recipes `sft` and `grpo` as flat scripts, with their parameters and presets, and without the parts that need a single process:
+SFT takes the rows that the recipe wrote into its run directory, and neither evaluates. Configurations for accelerate are
+next to the recipes, in `accelerate/`.
 """
 
 from __future__ import annotations
@@ -19,25 +19,23 @@ from swebench_lab.experiments.recipes import describe
 
 @click.command()
 @click.argument("kind", type=click.Choice(["sft", "grpo"]))
-@click.option("--preset", help="Of the recipe of that name.")
-@click.option("-p", "given", multiple=True, metavar="NAME=VALUE", help="A parameter of the recipe.")
-@click.option("--run-dir", required=True, help="SFT: where the recipe wrote rows.jsonl. Everything goes there.")
-def main(kind: str, preset: str | None, given: tuple[str, ...], run_dir: str) -> None:
+@click.option("--preset", help="A preset of the recipe of that name.")
+@click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter of the recipe; repeatable.")
+@click.option("--run-dir", required=True, help="Output folder; for SFT, the one where the recipe wrote rows.jsonl.")
+def main(kind: str, preset: str | None, assignments: tuple[str, ...], run_dir: str) -> None:
     """Train on all processes that accelerate started, or on this one."""
     recipe = describe(kind)
-    known = {parameter.name: parameter for parameter in recipe.parameters}
-    pairs = dict(pair.partition("=")[::2] for pair in given)
-    read = {name: known[name].read(text) if name in known else text for name, text in pairs.items()}
-    values = recipe.values(preset, {**read, "run_dir": run_dir})
+    parameters = {parameter.name: parameter for parameter in recipe.parameters}
+    pairs = dict(pair.partition("=")[::2] for pair in assignments)
+    values = {name: parameters[name].read(text) if name in parameters else text for name, text in pairs.items()}
+    values = recipe.values(preset, {**values, "run_dir": run_dir})
     click.echo({"sft": sft, "grpo": grpo}[kind](values))
 
 
 def sft(values: Mapping[str, object]) -> object:
     """Train on the rows of a run directory, and return the policy."""
     v = SimpleNamespace(**values)
-    from swebench_lab.training.corpus import Corpus
-
-    rows, held_out = Corpus.load(Path(v.run_dir, "rows.jsonl")).split(0.1, v.seed)
+    rows, held_out = lab.Corpus.load(Path(v.run_dir, "rows.jsonl")).split(0.1, v.seed)
     trainer = lab.SFT(
         v.model,
         Path(v.run_dir, "sft"),
@@ -58,13 +56,10 @@ def sft(values: Mapping[str, object]) -> object:
 
 
 def grpo(values: Mapping[str, object]) -> object:
-    """Practise on the training tasks of a set, and return the policy; attempts are made by the first process."""
+    """Train on the training tasks of a set, and return the policy; the first process runs the attempts."""
     v = SimpleNamespace(**values)
-    from swebench_lab.policies.local import LocalPolicy
-    from swebench_lab.training.batches import Rules
-
     train = lab.load_tasks(v.tasks).filter(split="train").sample(v.n_train, v.seed)
-    policy = LocalPolicy(v.model, name="start", temperature=v.temperature, max_tokens=v.max_tokens)
+    policy = lab.LocalPolicy(v.model, name="start", temperature=v.temperature, max_tokens=v.max_tokens)
     with lab.SandboxFactory(v.backend) as sandboxes:
         collector = lab.RolloutCollector(sandboxes, lab.Evaluator(sandboxes), workers=v.workers or None, seed=v.seed)
         run = lab.GRPO(
@@ -78,7 +73,7 @@ def grpo(values: Mapping[str, object]) -> object:
             updates=v.updates,
             minutes=v.minutes,
             batch_size=v.batch_size,
-            rules=Rules(max_length=v.max_length),
+            rules=lab.Rules(max_length=v.max_length),
             save_every=v.save_every,
             lora=v.lora,
             report_to=v.report_to,

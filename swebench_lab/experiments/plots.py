@@ -187,13 +187,13 @@ def rates(table: pl.DataFrame) -> Figure:
 
 
 def arms(
-    values: Mapping[str, Mapping[int, Mapping[str, float]]], told: Mapping[str, Effect], baseline: str, what: str
+    values: Mapping[str, Mapping[int, Mapping[str, float]]], differences: Mapping[str, Effect], baseline: str, what: str
 ) -> Figure:
     """Draw the runs of a sweep's arms, and how much each arm differs from the baseline.
 
     Args:
         values: Arm → seed → task → what was measured.
-        told: Arm → its effect.
+        differences: Arm → its effect.
         baseline: The arm the others are compared with.
         what: What was measured, for the axis.
 
@@ -208,7 +208,7 @@ def arms(
         if means:
             left.plot(means, [row] * len(means), "o", color=_SERIES[0], alpha=0.5, markersize=5)
             left.plot([sum(means) / len(means)], [row], "|", color=_SERIES[0], markersize=16, markeredgewidth=2.5)
-        effect = told.get(arm)
+        effect = differences.get(arm)
         if effect and isfinite(effect.difference.low):
             d = effect.difference
             face = _SERIES[1] if effect.corrected < 0.05 else "white"

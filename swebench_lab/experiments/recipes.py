@@ -6,6 +6,7 @@ import ast
 import difflib
 import io
 import json
+import logging
 import os
 import re
 import sys
@@ -31,6 +32,8 @@ from swebench_lab.rollouts.manifest import manifest
 if TYPE_CHECKING:
     import polars as pl
 
+_log = logging.getLogger(__name__)
+
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "int": (int,),
@@ -42,8 +45,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-_TAKEN = ("preset", "progress")
-"""What `run_recipe` takes beside a recipe's own parameters."""
+_RESERVED = ("preset", "progress")
+"""Arguments of `run_recipe` itself, which no recipe may use as parameters."""
 
 
 # --- what a recipe is -----------------------------------------------------------------------------------------------
@@ -56,8 +59,8 @@ class Parameter:
     Args:
         name: Its name in the notebook.
         type: Its annotation: `str`, `int`, `float`, `bool`, `list`, `dict`, or several joined by `|`.
-        default: Its value when nothing is given.
-        help: The comment behind it.
+        default: Its value when none is given.
+        help: The comment on its line.
     """
 
     name: str
@@ -73,33 +76,33 @@ class Parameter:
         return any(isinstance(value, allowed) for allowed in kinds)
 
     def read(self, text: str) -> Any:
-        """Return the value that a text from a command line means for this parameter's type.
+        """Return a text from a command line as a value of this parameter's type.
 
         Raises:
-            RecipeError: The text means nothing of the type.
+            RecipeError: The text is not a value of the type.
         """
         for kind in sorted(self.type.split(" | "), key=list(reversed(_TYPES)).index):
             value = _read_as(kind, text)
-            if value is not _NOTHING:
+            if value is not _NO_VALUE:
                 return value
         raise RecipeError(f"parameter {self.name!r} takes {self.type}; {text!r} is not one")
 
 
-_NOTHING = object()
+_NO_VALUE = object()
 
 
 def _read_as(kind: str, text: str) -> Any:
-    """Return `text` read as one plain type, or _NOTHING."""
+    """Return `text` read as one plain type, or _NO_VALUE."""
     words: dict[str, dict[str, Any]] = {"bool": {"true": True, "false": False}, "None": {"none": None, "null": None}}
     if kind == "str":
         return text
     if kind in words:
-        return words[kind].get(text.strip().lower(), _NOTHING)
+        return words[kind].get(text.strip().lower(), _NO_VALUE)
     try:
         value = {"int": int, "float": float}.get(kind, json.loads)(text)
     except ValueError:
-        return _NOTHING
-    return value if isinstance(value, _TYPES[kind]) else _NOTHING
+        return _NO_VALUE
+    return value if isinstance(value, _TYPES[kind]) else _NO_VALUE
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class Recipe:
     """A parameterised notebook.
 
     Args:
-        name: What it is called.
+        name: Its name.
         path: The notebook.
         title: Its first heading.
         parameters: What its cell tagged `parameters` declares, in order.
@@ -121,22 +124,22 @@ class Recipe:
     presets: Mapping[str, Mapping[str, Any]] = field(hash=False, default_factory=dict)
 
     def check(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return values for the notebook, or say what is wrong with them.
+        """Return values for the notebook.
 
         Raises:
             RecipeError: A name is not a parameter's, or a value is not of its type.
         """
         known = {parameter.name: parameter for parameter in self.parameters}
         checked: dict[str, Any] = {}
-        for name, given in values.items():
+        for name, raw in values.items():
             if name not in known:
                 raise RecipeError(f"recipe {self.name!r} has no parameter {name!r}; {_hint(name, known)}")
-            value = os.fspath(given) if isinstance(given, os.PathLike) else given
+            value = os.fspath(raw) if isinstance(raw, os.PathLike) else raw
             value = list(value) if isinstance(value, tuple) else value
             if not known[name].accepts(value):
                 raise RecipeError(
                     f"recipe {self.name!r}: parameter {name!r} takes {known[name].type}, "
-                    f"not {type(given).__name__} {given!r:.60}"
+                    f"not {type(raw).__name__} {raw!r:.60}"
                 )
             checked[name] = value
         return checked
@@ -169,7 +172,7 @@ class Recipe:
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
-    """Return the nearest known name, if there is one, and all known names."""
+    """Return the closest known name, if any, and all known names."""
     names = list(known)
     close = difflib.get_close_matches(name, names, 1)
     return (f"did you mean {close[0]!r}? " if close else "") + f"known: {', '.join(names) or 'none'}"
@@ -203,6 +206,7 @@ def describe(name: str | Path) -> Recipe:
             raise RecipeError(f"there is no recipe {str(name)!r}; {_hint(str(name), known)}")
     elif not path.is_file():
         raise RecipeError(f"there is no notebook {path}")
+    _log.debug("recipe %r is %s", str(name), path)
     return _read(path.stem, path)
 
 
@@ -225,7 +229,7 @@ def _declared(source: str, path: Path) -> tuple[Parameter, ...]:
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
         if token.type == tokenize.COMMENT
     }
-    found = []
+    parameters = []
     for node in ast.parse(source).body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
             name, annotation = node.target.id, ast.unparse(node.annotation)
@@ -233,14 +237,14 @@ def _declared(source: str, path: Path) -> tuple[Parameter, ...]:
             name, annotation = node.targets[0].id, ""
         else:
             continue
-        if name in _TAKEN:
+        if name in _RESERVED:
             raise RecipeError(f"{path}: a parameter cannot be called {name!r}, which run_recipe itself takes")
         default = _literal(node.value, name, path)
         kinds = re.sub(r"\[.*\]", "", annotation or ("None" if default is None else type(default).__name__))
         if unknown := [kind for kind in kinds.split(" | ") if kind not in _TYPES]:
             raise RecipeError(f"{path}: parameter {name!r} has the type {unknown[0]!r}; known: {', '.join(_TYPES)}")
-        found.append(Parameter(name, kinds, default, comments.get(node.end_lineno or node.lineno, "")))
-    return tuple(found)
+        parameters.append(Parameter(name, kinds, default, comments.get(node.end_lineno or node.lineno, "")))
+    return tuple(parameters)
 
 
 def _literal(node: ast.expr | None, name: str, path: Path) -> Any:
@@ -258,10 +262,10 @@ def _presets(path: Path) -> dict[str, dict[str, Any]]:
     except ImportError as error:
         raise RecipeError(f"reading {path} needs the notebook extra: pip install 'swebench-lab[notebook]'") from error
     try:
-        found = yaml.safe_load(path.read_text("utf-8")) or {}
+        loaded = yaml.safe_load(path.read_text("utf-8")) or {}
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not YAML: {error}") from error
-    presets = {str(name): values or {} for name, values in found.items()} if isinstance(found, dict) else {"": found}
+    presets = {str(name): values or {} for name, values in loaded.items()} if isinstance(loaded, dict) else {"": loaded}
     if wrong := [name for name, values in presets.items() if not isinstance(values, dict)]:
         raise RecipeError(f"{path}: preset {wrong[0]!r} must be a mapping of parameters to values")
     return presets
@@ -276,7 +280,7 @@ class RecipeRun:
 
     Args:
         recipe: Its name.
-        run_dir: Folder with all that it made.
+        run_dir: Folder with all results.
         notebook: The notebook with its outputs.
         parameters: The values it ran with.
         seconds: Wall time.
@@ -319,17 +323,17 @@ def run_recipe(
     progress: bool = True,
     **parameters: Any,
 ) -> RecipeRun:
-    """Run a recipe's notebook from top to bottom in a kernel of its own, with the interpreter that runs this.
+    """Run a recipe's notebook from top to bottom in its own kernel, with this interpreter.
 
     Names and types are checked before anything starts. The kernel works in the current folder, so relative paths in
-    parameters mean what they mean here; what the recipe makes goes to `run_dir`. Running again on the same `run_dir`
-    resumes: attempts that are there are not made twice.
+    parameters are relative to it; results go to `run_dir`. Running again on the same `run_dir` resumes: finished attempts
+    are not repeated.
 
     Args:
         name: A recipe's name, or the path of a notebook of your own.
         preset: Name of a set of parameters; `parameters` override it.
-        run_dir: Folder for everything the run makes; a new one under `runs/<name>/` when None.
-        progress: Whether a bar over the cells is shown.
+        run_dir: Folder for all results; a new one under `runs/<name>/` when None.
+        progress: Whether to show a progress bar over the cells.
         **parameters: The recipe's own parameters.
 
     Returns:
@@ -350,9 +354,11 @@ def run_recipe(
         values["run_dir"] = str(folder)
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
+    _log.info("running recipe %s in %s", recipe.name, folder)
     what = {"recipe": recipe.name, "notebook": str(recipe.path), "preset": preset, "parameters": values}
     with _alone(folder), manifest(folder / "manifest.json", what):
         _execute(recipe, values, folder / f"{recipe.name}.ipynb", progress)
+    _log.info("recipe %s finished after %.1f s", recipe.name, time.monotonic() - started)
     return RecipeRun(recipe.name, folder, folder / f"{recipe.name}.ipynb", values, time.monotonic() - started)
 
 
@@ -371,23 +377,23 @@ def _need_papermill() -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold the run directory's lock, so that two runs never share it; one that was killed may take a moment to end."""
+    """Hold the run directory's lock, so that two runs never share it; a killed run may take a moment to release it."""
     patience = time.monotonic() + _ENDING
-    with (folder / ".lock").open("w") as held:
+    with (folder / ".lock").open("w") as file:
         while True:
             try:
-                lock(held, wait=False)
+                lock(file, wait=False)
                 break
             except OSError as error:
                 if time.monotonic() > patience:
-                    said = f"another run is using {folder}; wait for it, or choose another run_dir"
-                    raise RecipeError(said) from error
+                    message = f"another run is using {folder}; wait for it, or choose another run_dir"
+                    raise RecipeError(message) from error
                 time.sleep(0.1)
         yield
 
 
 def _execute(recipe: Recipe, values: Mapping[str, Any], output: Path, progress: bool) -> None:
-    """Run the notebook; whatever stops it is told with its cell, its line and the notebook that was kept."""
+    """Run the notebook; an error names the cell, the line and the stored notebook."""
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
@@ -410,33 +416,34 @@ def _execute(recipe: Recipe, values: Mapping[str, Any], output: Path, progress: 
         except PapermillExecutionError as error:
             raise RecipeFailed(_failure(recipe, output, error)) from None
         except (DeadKernelError, RuntimeError) as error:
-            said = log.read_text("utf-8", "replace").strip()[-2000:] if log.is_file() else ""
+            output_of_kernel = log.read_text("utf-8", "replace").strip()[-2000:] if log.is_file() else ""
             raise RecipeFailed(
-                f"recipe {recipe.name!r}: its kernel died or did not start ({error}). {said}\nThe notebook, as far as "
-                f"it got, is {output}. Often memory was short (`swebench-lab doctor` tells); running again resumes."
+                f"recipe {recipe.name!r}: its kernel died or did not start ({error}). {output_of_kernel}\n"
+                f"The notebook up to that point is {output}. A frequent cause is too little memory (see `swebench-lab "
+                "doctor`); running again resumes."
             ) from error
         finally:
             _drop_widgets(output)
 
 
 def _drop_widgets(path: Path) -> None:
-    """Remove widgets from a notebook's outputs: progress bars would stand still at zero for ever, a player shows its page."""
+    """Remove widgets from a notebook's outputs: progress bars would stay at zero for ever, and a player has a static page."""
     if not path.is_file():
         return
     notebook = json.loads(path.read_text("utf-8"))
     for cell in notebook["cells"]:
-        kept = []
+        outputs = []
         for output in cell.get("outputs", ()):
             widget = output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
             if widget is None or "text/html" in output["data"]:
-                kept.append(output)
+                outputs.append(output)
         if "outputs" in cell:
-            cell["outputs"] = kept
+            cell["outputs"] = outputs
     path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _failure(recipe: Recipe, output: Path, error: Any) -> str:
-    """Return what happened in which cell, at which line, and what to do next."""
+    """Return which cell failed, at which line, and what to do next."""
     trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
     lines = error.source.split("\n")
     places = [int(n) for n in re.findall(rf"Cell In\[{error.exec_count}\], line (\d+)", trace)]
@@ -445,7 +452,7 @@ def _failure(recipe: Recipe, output: Path, error: Any) -> str:
     return (
         f"recipe {recipe.name!r} failed in cell {error.cell_index}, In [{error.exec_count}]{at}\n"
         f"{error.ename}: {error.evalue}\n"
-        f"The notebook with all output is {output}; mend the cause and run the same again: it resumes."
+        f"The notebook with all output is {output}; fix the cause and run the same command again to resume."
     )
 
 
@@ -478,7 +485,7 @@ def _kernel_manager(runtime: Path, log: Path) -> type[Any]:
 
 
 def _kernel_environment() -> dict[str, str]:
-    """Return variables that make the kernel import the very package that started it."""
+    """Return variables that make the kernel import the package that started it."""
     package = str(Path(swebench_lab.__file__).parent.parent)
     variables = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     if package not in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:

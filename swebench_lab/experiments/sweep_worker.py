@@ -1,4 +1,4 @@
-"""Sweep worker: does the one run that a folder describes, and writes down what came of it.
+"""Sweep worker: does the one run that a folder describes, and records its outcome.
 
 `python -m swebench_lab.experiments.sweep_worker FOLDER` reads `call.pkl` and writes `outcome.json`.
 """
@@ -25,7 +25,7 @@ COMPLETED, FAILED = "completed", "failed"
 
 
 def _do(folder: Path) -> None:
-    """Do the run that a folder describes, and write down what came out, whatever it was."""
+    """Do the run that a folder describes, and record its outcome, success or failure."""
     import cloudpickle
 
     call = cloudpickle.loads((folder / "call.pkl").read_bytes())
@@ -46,42 +46,42 @@ def _called(call: Mapping[str, Any], folder: Path) -> Any:
     if callable(what):
         wants = inspect.signature(what).parameters
         extra = {"run_dir": folder} if "run_dir" in wants else {}
-        given = what(**call["values"], **extra)
-        return metric(given) if callable(metric) else given
+        result = what(**call["values"], **extra)
+        return metric(result) if callable(metric) else result
     from swebench_lab.experiments.recipes import run_recipe
 
-    ran = run_recipe(what, call["preset"], folder, False, **call["values"])
+    run = run_recipe(what, call["preset"], folder, False, **call["values"])
     if callable(metric):
-        return metric(ran)
+        return metric(run)
     if metric is None:
         from swebench_lab.viewer.board import attach
 
         return attach(folder)
     if metric.startswith("frame:"):
-        if ran.frame is None:
+        if run.frame is None:
             raise SweepError(f"measuring {metric!r}: the recipe wrote no frame.parquet")
-        return dict(ran.frame.group_by("task").mean().select("task", metric.removeprefix("frame:")).iter_rows())
-    found: Any = ran.metrics
+        return dict(run.frame.group_by("task").mean().select("task", metric.removeprefix("frame:")).iter_rows())
+    value: Any = run.metrics
     for part in metric.split("."):
-        if not isinstance(found, Mapping) or part not in found:
-            raise SweepError(f"measuring {metric!r}: metrics.json has no {part!r}; known: {', '.join(found)}")
-        found = found[part]
-    return found
+        if not isinstance(value, Mapping) or part not in value:
+            raise SweepError(f"measuring {metric!r}: metrics.json has no {part!r}; known: {', '.join(value)}")
+        value = value[part]
+    return value
 
 
-def _measured(given: Any) -> tuple[float, dict[str, float]]:
-    """Return one number, and one a task where tasks were measured."""
+def _measured(result: Any) -> tuple[float, dict[str, float]]:
+    """Return one number, and one per task where tasks were measured."""
     from swebench_lab.records.rollout import Rollouts
 
-    if isinstance(given, Rollouts):
+    if isinstance(result, Rollouts):
         graded: dict[str, list[bool]] = {}
-        for rollout in given.graded:
+        for rollout in result.graded:
             graded.setdefault(rollout.task.id, []).append(rollout.verdict.resolved)
-        given = {task: sum(found) / len(found) for task, found in graded.items()}
-    tasks = {str(task): float(value) for task, value in given.items()} if isinstance(given, Mapping) else {}
-    if isinstance(given, Mapping) and not tasks:
+        result = {task: sum(outcomes) / len(outcomes) for task, outcomes in graded.items()}
+    tasks = {str(task): float(value) for task, value in result.items()} if isinstance(result, Mapping) else {}
+    if isinstance(result, Mapping) and not tasks:
         raise SweepError("measuring a run: no task of it is graded")
-    value = math.fsum(tasks.values()) / len(tasks) if tasks else float(given)
+    value = math.fsum(tasks.values()) / len(tasks) if tasks else float(result)
     if not all(math.isfinite(x) for x in (value, *tasks.values())):
         raise SweepError(f"measuring a run: {value!r} is not a finite number")
     return value, tasks
@@ -90,13 +90,13 @@ def _measured(given: Any) -> tuple[float, dict[str, float]]:
 def keep(
     folder: Path, status: str, value: float | None, tasks: Mapping[str, float], seconds: float, error: str
 ) -> None:
-    """Write down how a run ended, in one move."""
-    told = {"status": status, "value": value, "tasks": tasks, "seconds": round(seconds, 3), "error": error}
-    write(folder / "outcome.json", json.dumps(told))
+    """Record how a run ended, atomically."""
+    outcome = {"status": status, "value": value, "tasks": tasks, "seconds": round(seconds, 3), "error": error}
+    write(folder / "outcome.json", json.dumps(outcome))
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file in one move, so that nobody reads half of it."""
+    """Write a file atomically, so that no reader sees half of it."""
     part = path.with_suffix(".part")
     part.write_text(text + "\n", "utf-8")
     part.replace(path)

@@ -1,7 +1,7 @@
 """Estimates over tasks and attempts: pass@k, pass^k, intervals, and the paired comparison of two collections.
 
-Everything here is a pure function of counts or values, in plain Python and seeded; a thousand tasks take well under a
-second. Sources: pass@k after Chen et al. 2021 (arXiv 2107.03374, eq. 1), pass^k after Yao et al. 2024 (arXiv
+Everything here is a pure function of counts or values, and seeded. scipy is imported at first use, so that importing
+records stays cheap. Sources: pass@k after Chen et al. 2021 (arXiv 2107.03374, eq. 1), pass^k after Yao et al. 2024 (arXiv
 2406.12045), the percentile bootstrap after Efron 1979, Wilson's interval 1927, McNemar's exact test 1947.
 """
 
@@ -23,7 +23,7 @@ RESAMPLES = 2000
 
 
 class Estimate(float):
-    """A number with its interval; it computes, compares and formats as the float it is.
+    """A number with its interval; it behaves as a float in arithmetic, comparisons and formatting.
 
     Attributes:
         low: Lower end of the interval; NaN where there is none.
@@ -49,9 +49,9 @@ class Estimate(float):
         what: str = "",
     ) -> Estimate:
         """Make the number; see the class for what the arguments mean."""
-        made = super().__new__(cls, value)
-        made.low, made.high, made.n, made.level, made.what = low, high, n, level, what
-        return made
+        self = super().__new__(cls, value)
+        self.low, self.high, self.n, self.level, self.what = low, high, n, level, what
+        return self
 
     def __getnewargs__(self) -> tuple[float, float, float, int, float, str]:  # type: ignore[override]
         return (float(self), self.low, self.high, self.n, self.level, self.what)
@@ -64,17 +64,17 @@ class Estimate(float):
         return f"{name}{float(self):.3f} [{self.low:.3f}, {self.high:.3f}] (n={self.n})"
 
     def _repr_html_(self) -> str:
-        said = f"{self.what}: " if self.what else ""
+        name = f"{self.what}: " if self.what else ""
         return (
-            f"<span>{_html.text(said)}<b>{float(self):.3f}</b> "
+            f"<span>{_html.text(name)}<b>{float(self):.3f}</b> "
             f"<small>[{self.low:.3f}, {self.high:.3f}] at {self.level:.0%}, n={self.n}</small></span>"
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, for `metrics.json`."""
         plain = {"value": float(self), "low": self.low, "high": self.high}
-        kept = {name: None if math.isnan(value) else value for name, value in plain.items()}
-        return {**kept, "n": self.n, "level": self.level, "what": self.what}
+        numbers = {name: None if math.isnan(value) else value for name, value in plain.items()}
+        return {**numbers, "n": self.n, "level": self.level, "what": self.what}
 
 
 # --- one task ---------------------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def pass_at_k(tallies: Iterable[tuple[int, int]], k: int = 1, *, level: float = 
         tallies: (graded attempts, resolved attempts) of each task; a task with fewer than `k` does not count.
         k: Number of attempts, at least 1.
         level: Coverage of the interval, in (0, 1).
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
 
     Returns:
         The estimate; `.n` is how many tasks count, NaN when none does.
@@ -145,13 +145,13 @@ def _over_tasks(
 def mean(values: Sequence[float], *, level: float = 0.95, seed: int = 0, what: str = "mean") -> Estimate:
     """Return the mean with a percentile bootstrap interval, resampling the values.
 
-    When all values are equal resampling cannot see any spread, and an interval of no width would claim a certainty that
-    nobody has; where they are all 0 or all 1 the interval is then Wilson's.
+    Resampling equal values shows no spread, and an interval of zero width would claim certainty; where all values are
+    0 or all are 1, the interval is Wilson's instead.
 
     Args:
         values: One number a task.
         level: Coverage of the interval, in (0, 1).
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
         what: What is estimated, in words.
     """
     if not 0.0 < level < 1.0:
@@ -178,18 +178,13 @@ def bootstrap(
         seed: The same seed gives the same interval.
         resamples: How many resamples to draw.
     """
+    import numpy as np
+
     draw = random.Random(seed)
     n = len(values)
-    means = sorted(math.fsum(draw.choices(values, k=n)) / n for _ in range(resamples))
-    return _quantile(means, (1 - level) / 2), _quantile(means, (1 + level) / 2)
-
-
-def _quantile(ordered: Sequence[float], q: float) -> float:
-    """Return a quantile of sorted values, interpolated linearly."""
-    at = q * (len(ordered) - 1)
-    below = math.floor(at)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (at - below)
+    means = [math.fsum(draw.choices(values, k=n)) / n for _ in range(resamples)]
+    low, high = np.quantile(means, ((1 - level) / 2, (1 + level) / 2))
+    return float(low), float(high)
 
 
 def wilson(successes: int, trials: int, *, level: float = 0.95) -> Estimate:
@@ -202,17 +197,10 @@ def wilson(successes: int, trials: int, *, level: float = 0.95) -> Estimate:
     """
     if trials == 0:
         return Estimate(math.nan, n=0, level=level, what="rate")
-    z = _normal_quantile((1 + level) / 2)
-    p, zz = successes / trials, z * z / trials
-    middle = (p + zz / 2) / (1 + zz)
-    half = z * math.sqrt(p * (1 - p) / trials + zz / (4 * trials)) / (1 + zz)
-    return Estimate(p, max(0.0, middle - half), min(1.0, middle + half), trials, level, "rate")
+    from scipy.stats import binomtest
 
-
-def _normal_quantile(q: float) -> float:
-    from statistics import NormalDist  # the standard library's: imports are absolute
-
-    return NormalDist().inv_cdf(q)
+    interval = binomtest(successes, trials).proportion_ci(level, "wilson")
+    return Estimate(successes / trials, float(interval.low), float(interval.high), trials, level, "rate")
 
 
 # --- two collections --------------------------------------------------------------------------------------------------
@@ -225,11 +213,10 @@ def mcnemar(only_first: int, only_second: int) -> float:
         only_first: Tasks that only the first resolves.
         only_second: Tasks that only the second resolves.
     """
-    n = only_first + only_second
-    if n == 0:
-        return 1.0
-    tail = sum(math.comb(n, i) for i in range(min(only_first, only_second) + 1)) / (1 << n)
-    return min(1.0, 2 * tail)
+    from scipy.stats import binomtest
+
+    discordant = only_first + only_second
+    return float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
 
 
 def paired_difference(
@@ -329,7 +316,7 @@ def compare(
             Verdicts, or another mapping of task ids to such verdicts, or to a sequence of them, one for each attempt.
         second: The same of the other arm.
         level: Coverage of the intervals, in (0, 1).
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
         names: What the two are called in reprs and frames.
 
     Returns:
@@ -365,15 +352,15 @@ def compare(
 def _rates(rollouts: Any) -> dict[str, float]:
     """Return the share of resolved among the graded attempts of each task."""
     if isinstance(rollouts, Mapping):
-        several = {task: known if isinstance(known, Sequence) else (known,) for task, known in rollouts.items()}
-        attempts = [(task, verdict) for task, known in several.items() for verdict in known]
+        several = {task: given if isinstance(given, Sequence) else (given,) for task, given in rollouts.items()}
+        attempts = [(task, verdict) for task, verdicts in several.items() for verdict in verdicts]
     else:
         attempts = [(rollout.task.id, rollout.verdict) for rollout in rollouts]
-    found: dict[str, list[bool]] = {}
+    graded: dict[str, list[bool]] = {}
     for task, verdict in attempts:
         if verdict.graded:
-            found.setdefault(task, []).append(verdict.resolved)
-    return {task: sum(outcomes) / len(outcomes) for task, outcomes in found.items()}
+            graded.setdefault(task, []).append(verdict.resolved)
+    return {task: sum(outcomes) / len(outcomes) for task, outcomes in graded.items()}
 
 
 def _task_ids(rollouts: Any) -> set[str]:

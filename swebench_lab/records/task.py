@@ -389,6 +389,26 @@ class Tasks(Sequence[Task]):
 
         return rows.write(self, Path(path), schema)
 
+    def to_rl(
+        self, folder: str | Path, validation: Tasks | None = None, certificates: str | Path | None = None
+    ) -> Path:
+        """Write `train.parquet` and `validation.parquet` in the format of SWE-MiniSandbox's trainer.
+
+        Args:
+            folder: Target folder.
+            validation: Tasks of the validation file; None: those of these tasks whose `split` is `test`.
+            certificates: Folder of the certificates; by default that of the user's cache.
+
+        Returns:
+            The folder.
+
+        Raises:
+            TaskError: A task has no certificate that it passed; `evaluator.check(tasks)` makes them.
+        """
+        from swebench_lab.tasks import loading as rows
+
+        return rows.to_rl(self, folder, validation, certificates)
+
     def certified(self, certificates: str | Path | None = None) -> Tasks:
         """Return the tasks that hold a certificate which they passed as they are now; nothing is run.
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from swebench_lab.errors import SandboxClosed, SandboxPathError
-from swebench_lab.sandbox import commands, quotas
+from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError
+from swebench_lab.sandbox import commands, quotas, terminal
 from swebench_lab.sandbox.checkpoints import Layer as Layer
 from swebench_lab.sandbox.commands import Result as Result
 from swebench_lab.sandbox.commands import Running
@@ -49,6 +49,7 @@ class Sandbox(abc.ABC):
     """
 
     tier: str = ""
+    has_terminals = False  # whether `start_on_terminal` works
     workdir: str = "/testbed"
     snapshot: "Snapshot"
     sealed_git = "/.lab/git"  # where the sealed repository is seen in the box
@@ -148,6 +149,50 @@ class Sandbox(abc.ABC):
         session = Session(self._launch, self._name_limit, start, {**self._session_env, **(env or {})}, cwd is None)
         self._sessions = [other for other in self._sessions if not other.closed] + [session]
         return session
+
+    def start_on_terminal(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str | None] | None = None,
+        size: tuple[int, int] = (24, 80),
+    ) -> tuple[Running, int]:
+        """Start a program with a new terminal of the box's own as its input and output.
+
+        Args:
+            argv: The program and its arguments.
+            cwd: Where it starts; relative to `workdir`.
+            env: Variables on top of the box's; None as a value removes one.
+            size: Rows and columns, in characters.
+
+        Returns:
+            The program, and the controlling end of the terminal: a descriptor that does not block, for the caller to
+            read, write and close.
+
+        Raises:
+            SandboxError: This kind of sandbox has no terminals, or the terminal could not be opened.
+            SandboxPathError: `cwd` is no directory, or the program does not exist.
+        """
+        self._check_open()
+        if not self.has_terminals:
+            raise SandboxError(
+                f"opening a terminal in a sandbox of tier {self.tier!r}: only namespace sandboxes have terminals of "
+                "their own; run commands with `run` or `session` instead"
+            )
+        try:
+            master, slave = terminal.open_pair(self._open)
+        except OSError as error:
+            raise SandboxError(f"opening a terminal in the sandbox: {error}") from error
+        try:
+            terminal.resize(master, *size)
+            running = self._launch(argv, self._path(cwd or ""), env or {}, {0: slave, 1: slave, 2: slave})
+        except BaseException:
+            os.close(master)
+            raise
+        finally:
+            os.close(slave)
+        return running, master
 
     def _sweep(self) -> None:  # noqa: B027 - not every backend can
         """End every process whose command has ended, where the backend can tell."""

@@ -75,6 +75,48 @@ class Corpus(Sequence[Row]):
         self.dropped = dict(dropped or {})
         self.kept = kept if kept >= 0 else len(self.rows)
 
+    @classmethod
+    def of_rollouts(cls, rollouts: Iterable[Rollout], renderer: Renderer, curation: Curation | None = None) -> Corpus:
+        """Choose among attempts and turn them into rows.
+
+        Args:
+            rollouts: The attempts.
+            renderer: Renderer of the model to train, for attempts without token ids of their own.
+            curation: What is left out; by default everything unresolved, and more (see Curation).
+
+        Returns:
+            The rows; `report()` shows what was left out and why.
+        """
+        rules = curation or Curation()
+        dropped: Counter[str] = Counter()
+        seen: set[str] = set()
+        good: list[tuple[Rollout, list[Row]]] = []
+        for rollout in rollouts:
+            reason = rules.verdict(rollout)
+            rows = [] if reason else rows_of(rollout.trajectory, renderer, rollout.task.repo)
+            if not reason and any(len(row) > rules.max_length for row in rows):
+                reason = f"longer than {rules.max_length} tokens"
+            digest = hashlib.sha256(repr([row.ids for row in rows]).encode()).hexdigest()
+            if not reason and digest in seen:
+                reason = "said before"
+            if reason:
+                dropped[reason] += 1
+            else:
+                seen.add(digest)
+                good.append((rollout, rows))
+        chosen = _balanced(good, rules, dropped)
+        return cls((row for _, rows in chosen for row in rows), dropped, len(chosen))
+
+    @classmethod
+    def of_trajectories(cls, trajectories: Iterable[Trajectory], renderer: Renderer) -> Corpus:
+        """Turn trajectories into rows, all of them: nothing is left out.
+
+        Args:
+            trajectories: The demonstrations.
+            renderer: Renderer of the model to train.
+        """
+        return cls(row for trajectory in trajectories for row in rows_of(trajectory, renderer))
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -236,38 +278,6 @@ class Curation:
         if sum(step.malformed for step in steps) > self.malformed:
             return "malformed replies"
         return f"leak: {found}" if self.leaks and (found := leak(rollout)) else ""
-
-
-def corpus(rollouts: Iterable[Rollout], renderer: Renderer, curation: Curation | None = None) -> Corpus:
-    """Choose among attempts and turn them into rows.
-
-    Args:
-        rollouts: The attempts.
-        renderer: Of the model that is to learn, for attempts that hold no ids of its own.
-        curation: What is left out; by default all that was not resolved, and more (see Curation).
-
-    Returns:
-        The rows; `report()` says what was left out and why.
-    """
-    rules = curation or Curation()
-    dropped: Counter[str] = Counter()
-    seen: set[str] = set()
-    good: list[tuple[Rollout, list[Row]]] = []
-    for rollout in rollouts:
-        reason = rules.verdict(rollout)
-        rows = [] if reason else rows_of(rollout.trajectory, renderer, rollout.task.repo)
-        if not reason and any(len(row) > rules.max_length for row in rows):
-            reason = f"longer than {rules.max_length} tokens"
-        digest = hashlib.sha256(repr([row.ids for row in rows]).encode()).hexdigest()
-        if not reason and digest in seen:
-            reason = "said before"
-        if reason:
-            dropped[reason] += 1
-        else:
-            seen.add(digest)
-            good.append((rollout, rows))
-    chosen = _balanced(good, rules, dropped)
-    return Corpus((row for _, rows in chosen for row in rows), dropped, len(chosen))
 
 
 _Good = list[tuple[Rollout, list[Row]]]

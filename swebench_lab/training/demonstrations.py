@@ -1,4 +1,4 @@
-"""Lessons: demonstrations of micro tasks as they would be recorded, written down without a sandbox.
+"""Demonstrations of micro tasks as they would be recorded, written without a sandbox.
 
 A small model has to read some ten thousand of them, and a sandbox for each would take hours. The module is shown and
 the suite is run by the same text that runs in the box (`micro/program.py`, `Draft.said`), so a lesson is word for word
@@ -24,7 +24,7 @@ from swebench_lab.tasks.micro.teacher import lesson
 HANDED_IN = "The work is handed in."
 
 
-def lessons(count: int, seed: int = 1, slips: float = 0.25, split: str = "train") -> Iterator[Trajectory]:
+def micro_demonstrations(count: int, seed: int = 1, slips: float = 0.25, split: str = "train") -> Iterator[Trajectory]:
     """Yield demonstrations of fresh tasks.
 
     Args:
@@ -68,7 +68,7 @@ def _tools() -> tuple[Tool, ...]:
 
 def texts_for_tokenizer(count: int = 600) -> Iterator[str]:
     """Yield what a micro model's tokenizer is trained on: lessons of training families, and every number and mark."""
-    for trajectory in lessons(count):
+    for trajectory in micro_demonstrations(count):
         yield from (message["content"] for message in trajectory.messages)
     for number in range(100):
         yield from [f"{number} @{number}"] * 20

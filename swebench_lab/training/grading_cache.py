@@ -44,7 +44,7 @@ class EqualPatches:
             return self._verdicts[key]
 
 
-class Remembering(Evaluator):
+class GradingCache(Evaluator):
     """Grades like the Evaluator it is made of, and takes equal patches from a cache.
 
     Args:

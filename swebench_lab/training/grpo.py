@@ -23,7 +23,7 @@ from swebench_lab.rollouts.collector import RolloutCollector
 from swebench_lab.rollouts.run_directory import RunDirectory
 from swebench_lab.training.batches import Rules, Sample, samples
 from swebench_lab.training.busy import SAMPLING, TRAINING, Busy
-from swebench_lab.training.grading_cache import Remembering
+from swebench_lab.training.grading_cache import GradingCache
 from swebench_lab.training.sft import everybody, is_main, load_tokenizer, save_trained, together
 from swebench_lab.training.table import Updates, about
 from swebench_lab.training.watch import Watch, settings, watching
@@ -106,7 +106,7 @@ class GRPO:
         self.save_every, self.lora, self.report_to, self.seed = save_every, lora, report_to, seed
         self.shuffle, self.check, self.watch = shuffle, check, watch
         self.max_staleness, self.options = max_staleness, dict(options or {})
-        self.evaluator = Remembering(collector.evaluator) if remember else collector.evaluator
+        self.evaluator = GradingCache(collector.evaluator) if remember else collector.evaluator
         self.table = Updates(self.output_dir / "updates.jsonl")
         """What every update did: `table.to_frame()`, `table.figure()`."""
         self.tasks = Tasks()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from swebench_lab.errors import TrainingError
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.trajectory import Trajectory
-from swebench_lab.training.corpus import IGNORED, Corpus, Curation, corpus, foreign
+from swebench_lab.training.corpus import IGNORED, Corpus, Curation, foreign
 from swebench_lab.training.muon import muon
 from swebench_lab.training.watch import watching
 
@@ -151,7 +151,7 @@ class SFT:
         renderer = self._renderer or Renderer.of(tokenizer)
         given = list(rollouts)
         traces = [item for item in given if isinstance(item, Trajectory)]
-        made = corpus([item for item in given if isinstance(item, Rollout)], renderer, rules)
+        made = Corpus.of_rollouts([item for item in given if isinstance(item, Rollout)], renderer, rules)
         return made + foreign(traces, renderer, max_length=rules.max_length) if traces else made
 
     def _trainer(self, tokenizer: Any, rows: Corpus, held_out: Corpus | None) -> Any:

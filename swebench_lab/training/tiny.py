@@ -15,7 +15,7 @@ _PIECES = r"@\d+|\d+|\n *| (?:in|if|for|or|and|=) |_[A-Za-z]+| ?[A-Za-z]+| [<>=!
 """Words of code; a number, and an operator between spaces, is the same token wherever it stands."""
 
 
-def make_tiny(
+def make_tiny_model(
     folder: str | Path,
     texts: Iterable[str] | None = None,
     *,

@@ -1,4 +1,4 @@
-"""Board: what a collection does right now, read from its run directory, in a notebook, a terminal or another process."""
+"""Board: the current state of a collection, read from its run directory, for notebooks and terminals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, STATUSES, UNRESOL
 from swebench_lab.rollouts.run_directory import RunDirectory
 
 _STALE = 10.0
-"""Seconds without a word after which a collection counts as no longer running."""
+"""Seconds without a heartbeat after which a collection counts as dead."""
 _LATELY = 60.0
 _SHOWN = 8
 _SPARK = 60
@@ -27,7 +27,7 @@ _SPARK = 60
 
 @dataclass
 class _Rows:
-    """What was read so far of the rows; a row that is replaced by a later one counts once."""
+    """The rows read so far; a row replaced by a later one counts once."""
 
     at: int = 0
     file: tuple[int, int] = (0, 0)
@@ -46,7 +46,7 @@ class _Rows:
 
 
 class Board:
-    """A view of a collection that is going on, or over: throughput, stages, results, faults, machines.
+    """A view of a running or finished collection: throughput, stages, results, errors, machines.
 
     It reads the run directory and nothing else, so it works from any process or kernel that sees the folder.
 
@@ -70,11 +70,11 @@ class Board:
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """Return all that the board shows, as plain values; only what is new since the last time is read.
+        """Return everything the board shows, as plain values; only new rows are read.
 
         Returns:
             `state` (`"running"`, `"over"`, `"died"` or `"not begun"`), counts by status and stop reason, `resolved`
-            (share of the graded, with a 95 % interval), `per_minute` lately, `eta` in seconds, `stages`, `going`
+            (share of the graded, with a 95 % interval), recent `per_minute`, `eta` in seconds, `stages`, `going`
             (the attempts that run longest), `slowest` finished, `nodes`, `events`.
         """
         with self._lock:
@@ -98,7 +98,7 @@ class Board:
         span = min(_LATELY, until - float(live.get("began", until - _LATELY))) or _LATELY
         left = max(0, int(live.get("count", 0)) - int(live.get("finished", 0))) if state == "running" else 0
         rate = lately / max(1.0, span)
-        told = Counter(str(event["what"]) for event in self._events)
+        kinds = Counter(str(event["what"]) for event in self._events)
         return {
             "run_dir": str(self.path),
             "state": state,
@@ -115,7 +115,7 @@ class Board:
             "slowest": self._slowest(),
             "nodes": live.get("nodes", []) or ([_as_node(live)] if live else []),
             "rows_by_node": dict(Counter(node for node in rows.node.values() if node)),
-            "events": {"counts": dict(told), "last": self._events[-_SHOWN:]},
+            "events": {"counts": dict(kinds), "last": self._events[-_SHOWN:]},
             "timeline": self._timeline(until),
         }
 
@@ -133,8 +133,8 @@ class Board:
             return []
         first = min(self._rows.ended.values())
         width = max(1e-9, (until - first) / _SPARK)
-        found = Counter(min(_SPARK - 1, max(0, int((ended - first) / width))) for ended in self._rows.ended.values())
-        return [found[slot] for slot in range(_SPARK)]
+        ends = Counter(min(_SPARK - 1, max(0, int((ended - first) / width))) for ended in self._rows.ended.values())
+        return [ends[slot] for slot in range(_SPARK)]
 
     def _read_rows(self) -> None:
         path = self.path / "rollouts.jsonl"
@@ -161,10 +161,10 @@ class Board:
 
     def _read_json(self, name: str) -> dict[str, Any]:
         try:
-            found = json.loads((self.path / name).read_text("utf-8"))
+            values = json.loads((self.path / name).read_text("utf-8"))
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return values if isinstance(values, dict) else {}
 
     # --- showing ----------------------------------------------------------------------------------------------------
 
@@ -182,9 +182,9 @@ class Board:
         return page
 
     def live(self, every: float = 1.0) -> Board:
-        """Show the board in the cell's output and keep it up to date while the collection runs; `stop()` ends that.
+        """Show the board in the cell's output and update it while the collection runs; `stop()` ends that.
 
-        It does not block: what was begun with `collector.submit` goes on, and so do further cells.
+        It does not block: a collection started with `collector.submit` and further cells keep running.
         """
         from IPython.display import HTML, display
 
@@ -207,7 +207,7 @@ class Board:
                 return
 
     def stop(self) -> None:
-        """Stop keeping the cell's output up to date."""
+        """Stop updating the cell's output."""
         self._stop.set()
 
     def watch(self, every: float = 1.0) -> None:
@@ -229,7 +229,7 @@ class Board:
         return _STYLE + _page(self.state())
 
     def _ipython_display_(self) -> None:
-        if self._live is None or not self._live.is_alive():  # the live output stands already
+        if self._live is None or not self._live.is_alive():  # the live output is already there
             from IPython.display import HTML, display
 
             display(HTML(self._repr_html_()))  # type: ignore[no-untyped-call]
@@ -243,24 +243,24 @@ class Run(Rollouts):
     """
 
     def __init__(self, directory: RunDirectory) -> None:
-        found = directory.rollouts()
-        super().__init__(found, found.name)
+        rollouts = directory.rollouts()
+        super().__init__(rollouts, rollouts.name)
         self.path = directory.path
 
     @property
     def board(self) -> Board:
-        """What goes on in it now."""
+        """The board of the collection."""
         return Board(self.path)
 
     def refresh(self) -> Run:
-        """Return what it holds now."""
+        """Return the rollouts it has now."""
         return Run(RunDirectory(self.path, create=False))
 
 
 def attach(run_dir: str | Path) -> Run:
-    """Return the rollouts of a run directory, of a run that is over, running elsewhere, or long dead.
+    """Return the rollouts of a run directory, whether the run is over, still running elsewhere, or dead.
 
-    Its `board` shows what goes on in it.
+    Its `board` shows the state of the collection.
 
     Raises:
         RecordError: There is no such folder.
@@ -269,13 +269,13 @@ def attach(run_dir: str | Path) -> Run:
 
 
 def _lines(path: Path, start: int) -> Iterator[tuple[dict[str, Any] | None, int]]:
-    """Yield each whole line from a place on, with the place after it; None for what is no JSON."""
+    """Yield each complete line from an offset on, with the offset after it; None for invalid JSON."""
     try:
         with path.open("rb") as file:
             file.seek(start)
             for line in file:
                 if not line.endswith(b"\n"):
-                    return  # it is being written
+                    return  # still being written
                 start += len(line)
                 try:
                     row = json.loads(line)
@@ -303,14 +303,14 @@ def _headline(state: Mapping[str, Any]) -> str:
     counts, share = state["counts"], state["resolved"]
     resolved = f"{share['value']:.1%} [{share['low']:.1%}, {share['high']:.1%}] of the graded" if share else "–"
     return (
-        f"{state['state']}: {state['rows']} attempts kept, {state['left']} to go, {state['per_minute']:.1f} a minute, "
+        f"{state['state']}: {state['rows']} attempts, {state['left']} to go, {state['per_minute']:.1f} per minute, "
         f"ETA {_duration(state['eta'])}; resolved {resolved}; {counts[RESOLVED]} resolved, "
         f"{counts[UNRESOLVED]} unresolved, {counts[NOT_GRADED]} not graded"
     )
 
 
 def _tables(state: Mapping[str, Any]) -> Iterator[tuple[str, list[str], list[list[Any]]]]:
-    """Yield title, columns and rows of each table that has something in it."""
+    """Yield title, columns and rows of each table."""
     stages = [
         [name, f"{s['running']} of {s['limit']}", s["waiting"], s.get("done", "")]
         for name, s in state["stages"].items()
@@ -328,7 +328,7 @@ def _tables(state: Mapping[str, Any]) -> Iterator[tuple[str, list[str], list[lis
          n.get("state", "")]
         for n in state["nodes"]
     ]  # fmt: skip
-    yield "machines", ["machine", "load", "in flight", "done", "tried again", "cut off", "state"], nodes
+    yield "machines", ["machine", "load", "in flight", "done", "retried", "cancelled", "state"], nodes
     slow = [
         [s["task"], s["attempt"], f"{s['seconds']:.1f}", f"{s['grading']:.1f}", s["stop"], s["verdict"]]
         for s in state["slowest"]
@@ -339,7 +339,7 @@ def _tables(state: Mapping[str, Any]) -> Iterator[tuple[str, list[str], list[lis
          str(e.get("reason", ""))[:160]]
         for e in reversed(state["events"]["last"])
     ]  # fmt: skip
-    yield f"faults and events {state['events']['counts'] or ''}", ["at", "what", "of", "why"], events
+    yield f"errors and events {state['events']['counts'] or ''}", ["at", "what", "of", "why"], events
 
 
 def _text(state: Mapping[str, Any]) -> str:

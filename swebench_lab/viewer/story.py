@@ -1,6 +1,6 @@
 """What every player shows of an attempt, as plain values: facts in words, steps, tests, and the lines of a patch.
 
-Nothing here is escaped: whoever draws it does that. All views draw these values, so they cannot differ in what they say.
+Nothing here is escaped: the views do that. All views draw these values, so they cannot disagree.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from swebench_lab.records.verdict import Verdict
 
 SIGNS: Mapping[str, str] = {"resolved": "✓", "unresolved": "✗", "not graded": "?"}
-"""The sign of each status: none is told by its colour alone."""
+"""The sign of each status, so that colour alone never carries it."""
 
 KEYS: dict[str, str] = {
     "→ or l": "next step",
-    "← or h": "step before",
+    "← or h": "previous step",
     "0 and $": "first and last step",
     "j and k": "scroll down and up",
-    "e": "unfold or fold all of this step",
+    "e": "expand or collapse this step",
     "/": "search",
 }
 """Keys that all players with keys share."""
@@ -48,14 +48,14 @@ class Call:
 
 
 def heading(step: Step) -> str:
-    """Return a step's call in the few words that fit a list."""
-    said = (editor_call(step) or step.command or step.tool or step.reply.text.strip()).split("\n")[0]
-    said = re.sub(r"^cd /testbed\S* && ", "", said)
-    return re.sub(r"/testbed/(\S*/)?", "", said)[:80]  # names alone fit the rail
+    """Return a step's call in a few words, for a list."""
+    text = (editor_call(step) or step.command or step.tool or step.reply.text.strip()).split("\n")[0]
+    text = re.sub(r"^cd /testbed\S* && ", "", text)
+    return re.sub(r"/testbed/(\S*/)?", "", text)[:80]  # only file names fit the rail
 
 
 def went_wrong(step: Step) -> bool:
-    """Return whether a step's call failed, was killed, or was none."""
+    """Return whether a step's call failed, was killed, or was malformed."""
     return step.malformed or step.timed_out or bool(step.limit) or step.exit_code not in (0, None)
 
 
@@ -66,35 +66,35 @@ def spent(step: Step) -> float:
 
 def endings(step: Step) -> list[tuple[str, str]]:
     """Return how a step's call ended, as (`good` or `bad`, words)."""
-    found = []
+    words = []
     if step.exit_code is not None:
-        found.append(("good" if step.exit_code == 0 else "bad", f"exit {step.exit_code}"))
+        words.append(("good" if step.exit_code == 0 else "bad", f"exit {step.exit_code}"))
     if step.timed_out:
-        found.append(("bad", "timed out"))
+        words.append(("bad", "timed out"))
     if step.limit:
-        found.append(("bad", f"hit the {step.limit} limit"))
-    return found
+        words.append(("bad", f"hit the {step.limit} limit"))
+    return words
 
 
 def asides(step: Step) -> list[str]:
-    """Return what a step took and where it left the shell."""
+    """Return the time, tokens and cost of a step, and the shell's directory after it."""
     reply = step.reply
-    said = [f"policy {seconds(reply.seconds)}"] if reply.seconds else []
-    said += [f"tool {seconds(step.seconds)}"]
-    said += [f"{reply.completion_tokens} tokens"] if reply.completion_tokens else []
-    said += [f"${reply.cost:.4f}"] if reply.cost else []
-    return said + ([step.cwd] if step.cwd else [])
+    facts = [f"policy {seconds(reply.seconds)}"] if reply.seconds else []
+    facts += [f"tool {seconds(step.seconds)}"]
+    facts += [f"{reply.completion_tokens} tokens"] if reply.completion_tokens else []
+    facts += [f"${reply.cost:.4f}"] if reply.cost else []
+    return facts + ([step.cwd] if step.cwd else [])
 
 
 def said(step: Step) -> tuple[str, str]:
-    """Return what the policy said beside its call, and the label it needs; a malformed reply is shown whole."""
+    """Return what the policy wrote besides its call, with a label; a malformed reply is shown whole."""
     if step.malformed:
         return "reply, without a well-formed call", step.reply.text
     return "", step.thought.strip()
 
 
 def called(step: Step) -> Call:
-    """Return what was called: a shell command as such, an edit as a diff, anything else by its arguments."""
+    """Return the call: a shell command as text, an edit as a diff, any other by its arguments."""
     if step.malformed:
         return Call()
     if step.tool == "str_replace_editor" and not {"old_str", "new_str", "file_text"}.isdisjoint(step.arguments):
@@ -124,7 +124,7 @@ def edit_lines(arguments: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def header(rollout: Rollout) -> dict[str, str]:
-    """Return the facts of an attempt in words, those that are not known left out."""
+    """Return the facts of an attempt in words, without the unknown ones."""
     t, v = rollout.trajectory, rollout.verdict
     thinking, tools = sum(s.reply.seconds for s in t.steps), sum(s.seconds for s in t.steps)
     cost = sum(s.reply.cost for s in t.steps)
@@ -167,7 +167,7 @@ class TestGroup:
     """Tests that belong together.
 
     Args:
-        title: What they decide, and how many pass.
+        title: Their role, and how many pass.
         failing: (id, outcome, style) of those that count and do not pass.
         others: The same of the rest; style is `pass`, `fail` or `other`.
     """
@@ -178,12 +178,12 @@ class TestGroup:
 
 
 def test_groups(rollout: Rollout) -> list[TestGroup]:
-    """Return the outcomes of an attempt's tests: those that decide, and the others."""
+    """Return the outcomes of an attempt's tests: those that grade it, and the others."""
     task, v = rollout.task, rollout.verdict
     decide = {*task.fail_to_pass, *task.pass_to_pass}
     groups = (
-        _group("Must start to pass (fail_to_pass)", task.fail_to_pass, v, v.fail_to_pass),
-        _group("Must stay passing (pass_to_pass)", task.pass_to_pass, v, v.pass_to_pass),
+        _group("Must pass after the fix (fail_to_pass)", task.fail_to_pass, v, v.fail_to_pass),
+        _group("Must keep passing (pass_to_pass)", task.pass_to_pass, v, v.pass_to_pass),
         _group("Others", [test for test in v.tests if test not in decide], v, {}),
     )
     return [group for group in groups if group]
@@ -233,17 +233,17 @@ def signed(patch: str) -> Iterator[tuple[str, str]]:
 
 
 def found_in(step: Step, words: str) -> bool:
-    """Return whether a step says `words` anywhere, in either case: its reply, its call or what it saw."""
+    """Return whether a step contains `words`, in any case: in its reply, its call or its observation."""
     wanted = words.casefold()
     texts = (step.command, step.reply.text, step.thought, *step.arguments.values(), step.observation)
     return any(wanted in text.casefold() for text in texts)
 
 
 def matching(steps: Sequence[Step], kinds: Sequence[str] | None = None, words: str = "") -> list[int]:
-    """Return the positions of the steps of these kinds (None: all) that say `words`."""
-    chosen = None if kinds is None else {Kind(kind) for kind in kinds}
+    """Return the positions of the steps of these kinds (None: all) that contain `words`."""
+    wanted = None if kinds is None else {Kind(kind) for kind in kinds}
     return [
         number
         for number, step in enumerate(steps)
-        if (chosen is None or kind_of(step) in chosen) and (not words or found_in(step, words))
+        if (wanted is None or kind_of(step) in wanted) and (not words or found_in(step, words))
     ]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ARM = "grpo"
 """What the other arms are compared with."""
-SUREST = f"{ARM}, likeliest"
+SUREST = f"{ARM}, greedy"
 """What arms at temperature 0 are compared with as well."""
 
 
@@ -83,7 +83,7 @@ def pool(verdicts: Mapping[int, Mapping[str, Mapping[str, Sequence[str]]]]) -> d
     surest = {
         arm: compare(found, units[SUREST]).difference.to_dict()
         for arm, found in units.items()
-        if SUREST in units and arm != SUREST and arm.endswith(", likeliest")
+        if SUREST in units and arm != SUREST and arm.endswith(", greedy")
     }
     return {
         "seeds": list(verdicts),

@@ -89,14 +89,14 @@ def run(options: Options) -> Report:
 def _model(folder: Path, updates: int, small: bool) -> Path:
     """Return a model that has learned what a call looks like, so that it gives commands."""
     from swebench_lab.formats.renderer import Renderer
-    from swebench_lab.training.corpus import Corpus, rows_of
-    from swebench_lab.training.demonstrations import lessons
+    from swebench_lab.training.corpus import Corpus
+    from swebench_lab.training.demonstrations import micro_demonstrations
     from swebench_lab.training.sft import SFT, load_tokenizer
-    from swebench_lab.training.tiny import make_tiny
+    from swebench_lab.training.tiny import make_tiny_model
 
-    start = make_tiny(folder / "tiny", hidden=64 if small else 256, layers=2 if small else 4)
+    start = make_tiny_model(folder / "tiny", hidden=64 if small else 256, layers=2 if small else 4)
     renderer = Renderer.of(load_tokenizer(start))
-    rows = Corpus(row for taught in lessons(8 * updates) for row in rows_of(taught, renderer))
+    rows = Corpus.of_trajectories(micro_demonstrations(8 * updates), renderer)
     SFT(start, folder / "sft", learning_rate=3e-3, batch_size=8, accumulation=1, muon=True).fit(rows)
     return folder / "sft" / "final"
 

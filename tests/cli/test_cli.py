@@ -47,7 +47,7 @@ def test_help_is_fast_and_imports_nothing_heavy(folder: Path) -> None:
     began = time.perf_counter()
     said = cli(folder, "--help")
     seconds = time.perf_counter() - began
-    assert "Exit codes: 0 all went well" in said
+    assert "Exit codes: 0 success;" in said and "\\b" not in said
     assert seconds < 1.5, "should be below 0.5 s on a quiet machine"
     code = (
         "import sys\nfrom swebench_lab.cli.main import main\nmain(['--help'], standalone_mode=False)\n"
@@ -72,7 +72,7 @@ def test_errors_are_one_paragraph_with_exit_code_1(folder: Path) -> None:
     for arguments, said in {
         ("tasks", "list", "--tasks", "nowhere.jsonl"): "nowhere.jsonl",
         ("tasks", "list", "--tasks", "broken.jsonl"): "broken.jsonl",
-        ("tasks", "list", "--tasks", "tasks.jsonl", "--filter", "zzz"): "no task of 'tasks.jsonl' is left",
+        ("tasks", "list", "--tasks", "tasks.jsonl", "--filter", "zzz"): "no task of 'tasks.jsonl' matches",
         ("tasks", "show", "calc-9", "--tasks", "tasks.jsonl"): "no task of 'tasks.jsonl' has the id 'calc-9'",
         ("recipe", "show", "quikstart"): "did you mean 'quickstart'",
         ("recipe", "run", "quickstart", "-p", "n_task=3"): "did you mean 'n_tasks'",
@@ -84,6 +84,18 @@ def test_errors_are_one_paragraph_with_exit_code_1(folder: Path) -> None:
 
 def test_debug_shows_the_traceback(folder: Path) -> None:
     assert "Traceback" in cli(folder, "--debug", "tasks", "list", "--tasks", "nowhere.jsonl", code=1)
+
+
+def test_verbose_turns_on_the_library_s_logging_and_nothing_is_logged_without_it(folder: Path) -> None:
+    def logged(*options: str) -> str:
+        code = "from swebench_lab.cli.main import main; main(prog_name='swebench-lab')"
+        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        command = [sys.executable, "-c", code, *options, "recipe", "show", "quickstart"]
+        return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=True).stderr
+
+    assert logged() == ""
+    assert logged("-v") == ""
+    assert "DEBUG swebench_lab.experiments.recipes: recipe 'quickstart' is" in logged("-vv")
 
 
 def test_wrong_usage_has_exit_code_2(folder: Path) -> None:
@@ -104,8 +116,8 @@ def test_from_prepare_to_evaluate(folder: Path) -> None:
     assert "2 of 2 tasks are certified" in cli(folder, "check", "--tasks", "tasks.jsonl")
     collect = ("collect", "teacher", "--tasks", "tasks.jsonl", "--run-dir", "run", "--workers", "2")
     first = cli(folder, *collect)
-    assert "2 attempts at 2 tasks: 2 resolved" in first and "2 executed now" in first
-    assert "0 executed now" in cli(folder, *collect)
+    assert "2 attempts at 2 tasks: 2 resolved" in first and "2 new attempts" in first
+    assert "0 new attempts" in cli(folder, *collect)
     assert (folder / "run" / "attempts" / "index.html").is_file()
     assert "policy teacher" in cli(folder, "evaluate", "run")
     predictions = [
@@ -181,7 +193,7 @@ def test_traces_are_executed_again_and_drift_is_told(folder: Path) -> None:
     arguments = ("traces", "replay", "again.traj.json", "--tasks", "tasks.jsonl", "--run-dir", "replayed")
     said = cli(folder, *arguments, code=3)
     assert "1 same, 1 drift" in said and "step 1, drift, 'echo one'" in said
-    assert "1 of 1 traces are at these tasks" in said
+    assert "1 of 1 traces belong to these tasks" in said
     assert "calc-0" in cli(folder, "traces", "show", "replayed")
     assert "0 of 1 traces" in cli(folder, "traces", "replay", "again.traj.json", code=3)
 

@@ -56,9 +56,9 @@ def parameters(name: str, folder: Path) -> dict[str, Any]:
     if name not in ("sft", "grpo"):
         return {}
     pytest.importorskip("trl", reason="needs the extra: pip install 'swebench-lab[train]'")
-    from swebench_lab.training.tiny import make_tiny
+    from swebench_lab.training.tiny import make_tiny_model
 
-    return {} if name == "sft" else {"model": str(make_tiny(folder / "tiny"))}
+    return {} if name == "sft" else {"model": str(make_tiny_model(folder / "tiny"))}
 
 
 def kill(name: str, folder: Path, given: dict[str, Any], pattern: str, count: int) -> None:

@@ -143,7 +143,7 @@ def test_ctrl_c_ends_what_is_going_and_keeps_what_is_over(tmp_path):
     [
         ({}, {}, "holds no setting"),
         ({"skill": 0.5}, {}, "must be a list of values"),
-        ([{"skill": 1}, {"skill": 1}], {}, "there twice"),
+        ([{"skill": 1}, {"skill": 1}], {}, "duplicate setting"),
         ({"skil": [1]}, {}, "no parameter 'skil'"),
         ({"skill": [1]}, {"baseline": "x"}, "no arm is 'x'"),
         ({"skill": [1]}, {"executor": "slurm"}, "unknown executor"),

@@ -6,7 +6,10 @@ import json
 import math
 import pickle
 import random
+import subprocess
+import sys
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import pytest
 
@@ -193,3 +196,57 @@ def test_comparison_shows_itself() -> None:
     assert "McNemar" in found._repr_html_()
     assert found.to_frame().columns == ["task", "before", "after", "difference"]
     assert json.loads(json.dumps(found.to_dict()))["tasks"] == 2
+
+
+def formula_of_wilson(successes: int, trials: int, level: float) -> tuple[float, float]:
+    """Wilson's interval written out, as in his paper of 1927."""
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    p, zz = successes / trials, z * z / trials
+    middle = (p + zz / 2) / (1 + zz)
+    half = z * math.sqrt(p * (1 - p) / trials + zz / (4 * trials)) / (1 + zz)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.95, 0.99])
+def test_wilson_s_interval_is_the_formula_s(level: float) -> None:
+    for trials in (1, 2, 3, 5, 10, 48, 500):
+        for successes in range(trials + 1):
+            estimate = wilson(successes, trials, level=level)
+            assert float(estimate) == successes / trials
+            assert (estimate.low, estimate.high) == pytest.approx(
+                formula_of_wilson(successes, trials, level), rel=0, abs=1e-12
+            )
+            assert 0.0 <= estimate.low <= estimate <= estimate.high <= 1.0
+
+
+def test_mcnemar_s_p_value_is_the_sum_of_binomial_tails() -> None:
+    for n in range(60):
+        for first in range(n + 1):
+            tail = sum(math.comb(n, i) for i in range(min(first, n - first) + 1)) / (1 << n)
+            assert mcnemar(first, n - first) == pytest.approx(min(1.0, 2 * tail), rel=0, abs=1e-12)
+
+
+def test_bootstrap_ends_are_quantiles_interpolated_linearly() -> None:
+    def quantile(ordered: list[float], q: float) -> float:
+        at = q * (len(ordered) - 1)
+        below = math.floor(at)
+        above = min(below + 1, len(ordered) - 1)
+        return ordered[below] + (ordered[above] - ordered[below]) * (at - below)
+
+    values = [0.0, 0.25, 1.0, 1.0, 0.5, 0.125, 0.75]
+    for level in (0.5, 0.9, 0.95):
+        draw = random.Random(3)
+        means = sorted(math.fsum(draw.choices(values, k=len(values))) / len(values) for _ in range(500))
+        expected = quantile(means, (1 - level) / 2), quantile(means, (1 + level) / 2)
+        assert statistics.bootstrap(values, level=level, seed=3, resamples=500) == pytest.approx(
+            expected, rel=0, abs=1e-12
+        )
+
+
+def test_importing_records_imports_neither_scipy_nor_numpy() -> None:
+    code = (
+        "import sys\nfrom swebench_lab.records import rollout, statistics, task, trajectory, verdict\n"
+        "print([m for m in ('scipy', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

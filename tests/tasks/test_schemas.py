@@ -256,8 +256,8 @@ def test_training_rows_are_written_for_certified_tasks_only(tmp_path: Path) -> N
     tasks = Tasks([good, changed, new])
     assert tasks.certified(tmp_path / "certificates").ids == (good.id,)
     with pytest.raises(TaskError, match="'owner__name-1' and 1 more hold no passed certificate"):
-        lab.to_rl(tasks, tmp_path / "rl", certificates=tmp_path / "certificates")
-    out = lab.to_rl(tasks.certified(tmp_path / "certificates"), tmp_path / "rl", certificates=tmp_path / "certificates")
+        tasks.to_rl(tmp_path / "rl", certificates=tmp_path / "certificates")
+    out = tasks.certified(tmp_path / "certificates").to_rl(tmp_path / "rl", certificates=tmp_path / "certificates")
     frame = pl.read_parquet(out / "train.parquet")
     assert frame.columns == ["data_source", "prompt", "env_class", "instance"]
     assert frame["instance"][0]["patch"] == SWESMITH_ROW["patch"], "the schema's own direction"

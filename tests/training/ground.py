@@ -25,9 +25,9 @@ def micro(count: int = 6) -> Tasks:
 @lru_cache(maxsize=1)
 def tiny(folder: str) -> Path:
     from swebench_lab.training.demonstrations import texts_for_tokenizer
-    from swebench_lab.training.tiny import make_tiny
+    from swebench_lab.training.tiny import make_tiny_model
 
-    return make_tiny(folder, texts_for_tokenizer(40), hidden=32, layers=2, heads=2, length=16384)
+    return make_tiny_model(folder, texts_for_tokenizer(40), hidden=32, layers=2, heads=2, length=16384)
 
 
 def policy(folder: str | Path, **settings: Any) -> Any:

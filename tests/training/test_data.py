@@ -17,7 +17,7 @@ from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.trajectory import Message, Reply, Step, Trajectory
 from swebench_lab.records.verdict import Verdict
 from swebench_lab.traces.reading import load_trajectories, read_record
-from swebench_lab.training.corpus import IGNORED, Corpus, Curation, corpus, foreign, rows_of
+from swebench_lab.training.corpus import IGNORED, Corpus, Curation, foreign, rows_of
 from tests.conftest import make_task
 from tests.tokens import PairTokenizer
 from tests.traces.records import put
@@ -81,7 +81,7 @@ def test_what_is_left_out_is_counted_by_reason(renderer: Renderer) -> None:
         attempt("seven", task="owner__name-1"),
         leaking,
     ]
-    made = corpus(rollouts, renderer, Curation(max_length=300, per_task=2, certified={"owner__name-0"}))
+    made = Corpus.of_rollouts(rollouts, renderer, Curation(max_length=300, per_task=2, certified={"owner__name-0"}))
     assert made.kept == len(made) == 2
     assert made.dropped == {
         "said before": 1,
@@ -106,12 +106,12 @@ def test_the_gold_patch_shown_before_it_was_written_is_a_leak(renderer: Renderer
     )
     wrote = replace(steps[0], reply=Reply("sed -i 's/x/    return compute_the_right_answer(one, two)/' f.py"))
     honest = replace(leaking, trajectory=replace(leaking.trajectory, steps=(wrote, shown, steps[1])))
-    made = corpus([leaking, honest], renderer)
+    made = Corpus.of_rollouts([leaking, honest], renderer)
     assert made.dropped == {"leak: the gold patch was shown before it was written": 1}
 
 
 def test_rows_are_saved_and_split_by_task(renderer: Renderer, tmp_path: Path) -> None:
-    made = corpus([attempt(f"say {i}", task=f"owner__name-{i}") for i in range(10)], renderer)
+    made = Corpus.of_rollouts([attempt(f"say {i}", task=f"owner__name-{i}") for i in range(10)], renderer)
     assert Corpus.load(made.save(tmp_path / "rows.jsonl")).rows == made.rows
     train, held = made.split(0.3)
     assert len(held) == 3 and not {r.task for r in train} & {r.task for r in held}

@@ -36,7 +36,7 @@ def test_several_attempts_at_a_task_are_one_pair() -> None:
 
 def test_arms_at_temperature_0_are_compared_with_grpo_at_temperature_0_as_well() -> None:
     arms = seed("0011", "0111")
-    found = pool({0: arms | {f"{arm}, likeliest": known for arm, known in seed("0001", "1111").items()}})
-    assert found["gains"]["start, likeliest"]["value"] == 0.5 and found["surest"]["start, likeliest"]["value"] == 0.75
-    assert set(found["surest"]) == {"start, likeliest"}
-    assert "grpo, likeliest is +75.0%" in told(found)
+    found = pool({0: arms | {f"{arm}, greedy": known for arm, known in seed("0001", "1111").items()}})
+    assert found["gains"]["start, greedy"]["value"] == 0.5 and found["surest"]["start, greedy"]["value"] == 0.75
+    assert set(found["surest"]) == {"start, greedy"}
+    assert "grpo, greedy is +75.0%" in told(found)

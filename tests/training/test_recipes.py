@@ -22,7 +22,7 @@ def test_both_recipes_run_to_their_ends(tmp_path: Path) -> None:
         "grpo", preset="smoke", model=str(model), demos=str(rows), control_steps=1, run_dir=str(tmp_path / "grpo")
     )
     said = json.loads((tmp_path / "grpo" / "metrics.json").read_text())
-    trained = {"start", "grpo", "fresh lessons", "same lessons"}
-    arms = trained | {f"{name}, likeliest" for name in trained} | {"random edits"}
+    trained = {"start", "grpo", "fresh demonstrations", "same demonstrations"}
+    arms = trained | {f"{name}, greedy" for name in trained} | {"random edits"}
     assert arms <= set(said) and set(said["gain"]) == arms - {"grpo"}
     assert (tmp_path / "grpo" / "updates.png").is_file()

@@ -11,7 +11,7 @@ import pytest
 import swebench_lab as lab
 from swebench_lab.errors import TrainingError
 from swebench_lab.formats.renderer import Renderer
-from swebench_lab.training.corpus import Corpus, rows_of
+from swebench_lab.training.corpus import Corpus
 from tests.training import ground
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -24,11 +24,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def rows(folder: Path) -> Corpus:
-    from swebench_lab.training.demonstrations import lessons
+    from swebench_lab.training.demonstrations import micro_demonstrations
     from swebench_lab.training.sft import load_tokenizer
 
     renderer = Renderer.of(load_tokenizer(folder))
-    return Corpus(row for taught in lessons(24) for row in rows_of(taught, renderer))
+    return Corpus.of_trajectories(micro_demonstrations(24), renderer)
 
 
 def sft(folder: Path, tmp: Path, **settings: Any) -> lab.SFT:
@@ -70,9 +70,9 @@ def test_nothing_to_learn_from_is_an_error_that_says_why(folder: Path, tmp_path:
 
 
 def test_loaded_traces_are_learned_from_as_they_are(folder: Path, tmp_path: Path) -> None:
-    from swebench_lab.training.demonstrations import lessons
+    from swebench_lab.training.demonstrations import micro_demonstrations
 
-    taught = list(lessons(8))
+    taught = list(micro_demonstrations(8))
     lab.Trajectories(taught).save(tmp_path / "lessons.jsonl")
     traces = lab.load_trajectories(tmp_path / "lessons.jsonl")
     lost = replace(traces[0], extra={"resolved": False})

@@ -11,7 +11,8 @@ from html.parser import HTMLParser
 
 from swebench_lab.records.rollout import Rollouts
 from swebench_lab.records.step_kind import Kind, kind_of
-from swebench_lab.viewer.page import index_page, page, write_pages
+from swebench_lab.viewer.index import index_page, write_pages
+from swebench_lab.viewer.page import page
 from tests.samples import GOLD, a_rollout, a_step, a_task, some_rollouts, some_steps
 
 HOSTILE = (
@@ -58,7 +59,7 @@ def test_a_page_shows_the_whole_attempt() -> None:
         "Found 2 calls.",
         "+            widths[index] = max(widths[index], len(cell))",
         "tests/test_layout.py::test_empty",
-        "to the letter",
+        "identical to the gold patch",
     ):
         assert said in html, said
 

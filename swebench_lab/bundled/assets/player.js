@@ -10,7 +10,7 @@ const make = (name, attributes = {}, ...inside) => {
   return element;
 };
 const KEYS = [
-  ["→ or l", "next step"], ["← or h", "step before"], ["0 and $", "first and last step"], ["s", "the start, before the first step"],
+  ["→ or l", "next step"], ["← or h", "previous step"], ["0 and $", "first and last step"], ["s", "the start, before the first step"],
   ["j and k", "scroll the step down and up"], ["/", "search"], ["1 … 6", "changes, all changes, files, tests, patches, branches"],
   [":", "command line of the sandbox"], ["t", "terminal; Ctrl+] leaves it"], ["b", "branch from this step"], ["g", "grade"],
   ["x", "throw away what you changed in this sandbox"], ["y", "copy a link to this step"], ["i", "facts of the attempt"], ["?", "this list"], ["Esc", "back to the player"],
@@ -36,7 +36,7 @@ function render({ model, el }) {
   root.append(
     make("div", { class: "top" },
       part("name", make("span", { class: "name" })), part("badge", make("span", { class: "badge" })),
-      make("span", {}, button("◀", () => move(-1), "step before (h)"), " ", part("where", make("span")), " ", button("▶", () => move(1), "next step (l)")),
+      make("span", {}, button("◀", () => move(-1), "previous step (h)"), " ", part("where", make("span")), " ", button("▶", () => move(1), "next step (l)")),
       button("facts", () => toggleFacts(), "facts of the attempt (i)"), button("?", () => help(), "keys (?)"),
       part("state", make("span", { class: "state" }))),
     part("facts", make("dl", { class: "facts", hidden: true })),

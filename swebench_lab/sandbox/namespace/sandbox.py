@@ -103,6 +103,8 @@ class _Options:
 class NamespaceSandbox(Sandbox):
     """A box of namespaces: its own processes, mounts, network, names and devices over read-only layers."""
 
+    has_terminals = True
+
     def __init__(self, snapshot: Snapshot, layers: Sequence[Layer], options: _Options) -> None:
         top = layers[-1] if layers else None
         super().__init__(snapshot, top.cwd if top else "", top.env if top else None)

@@ -1,10 +1,10 @@
 """The conformance kit: named behaviours that any sandbox backend must show, for our tests and for users.
 
 ```python
-from swebench_lab.testing import conformance
-from swebench_lab.sandbox.namespace.sandbox import open_namespace
+import swebench_lab as lab
+from my_package.my_module import open_my_box
 
-for outcome in conformance.run(open_namespace):
+for outcome in lab.conformance.run(open_my_box):
     print(outcome)
 ```
 In a shell, for a backend by its name or for a function of one's own that takes a Snapshot and options:

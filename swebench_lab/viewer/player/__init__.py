@@ -1,1 +1,1 @@
-"""What is looked at in a notebook: the player of attempts, alive, and what compares many of them."""
+"""The notebook player: one headless model of an attempt, three views of it, and comparisons of many attempts."""

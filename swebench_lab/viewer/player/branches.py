@@ -1,10 +1,10 @@
-"""Branches: attempts that go on from a step of another, kept as rollouts beside the run they belong to.
+"""Branches: attempts that continue from a step of another, stored as rollouts next to the run they belong to.
 
 ```
 run_dir/branches/      a run directory of its own, so that branches never count among a run's attempts
-  rollouts.jsonl       one row a branch, its whole history in it
-  branches.jsonl       where each left its parent: id, parent, step, hint, edited files
-  layers/              step layers, those of the shared beginning included
+  rollouts.jsonl       one row per branch, with its whole history
+  branches.jsonl       where each leaves its parent: id, parent, step, hint, edited files
+  layers/              step layers, including those of the shared steps
 ```
 """
 
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """An attempt that goes on from a step of another.
+    """An attempt that continues from a step of another.
 
     Args:
         id: Short name, unique among the branches of a run.
-        parent: Id of the branch it left; empty: the attempt itself.
+        parent: Id of the parent branch; empty: the attempt itself.
         step: Last step it shares with its parent; -1: none.
-        hint: What a person added after that step; empty: nothing.
-        edited: Paths a person had changed in the box it started from.
-        rollout: The attempt, its shared beginning included.
+        hint: Text appended to the observation of that step; empty: none.
+        edited: Paths changed by hand in the box it started from.
+        rollout: The attempt, including the shared steps.
     """
 
     id: str
@@ -48,11 +48,11 @@ class Branch:
     rollout: Rollout
 
     def __repr__(self) -> str:
-        """Return one line: from where, by whom, and what the tests say."""
+        """Return one line: parent, policy and verdict."""
         r, t = self.rollout, self.rollout.trajectory
-        whose = f"branch {self.parent}" if self.parent else "the attempt"
+        parent = f"branch {self.parent}" if self.parent else "the attempt"
         return (
-            f"Branch({self.id!r}, after step {self.step} of {whose}, {t.policy}, {len(t.steps)} steps, {t.stop}, "
+            f"Branch({self.id!r}, after step {self.step} of {parent}, {t.policy}, {len(t.steps)} steps, {t.stop}, "
             f"{r.verdict.status})"
         )
 
@@ -69,7 +69,7 @@ class Branches:
         self._root = root
         self._folder = Path(folder) / "branches"
         self._lock = threading.Lock()
-        self._found: dict[str, Branch] = {}
+        self._branches: dict[str, Branch] = {}
         self._home: RunDirectory | None = None
         if self._folder.is_dir():
             self._home = RunDirectory(self._folder)
@@ -77,37 +77,37 @@ class Branches:
 
     @property
     def home(self) -> RunDirectory:
-        """The run directory that holds them, made at first use."""
+        """Their run directory, created at first use."""
         if self._home is None:
             self._home = RunDirectory(self._folder)
         return self._home
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._branches)
 
     def __getitem__(self, name: str) -> Branch:
-        return self._found[name]
+        return self._branches[name]
 
     def all(self) -> list[Branch]:
-        """Return all branches, in the order in which they were made."""
-        return list(self._found.values())
+        """Return all branches, oldest first."""
+        return list(self._branches.values())
 
     def replayed(self) -> Rollout | None:
-        """Return the attempt with the layers that a replay made for it, when there was one."""
+        """Return the attempt with the layers of its replay, if there was one."""
         if self._home is None:
             return None
         return next((r for r in self._home.rollouts() if r.key == self._root.key), None)
 
     def number(self, taken: int = 0) -> tuple[int, int]:
-        """Return a free attempt number, and a seed that depends on the attempt and that number only."""
-        used = [b.rollout.trajectory.attempt for b in self._found.values()]
+        """Return a free attempt number, and a seed that depends only on the attempt and that number."""
+        used = [b.rollout.trajectory.attempt for b in self._branches.values()]
         t = self._root.trajectory
         number = max([t.attempt, *used]) + 1 + taken
         seed = hashlib.sha256(f"branch/{t.seed}/{self._root.task.id}/{number}".encode()).digest()
         return number, int.from_bytes(seed[:4])
 
     def keep_layers_of(self, steps: Trajectory, source: str) -> None:
-        """Have the layers of a shared beginning here too, as further names of the same files where that can be."""
+        """Keep the layers of the shared steps here too, as hard links where possible."""
         target = self.home.layers
         target.mkdir(exist_ok=True)
         for step in steps.steps:
@@ -120,7 +120,7 @@ class Branches:
                     (target / f".{name}.part").replace(target / name)
 
     def add(self, parent: str, step: int, hint: str, edited: Sequence[str], rollout: Rollout) -> Branch:
-        """Keep a branch; when this returns it outlives this process."""
+        """Store a branch durably."""
         with self._lock:
             rollout = replace(rollout, layers=str(self.home.layers))
             name = f"b{hashlib.sha256(repr(rollout.key).encode()).hexdigest()[:7]}"
@@ -128,15 +128,15 @@ class Branches:
             self.home.append(rollout)
             row = {"id": name, "parent": parent, "step": step, "hint": hint, "edited": list(edited)}
             self._write({**row, "root": list(self._root.key), "key": list(rollout.key)})
-            self._found[name] = branch
+            self._branches[name] = branch
             return branch
 
     def update(self, name: str, rollout: Rollout) -> Branch:
-        """Keep a branch anew, graded again for example."""
+        """Store a branch again, for example with a new verdict."""
         with self._lock:
             self.home.append(rollout)
-            self._found[name] = replace(self._found[name], rollout=rollout)
-            return self._found[name]
+            self._branches[name] = replace(self._branches[name], rollout=rollout)
+            return self._branches[name]
 
     def _write(self, row: dict[str, Any]) -> None:
         with (self._folder / "branches.jsonl").open("a", encoding="utf-8") as file:
@@ -152,9 +152,9 @@ class Branches:
                 row = json.loads(line)
                 key, root = tuple(row["key"]), tuple(row["root"])
                 if root == self._root.key and key in rollouts:
-                    found = Branch(
+                    branch = Branch(
                         row["id"], row["parent"], row["step"], row["hint"], tuple(row["edited"]), rollouts[key]
                     )
-                    self._found[found.id] = found
+                    self._branches[branch.id] = branch
             except (ValueError, KeyError, TypeError):
-                continue  # the end of a line whose writer was killed; its rollout is kept in rollouts.jsonl
+                continue  # a line whose writer was killed; its rollout is in rollouts.jsonl

@@ -1,4 +1,4 @@
-"""Compare: two evaluations side by side – tasks gained and lost, the attempts of one task – and a gallery of one."""
+"""CompareView and Gallery: two collections side by side (tasks gained and lost, attempts of a task), and one at a glance."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _COLOURS = {RESOLVED: "#1a7f37", UNRESOLVED: "#c1121f", NOT_GRADED: "#8a5a00"}
 _CELL = "padding:2px 8px 2px 0;text-align:left;vertical-align:top"
 
 
-class Compare:
-    """What changed from one set of attempts to another, task by task.
+class CompareView:
+    """Changes from one set of attempts to another, task by task.
 
     A task counts as resolved on a side when at least half of its graded attempts are; `frame` has the shares themselves.
-    The statistics of the difference are `lab.compare(a, b)`, which this shows too.
+    The statistics of the difference are those of `lab.compare(a, b)`, which are also shown.
 
     Args:
         a: Attempts before; several at a task are fine.
         b: Attempts after.
-        sandboxes: Where a player that is opened from here comes alive.
-        names: What the two are called.
+        sandboxes: Opens live sandboxes of players opened from here.
+        names: Names of the two sides.
 
     Raises:
         RecordError: They have no task in common.
@@ -89,12 +89,12 @@ class Compare:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of tasks of each change."""
+        """Number of tasks per change."""
         return {change: len(self.tasks(change)) for change in (GAINED, LOST, KEPT, NEVER, UNKNOWN)}
 
     @property
     def frame(self) -> pl.DataFrame:
-        """One row a task: its change, and each side's resolved share, attempts and mean steps."""
+        """One row per task: its change, and each side's resolved share, attempts and mean steps."""
         import polars as pl
 
         rows = []
@@ -127,7 +127,7 @@ class Compare:
 
     def write(self, folder: str | Path) -> Path:
         """Write both sides' pages and a comparison whose cells link to them; returns the path of `index.html`."""
-        from swebench_lab.viewer.page import compared_page, page_names, write_pages
+        from swebench_lab.viewer.index import compared_page, page_names, write_pages
 
         target = Path(folder)
         links: list[dict[tuple[Any, ...], str]] = []
@@ -148,7 +148,7 @@ class Compare:
     def __repr__(self) -> str:
         """Return one line: how many tasks were gained, lost, kept, never resolved."""
         counted = ", ".join(f"{number} {change}" for change, number in self.counts.items() if number)
-        return f"Compare({self.names[0]!r} → {self.names[1]!r}, {len(self)} tasks: {counted})"
+        return f"CompareView({self.names[0]!r} → {self.names[1]!r}, {len(self)} tasks: {counted})"
 
     def _repr_html_(self) -> str:
         from swebench_lab.records.statistics import compare
@@ -165,17 +165,16 @@ class Compare:
             f"{len(ids)} attempted by {_html.text(n)} only" for ids, n in zip(self.only, self.names, strict=True) if ids
         ]
         note = f"<div><small>not compared: {', '.join(left)}</small></div>" if left else ""
-        found = compare(self.a, self.b)
-        shown = getattr(found, "_repr_html_", lambda: f"<pre>{_html.text(found)}</pre>")()
+        shown = compare(self.a, self.b, names=self.names)._repr_html_()
         return _html.card(repr(self), shown + "".join(tables) + note)
 
 
 class Gallery:
-    """An evaluation at a glance: a row a task, a column an attempt, a cell's sign and colour its verdict.
+    """A collection at a glance: one row per task, one sign per attempt for its verdict.
 
     Args:
         rollouts: The attempts.
-        sandboxes: Where a player that is opened from here comes alive.
+        sandboxes: Opens live sandboxes of players opened from here.
     """
 
     def __init__(self, rollouts: Rollouts, sandboxes: SandboxFactory | None = None) -> None:
@@ -183,7 +182,7 @@ class Gallery:
 
     @property
     def frame(self) -> pl.DataFrame:
-        """One row a task, one column an attempt, the status in it; null where there is none."""
+        """One row per task, one column per attempt, the status in it; null where there is none."""
         import polars as pl
 
         groups = self.rollouts.by_task()
@@ -202,7 +201,7 @@ class Gallery:
 
     def write(self, folder: str | Path) -> Path:
         """Write a page for each attempt and an index that links them; returns the path of `index.html`."""
-        from swebench_lab.viewer.page import write_pages
+        from swebench_lab.viewer.index import write_pages
 
         return write_pages(self.rollouts, folder)
 
@@ -223,9 +222,9 @@ class Table:
     """A small table that a notebook shows.
 
     Args:
-        title: What stands above it.
+        title: Its heading.
         columns: Names of the columns.
-        rows: Cells as HTML that is safe already.
+        rows: Cells as safe HTML.
     """
 
     def __init__(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -252,7 +251,7 @@ def _steps(side: Rollouts) -> float:
 
 
 def _strip(side: Rollouts) -> str:
-    """Return one sign an attempt, told by shape, colour and words."""
+    """Return one sign per attempt, distinguished by shape, colour and words."""
     signs = []
     for rollout in side:
         t, status = rollout.trajectory, rollout.verdict.status

@@ -1,4 +1,4 @@
-"""What a player draws, as plain JSON values: every text in them is inert, so a view has only to put it on the page."""
+"""What a player draws, as plain JSON values, in which every text is inert: views only place it on the page."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from swebench_lab.viewer.player.file_history import FileChange
 
 PANELS = ("changes", "since", "files", "tests", "patch", "branches")
-"""What stands beside a step: its changes, all changes since the start, files, tests, patch and gold patch, branches."""
+"""The panels next to a step: its changes, all changes since the start, files, tests, patch and gold patch, branches."""
 
 MOST_TEXT = 120_000
-"""Characters of one text that are drawn at once; the rest is asked for."""
+"""Characters of one text that are sent at once; the rest is fetched on request."""
 _MOST_LINES = 3000  # of one patch
 _MOST_FILES = 3000  # of one tree
 
@@ -27,7 +27,7 @@ _plain = _html.plain
 
 
 def overview(model: PlayerModel) -> Values:
-    """Return what holds for the whole attempt: facts, verdict, and one row a step."""
+    """Return the whole attempt: facts, verdict, and one row per step."""
     rollout = model.rollout
     t, v = rollout.trajectory, rollout.verdict
     total = sum(map(story.spent, t.steps)) or 1.0
@@ -57,29 +57,29 @@ def _row(number: int, step: Step, kind: str, total: float) -> list[Any]:
 
 
 def detail(model: PlayerModel, step: int | None = None) -> Values:
-    """Return one step: what was said, called and seen, and how it ended. The issue, for the start."""
+    """Return one step: reply, call, observation and ending; for the start, the issue."""
     at = model.cursor if step is None else step
     if at == START:
         return _start(model.rollout)
-    shown = model.steps[at]
-    label, text = story.said(shown)
-    call = story.called(shown)
-    drawn = _lines(story.edit_lines(shown.arguments)) if call.form == "diff" else {"text": _plain(call.text)}
+    current = model.steps[at]
+    label, text = story.said(current)
+    call = story.called(current)
+    drawn = _lines(story.edit_lines(current.arguments)) if call.form == "diff" else {"text": _plain(call.text)}
     return {
         "step": at,
         "title": f"Step {at}",
         "kind": str(model.kind(at)),
-        "endings": [[style, _plain(words)] for style, words in story.endings(shown)],
-        "aside": _plain(" · ".join(story.asides(shown))),
+        "endings": [[style, _plain(words)] for style, words in story.endings(current)],
+        "aside": _plain(" · ".join(story.asides(current))),
         "said": {"label": label, **part(text)},
         "call": {"label": _plain(call.label), "form": call.form, **drawn},
-        "seen": part(shown.observation),
+        "seen": part(current.observation),
         "drift": at in model.drift,
     }
 
 
 def _start(rollout: Rollout) -> Values:
-    told = "\n\n".join(f"[{m.get('role', '')}]\n{m.get('content', '')}" for m in rollout.trajectory.opening)
+    opening = "\n\n".join(f"[{m.get('role', '')}]\n{m.get('content', '')}" for m in rollout.trajectory.opening)
     return {
         "step": START,
         "title": "Start",
@@ -87,21 +87,21 @@ def _start(rollout: Rollout) -> Values:
         "endings": [],
         "aside": "the tree the attempt started from",
         "said": {"label": "issue", **part(rollout.task.issue)},
-        "call": {"label": "what the policy was told", "form": "plain", **part(told)} if told else {"label": ""},
+        "call": {"label": "opening messages", "form": "plain", **part(opening)} if opening else {"label": ""},
         "seen": part(""),
         "drift": False,
     }
 
 
 def part(text: str, start: int = 0) -> Values:
-    """Return a stretch of a text, and how many characters come after it."""
+    """Return a piece of a text, and how many characters follow it."""
     shown = text[start : start + MOST_TEXT]
     return {"text": _plain(shown), "end": start + len(shown), "more": max(0, len(text) - start - len(shown))}
 
 
 def _lines(lines: Iterable[tuple[str, str]]) -> Values:
-    found = [[style, _plain(line)] for style, line in lines]
-    return {"lines": found[:_MOST_LINES], "left": max(0, len(found) - _MOST_LINES)}
+    drawn = [[style, _plain(line)] for style, line in lines]
+    return {"lines": drawn[:_MOST_LINES], "left": max(0, len(drawn) - _MOST_LINES)}
 
 
 def patch(text: str) -> Values:
@@ -171,10 +171,10 @@ def branches(model: PlayerModel) -> Values:
 
     def visit(node: str, depth: int) -> None:
         rollout = model.rollout_of(node)
-        made = next((b for b in model.branches if b.id == node), None)
+        branch = next((b for b in model.branches if b.id == node), None)
         t, v = rollout.trajectory, rollout.verdict
-        where = f"after step {made.step}" if made else "the attempt"
-        told = [made.hint, f"{len(made.edited)} paths edited by hand" if made.edited else ""] if made else []
+        where = f"after step {branch.step}" if branch else "the attempt"
+        notes = [branch.hint, f"{len(branch.edited)} paths edited by hand" if branch.edited else ""] if branch else []
         rows.append(
             [
                 node,
@@ -183,28 +183,32 @@ def branches(model: PlayerModel) -> Values:
                 _plain(t.policy),
                 f"{len(t.steps)} steps, {_plain(t.stop)}",
                 f"{story.SIGNS[v.status]} {v.status}",
-                _plain("; ".join(filter(None, told))),
+                _plain("; ".join(filter(None, notes))),
             ]
         )
-        for branch in model.branches:
-            if branch.parent == node:
-                visit(branch.id, depth + 1)
+        for child in model.branches:
+            if child.parent == node:
+                visit(child.id, depth + 1)
 
     visit("", 0)
     return {"tree_of_branches": rows}
 
 
 def live(model: PlayerModel) -> Values:
-    """Return whether the sandbox at the cursor is there, and what a person typed there."""
+    """Return the state of the sandbox at the cursor."""
     t = model.rollout.trajectory
-    state = "dead" if model.dead else "live" if model.ready else "opening"
+    state = "dead" if model.unavailable else "live" if model.ready else "opening"
     where = "at the start" if model.cursor == START else f"at step {model.cursor}"
-    words = {"dead": f"no sandbox: {model.dead}", "live": f"live {where}", "opening": f"opening the sandbox {where} …"}
+    words = {
+        "dead": f"no sandbox: {model.unavailable}",
+        "live": f"live {where}",
+        "opening": f"opening the sandbox {where} …",
+    }
     return {"state": state, "words": words[state], "step": model.cursor, "node": model.node, "tier": _plain(t.tier)}
 
 
 def typed(model: PlayerModel, most: int = 50) -> list[list[Any]]:
-    """Return the latest commands that were typed, with what they said."""
+    """Return the latest commands run by hand, with their output."""
     return [
         [
             entry.step,

@@ -1,4 +1,4 @@
-"""History: the files of an attempt at each of its steps, told from its stored layers and its Snapshot, without a box.
+"""FileHistory: the files of an attempt at each step, read from its stored layers and its Snapshot, without a sandbox.
 
 Layers were written by an agent: they are read as bytes, never extracted, and no git runs over them. Of the Snapshot only
 regular files are read, through open directories, following no link.
@@ -36,7 +36,7 @@ class FileChange:
 
     Args:
         path: Relative to the repository; from "/" for what lies outside of it.
-        mark: `A` added, `M` changed, `D` deleted; `?` where what was there before is not known.
+        mark: `A` added, `M` changed, `D` deleted; `?` where the previous state is unknown.
         kind: `file`, `dir`, `link`, `fifo` or `deleted`.
         size: Bytes, of a file.
         noise: Whether it is a cache or the repository's own `.git`, which patches leave out.
@@ -49,12 +49,12 @@ class FileChange:
     noise: bool = False
 
 
-class History:
+class FileHistory:
     """The files of one attempt, step by step.
 
     Args:
-        rollout: An attempt; one without stored layers has a History that knows nothing, and says why.
-        snapshot: What it started from; without it, what a file was before its first change is not known.
+        rollout: An attempt; without stored layers nothing is known, and `missing` says why.
+        snapshot: What it started from; without it, the original content of files is unknown.
     """
 
     def __init__(self, rollout: Rollout, snapshot: Snapshot | None = None) -> None:
@@ -65,10 +65,10 @@ class History:
 
     @property
     def missing(self) -> str:
-        """Why nothing is known of the files; empty when they are known."""
+        """Why the files are unknown; empty when they are known."""
         if self._folder is None or not all(step.layer for step in self._steps):
-            return "the layers of its steps were not kept: collect with a run_dir, or replay the attempt"
-        return "" if self._snapshot else "its Snapshot is not on this machine: what files were before is not known"
+            return "the layers of its steps were not kept; collect with a run_dir, or replay the attempt"
+        return "" if self._snapshot else "its Snapshot is not on this machine: the original content of files is unknown"
 
     # --- what changed -------------------------------------------------------------------------------------------------
 
@@ -78,7 +78,7 @@ class History:
         return [] if layer is None else self._marked({p for p, k in layer.kinds.items() if k != "dir"}, step - 1, step)
 
     def changed_since_start(self, step: int) -> list[FileChange]:
-        """Return what is different after a step from the tree the attempt started from."""
+        """Return the differences between the start and a step."""
         return [c for c in self._marked(self._touched(step), -1, step) if c.mark != "="]
 
     def diff(self, step: int) -> str:
@@ -86,7 +86,7 @@ class History:
         return self._diff((c for c in self.changed(step)), step - 1, step)
 
     def diff_since_start(self, step: int) -> str:
-        """Return what the repository holds after a step against the tree the attempt started from."""
+        """Return all changes to the repository up to a step, as a unified diff."""
         return self._diff((c for c in self.changed_since_start(step)), -1, step)
 
     def _touched(self, step: int) -> set[str]:
@@ -94,7 +94,7 @@ class History:
         return {path for layer in layers if layer for path, kind in layer.kinds.items() if kind != "dir"}
 
     def _marked(self, paths: set[str], before: int, after: int) -> list[FileChange]:
-        found = []
+        changes = []
         for path in sorted(paths):
             kind, size = self._there(path, after)
             was = self._there(path, before)[0]
@@ -105,8 +105,8 @@ class History:
                 mark = "="
             inside = path.startswith(_REPOSITORY)
             shown = path.removeprefix(_REPOSITORY) if inside else f"/{path}"
-            found.append(FileChange(shown, mark, kind or "deleted", size, not inside or _is_noise(shown)))
-        return found
+            changes.append(FileChange(shown, mark, kind or "deleted", size, not inside or _is_noise(shown)))
+        return changes
 
     def _same(self, path: str, before: int, after: int) -> bool:
         old, new = self.content(path, before), self.content(path, after)
@@ -122,7 +122,7 @@ class History:
         ]
         return "".join(parts)
 
-    # --- what is there ------------------------------------------------------------------------------------------------
+    # --- content ------------------------------------------------------------------------------------------------
 
     def tree(self, step: int) -> list[str]:
         """Return the paths of the repository's files after a step (-1: at the start), sorted; without its `.git`."""
@@ -140,15 +140,15 @@ class History:
         """Return the text of a file of the repository after a step.
 
         Raises:
-            SandboxError: It is not there, or is too large to be kept in memory.
+            SandboxError: It does not exist, or is too large.
         """
         held = self.content(_REPOSITORY + path, step)
         if held is None:
-            raise SandboxError(f"reading {path} at step {step}: it is not there, or larger than {MOST_FILE} bytes")
+            raise SandboxError(f"reading {path} at step {step}: it does not exist, or is larger than {MOST_FILE} bytes")
         return held.decode("utf-8", "replace")
 
     def content(self, path: str, step: int) -> bytes | None:
-        """Return what a path (from "/") holds after a step; None when it is not there or was too large to keep."""
+        """Return the content of a path (from "/") after a step; None if it does not exist or was too large to keep."""
         for number in range(step, -1, -1):
             layer = self._layer(number)
             if layer is None:
@@ -160,7 +160,7 @@ class History:
         return self._base(path)
 
     def _there(self, path: str, step: int) -> tuple[str, int]:
-        """Return the kind of what is at a path after a step, and its size; `?` where that is not known."""
+        """Return the kind and size of a path after a step; `?` where that is unknown."""
         for number in range(step, -1, -1):
             layer = self._layer(number)
             if layer is None:
@@ -210,14 +210,14 @@ class History:
     def _base_tree(self) -> list[str]:
         if self._snapshot is None:
             return []
-        found: dict[str, bool] = {}
+        files: dict[str, bool] = {}
         for layer in self._snapshot.layers:
             with suppress(FileNotFoundError):
                 for path, deleted in _files_below(layer / _REPOSITORY):
-                    found.setdefault(_REPOSITORY + path, not deleted)
-                    if len(found) >= _MOST_FILES:
+                    files.setdefault(_REPOSITORY + path, not deleted)
+                    if len(files) >= _MOST_FILES:
                         break
-        return [path for path, there in found.items() if there]
+        return [path for path, there in files.items() if there]
 
 
 @lru_cache(maxsize=512)
@@ -226,7 +226,7 @@ def _read(file: str) -> PackedLayer:
 
 
 def _files_below(folder: Path) -> Iterator[tuple[str, bool]]:
-    """Yield each file below a folder of a Snapshot, and whether it stands for a deletion; no link is followed."""
+    """Yield each file below a folder of a Snapshot, and whether it marks a deletion; no link is followed."""
     for above, folders, names, opened in os.fwalk(folder, follow_symlinks=False):
         folders[:] = [name for name in folders if name not in _NOISE]
         prefix = os.path.relpath(above, folder)

@@ -1,4 +1,4 @@
-"""FullView: the player as a widget of its own, with keys, panels and a terminal; its drawing is done by player.js."""
+"""FullView: the player as its own widget, with keys, panels and a terminal; player.js draws it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import traitlets
 from swebench_lab import _html
 from swebench_lab.errors import LabError
 from swebench_lab.viewer.player import drawing
-from swebench_lab.viewer.player.handling import handle_at_once
+from swebench_lab.viewer.player.kernel_messages import deliver_while_busy
 from swebench_lab.viewer.player.model import PlayerModel
 
 _SLOW = ("run", "terminal", "branch", "grade", "replay", "reset", "save")
@@ -62,7 +62,7 @@ class FullView(anywidget.AnyWidget):
         self._quick = ThreadPoolExecutor(1, "player-quick")
         self._slow = ThreadPoolExecutor(4, "player-slow")
         super().__init__(policies=[_html.plain(name) for name in self._who])
-        handle_at_once(self)
+        deliver_while_busy(self)
         self._unsubscribe = model.subscribe(self._changed)
         self._draw("node")
         self.on_msg(self._heard)
@@ -71,7 +71,7 @@ class FullView(anywidget.AnyWidget):
 
     def _changed(self, what: str) -> None:
         """Draw what changed, on the thread that draws: a cell that moves the player does not wait for the page."""
-        self._hand_on(self._quick, self._draw, what)
+        self._pass_on(self._quick, self._draw, what)
 
     def _draw(self, what: str) -> None:
         model = self._player
@@ -95,23 +95,23 @@ class FullView(anywidget.AnyWidget):
         work = getattr(self, f"_do_{name}", None) if isinstance(name, str) else None
         if work is None:
             return
-        if name in ("key", "drawn"):  # to the terminal: in order, and at once
+        if name in ("key", "drawn"):  # for the terminal: in order, without delay
             work(message)
         else:
-            self._hand_on(self._slow if name in _SLOW else self._quick, self._try, work, message)
+            self._pass_on(self._slow if name in _SLOW else self._quick, self._try, work, message)
 
-    def _hand_on(self, pool: ThreadPoolExecutor, work: Callable[..., Any], *arguments: Any) -> None:
+    def _pass_on(self, pool: ThreadPoolExecutor, work: Callable[..., Any], *arguments: Any) -> None:
         try:
             pool.submit(work, *arguments)
         except RuntimeError:
-            pass  # closed meanwhile
+            pass  # closed in the meantime
 
     def _try(self, work: Callable[[dict[str, Any]], None], message: dict[str, Any]) -> None:
         try:
             work(message)
         except Exception as error:  # a click has no caller: whatever it raises must be read on the page
-            told = str(error) if isinstance(error, (LabError, ValueError)) else f"{type(error).__name__}: {error}"
-            self.send({"type": "error", "text": _html.plain(told), "of": message.get("do")})
+            text = str(error) if isinstance(error, (LabError, ValueError)) else f"{type(error).__name__}: {error}"
+            self.send({"type": "error", "text": _html.plain(text), "of": message.get("do")})
 
     def _do_ready(self, message: dict[str, Any]) -> None:
         if self._on_ready is not None:
@@ -136,7 +136,7 @@ class FullView(anywidget.AnyWidget):
                 self.panel = drawing.panel(self._player, self._tab)
 
     def _do_more(self, message: dict[str, Any]) -> None:
-        """Send the next stretch of a long text."""
+        """Send the next piece of a long text."""
         step = self._player.step
         texts = {"log": self._player.rollout.verdict.log}
         if step is not None:
@@ -151,7 +151,7 @@ class FullView(anywidget.AnyWidget):
 
     def _do_save(self, message: dict[str, Any]) -> None:
         self._player.write(str(message["path"]), str(message["text"]))
-        self.send({"type": "said", "text": f"{message['path']} is written in the sandbox of this step"})
+        self.send({"type": "said", "text": f"{message['path']} was written in the sandbox of this step"})
 
     def _do_select(self, message: dict[str, Any]) -> None:
         self._player.select(str(message["node"]))
@@ -164,15 +164,15 @@ class FullView(anywidget.AnyWidget):
 
     def _do_replay(self, message: dict[str, Any]) -> None:
         drift = self._player.replay()
-        said = f"{len(drift)} observations came out differently" if drift else "every observation came out the same"
-        self.send({"type": "said", "text": f"replayed: {said}"})
+        result = f"{len(drift)} observations differ" if drift else "every observation is the same"
+        self.send({"type": "said", "text": f"replayed: {result}"})
 
     def _do_branch(self, message: dict[str, Any]) -> None:
         name = str(message.get("policy", ""))
-        policy = next((who for known, who in self._who.items() if _html.plain(known) == name), None)
+        policy = next((who for label, who in self._who.items() if _html.plain(label) == name), None)
         n = max(1, min(int(message.get("n", 1)), 16))
-        made = self._player.branch(policy, str(message.get("hint", "")), n, grade=bool(message.get("grade", True)))
-        self.send({"type": "said", "text": f"{len(made)} made: {len(made.resolved)} resolved"})
+        branches = self._player.branch(policy, str(message.get("hint", "")), n, grade=bool(message.get("grade", True)))
+        self.send({"type": "said", "text": f"{len(branches)} branches: {len(branches.resolved)} resolved"})
 
     def _do_grade(self, message: dict[str, Any]) -> None:
         verdict = self._player.grade().verdict
@@ -181,7 +181,7 @@ class FullView(anywidget.AnyWidget):
     # --- the terminal -----------------------------------------------------------------------------------------------
 
     def _do_terminal(self, message: dict[str, Any]) -> None:
-        """Open a terminal; its script travels here, once it is wanted, so that saved notebooks do not hold it."""
+        """Open a terminal; its script is sent on demand, so that saved notebooks do not contain it."""
         if message.get("script"):
             code = _asset("vendor/xterm/xterm.mjs").encode()
             self.send({"type": "script", "css": _asset("vendor/xterm/xterm.css")}, [code])
@@ -209,7 +209,7 @@ class FullView(anywidget.AnyWidget):
         self._player.close_terminal()
 
     def stop(self) -> None:
-        """Follow the model no longer."""
+        """Stop following the model."""
         self._unsubscribe()
         for pool in (self._quick, self._slow):
             pool.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""HTML of what a player draws, without script or style sheet: for plain widgets, and for notebooks read elsewhere."""
+"""What a player draws as HTML without script or style sheet: for ordinary widgets and stored notebooks."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _table(rows: Iterable[Iterable[str]]) -> str:
 
 
 def overview(drawn: Values) -> str:
-    """Return an attempt's head: what it is, what the tests say, its facts."""
+    """Return the head of an attempt: title, verdict and facts."""
     sign = f'<b style="color:{_VERDICTS[drawn["verdict"]]}">{drawn["sign"]} {drawn["verdict"]}</b>'
     why = " · ".join(filter(None, [drawn["reason"], drawn["error"]]))
     facts = " · ".join(f'<span style="opacity:.7">{name}</span> {escape(value)}' for name, value in drawn["facts"])
@@ -69,7 +69,7 @@ def detail(drawn: Values, fold: Callable[[str], str] = str) -> str:
         if "lines" in call
         else _pre(("$ " if call.get("form") == "prompt" else "") + fold(call.get("text", "")))
     )
-    left = _label(f"{seen['more']:,} characters more are not shown here") if seen["more"] else ""
+    left = _label(f"{seen['more']:,} more characters are not shown here") if seen["more"] else ""
     return (
         f"<div><b>{escape(drawn['title'])}</b> {escape(drawn['kind'])} {endings}{differed} "
         f'<span style="opacity:.7">{escape(drawn["aside"])}</span></div>'
@@ -80,7 +80,7 @@ def detail(drawn: Values, fold: Callable[[str], str] = str) -> str:
 
 
 def panel(drawn: Values) -> str:
-    """Return what stands beside a step."""
+    """Return the panel next to a step."""
     missing = _label(drawn["missing"]) if drawn["name"] in ("changes", "since", "files") else ""
     return missing + _PANELS[drawn["name"]](drawn)
 
@@ -119,16 +119,16 @@ def patches(drawn: Values) -> str:
 def branches(drawn: Values) -> str:
     """Return the tree of branches."""
     rows = [
-        [escape("└ " * depth + (node or "attempt")), *map(escape, (where, policy, length, verdict, told))]
-        for node, depth, where, policy, length, verdict, told in drawn["tree_of_branches"]
+        [escape("└ " * depth + (node or "attempt")), *map(escape, (where, policy, length, verdict, notes))]
+        for node, depth, where, policy, length, verdict, notes in drawn["tree_of_branches"]
     ]
     return _table(rows)
 
 
 def typed(drawn: Iterable[list[Any]]) -> str:
-    """Return what was typed into sandboxes."""
+    """Return the commands run by hand."""
     return "".join(
-        _label(f"step {step} · {ending}") + _pre(f"$ {command}\n{said}") for step, command, said, ending in drawn
+        _label(f"step {step} · {ending}") + _pre(f"$ {command}\n{output}") for step, command, output, ending in drawn
     )
 
 
@@ -143,7 +143,7 @@ _PANELS = {
 
 
 def folded(text: str) -> str:
-    """Return a text's head and tail, and between them how much was left out."""
+    """Return the head and tail of a text, with the length of what is left out between them."""
     if len(text) <= 2 * _EDGE:
         return text
     return (
@@ -152,16 +152,16 @@ def folded(text: str) -> str:
 
 
 def fragment(model: PlayerModel) -> str:
-    """Return an attempt for a notebook's stored output: every step behind a fold, long texts cut in their middle."""
-    said = [f'<div class="swebench-lab">{overview(drawing.overview(model))}']
+    """Return an attempt for a notebook's stored output: every step folded, long texts shortened in the middle."""
+    parts = [f'<div class="swebench-lab">{overview(drawing.overview(model))}']
     for number, row in enumerate(drawing.overview(model)["rows"]):
         _, kind, heading, took, failed, _ = row
-        if sum(map(len, said)) > _MOST:
-            said.append(f"<p>… and {len(model.steps) - number} more steps; all are in to_html()</p>")
+        if sum(map(len, parts)) > _MOST:
+            parts.append(f"<p>… and {len(model.steps) - number} more steps; all are in to_html()</p>")
             break
         mark = ' <b style="color:#c1121f">!</b>' if failed else ""
         summary = f"{number} <b>{escape(kind)}</b> <code>{escape(heading)}</code> {took}{mark}"
-        said.append(f"<details><summary>{summary}</summary>{detail(drawing.detail(model, number), folded)}</details>")
+        parts.append(f"<details><summary>{summary}</summary>{detail(drawing.detail(model, number), folded)}</details>")
     tests_and_patch = tests(drawing.panel(model, "tests")) + patches(drawing.panel(model, "patch"))
-    said.append(f"<details><summary>tests and patches</summary>{tests_and_patch}</details></div>")
-    return "".join(said)
+    parts.append(f"<details><summary>tests and patches</summary>{tests_and_patch}</details></div>")
+    return "".join(parts)

@@ -1,4 +1,4 @@
-"""PlayerModel: one attempt to walk through, its files at every step, and a live sandbox to branch from; no view."""
+"""PlayerModel: one attempt, step by step, with its files at each step and live sandboxes to branch from; no view."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from swebench_lab.errors import LabError, PolicyError, SandboxError
+from swebench_lab.errors import LabError, SandboxError
 from swebench_lab.records.rollout import Rollout, Rollouts
 from swebench_lab.records.step_kind import Kind, kind_of
 from swebench_lab.viewer import story
-from swebench_lab.viewer.player import growing
-from swebench_lab.viewer.player.alive import Key, LiveBox, LiveBoxes
+from swebench_lab.viewer.player import branching
 from swebench_lab.viewer.player.branches import Branch, Branches
-from swebench_lab.viewer.player.file_history import FileChange, History
+from swebench_lab.viewer.player.file_history import FileChange, FileHistory
+from swebench_lab.viewer.player.live_boxes import Key, LiveBox, LiveBoxes
+from swebench_lab.viewer.player.manual_command import ManualCommand
 from swebench_lab.viewer.player.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -35,42 +35,21 @@ START = -1
 """The position before the first step: the tree the attempt started from."""
 
 
-@dataclass(frozen=True, slots=True)
-class Typed:
-    """A command that a person ran in a live sandbox.
-
-    Args:
-        node: Id of the branch; empty: the attempt itself.
-        step: The step whose state the sandbox had.
-        command: What was typed.
-        output: What it said, as text; not neutralised.
-        ending: How it ended, in words.
-        seconds: Wall time.
-    """
-
-    node: str
-    step: int
-    command: str
-    output: str
-    ending: str
-    seconds: float
-
-
 class PlayerModel:
     """One attempt, step by step.
 
-    All methods may be called from any thread; those that open sandboxes or run something take their time and hold no
-    lock meanwhile. Subscribers are told the name of what changed: `cursor`, `filter`, `live`, `log`, `node`, `branches`.
+    All methods may be called from any thread; those that open sandboxes or run commands block without holding a lock.
+    Subscribers receive the name of what changed: `cursor`, `filter`, `live`, `log`, `node`, `branches`.
 
     Args:
         rollout: The attempt.
-        sandboxes: Where it comes alive; None: it can only be looked at.
-        agent: Who goes on in a branch, unless `branch` is told otherwise.
-        evaluator: What grades branches; None: an `Evaluator` over `sandboxes`.
-        step: Where to stand at first; None: the first step.
-        run_dir: Where branches are kept; None: the run directory the attempt came from, or else a folder that goes with
-            this object.
-        boxes: Sandboxes open at once.
+        sandboxes: Opens live sandboxes of its steps; None: it can only be viewed.
+        agent: Agent of branches, unless `branch` is given another.
+        evaluator: Grades branches; None: an `Evaluator` over `sandboxes`.
+        step: Step to start at; None: the first.
+        run_dir: Where branches are stored; None: the run directory of the attempt, or a temporary folder that is removed
+            with this object.
+        boxes: Most sandboxes open at the same time.
     """
 
     def __init__(
@@ -90,17 +69,17 @@ class PlayerModel:
         self._branches = Branches(rollout, self.run_dir)
         self._root = rollout if rollout.layers else self._branches.replayed() or rollout
         self.node = ""
-        """Id of the branch that is looked at; empty: the attempt itself."""
+        """Id of the selected branch; empty: the attempt itself."""
         self.kinds: tuple[Kind, ...] | None = None
         self.words = ""
         self.drift: tuple[int, ...] = ()
-        """Steps whose observation came out differently in a replay."""
-        self.log: list[Typed] = []
+        """Steps whose observation differed in a replay."""
+        self.log: list[ManualCommand] = []
         self.visible: list[int] = list(range(len(rollout.trajectory.steps)))
         self.cursor = self._inside(0 if step is None else step)
         self._subscribers: list[Callable[[str], None]] = []
         self._lock = threading.RLock()
-        self._histories: dict[str, History] = {}
+        self._histories: dict[str, FileHistory] = {}
         self._layers: dict[str, list[Any]] = {}
         self._boxes = LiveBoxes(self._open_box, boxes)
         self._terminal: Terminal | None = None
@@ -108,11 +87,11 @@ class PlayerModel:
         self._moves = 0
         self.closed = False
 
-    # --- what is looked at ------------------------------------------------------------------------------------------
+    # --- the selected attempt ------------------------------------------------------------------------------------------
 
     @property
     def rollout(self) -> Rollout:
-        """The attempt, or the branch, that is looked at."""
+        """The selected attempt or branch."""
         return self.rollout_of(self.node)
 
     def rollout_of(self, node: str) -> Rollout:
@@ -121,7 +100,7 @@ class PlayerModel:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """The steps of what is looked at."""
+        """The steps of the selected attempt or branch."""
         return self.rollout.trajectory.steps
 
     @property
@@ -130,7 +109,7 @@ class PlayerModel:
         return self.steps[self.cursor] if 0 <= self.cursor < len(self.steps) else None
 
     def header(self) -> dict[str, str]:
-        """Return the facts of what is looked at, in words."""
+        """Return the facts of the selected attempt or branch, in words."""
         return story.header(self.rollout)
 
     def kind(self, step: int) -> Kind:
@@ -138,11 +117,11 @@ class PlayerModel:
         return kind_of(self.steps[step])
 
     @property
-    def history(self) -> History:
-        """The files of what is looked at, at each step."""
+    def history(self) -> FileHistory:
+        """The files of the selected attempt or branch, at each step."""
         with self._lock:
             if self.node not in self._histories:
-                self._histories[self.node] = History(self.rollout, self._snapshot())
+                self._histories[self.node] = FileHistory(self.rollout, self._snapshot())
             return self._histories[self.node]
 
     def _snapshot(self) -> Any:
@@ -158,7 +137,7 @@ class PlayerModel:
         return self.history.changed(self.cursor if step is None else step)
 
     def diff(self, step: int | None = None, since_start: bool = False) -> str:
-        """Return what a step changed, or what is different after it from the start, as a unified diff."""
+        """Return what a step changed, or all changes since the start, as a unified diff."""
         at = self.cursor if step is None else step
         if at < 0:
             return ""
@@ -174,17 +153,17 @@ class PlayerModel:
         return max(START, min(step, len(self.steps) - 1))
 
     def goto(self, step: int) -> None:
-        """Stand after a step (-1: before the first); its sandbox is opened in the background."""
+        """Go to a step (-1: before the first); its sandbox is opened in the background."""
         with self._lock:
             self.cursor = self._inside(step)
             self._moves += 1
             move = self._moves
-        self._tell("cursor")
-        if not self.dead and not self.closed:
+        self._notify("cursor")
+        if not self.unavailable and not self.closed:
             self._submit(self._warm, move)
 
     def move(self, by: int) -> None:
-        """Go on by so many of the steps that the filter lets through."""
+        """Move by this many of the visible steps."""
         with self._lock:
             ahead = [s for s in self.visible if s > self.cursor] if by > 0 else []
             behind = [s for s in reversed(self.visible) if s < self.cursor] if by < 0 else []
@@ -193,16 +172,16 @@ class PlayerModel:
         self.goto(target)
 
     def filter(self, kinds: Sequence[str] | None = None, words: str = "") -> list[int]:
-        """Show only steps of these kinds that say `words`; returns their positions."""
+        """Show only steps of these kinds that contain `words`; returns their positions."""
         with self._lock:
             self.kinds = None if kinds is None else tuple(Kind(kind) for kind in kinds)
             self.words = words
             self.visible = story.matching(self.steps, self.kinds, words)
-        self._tell("filter")
+        self._notify("filter")
         return self.visible
 
     def select(self, node: str) -> None:
-        """Look at a branch; at the attempt itself for an empty id.
+        """Select a branch; the attempt itself for an empty id.
 
         Raises:
             KeyError: There is no such branch.
@@ -211,24 +190,24 @@ class PlayerModel:
         with self._lock:
             self.node = node
             self.visible = story.matching(self.steps, self.kinds, self.words)
-        self._tell("node")
+        self._notify("node")
         self.goto(self.cursor)
 
     @property
     def link(self) -> str:
-        """Where this step is found again, in this kernel or another: `lab.Stepper(link, sandboxes)`."""
+        """A link to this step that works in any kernel: `lab.Stepper(link, sandboxes)`."""
         t = self._root.trajectory
         return f"{self.run_dir}#{t.task_id}/{t.attempt}/{t.agent or '-'}/step-{self.cursor}"
 
-    # --- alive ------------------------------------------------------------------------------------------------------
+    # --- the live sandbox ------------------------------------------------------------------------------------------------------
 
     @property
-    def dead(self) -> str:
-        """Why no sandbox can be entered; empty when one can."""
+    def unavailable(self) -> str:
+        """Why no live sandbox can be opened; empty when one can."""
         if self.sandboxes is None:
             return "no SandboxFactory was given: lab.Stepper(rollout, sandboxes)"
         if self.steps and not (self.rollout.layers and all(step.layer for step in self.steps)):
-            return "the layers of its steps were not kept: replay() executes them again and keeps them"
+            return "the layers of its steps were not kept; replay() executes the steps again and keeps them"
         return ""
 
     @property
@@ -240,19 +219,19 @@ class PlayerModel:
         """Return the live sandbox at the cursor, opening it if need be.
 
         Raises:
-            SandboxError: There is none to enter; the message says why.
+            SandboxError: No live sandbox can be opened; the message says why.
         """
-        if self.dead:
-            raise SandboxError(f"entering {self.rollout.task.id!r} at step {self.cursor}: {self.dead}")
+        if self.unavailable:
+            raise SandboxError(f"entering {self.rollout.task.id!r} at step {self.cursor}: {self.unavailable}")
         with self._lock:
             key = (self.node, self.cursor)
-        found = self._boxes.take(key)
-        self._tell("live")
-        return found
+        live = self._boxes.take(key)
+        self._notify("live")
+        return live
 
     @property
     def sandbox(self) -> Sandbox:
-        """The sandbox at the cursor, in the state after its step; what is done to it stays until `reset`."""
+        """The sandbox at the cursor, in the state after its step; changes to it stay until `reset`."""
         live = self.live()
         live.touched = True
         return live.box
@@ -262,25 +241,23 @@ class PlayerModel:
         live, node, step = self.live(), self.node, self.cursor
         live.touched = True
         result = live.session.run(command, timeout=timeout, max_output=1_000_000)
-        ending = "timed out" if result.timed_out else f"hit the {result.limit} limit" if result.limit else ""
-        ending = ending or (f"exit {result.exit_code}" if result.exit_code is not None else f"signal {result.signal}")
-        self.log.append(Typed(node, step, command, result.output, ending, result.seconds))
-        self._tell("log")
+        self.log.append(ManualCommand.of(node, step, command, result))
+        self._notify("log")
         return result
 
     def write(self, path: str, text: str) -> None:
-        """Make or replace a file in the sandbox at the cursor."""
+        """Create or replace a file in the sandbox at the cursor."""
         live = self.live()
         live.touched = True
         live.box.write(path, text)
-        self._tell("live")
+        self._notify("live")
 
     def read(self, path: str) -> str:
         """Return a file's text: from the sandbox at the cursor where it is open, else from the stored layers."""
         return self.live().box.read(path) if self.ready else self.history.read(path, self.cursor)
 
     def reset(self) -> None:
-        """Throw away what a person did to the sandbox at the cursor."""
+        """Discard all changes made by hand to the sandbox at the cursor."""
         self.close_terminal()
         self._boxes.drop((self.node, self.cursor))
         self.goto(self.cursor)
@@ -323,10 +300,10 @@ class PlayerModel:
         """Return the unpacked layers of a branch up to a step, each unpacked once."""
         assert self.sandboxes is not None
         with self._lock:
-            have = self._layers.setdefault(node, [])
-            if step >= len(have):
-                have[:] = self.sandboxes.step_layers(self.rollout_of(node), step, have)
-            return have[: step + 1]
+            unpacked = self._layers.setdefault(node, [])
+            if step >= len(unpacked):
+                unpacked[:] = self.sandboxes.step_layers(self.rollout_of(node), step, unpacked)
+            return unpacked[: step + 1]
 
     def _warm(self, move: int) -> None:
         """Open the box at the cursor, then those beside it, unless the cursor has moved on."""
@@ -335,31 +312,31 @@ class PlayerModel:
             if move != self._moves or self.closed:
                 return
             if START <= step < len(self.steps):
-                with suppress(LabError):  # whoever asks for that box is told
+                with suppress(LabError):  # whoever opens that box gets the error
                     self._boxes.take((node, step))
             if step == at:
-                self._tell("live")
+                self._notify("live")
 
     # --- replaying --------------------------------------------------------------------------------------------------
 
     def replay(self) -> tuple[int, ...]:
         """Execute the recorded calls again in a fresh sandbox and keep each step's layer, so that it can be entered.
 
-        The record stays as it was; only the files are those of the replay.
+        The record is unchanged; only the files are those of the replay.
 
         Returns:
-            The steps whose observation came out differently now; see `drift`.
+            The steps whose observation differs now; see `drift`.
 
         Raises:
             SandboxError: There is no SandboxFactory, or the sandbox failed.
         """
         if self.sandboxes is None:
-            raise SandboxError(f"replaying {self._root.task.id!r}: {self.dead}")
-        self._root, self.drift = growing.replay(self._root, self.sandboxes, self._branches.home)
+            raise SandboxError(f"replaying {self._root.task.id!r}: {self.unavailable}")
+        self._root, self.drift = branching.replay(self._root, self.sandboxes, self._branches.home)
         with self._lock:
             self._histories.pop("", None)
             self._layers.pop("", None)
-        self._tell("node")
+        self._notify("node")
         self.goto(self.cursor)
         return self.drift
 
@@ -367,7 +344,7 @@ class PlayerModel:
 
     @property
     def branches(self) -> list[Branch]:
-        """All branches of the attempt, in the order in which they were made; also those of earlier kernels."""
+        """All branches of the attempt, oldest first, including those of earlier kernels."""
         return self._branches.all()
 
     def branch(
@@ -379,74 +356,60 @@ class PlayerModel:
         step: int | None = None,
         grade: bool = True,
     ) -> Rollouts:
-        """Let a policy go on from a step, `n` times, and keep each as a rollout.
+        """Let a policy continue from a step, `n` times, and store each branch as a rollout.
 
-        Up to the step a branch's history is the original's, token for token; a hint is added to what the policy saw last.
-        If a person changed the sandbox at the step, branches start from it as it is now.
+        Up to the step a branch's history is the original's, token for token; a hint is appended to the last observation.
+        If the sandbox at the step was changed by hand, branches start from its current state.
 
         Args:
-            policy: Who goes on: a policy, which gets the attempt's flavour, or an agent; None: this model's agent.
-            hint: What to tell it.
-            n: How many branches, at once.
-            step: From which step; None: the one at the cursor; -1: from the start.
+            policy: A policy, which gets the attempt's flavour, or an agent; None: this model's agent.
+            hint: Text appended to the last observation.
+            n: Number of branches, run in parallel.
+            step: The step to branch from; None: the one at the cursor; -1: from the start.
             grade: Whether each is graded, in a fresh sandbox.
 
         Returns:
             The branches' rollouts.
 
         Raises:
-            SandboxError: The step cannot be entered.
-            PolicyError: Nobody is there to go on.
-            ValueError: The attempt was handed in at that step.
+            SandboxError: No live sandbox of the step can be opened.
+            PolicyError: There is no agent.
+            ValueError: The attempt was submitted at that step.
         """
-        if self.dead or self.sandboxes is None:
-            raise SandboxError(f"branching {self.rollout.task.id!r}: {self.dead}")
+        if self.unavailable or self.sandboxes is None:
+            raise SandboxError(f"branching {self.rollout.task.id!r}: {self.unavailable}")
         with self._lock:
             node, at = self.node, self.cursor if step is None else self._inside(step)
-        agent = self._agent(policy)
-        beginning = growing.beginning(self.rollout_of(node), at, hint)
-        start = growing.Start(
+        agent = branching.agent_of(policy, self.agent, self._root.trajectory.flavour or "xml")
+        beginning = branching.beginning(self.rollout_of(node), at, hint)
+        start = branching.BranchStart(
             node, at, hint, beginning, self.layers(node, at) if at >= 0 else [], *self._edit(node, at)
         )
         judge = self.evaluator if grade else None
         numbers = [self._branches.number(taken) for taken in range(max(1, n))]
         self._branches.keep_layers_of(beginning, self.rollout_of(node).layers)
         with ThreadPoolExecutor(min(len(numbers), 4), "branch") as pool:
-            grown = [
-                pool.submit(growing.grow, start, self._root.task, agent, self.sandboxes, self._branches, judge, number)
+            futures = [
+                pool.submit(
+                    branching.grow, start, self._root.task, agent, self.sandboxes, self._branches, judge, number
+                )
                 for number in numbers
             ]
-            made = [future.result() for future in grown]
-        self._tell("branches")
-        return Rollouts((branch.rollout for branch in made), f"branches of step {at}")
+            branches = [future.result() for future in futures]
+        self._notify("branches")
+        return Rollouts((branch.rollout for branch in branches), f"branches of step {at}")
 
     def _edit(self, node: str, step: int) -> tuple[Any, tuple[str, ...]]:
-        """What a person changed in the box of a step, as a layer on top of the step's."""
+        """Changes made by hand to the box of a step, as a layer on top of the step's."""
         if not self._boxes.has((node, step)) or not (live := self._boxes.take((node, step))).touched:
             return None, ()
         layer = live.box.checkpoint()
         paths = tuple(path for kind, path in layer.entries if kind != "dir")
         return (layer, paths) if paths else (None, ())
 
-    def _agent(self, policy: Policy | Agent | None) -> Agent:
-        from swebench_lab.agents.agent import Agent
-
-        if isinstance(policy, Agent):
-            return policy
-        if self.agent is not None:
-            return self.agent if policy is None else self.agent.using(policy)
-        if policy is None:
-            raise PolicyError("branching: nobody is there to go on; give branch(policy=…), or Stepper(…, agent=…)")
-        try:
-            return Agent(policy, self._root.trajectory.flavour or "xml")
-        except ValueError as error:  # prompts of somebody's own, or of another program's file
-            raise PolicyError(
-                f"branching: {error}; give Stepper(…, agent=…), whose prompts and tools they are"
-            ) from error
-
     @property
     def evaluator(self) -> Evaluator:
-        """What grades."""
+        """The evaluator that grades branches."""
         if self._evaluator is None:
             from swebench_lab.grading.evaluator import Evaluator
 
@@ -455,41 +418,41 @@ class PlayerModel:
         return self._evaluator
 
     def grade(self, node: str | None = None) -> Rollout:
-        """Grade a branch, or the attempt itself, in a fresh sandbox, and keep the verdict of a branch.
+        """Grade a branch, or the attempt itself, in a fresh sandbox, and store the verdict of a branch.
 
         Raises:
             SandboxError: There is no SandboxFactory.
         """
         name = self.node if node is None else node
         if self.sandboxes is None:
-            raise SandboxError(f"grading {self._root.task.id!r}: {self.dead}")
-        graded = growing.graded(self.rollout_of(name), self.evaluator)
+            raise SandboxError(f"grading {self._root.task.id!r}: {self.unavailable}")
+        graded = branching.graded(self.rollout_of(name), self.evaluator)
         if name:
             self._branches.update(name, graded)
         else:
             self._root = graded
-        self._tell("branches")
+        self._notify("branches")
         return graded
 
-    # --- telling and ending -----------------------------------------------------------------------------------------
+    # --- subscribers and closing -----------------------------------------------------------------------------------------
 
-    def subscribe(self, told: Callable[[str], None]) -> Callable[[], None]:
-        """Have `told` called with the name of what changed; returns a function that ends it."""
-        self._subscribers.append(told)
-        return lambda: self._subscribers.remove(told) if told in self._subscribers else None
+    def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
+        """Call `callback` with the name of what changed, from now on; returns a function that ends this."""
+        self._subscribers.append(callback)
+        return lambda: self._subscribers.remove(callback) if callback in self._subscribers else None
 
-    def _tell(self, what: str) -> None:
-        for told in list(self._subscribers):
-            told(what)
+    def _notify(self, what: str) -> None:
+        for callback in list(self._subscribers):
+            callback(what)
 
     def _submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any] | None:
         try:
             return self._pool.submit(work, *arguments)
-        except RuntimeError:  # closed meanwhile
+        except RuntimeError:  # closed in the meantime
             return None
 
     def close(self) -> None:
-        """Close its sandboxes; branches stay in the run directory."""
+        """Close the sandboxes; branches stay in the run directory."""
         self.closed = True
         self.close_terminal()
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -506,7 +469,7 @@ class PlayerModel:
         self.close()
 
     def __repr__(self) -> str:
-        """Return one line: the attempt, where it stands, and whether it is alive."""
+        """Return one line: the attempt, the current step, and whether live sandboxes can be opened."""
         t = self.rollout.trajectory
-        state = "closed" if self.closed else self.dead or "alive"
+        state = "closed" if self.closed else self.unavailable or "live"
         return f"PlayerModel({t.task_id!r}, attempt {t.attempt}, step {self.cursor} of {len(t.steps)}, {state})"

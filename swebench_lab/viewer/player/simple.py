@@ -1,4 +1,4 @@
-"""SimpleView: the player made of the ordinary widgets alone, for pages that lack the extension the full view needs."""
+"""SimpleView: the player from ordinary widgets, for pages without the extension that the full view needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from swebench_lab import _html
 from swebench_lab.errors import LabError
 from swebench_lab.records.step_kind import Kind
 from swebench_lab.viewer.player import drawing, markup
-from swebench_lab.viewer.player.handling import handle_at_once
+from swebench_lab.viewer.player.kernel_messages import deliver_while_busy
 from swebench_lab.viewer.player.model import START, PlayerModel
 
 _WIDE = w.Layout(width="100%")
@@ -25,9 +25,9 @@ class SimpleView:
     """Draws a PlayerModel with a list, buttons and text; every text is escaped.
 
     Args:
-        model: What is looked at.
-        policies: Who may go on in a branch, by name.
-        reason: Why this view is shown, if it stands in for the full one.
+        model: The attempt to show.
+        policies: Policies to choose from for branches, by name.
+        reason: Why this view replaces the full one.
     """
 
     def __init__(self, model: PlayerModel, policies: Mapping[str, Any] | None = None, reason: str = "") -> None:
@@ -59,7 +59,7 @@ class SimpleView:
         self.panel = w.Dropdown(options=list(zip(panels, drawing.PANELS, strict=True)), layout=w.Layout(width="220px"))
         self.command = w.Text(placeholder="run a command in the sandbox of this step", layout=w.Layout(flex="1 1 auto"))
         self.policy = w.Dropdown(options=[_html.plain(name) for name in self._who], layout=w.Layout(width="160px"))
-        self.hint = w.Text(placeholder="a hint, if you like", layout=w.Layout(flex="1 1 auto"))
+        self.hint = w.Text(placeholder="optional hint", layout=w.Layout(flex="1 1 auto"))
         self.times = w.BoundedIntText(1, min=1, max=16, layout=w.Layout(width="70px"))
         moves: dict[str, Callable[[], Any]] = {
             "|◀": lambda: self._player.goto(0),
@@ -89,12 +89,12 @@ class SimpleView:
             w.HBox([self.command, b["run"], b["reset"], b["grade"], b["replay"]]),
             w.HBox([self.policy, self.hint, self.times, b["branch"]]),
         ])  # fmt: skip
-        handle_at_once(self.widget)
+        deliver_while_busy(self.widget)
 
     def _button(self, name: str, act: Callable[[], Any]) -> w.Button:
         width = "44px" if len(name) < 3 else "80px"
         button = w.Button(description=name, tooltip=name, layout=w.Layout(width=width))
-        # A handler only hands the work on: it may be called while a cell is running, on any thread.
+        # A handler only passes the work on: it may be called on any thread, while a cell is running.
         button.on_click(lambda _: self._pool.submit(self._try, act))
         return button
 
@@ -104,10 +104,10 @@ class SimpleView:
             act()
             self._draw("live")
         except Exception as error:  # a click has no caller: whatever it raises must be read on the page
-            told = str(error) if isinstance(error, (LabError, ValueError)) else f"{type(error).__name__}: {error}"
-            self.state.value = f'<span style="color:#c1121f;white-space:pre-wrap">{escape(_html.plain(told))}</span>'
+            text = str(error) if isinstance(error, (LabError, ValueError)) else f"{type(error).__name__}: {error}"
+            self.state.value = f'<span style="color:#c1121f;white-space:pre-wrap">{escape(_html.plain(text))}</span>'
 
-    # --- what is asked for ------------------------------------------------------------------------------------------
+    # --- user actions ------------------------------------------------------------------------------------------
 
     def _chosen(self, change: Mapping[str, Any]) -> None:
         if not self._setting and change["new"] is not None:
@@ -117,13 +117,13 @@ class SimpleView:
         self._player.filter([self.kind.value] if self.kind.value else None, self.search.value)
 
     def run(self) -> None:
-        """Run what stands in the command line."""
+        """Run the command in the command line."""
         if self.command.value.strip():
             self._player.run(self.command.value)
             self.command.value = ""
 
     def branch(self) -> None:
-        """Branch as the form says."""
+        """Branch with the settings of the form."""
         policy = next((who for name, who in self._who.items() if _html.plain(name) == self.policy.value), None)
         self._player.branch(policy, self.hint.value, self.times.value)
         self.panel.value = "branches"
@@ -170,6 +170,6 @@ class SimpleView:
             self._setting = False
 
     def stop(self) -> None:
-        """Follow the model no longer."""
+        """Stop following the model."""
         self._unsubscribe()
         self._pool.shutdown(wait=False, cancel_futures=True)

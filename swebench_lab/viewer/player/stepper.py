@@ -1,4 +1,4 @@
-"""Stepper: the player in a notebook; it shows the fullest view that the page can draw, and says why when it is not that."""
+"""Stepper: the player in a notebook; it shows the richest view that the page supports, and the reason for a simpler one."""
 
 from __future__ import annotations
 
@@ -32,20 +32,21 @@ _WIDGET = "application/vnd.jupyter.widget-view+json"
 class Stepper:
     """Walk through an attempt in a live sandbox, and branch anywhere.
 
-    The last line of a cell shows it. `?` lists its keys. Everything it does can also be said in code: `stepper.goto(7)`,
-    `stepper.run("pytest -q")`, `stepper.branch(policy, hint="…", n=4)`; see `PlayerModel`, which `stepper.model` is.
+    As the last line of a cell it is displayed; `?` lists its keys. Everything it does is also available in code:
+    `stepper.goto(7)`, `stepper.run("pytest -q")`, `stepper.branch(policy, hint="…", n=4)`; see `PlayerModel`, which is
+    `stepper.model`.
 
     Args:
-        rollout: An attempt; a Trajectory, with its `task`; or a link that another Stepper gave.
-        sandboxes: Where it comes alive; None: it can only be looked at.
+        rollout: An attempt; a Trajectory, with its `task`; or the link of another Stepper.
+        sandboxes: Opens live sandboxes of its steps; None: it can only be viewed.
         task: The task of a Trajectory.
-        agent: Who goes on in a branch, unless told otherwise.
-        policies: Who can be chosen to go on, by name.
-        evaluator: What grades branches.
-        step: Where to stand at first; -1 is the start, before the first step.
-        run_dir: Where branches are kept; None: where the attempt came from.
+        agent: Agent of branches, unless another is given.
+        policies: Policies to choose from for branches, by name.
+        evaluator: Grades branches.
+        step: Step to start at; -1 is the start, before the first step.
+        run_dir: Where branches are stored; None: with the attempt.
         view: `"auto"`; or `"full"` (needs the anywidget extension), `"simple"` (ordinary widgets), `"static"` (HTML).
-        patience: Seconds the page has to draw the full view before the simple one takes its place.
+        patience: Seconds to wait for the full view before the simple one replaces it.
 
     Raises:
         RecordError: A link leads nowhere, or a Trajectory comes without its task.
@@ -77,7 +78,7 @@ class Stepper:
         self.policies: dict[str, Any] = {agent.policy.name: agent.policy} if agent else {}
         self.policies |= dict(policies or {})
         self.reason = ""
-        """Why it is not the full view that is shown; empty when it is."""
+        """Why the full view is not shown; empty when it is."""
         self._wanted, self._patience = view, patience
         self._answered = threading.Event()
         self._full: Any = None
@@ -99,7 +100,7 @@ class Stepper:
         return self._full
 
     def simple(self, reason: str = "") -> Any:
-        """Return the view made of ordinary widgets.
+        """Return the view of ordinary widgets.
 
         Raises:
             ImportError: ipywidgets is not installed.
@@ -111,7 +112,7 @@ class Stepper:
         return self._simple.widget
 
     def to_html(self, path: str | Path | None = None) -> str:
-        """Return one self-contained page of what is looked at, what each step changed included; write it to `path`."""
+        """Return the attempt with the changes of each step as one self-contained page; write it to `path` if given."""
         from swebench_lab.viewer.page import page
 
         model = self.model
@@ -122,7 +123,7 @@ class Stepper:
         return html
 
     def _choose(self) -> tuple[str, Any]:
-        """Return the name of the fullest view that can be made here, and its widget."""
+        """Return the name of the richest view available here, and its widget."""
         makers = {"auto": ("full", "simple"), "full": ("full",), "simple": ("simple",), "static": ()}
         for name in makers[self._wanted]:
             try:
@@ -133,7 +134,7 @@ class Stepper:
         return "static", None
 
     def _bundle(self, widget: Any) -> dict[str, Any]:
-        """Return all forms at once: a page draws the fullest that it knows."""
+        """Return all forms at once: a page draws the richest that it supports."""
         note = f"<p><i>{_html.text(self.reason)}</i></p>" if self.reason else ""
         shown: dict[str, Any] = {"text/plain": repr(self), "text/html": note + markup.fragment(self.model)}
         if widget is not None:

@@ -30,7 +30,7 @@ AFTER = {"t1": [YES, NO], "t2": [NO, NO], "t3": [YES, NONE], "t4": [NO, NO], "t5
 
 
 def test_tasks_gained_and_lost_are_told() -> None:
-    found = lab.Compare(attempts(BEFORE, "before"), attempts(AFTER, "after"))
+    found = lab.CompareView(attempts(BEFORE, "before"), attempts(AFTER, "after"))
     assert found.gained == ["t1"] and found.lost == ["t2"]
     assert found.counts == {"gained": 1, "lost": 1, "kept": 1, "never": 1, "not graded": 1}
     assert found.only == (["only-a"], ["only-b"])
@@ -49,7 +49,7 @@ def test_tasks_gained_and_lost_are_told() -> None:
 
 def test_nothing_in_common_is_an_error() -> None:
     with pytest.raises(lab.RecordError, match="no task in common"):
-        lab.Compare(attempts({"a": [YES]}, "x"), attempts({"b": [YES]}, "y"))
+        lab.CompareView(attempts({"a": [YES]}, "x"), attempts({"b": [YES]}, "y"))
 
 
 def test_a_gallery_shows_every_attempt() -> None:
@@ -62,7 +62,7 @@ def test_a_gallery_shows_every_attempt() -> None:
 
 
 def test_the_pages_of_a_comparison_link_to_every_attempt(tmp_path: Path) -> None:
-    index = lab.Compare(attempts(BEFORE, "before"), attempts(AFTER, "after")).write(tmp_path / "compared")
+    index = lab.CompareView(attempts(BEFORE, "before"), attempts(AFTER, "after")).write(tmp_path / "compared")
     links = [str(a["href"]) for a in Reader(index.read_text("utf-8")).all("a")]
     assert len(links) == len(set(links)) == 9 + 9
     assert all((index.parent / link).is_file() for link in links)
@@ -71,7 +71,7 @@ def test_the_pages_of_a_comparison_link_to_every_attempt(tmp_path: Path) -> None
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     task = replace(a_task("t"), id=f"t{HOSTILE}")
     side = Rollouts([a_rollout("unresolved", task, policy=HOSTILE)], HOSTILE)
-    found = lab.Compare(side, side)
+    found = lab.CompareView(side, side)
     pages = [found._repr_html_(), lab.Gallery(side)._repr_html_(), found.side_by_side(task.id)._repr_html_()]
     pages.append(found.write(tmp_path).read_text("utf-8"))
     for html in pages:

@@ -139,7 +139,7 @@ def test_a_real_attempt_from_keys_to_branches_and_back(jupyter: Lab) -> None:
         live(browser, 1)
         browser.press("b")
         browser.type("mind the condition\n")
-        said(browser, "1 made: 1 resolved", 120)
+        said(browser, "1 branches: 1 resolved", 120)
         said(browser, "mind the condition")
         picture(browser, "branches")
         if PICTURES:

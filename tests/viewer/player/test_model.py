@@ -241,24 +241,24 @@ def test_an_attempt_without_layers_comes_alive_by_a_replay(
         ),
     )
     with PlayerModel(bare, sandboxes, run_dir=tmp_path) as model:
-        assert "replay" in model.dead
+        assert "replay" in model.unavailable
         with pytest.raises(SandboxError, match="replay"):
             model.run("true")
         drift = model.replay()
-        assert not model.dead and len(drift) <= 2  # test durations differ from run to run
+        assert not model.unavailable and len(drift) <= 2  # test durations differ from run to run
         model.goto(first_edit(failed))
         assert model.sandbox.diff() != ""
         assert [s.reply for s in model.steps] == [s.reply for s in failed.trajectory.steps]
     with PlayerModel(bare, sandboxes, run_dir=tmp_path) as again:
-        assert not again.dead
+        assert not again.unavailable
 
 
 def test_what_cannot_be_done_says_why(failed: Rollout, model: PlayerModel) -> None:
     with PlayerModel(a_rollout()) as plain, pytest.raises(SandboxError, match="no SandboxFactory was given"):
         plain.run("true")
-    with pytest.raises(PolicyError, match="nobody is there to go on"):
+    with pytest.raises(PolicyError, match="there is no agent"):
         model.branch()
-    with pytest.raises(ValueError, match="the work was handed in there"):
+    with pytest.raises(ValueError, match="the work was submitted there"):
         model.branch(SUBMIT, step=len(model.steps) - 1)
 
 
@@ -270,7 +270,7 @@ def test_a_terminal_of_the_box(model: PlayerModel) -> None:
     until(lambda: model.run("ls /testbed/typed").ok)
     assert b"/dev/pts/0" in heard
     terminal.write(b"yes | head -c 8000000\n")
-    until(lambda: terminal._unseen >= 1 << 20)
+    until(lambda: terminal._unacknowledged >= 1 << 20)
     time.sleep(0.2)
     assert len(heard) < 3 << 20, "what is not drawn is not read: the program waits"
     terminal.close()

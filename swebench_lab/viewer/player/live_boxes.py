@@ -1,4 +1,4 @@
-"""LiveBoxes: the sandboxes behind a player, one for each step that is looked at, a few at a time."""
+"""LiveBoxes: the sandboxes behind a player, one per viewed step, a few at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Key = tuple[str, int]
 
 
 class LiveBox:
-    """An open sandbox with the one shell that a person types into.
+    """An open sandbox with its one interactive shell.
 
     Args:
         box: The sandbox; it is closed with this.
@@ -29,13 +29,13 @@ class LiveBox:
         self.touched = False
         """Whether a person may have changed it since it was opened."""
         self.pinned = 0
-        """How many hold it open whatever happens: a terminal, a branch that is being made."""
+        """Number of users that keep it open: a terminal, a branch in progress."""
         self._lock = threading.Lock()
         self._session: Session | None = None
 
     @property
     def session(self) -> Session:
-        """The shell, opened at first use where the step left off."""
+        """The shell, opened at first use with the directory and variables of the step."""
         with self._lock:
             if self._session is None or self._session.closed:
                 self._session = self.box.session()
@@ -47,11 +47,11 @@ class LiveBox:
 
 
 class LiveBoxes:
-    """Opens boxes on demand and closes those looked at longest ago.
+    """Opens boxes on demand and closes the least recently used.
 
     Args:
-        make: Opens the box of a key; may take its time and is called by several threads.
-        most: Boxes that are open at once; those that are pinned come on top.
+        make: Opens the box of a key; may block, and is called by several threads.
+        most: Most boxes open at the same time, not counting pinned ones.
     """
 
     def __init__(self, make: Callable[[Key], Sandbox], most: int = 4) -> None:
@@ -67,11 +67,11 @@ class LiveBoxes:
         """Return the box of a key, opening it if there is none; two callers get the same one.
 
         Raises:
-            SandboxClosed: All was closed.
+            SandboxClosed: The player was closed.
         """
         with self._lock:
             if self._closed:
-                raise SandboxClosed("this player was closed; make another one")
+                raise SandboxClosed("this player was closed; create another one")
             future = self._boxes.get(key)
             mine = future is None or _is_gone(future)
             if future is None or mine:
@@ -97,12 +97,12 @@ class LiveBoxes:
         for box in surplus:
             box.close()
 
-    def _surplus(self, kept: Key) -> list[LiveBox]:
-        """Take out what is over the bound, oldest first: boxes a person changed go last, pinned ones never."""
+    def _surplus(self, current: Key) -> list[LiveBox]:
+        """Remove surplus boxes, oldest first: boxes changed by hand last, pinned ones never."""
         free = [
             (future.result().touched, number, key)
             for number, (key, future) in enumerate(self._boxes.items())
-            if key != kept and future.done() and not future.exception() and not future.result().pinned
+            if key != current and future.done() and not future.exception() and not future.result().pinned
         ]
         over = sorted(free)[: max(0, len(self._boxes) - self._most)]
         return [self._boxes.pop(key).result() for _, _, key in over]
@@ -121,7 +121,7 @@ class LiveBoxes:
             future.result().close()
 
     def close(self) -> None:
-        """Close all."""
+        """Close all boxes."""
         with self._lock:
             self._closed = True
             keys = list(self._boxes)
@@ -137,5 +137,5 @@ class LiveBoxes:
 
 
 def _is_gone(future: Future[LiveBox]) -> bool:
-    """Whether what was opened failed, or was closed by somebody else."""
+    """Whether opening failed, or the box has been closed."""
     return future.done() and (future.exception() is not None or future.result().box.closed)

@@ -1,4 +1,4 @@
-"""Growing branches: go on from a step in a sandbox of that state, keep every layer, grade; and replay a record."""
+"""Branching: continue from a step in a sandbox of that state, keep every layer, grade; and replay a record."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from swebench_lab.errors import LabError
+from swebench_lab.errors import LabError, PolicyError
 from swebench_lab.records.rollout import Rollout, Rollouts, rescore
 from swebench_lab.records.trajectory import Stop, Trajectory
 from swebench_lab.records.verdict import NOT_GRADED, Cause, Verdict
@@ -17,6 +17,7 @@ from swebench_lab.sandbox.checkpoints import passing_store
 if TYPE_CHECKING:
     from swebench_lab.agents.agent import Agent
     from swebench_lab.grading.evaluator import Evaluator
+    from swebench_lab.policies.policy import Policy
     from swebench_lab.records.task import Task
     from swebench_lab.rollouts.run_directory import RunDirectory
     from swebench_lab.sandbox.checkpoints import Layer
@@ -24,18 +25,43 @@ if TYPE_CHECKING:
     from swebench_lab.viewer.player.branches import Branch, Branches
 
 
+def agent_of(policy: Policy | Agent | None, default: Agent | None, flavour: str) -> Agent:
+    """Return the agent of a branch.
+
+    Args:
+        policy: An agent, or a policy, which takes the place of the default agent's.
+        default: The agent of the player; None: the policy gets an agent of this flavour.
+        flavour: Prompts and call format of the attempt.
+
+    Raises:
+        PolicyError: There is no agent, or the flavour is not bundled and needs an agent that brings it.
+    """
+    from swebench_lab.agents.agent import Agent
+
+    if isinstance(policy, Agent):
+        return policy
+    if default is not None:
+        return default if policy is None else default.using(policy)
+    if policy is None:
+        raise PolicyError("branching: there is no agent; give branch(policy=…) or Stepper(…, agent=…)")
+    try:
+        return Agent(policy, flavour)
+    except ValueError as error:  # custom prompts, or those of another program's file
+        raise PolicyError(f"branching: {error}; give Stepper(…, agent=…) with its prompts and tools") from error
+
+
 @dataclass(frozen=True)
-class Start:
+class BranchStart:
     """Where branches leave their parent.
 
     Args:
         parent: Id of the parent; empty: the attempt itself.
         step: Last shared step.
-        hint: What is added after it.
-        beginning: The shared steps, the hint in the last thing the policy saw.
+        hint: Text appended to the last observation.
+        beginning: The shared steps, with the hint in the last observation.
         layers: Layers of the shared steps.
-        edit: What a person changed on top of them; None: nothing.
-        edited: The paths of it.
+        edit: Changes made by hand on top of them; None: none.
+        edited: Paths of those changes.
     """
 
     parent: str
@@ -51,26 +77,26 @@ def beginning(rollout: Rollout, step: int, hint: str) -> Trajectory:
     """Return the shared steps of a branch; without a hint they are the original's, token for token.
 
     Raises:
-        ValueError: The attempt was handed in at this step.
+        ValueError: The attempt was submitted at this step.
     """
     trajectory = rollout.trajectory
     if 0 <= step < len(trajectory.steps) and trajectory.steps[step].tool == "submit":
-        raise ValueError(f"branching after step {step}: the work was handed in there; branch from step {step - 1}")
+        raise ValueError(f"branching after step {step}: the work was submitted there; branch from step {step - 1}")
     shared = trajectory[: step + 1]
     if not hint:
         return shared
     if shared.steps:
         last = shared.steps[-1]
-        told = replace(last, observation=f"{last.observation}\n\n{hint}")
-        return replace(shared, steps=(*shared.steps[:-1], told))
+        hinted = replace(last, observation=f"{last.observation}\n\n{hint}")
+        return replace(shared, steps=(*shared.steps[:-1], hinted))
     if not shared.opening:
         raise ValueError("branching from the start with a hint: the attempt's opening messages were not recorded")
-    said = {**shared.opening[-1], "content": f"{shared.opening[-1]['content']}\n\n{hint}"}
-    return replace(shared, opening=(*shared.opening[:-1], said))  # type: ignore[arg-type]
+    message = {**shared.opening[-1], "content": f"{shared.opening[-1]['content']}\n\n{hint}"}
+    return replace(shared, opening=(*shared.opening[:-1], message))  # type: ignore[arg-type]
 
 
 def grow(
-    start: Start,
+    start: BranchStart,
     task: Task,
     agent: Agent,
     sandboxes: SandboxFactory,
@@ -97,14 +123,14 @@ def grow(
     steps = [
         replace(s, layer=renamed.get(s.layer, s.layer)) if n == shared else s for n, s in enumerate(trajectory.steps)
     ]
-    made = Rollout(task, replace(trajectory, steps=tuple(steps)), _not_asked(trajectory), None)
+    rollout = Rollout(task, replace(trajectory, steps=tuple(steps)), _ungraded(trajectory), None)
     if evaluator is not None:
-        made = graded(made, evaluator)
-    return branches.add(start.parent, start.step, start.hint, start.edited, made)
+        rollout = graded(rollout, evaluator)
+    return branches.add(start.parent, start.step, start.hint, start.edited, rollout)
 
 
-def _sink(start: Start, branches: Branches, renamed: dict[str, str]) -> Callable[[Layer], None]:
-    """Return what keeps each new layer; the first one together with a person's edit below it."""
+def _sink(start: BranchStart, branches: Branches, renamed: dict[str, str]) -> Callable[[Layer], None]:
+    """Return the function that stores each new layer; the first one is stored together with the manual edit below it."""
     waiting = [start.edit] if start.edit else []
 
     def keep(layer: Layer) -> None:
@@ -126,12 +152,12 @@ def _merged(lower: Layer, upper: Layer) -> Layer:
         return store.make("unpack", [file.fileno()], parents=lower.parents, cwd=upper.cwd, env=upper.env)
 
 
-def _not_asked(trajectory: Trajectory) -> Verdict:
-    return Verdict(NOT_GRADED, "it was not asked for", tier=trajectory.tier)
+def _ungraded(trajectory: Trajectory) -> Verdict:
+    return Verdict(NOT_GRADED, "grading was not requested", tier=trajectory.tier)
 
 
 def graded(rollout: Rollout, evaluator: Evaluator) -> Rollout:
-    """Return a rollout with its verdict and reward; a fault of ours is *not graded*, with its reason."""
+    """Return a rollout with its verdict and reward; an infrastructure error is *not graded*, with its reason."""
     trajectory = rollout.trajectory
     if trajectory.stop in (Stop.ERROR, Stop.CANCELLED):
         reason = f"the attempt ended in an error: {trajectory.error}"
@@ -152,7 +178,7 @@ def replay(rollout: Rollout, sandboxes: SandboxFactory, home: RunDirectory) -> t
     """Execute a record's calls again and keep each step's layer.
 
     Returns:
-        The same record with layers, and the steps whose observation came out differently.
+        The same record with layers, and the steps whose observation differed.
 
     Raises:
         SandboxError: The sandbox failed before all steps were executed.
@@ -160,7 +186,7 @@ def replay(rollout: Rollout, sandboxes: SandboxFactory, home: RunDirectory) -> t
     from swebench_lab.traces.replay import replay as execute
 
     with sandboxes.open(rollout.task) as box:
-        made = execute(rollout.trajectory, box, run_dir=home.path)
-    found = replace(rollout, trajectory=made.trajectory, layers=made.layers)
-    home.append(found)
-    return found, made.drifted
+        replayed = execute(rollout.trajectory, box, run_dir=home.path)
+    kept = replace(rollout, trajectory=replayed.trajectory, layers=replayed.layers)
+    home.append(kept)
+    return kept, replayed.drifted

@@ -1,0 +1,74 @@
+"""Evaluate: grade predictions, or report on a run directory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from swebench_lab.cli.options import (
+    backend_option,
+    choose_tasks,
+    finish,
+    open_factory,
+    show,
+    source_options,
+    task_options,
+)
+from swebench_lab.cli.summary import by_agent, newest, summarise
+
+
+@click.command()
+@click.argument("predictions", type=click.Path(exists=True))
+@task_options
+@backend_option
+@source_options
+@click.option("--workers", type=click.IntRange(1), help="Number of patches graded in parallel.")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False), help="Write a report in SWE-bench's format to this file."
+)
+@click.option(
+    "--run-dir",
+    type=click.Path(file_okay=False),
+    help="Keep verdicts, logs and reports here; run again on it to resume.",
+)
+def evaluate(
+    predictions: str,
+    backend: str,
+    workers: int | None,
+    output: str | None,
+    run_dir: str | None,
+    repos: str | None,
+    specs: str | None,
+    allow_python: str,
+    **choice: Any,
+) -> None:
+    """Report on a run directory, or grade a predictions file (.json or .jsonl) and report."""
+    if Path(predictions).is_dir():
+        from swebench_lab.viewer.board import attach
+
+        stored = attach(predictions)
+        rollouts = newest(stored)
+        for name, group in by_agent(rollouts).items():
+            summarise(group, name)
+        if older := len(stored) - len(rollouts):
+            click.echo(f"{older} rows of the same attempts on earlier Snapshots are not counted")
+        finish(not rollouts.not_graded)
+        return
+    from swebench_lab.grading.evaluator import Evaluator
+
+    chosen = choose_tasks(**choice)
+    with open_factory(backend, repos, specs, allow_python) as sandboxes:
+        keep = Path(run_dir, "verdicts.jsonl") if run_dir else None
+        verdicts = Evaluator(sandboxes).evaluate(predictions, chosen, workers=workers, keep=keep)
+    if run_dir:
+        click.echo(f"reports: {verdicts.save(run_dir)}")
+    show(verdicts.to_frame().select("id", "status", "reason"))
+    counts = ", ".join(f"{count} {status}" for status, count in verdicts.counts.items())
+    click.echo(f"{counts}; resolved {verdicts.resolved_rate:.1%} of {len(verdicts.tasks)} tasks")
+    if output:
+        Path(output).write_text(json.dumps(verdicts.run_report(), indent=1) + "\n", "utf-8")
+        click.echo(f"report: {output}")
+    finish(not verdicts.counts["not graded"])

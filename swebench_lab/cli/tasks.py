@@ -1,0 +1,180 @@
+"""Tasks: list, show, explain, make, export and certify them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from swebench_lab.cli.options import (
+    backend_option,
+    choose_tasks,
+    finish,
+    open_factory,
+    show,
+    source_options,
+    task_options,
+)
+
+if TYPE_CHECKING:
+    from swebench_lab.records.task import Task
+
+_SCHEMAS = "Row schema: lab, swe-bench, swe-smith, swe-gym, swe-rebench, custom or rl."
+
+
+@click.group()
+def tasks() -> None:
+    """List, show, make, export and explain tasks."""
+
+
+@tasks.command("list")
+@task_options
+def tasks_list(**choice: Any) -> None:
+    """List tasks: id, repository, split and number of tests."""
+    import polars as pl
+
+    chosen = choose_tasks(**choice)
+    title = pl.Series("issue", [task.issue.strip().split("\n")[0][:60] for task in chosen], pl.String)
+    show(chosen.to_frame().select("id", "repo", "split", "fail_to_pass", "pass_to_pass").with_columns(title))
+
+
+@tasks.command("show")
+@click.argument("task_id")
+@click.option(
+    "--tasks", "source", default="demo", show_default=True, help="A bundled set, a file, or a Hugging Face dataset id."
+)
+@click.option("--answer", is_flag=True, help="Also show the gold patch.")
+def tasks_show(task_id: str, source: str, answer: bool) -> None:
+    """Show a task: its issue and the tests that grade it."""
+    task = _task(source, task_id)
+    click.echo(f"{task.id}  ({task.repo} at {task.base_commit[:12] or 'its only commit'})\n\n{task.issue.strip()}\n")
+    click.echo("must pass after the fix:\n  " + "\n  ".join(task.fail_to_pass))
+    click.echo(f"must keep passing: {len(task.pass_to_pass)} tests")
+    if answer:
+        click.echo(f"\n{task.gold_patch}", nl=False)
+
+
+@tasks.command("explain")
+@click.argument("task_id")
+@click.option(
+    "--tasks", "source", default="demo", show_default=True, help="A bundled set, a file, or a Hugging Face dataset id."
+)
+@click.option(
+    "--specs", type=click.Path(exists=True, dir_okay=False), help="TOML file of specs that override the built-in ones."
+)
+def tasks_explain(task_id: str, source: str, specs: str | None) -> None:
+    """Explain how a task is installed and tested, and where each step comes from."""
+    from swebench_lab.snapshots.environment.specs import Table, explain
+
+    click.echo(explain(_task(source, task_id), tables=[Table.read(specs)] if specs else None))
+
+
+def _task(source: str, task_id: str) -> Task:
+    from swebench_lab.errors import TaskError
+    from swebench_lab.records.task import load_tasks
+
+    tasks = load_tasks(source)
+    if task_id not in tasks.ids:
+        raise TaskError(f"no task of {source!r} has the id {task_id!r}; `swebench-lab tasks list` shows the ids")
+    return tasks[task_id]
+
+
+@tasks.command("make")
+@click.argument("source")
+@click.option("-n", "--count", type=click.IntRange(1), default=20, show_default=True, help="Number of tasks to make.")
+@click.option("--seed", default=0, show_default=True, help="Random seed.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(dir_okay=False), help="A .jsonl, .json or .parquet file."
+)
+@click.option(
+    "--schema",
+    default="lab",
+    show_default=True,
+    help=_SCHEMAS,
+)
+def tasks_make(source: str, count: int, seed: int, output: str, schema: str) -> None:
+    """Make validated tasks from a git repository (a path) or a source distribution ("pypi:name==version")."""
+    from swebench_lab.tasks.making.make import make_tasks
+
+    new = make_tasks(source, count, seed)
+    click.echo(f"{len(new)} tasks → {new.save(output, schema)}")
+    finish(len(new) >= count)
+
+
+@tasks.command("export")
+@task_options
+@click.option(
+    "-o", "--output", required=True, type=click.Path(dir_okay=False), help="A .jsonl, .json or .parquet file."
+)
+@click.option(
+    "--schema",
+    default="lab",
+    show_default=True,
+    help=_SCHEMAS,
+)
+def tasks_export(output: str, schema: str, **choice: Any) -> None:
+    """Write tasks to a file."""
+    chosen = choose_tasks(**choice)
+    click.echo(f"{len(chosen)} tasks → {chosen.save(output, schema)}")
+
+
+@click.command()
+@task_options
+@backend_option
+@source_options
+@click.option(
+    "--repeats",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Test runs of the gold patch and of the untouched tree.",
+)
+@click.option("--workers", type=click.IntRange(1), help="Number of tasks checked in parallel.")
+@click.option("--again", is_flag=True, help="Re-check tasks that already have a certificate.")
+@click.option(
+    "--audit",
+    type=click.Choice(["none", "own", "all"]),
+    default="own",
+    show_default=True,
+    help="Search for the fix in git, repository and venv (own), or in every file visible in a sandbox (all).",
+)
+@click.option(
+    "--delete-after-check",
+    "delete_after",
+    is_flag=True,
+    help="Remove the Snapshots of an environment once all its tasks are checked.",
+)
+@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write the certified tasks to this file.")
+@click.option("--schema", default="lab", show_default=True, help="Row schema of that file; see `tasks export`.")
+def check(
+    backend: str,
+    repeats: int,
+    workers: int | None,
+    again: bool,
+    audit: str,
+    delete_after: bool,
+    output: str | None,
+    schema: str,
+    repos: str | None,
+    specs: str | None,
+    allow_python: str,
+    **choice: Any,
+) -> None:
+    """Certify tasks: the gold patch resolves them, nothing else does, and the fix cannot be found in the sandbox."""
+    import polars as pl
+
+    from swebench_lab.grading.evaluator import Evaluator
+
+    chosen = choose_tasks(**choice)
+    with open_factory(backend, repos, specs, allow_python) as sandboxes:
+        frame = Evaluator(sandboxes).check(
+            chosen, repeats, workers=workers, again=again, audit=audit, delete_after=delete_after
+        )
+    wrong = frame.filter(pl.col("status") != "passed")
+    if wrong.height:
+        show(wrong.select("id", "status", "reason"))
+    if output:
+        good = set(frame.filter(pl.col("status") == "passed")["id"])
+        click.echo(f"{len(good)} certified tasks → {chosen.filter(lambda t: t.id in good).save(output, schema)}")
+    click.echo(f"{frame.height - wrong.height} of {frame.height} tasks are certified")
+    finish(not wrong.height)
