@@ -72,7 +72,7 @@ from swebench_lab.sandbox.contract import Result as Result
 from swebench_lab.sandbox.contract import Sandbox as Sandbox
 from swebench_lab.sandbox.limits import Limits as Limits
 from swebench_lab.sandbox.session import Session as Session
-from swebench_lab.snapshots.cache import Snapshot as Snapshot
+from swebench_lab.sandbox.snapshot import Snapshot as Snapshot
 from swebench_lab.snapshots.cache import SnapshotCache as SnapshotCache
 from swebench_lab.snapshots.environment import specs as specs
 from swebench_lab.snapshots.factory import SandboxFactory as SandboxFactory

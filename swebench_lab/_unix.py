@@ -1,14 +1,14 @@
-"""What only Unix has, so that the package imports everywhere: elsewhere, files are locked by what Windows has.
+"""What only Unix has, so that the package can be imported everywhere.
 
-`fcntl`, `resource` and `termios` are the standard library's where they are; where they are not, using them says what to do.
+`fcntl`, `resource` and `termios` are the standard library's where they exist; elsewhere, using them raises an error that
+says what to do.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 
-TYPE_CHECKING = False  # see `sandbox.records`: boxes' own processes import this
+TYPE_CHECKING = False  # see `sandbox/linux/record.py`: boxes' own processes import this
 if TYPE_CHECKING:
     from typing import IO, Any
 
@@ -30,16 +30,20 @@ class _Absent:
         )
 
 
-def _module(name: str) -> Any:
-    try:
-        return __import__(name)
-    except ImportError:
-        return _Absent(name)
+try:
+    import fcntl
+except ImportError:
+    fcntl = _Absent("fcntl")  # type: ignore[assignment]
+try:
+    import resource
+except ImportError:
+    resource = _Absent("resource")  # type: ignore[assignment]
+try:
+    import termios
+except ImportError:
+    termios = _Absent("termios")  # type: ignore[assignment]
 
-
-fcntl = _module("fcntl")
-resource = _module("resource")
-termios = _module("termios")
+__all__ = ["fcntl", "lock", "resource", "termios"]
 
 
 def lock(file: IO[Any] | int, wait: bool = True, shared: bool = False) -> None:
@@ -48,28 +52,11 @@ def lock(file: IO[Any] | int, wait: bool = True, shared: bool = False) -> None:
     Args:
         file: An open file, or its descriptor.
         wait: Whether to wait for another holder.
-        shared: Whether others may share it; Windows has no such locks, and holds nothing then.
+        shared: Whether others may share it.
 
     Raises:
         BlockingIOError: Somebody holds it, and `wait` is False.
+        SandboxUnavailable: This system has no such locks.
     """
     descriptor = file if isinstance(file, int) else file.fileno()
-    if not isinstance(fcntl, _Absent):
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
-    elif not shared:
-        _lock_on_windows(descriptor, wait)
-
-
-def _lock_on_windows(descriptor: int, wait: bool) -> None:
-    import time
-
-    windows: Any = __import__("msvcrt")
-    while True:
-        try:
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            windows.locking(descriptor, windows.LK_NBLCK, 1)
-            return
-        except OSError:
-            if not wait:
-                raise BlockingIOError("another process holds the lock") from None
-            time.sleep(0.05)
+    fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))

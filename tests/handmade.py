@@ -15,8 +15,8 @@ from typing import Any
 from swebench_lab.errors import SnapshotError
 from swebench_lab.records.task import Task
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
-from swebench_lab.snapshots.cache import Snapshot
-from swebench_lab.snapshots.environment.specs import Spec, spec_for
+from swebench_lab.sandbox.snapshot import Snapshot
+from swebench_lab.snapshots.environment.specs import Spec, spec_for, spec_of
 
 BUGGY = "def add(a, b):\n    return a - b\n\n\ndef keep(x):\n    return x\n"
 FIXED = BUGGY.replace("a - b", "a + b")
@@ -58,7 +58,10 @@ class HandMade:
 
     def __init__(self, folder: Path, files: Mapping[str, str], hidden: Mapping[str, str] | None = None) -> None:
         self.cache = SimpleNamespace(
-            root=folder / "cache", get=lambda task: self._with_spec(spec_for(task)), spec=lambda task: self._spec(task)
+            root=folder / "cache",
+            specs=None,
+            get=lambda task: self._with_spec(spec_for(task)),
+            spec=lambda task: self._spec(task),
         )
         self.tree = folder / "layer" / "testbed"
         self.opened = 0
@@ -93,7 +96,7 @@ class HandMade:
         return self._with_spec(spec_for(task))
 
     def _spec(self, task: Task) -> Spec:
-        return self._with_spec(spec_for(task)).spec
+        return spec_of(self._with_spec(spec_for(task)))
 
     def _with_spec(self, spec: Spec) -> Snapshot:
         return replace(self.made, meta={"spec": spec.to_dict()})

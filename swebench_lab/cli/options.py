@@ -91,16 +91,13 @@ def open_factory(
     backend: str, repos: str | None = None, specs: str | None = None, allow_python: str = "exact"
 ) -> SandboxFactory:
     """Return the factory that the options of `backend_option` and `source_options` describe."""
-    from swebench_lab.snapshots.environment.specs import use
+    from swebench_lab.errors import TaskError
     from swebench_lab.snapshots.factory import SandboxFactory
-    from swebench_lab.snapshots.repository.sources import look_below
 
-    if repos:
-        look_below(repos)
-    if specs:
-        use(specs)
     try:
-        return SandboxFactory(backend, allow_python=allow_python)
+        return SandboxFactory(backend, allow_python=allow_python, specs=specs or None, repos=repos or None)
+    except TaskError:  # in the file of specs
+        raise
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--backend") from error
 

@@ -64,11 +64,9 @@ def tasks_show(task_id: str, source: str, answer: bool) -> None:
 )
 def tasks_explain(task_id: str, source: str, specs: str | None) -> None:
     """Explain how a task is installed and tested, and where each step comes from."""
-    from swebench_lab.snapshots.environment import specs as table
+    from swebench_lab.snapshots.environment.specs import Table, explain
 
-    if specs:
-        table.use(specs)
-    click.echo(table.explain(_task(source, task_id)))
+    click.echo(explain(_task(source, task_id), tables=[Table.read(specs)] if specs else None))
 
 
 def _task(source: str, task_id: str) -> Task:

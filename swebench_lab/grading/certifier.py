@@ -33,11 +33,12 @@ from swebench_lab.grading.leak_audit import Audit
 from swebench_lab.grading.leak_index import Scans
 from swebench_lab.records.task import Task, Tasks, answer_digest
 from swebench_lab.records.verdict import Verdict
+from swebench_lab.snapshots.environment.specs import spec_of
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
     from swebench_lab.snapshots.factory import SandboxFactory
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class Certifier:
         except (LabError, OSError) as error:
             logger.warning("certifying %s: its Snapshot could not be built: %s", task.id, error)
             return replace(failed_build(task.id, error), seconds=time.monotonic() - started)
-        digest = task_digest(task, snapshot.spec)
+        digest = task_digest(task, spec_of(snapshot))
         if not again and (stored := self._fitting(task, repeats, audit)):
             return stored
         logger.debug("certifying %s: %d repeats, audit %s", task.id, repeats, audit)

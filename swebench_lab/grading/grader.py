@@ -98,7 +98,7 @@ class Grader:
 
     def spec(self, task: Task) -> Spec:
         """Return how a task's tests are run: as its Snapshot says, or else as the task alone does; nothing is built."""
-        return self.sandboxes.cache.spec(task) or spec_for(task)
+        return self.sandboxes.cache.spec(task) or spec_for(task, tables=self.sandboxes.cache.specs)
 
     def _expectation(self, task: Task) -> Expectation:
         return Expectation.of(task, self.spec(task))

@@ -26,7 +26,7 @@ from swebench_lab.grading.leak_marks import Mark, gold_parts, marks
 if TYPE_CHECKING:
     from swebench_lab.records.task import Task
     from swebench_lab.sandbox.contract import Sandbox
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)

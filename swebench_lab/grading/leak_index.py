@@ -18,13 +18,15 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swebench_lab._files import digest_of
 from swebench_lab.errors import GradingError
 from swebench_lab.grading.leak_marks import Mark
+from swebench_lab.snapshots.parts import build_part
 from swebench_lab.snapshots.storage import store
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Sandbox
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
 
 SCAN_SECONDS = 3600.0
 """Time limit of what is long: /usr may hold many gigabytes."""
@@ -110,7 +112,7 @@ class Scans:
 
     def _index(self, box: Sandbox, area: Area, parts: Sequence[Any]) -> LeakIndex:
         signature = _scan(box, area.orders("survey"))["signature"]
-        folder = self.root / store.digest_of(_INDEXES, signature, box.tier, parts)
+        folder = self.root / digest_of(_INDEXES, signature, box.tier, parts)
 
         def build(place: Path) -> dict[str, Any]:
             report = _scan(box, area.orders("index"))
@@ -118,7 +120,7 @@ class Scans:
             (place / "pieces").write_bytes(box.read_bytes(f"{_INDEX_FOLDER}/pieces"))
             return {"area": area.name, **report}
 
-        marker, built = store.build_once(folder, build)
+        marker, built = build_part(folder, build)
         os.utime(folder / store.MARKER)
         for mark in self.root.glob(f"*/{store.MARKER}") if built else ():
             if time.time() - mark.stat().st_mtime > _UNUSED:  # of files that are no more

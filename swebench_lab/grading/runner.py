@@ -25,10 +25,11 @@ from swebench_lab.grading.scripts import Changes
 from swebench_lab.grading.test_run import APPLY_FAILED, TestRun
 from swebench_lab.records.diff import touched_files
 from swebench_lab.records.task import Task
+from swebench_lab.snapshots.environment.specs import spec_of
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Result, Sandbox
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
 
 SETUP_TIMEOUT = 120.0
 """Seconds for each step before the tests; beyond it the machine is to blame, not the patch."""
@@ -69,7 +70,7 @@ class TestRunner:
 
     def __init__(self, box: Sandbox, snapshot: Snapshot, task: Task, timeout: float | None = None) -> None:
         self.box, self.snapshot, self.task = box, snapshot, task
-        self.spec = snapshot.spec
+        self.spec = spec_of(snapshot)
         self.expected = Expectation.of(task, self.spec)
         self.timeout = timeout or self.spec.timeout
         self.lab = posixpath.join(box.private_temp, f"lab-{secrets.token_hex(6)}")

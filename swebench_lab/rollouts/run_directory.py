@@ -36,6 +36,7 @@ from swebench_lab.records.rollout import Rollout, Rollouts
 from swebench_lab.records.task import Task
 from swebench_lab.records.trajectory import Step, Trajectory
 from swebench_lab.records.verdict import NOT_GRADED
+from swebench_lab.sandbox.packed_layers import PackedLayers
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Layer
@@ -128,7 +129,7 @@ class RunDirectory:
 
     def put_layer(self, layer: Layer) -> str:
         """Keep what a step changed, under its digest, and return the digest; empty when it is too large to keep."""
-        target = self.layers / f"{layer.digest}.tar.gz"
+        target = PackedLayers(self.layers).path(layer.digest)
         if target.exists():
             return layer.digest
         if layer.size > LAYER_BYTES:
@@ -140,7 +141,7 @@ class RunDirectory:
 
     def put_packed(self, digest: str, packed: bytes) -> None:
         """Keep a step layer that another machine has packed."""
-        target = self.layers / f"{digest}.tar.gz"
+        target = PackedLayers(self.layers).path(digest)
         if not target.exists():
             with self._new_layer(target) as part:
                 part.write_bytes(packed)

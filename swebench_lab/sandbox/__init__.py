@@ -1,1 +1,1 @@
-"""Private throw-away machines: what they promise (`base`), how they are made, and what each kind does not hide."""
+"""Sandboxes: private throw-away machines over read-only layers; what they promise, and one folder for each kind."""

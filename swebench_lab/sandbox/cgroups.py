@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swebench_lab.sandbox.limits import Limits
+from swebench_lab.sandbox.linux.per_process import PerProcess
 from swebench_lab.sandbox.quotas import quota_of
-from swebench_lab.sandbox.zygote.client import Channel, Zygote, bequeath
+from swebench_lab.sandbox.zygote.client import Channel, ZygoteClient, remove_on_exit
 
 _PREFIX = "swebench-lab-"
 _SEATS = 8  # cgroups of a pool that have a branch of the zygote in them; with more boxes at once, moving costs little
@@ -41,9 +42,9 @@ class Cgroup:
         self._bound: Limits | None = None
         self._counters = self._open_counters()
         self._seated = seated
-        self._seat: tuple[Zygote, Channel] | None = None
+        self._seat: tuple[ZygoteClient, Channel] | None = None
 
-    def seat(self, zygote: Zygote) -> Channel | None:
+    def seat(self, zygote: ZygoteClient) -> Channel | None:
         """A branch of the zygote that lives in this cgroup, so that what it clones is in it from the beginning.
 
         Moving a process costs up to ten milliseconds of waiting (a grace period of the kernel), a branch a megabyte.
@@ -134,8 +135,8 @@ class Cgroup:
 class CgroupPool:
     """The cgroups of one process."""
 
-    def __init__(self, bequeath: Callable[[Path], object]) -> None:
-        self._bequeath = bequeath
+    def __init__(self, remove_on_exit: Callable[[Path], object]) -> None:
+        self._remove_on_exit = remove_on_exit
         self._hierarchies = find_hierarchies()
         self._free: dict[frozenset[str], list[Cgroup]] = {}
         self._all: list[Cgroup] = []
@@ -188,7 +189,7 @@ class CgroupPool:
         pool.mkdir(exist_ok=True)
         _delegate(hierarchy, pool)
         _bound_pool(hierarchy, pool)
-        self._bequeath(pool)
+        self._remove_on_exit(pool)
         self._begun.add(pool)
 
     def close(self) -> None:
@@ -208,16 +209,12 @@ class CgroupPool:
             _removed(hierarchy.folder / self._name)
 
 
-_pools: dict[int, CgroupPool] = {}
-_pools_lock = threading.Lock()
+_pool: PerProcess[None, CgroupPool] = PerProcess()
 
 
 def cgroup_pool() -> CgroupPool:
     """The pool of this process."""
-    with _pools_lock:
-        if os.getpid() not in _pools:
-            _pools[os.getpid()] = CgroupPool(bequeath)
-        return _pools[os.getpid()]
+    return _pool.get_or_make(None, lambda: CgroupPool(remove_on_exit))
 
 
 def find_hierarchies() -> list[_Hierarchy]:

@@ -20,7 +20,8 @@ from typing import Any
 from swebench_lab.errors import SandboxError, SandboxUnavailable
 from swebench_lab.sandbox.layers.tasks import task as local_task
 from swebench_lab.sandbox.leases import leased_folder
-from swebench_lab.sandbox.zygote.client import bequeath, default_tier, renewed, zygote_of
+from swebench_lab.sandbox.linux.per_process import PerProcess
+from swebench_lab.sandbox.zygote.client import default_tier, remove_on_exit, renewed, zygote_of
 
 MOST_LAYERS = 50
 """How many layers of checkpoints a box is opened with; beyond, runs of older ones are merged."""
@@ -43,7 +44,8 @@ class Layer:
         digest: SHA-256 over all that it holds: equal changes, equal digest.
         parents: Digests of the layers below it, oldest first.
         entries: What changed, as (kind, path) with kind "file", "dir", "link", "fifo" or "deleted"; paths from "/",
-        without it. size: Bytes of the files in it.
+            without it.
+        size: Bytes of the files in it.
         path: The folder that holds it.
         cwd: Where the box's session stood.
         env: The variables of the box's session; empty when it had none.
@@ -109,12 +111,12 @@ class LayerStore:
         """Make a tree by a task of `layers` and keep it under its digest (or a name)."""
         draft = self.folder / f".draft-{secrets.token_hex(6)}"
         try:
-            made = run_task(task, descriptors, target=str(draft), **arguments)
+            built = run_task(task, descriptors, target=str(draft), **arguments)
         except OSError as error:
             remove_tree(draft)
             raise SandboxError(f"{task} a layer into {self.folder}: {error.strerror}") from error
-        digest = name or made["digest"]
-        record = {"entries": made["entries"], "size": made["size"]}
+        digest = name or built["digest"]
+        record = {"entries": built["entries"], "size": built["size"]}
         file = self.folder / f"{digest}.json"
         with self._lock:
             try:
@@ -187,12 +189,12 @@ class LayerStore:
 
     def shortened(self, layers: Sequence[Layer]) -> list[Layer]:
         """What a box is to be opened with, oldest first: at most `MOST_LAYERS`, runs of older ones merged."""
-        kept = [layer for layer in layers if layer.entries]
-        while len(kept) > MOST_LAYERS:
-            run = min(_RUN, len(kept))
-            whole = len(kept) // run * run
-            kept = [self._merged(kept[at : at + run]) for at in range(0, whole, run)] + kept[whole:]
-        return kept
+        remaining = [layer for layer in layers if layer.entries]
+        while len(remaining) > MOST_LAYERS:
+            run = min(_RUN, len(remaining))
+            whole = len(remaining) // run * run
+            remaining = [self._merged(remaining[at : at + run]) for at in range(0, whole, run)] + remaining[whole:]
+        return remaining
 
     def _merged(self, layers: Sequence[Layer]) -> Layer:
         name = "run-" + hashlib.sha256("\n".join(layer.digest for layer in layers).encode()).hexdigest()
@@ -236,15 +238,11 @@ def passing_home() -> Path:
 
 def passing_store() -> LayerStore:
     """The store for layers that need not outlive this process; one that nothing holds any more is removed before."""
-    folder = leased_folder(passing_home(), remove_tree, bequeath) / "layers"
-    with _passing_lock:
-        if folder not in _passing:
-            _passing[folder] = LayerStore(folder, passing=True)
-        return _passing[folder]
+    folder = leased_folder(passing_home(), remove_tree, remove_on_exit) / "layers"
+    return _passing.get_or_make(folder, lambda: LayerStore(folder, passing=True))
 
 
-_passing: dict[Path, LayerStore] = {}
-_passing_lock = threading.Lock()
+_passing: PerProcess[Path, LayerStore] = PerProcess()
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -20,13 +20,13 @@ from swebench_lab.sandbox import commands, quotas, terminal
 from swebench_lab.sandbox.checkpoints import Layer as Layer
 from swebench_lab.sandbox.commands import Result as Result
 from swebench_lab.sandbox.commands import Running
-from swebench_lab.sandbox.diffs import patch as patching
-from swebench_lab.sandbox.diffs.changes import Changes
+from swebench_lab.sandbox.diffs.changes import WorkTreeChanges
+from swebench_lab.sandbox.diffs.patch import apply, diff
 from swebench_lab.sandbox.layers.archive import unpack_download
 from swebench_lab.sandbox.session import Session as Session
 
 if TYPE_CHECKING:
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
 
 _MOST_ARGUMENT = 100_000  # bytes; the kernel refuses a single argument of 128 KiB
 MOST_READ = 256 << 20
@@ -134,16 +134,16 @@ class Sandbox(abc.ABC):
         """
         self._check_open()
         with commands.Pipes(merge) as pipes:
-            given = {1: pipes.write_end(1), 2: pipes.write_end(2)}
+            descriptors = {1: pipes.write_end(1), 2: pipes.write_end(2)}
             if stdin is not None:
-                given[0] = pipes.reader_of(stdin)
+                descriptors[0] = pipes.reader_of(stdin)
             argv = list(command)
             if isinstance(command, str):
                 argv = ["bash", "-c", command]
                 if len(os.fsencode(command)) > _MOST_ARGUMENT:
-                    given[_SCRIPT] = pipes.reader_of(command)
+                    descriptors[_SCRIPT] = pipes.reader_of(command)
                     argv = ["bash", f"/dev/fd/{_SCRIPT}"]
-            running = self._launch(argv, self._path(cwd or ""), env or {}, given)
+            running = self._launch(argv, self._path(cwd or ""), env or {}, descriptors)
             return self._name_limit(commands.collect(running, pipes, timeout, max_output))
 
     def session(self, *, cwd: str | None = None, env: Mapping[str, str] | None = None) -> Session:
@@ -201,8 +201,7 @@ class Sandbox(abc.ABC):
     def _sweep(self) -> None:  # noqa: B027 - not every backend can
         """End every process whose command has ended, where the backend can tell."""
 
-    # --- files
-    # ---------------------------------------------------------------------------------------------------------
+    # --- files --------------------------------------------------------------------------------------------------------
 
     def read_bytes(self, path: str, most: int = MOST_READ) -> bytes:
         """The content of a regular file; relative paths are under `workdir`.
@@ -217,7 +216,7 @@ class Sandbox(abc.ABC):
         return b"".join(self._pieces(path, most))
 
     def read(self, path: str, most: int = MOST_READ) -> str:
-        """The text of a regular file (UTF-8; what is not is shown as U+FFFD), as `read_bytes` has it."""
+        """The text of a regular file (UTF-8; invalid bytes become U+FFFD), as `read_bytes` has it."""
         return self.read_bytes(path, most).decode("utf-8", errors="replace")
 
     def write(self, path: str, content: str | bytes, mode: int | None = None) -> None:
@@ -286,16 +285,15 @@ class Sandbox(abc.ABC):
             )
             result = commands.collect(running, pipes, None, 100_000, spool)
             if not result.ok or spool.dropped:
-                said = f"more than {most} bytes" if spool.dropped else result.stderr.decode(errors="replace").strip()
-                raise SandboxPathError(f"download {path}: {said}")
+                reason = f"more than {most} bytes" if spool.dropped else result.stderr.decode(errors="replace").strip()
+                raise SandboxPathError(f"download {path}: {reason}")
             packed.seek(0)
             try:
                 unpack_download(packed, str(target))
             except OSError as error:
                 raise SandboxPathError(f"download {path} to {host}: {error.strerror}") from error
 
-    # --- what changed
-    # --------------------------------------------------------------------------------------------------
+    # --- what changed -------------------------------------------------------------------------------------------------
 
     def diff(self) -> str:
         """A patch from the sealed start to the files of `workdir` as they are now.
@@ -303,18 +301,17 @@ class Sandbox(abc.ABC):
         New files are in it, except those that git ignores; binary files are in it as binary patches. Nothing the box
         did to its own `.git` (commits, resets, hooks, filters, configuration, removal) changes what it says.
         """
-        return patching.diff(self)
+        return diff(self)
 
-    def _touched(self) -> Changes | None:
+    def _touched(self) -> WorkTreeChanges | None:
         """Return which paths of `workdir` may have changed, at least; None where this backend cannot tell."""
         return None
 
     def apply_patch(self, patch: str) -> Result:
         """Apply a patch to the files of `workdir`; the result says whether and why not."""
-        return patching.apply(self, patch)
+        return apply(self, patch)
 
-    # --- the end
-    # -------------------------------------------------------------------------------------------------------
+    # --- the end ------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """End the box and everything in it; calling it again does nothing."""
@@ -363,8 +360,7 @@ class Sandbox(abc.ABC):
                 return state
         return self._session_cwd or self.workdir, dict(self._session_env)
 
-    # --- helpers
-    # -------------------------------------------------------------------------------------------------------
+    # --- helpers ------------------------------------------------------------------------------------------------------
 
     def _check_open(self) -> None:
         if self.closed:

@@ -12,36 +12,38 @@ from pathlib import Path
 from swebench_lab._unix import fcntl
 from swebench_lab.errors import SandboxError
 from swebench_lab.sandbox.layers.remove import LEASE
+from swebench_lab.sandbox.linux.per_process import PerProcess
 
 _PREFIX = "of-process-"
 _DRAFT = ".draft-"
 _PATIENCE = 60.0  # seconds for which removing what is still in use is tried again
 
 _BORN = time.time() - 1.0  # file systems tell the time a little late
-_held: dict[tuple[int, Path], Path] = {}
-_lock = threading.Lock()
+_folders: PerProcess[Path, Path] = PerProcess()  # by home
 
 Remove = Callable[[Path], object]
 
 
-def leased_folder(home: Path, remove: Remove, bequeath: Callable[[Path], object]) -> Path:
+def leased_folder(home: Path, remove: Remove, remove_on_exit: Callable[[Path], object]) -> Path:
     """This process's own folder below a home, made when first asked for and removed at the end of the process.
 
     Args:
         home: Shared by processes of one user; made if needed, closed to other users.
         remove: How to delete a file or folder with all it holds.
-        bequeath: Told of a new folder, so that somebody removes it at once should this process be killed.
+        remove_on_exit: Called with a new folder, so that somebody removes it at once should this process be killed.
     """
-    with _lock:
-        key = (os.getpid(), home)
-        if key not in _held:
-            _make_private(home)
-            if _sweep(home, remove)[1]:
-                threading.Thread(target=_sweep_again, args=(home, remove), name="lab-sweep", daemon=True).start()
-            _held[key] = _lease(home)
-            bequeath(_held[key])
-            atexit.register(_give_up, key, remove)
-        return _held[key]
+
+    def make() -> Path:
+        _make_private(home)
+        if _sweep(home, remove)[1]:
+            threading.Thread(target=_sweep_again, args=(home, remove), name="lab-sweep", daemon=True).start()
+        folder = _lease(home)
+        _folders.set(home, folder)  # from now on nobody of this process may look at its lease
+        remove_on_exit(folder)
+        atexit.register(_give_up, home, remove, os.getpid())
+        return folder
+
+    return _folders.get_or_make(home, make)
 
 
 def sweep(home: Path, remove: Remove) -> list[Path]:
@@ -99,9 +101,9 @@ def _is_own(folder: Path) -> bool:
     with contextlib.suppress(OSError):
         if folder.name.removeprefix(_DRAFT).startswith(f"{_PREFIX}{os.getpid()}-") and folder.stat().st_mtime >= _BORN:
             return True
-    for (pid, _), own in list(_held.items()):
+    for _, own in _folders.items():
         with contextlib.suppress(OSError):  # one that somebody has removed says nothing of the others
-            if pid == os.getpid() and folder.samefile(own):
+            if folder.samefile(own):
                 return True
     return False
 
@@ -155,6 +157,6 @@ def _make_private(home: Path) -> None:
         raise SandboxError(f"{home} belongs to somebody else; remove it, or choose another place (TMPDIR, scratch=)")
 
 
-def _give_up(key: tuple[int, Path], remove: Remove) -> None:
-    if key[0] == os.getpid() and key in _held:
-        _clear(_held.pop(key), remove)
+def _give_up(home: Path, remove: Remove, owner: int) -> None:
+    if owner == os.getpid() and (folder := _folders.pop(home)) is not None:
+        _clear(folder, remove)

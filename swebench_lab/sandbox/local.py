@@ -26,10 +26,10 @@ from swebench_lab.sandbox.leases import leased_folder
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.linux import processes
 from swebench_lab.sandbox.zygote import plan
-from swebench_lab.sandbox.zygote.client import bequeath
+from swebench_lab.sandbox.zygote.client import remove_on_exit
 
 if TYPE_CHECKING:
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
 
 _MARK = "SWEBENCH_LAB_PROCESS"
 _OWN = ("HOME", "TMPDIR")  # variables that are other ones in every box
@@ -82,12 +82,12 @@ class LocalSandbox(Sandbox):
     ) -> None:
         top = layers[-1] if layers else None
         usual = {name: plan.ENVIRONMENT.get(name, "/tmp") for name in _OWN}  # where another box lies is no matter here
-        kept = {name: value for name, value in top.env.items() if usual.get(name) != value} if top else None
-        super().__init__(snapshot, top.cwd if top else "", kept)
+        variables = {name: value for name, value in top.env.items() if usual.get(name) != value} if top else None
+        super().__init__(snapshot, top.cwd if top else "", variables)
         self.layers = tuple(layers)
         self._scratch, self._given_store, self._given_env = scratch, store, env
         home = scratch or Path(tempfile.gettempdir()).resolve() / f"swebench-lab-{os.geteuid()}"
-        self._folder = leased_folder(home.resolve(), remove_tree, bequeath) / self.id
+        self._folder = leased_folder(home.resolve(), remove_tree, remove_on_exit) / self.id
         self._root = self._folder / "root"
         self._folder.mkdir()
         self.workdir = str(self._root / "testbed")
@@ -117,22 +117,21 @@ class LocalSandbox(Sandbox):
 
     def _moved(self, text: str) -> str:
         """Text in which the places of the box are those of the copy."""
-        return _PLACE.sub(lambda found: f"{self._root}{found.group()}", text)
+        return _PLACE.sub(lambda match: f"{self._root}{match.group()}", text)
 
     def _moved_back(self, text: str) -> str:
         """Text in which the places of the copy are those of any box."""
         return text.replace(str(self._root), "")
 
     def _environment(self) -> dict[str, str]:
-        given = {**plan.ENVIRONMENT, **self.snapshot.env, **self._given_env}
+        variables = {**plan.ENVIRONMENT, **self.snapshot.env, **self._given_env}
         return {
-            **{name: self._moved(value) for name, value in given.items()},
+            **{name: self._moved(value) for name, value in variables.items()},
             "HOME": str(self._root / "root"),
             "TMPDIR": str(self._root / "tmp"),
         }
 
-    # --- the backend's part
-    # --------------------------------------------------------------------------------------------
+    # --- the backend's part -------------------------------------------------------------------------------------------
 
     def _launch(
         self, argv: Sequence[str], cwd: str, env: Mapping[str, str | None], descriptors: Mapping[int, int]
@@ -148,14 +147,14 @@ class LocalSandbox(Sandbox):
             missing = argv[0] if os.path.isdir(folder) else cwd
             raise SandboxPathError(f"start a command in the box: No such file or directory: {missing}")
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        given = {0: null, 1: null, 2: null, **descriptors}
+        numbers = {0: null, 1: null, 2: null, **descriptors}
         # posix_spawn cannot change the directory, and this process must not; a shell does.
         command = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', folder, program, *argv[1:]]
         actions: list[tuple[int, ...]] = [
-            (os.POSIX_SPAWN_DUP2, source, _SPARE + number) for number, source in given.items()
+            (os.POSIX_SPAWN_DUP2, source, _SPARE + number) for number, source in numbers.items()
         ]
-        actions += [(os.POSIX_SPAWN_DUP2, _SPARE + number, number) for number in given]
-        closing = [(os.POSIX_SPAWN_CLOSE, _SPARE + number) for number in given]
+        actions += [(os.POSIX_SPAWN_DUP2, _SPARE + number, number) for number in numbers]
+        closing = [(os.POSIX_SPAWN_CLOSE, _SPARE + number) for number in numbers]
         try:
             pid = os.posix_spawn(
                 "/bin/sh",
@@ -275,10 +274,10 @@ def _read_to_the_end(descriptors: Sequence[int]) -> None:
 def _end_marked(mark: str, newcomers: processes.Newcomers | None = None) -> None:
     """End the processes whose mark begins with this one, or of them the newcomers only."""
 
-    def chosen(process: processes.Process) -> bool:
+    def is_doomed(process: processes.Process) -> bool:
         return _is_marked(process.pid, mark) and (newcomers is None or newcomers.include(process))
 
-    processes.end(chosen, whole_groups=newcomers is None)
+    processes.end(is_doomed, whole_groups=newcomers is None)
 
 
 def _is_marked(pid: int, mark: str) -> bool:

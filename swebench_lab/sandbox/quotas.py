@@ -33,6 +33,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swebench_lab._files import size_of
 from swebench_lab._unix import lock
 from swebench_lab.errors import QuotaExceeded, SandboxError
 
@@ -82,8 +83,6 @@ class Quota:
         Raises:
             QuotaExceeded: They are not.
         """
-        from swebench_lab.snapshots.storage.store import size_of
-
         if self.disk is None:
             return
         seen: set[tuple[int, int]] = set()
@@ -91,22 +90,22 @@ class Quota:
         if used >= self.disk:
             places = " and ".join(str(folder) for folder in folders)
             raise QuotaExceeded(
-                "disk", f"{doing}: {places} take {_told(used)} of the {_told(self.disk)} that this user may have; "
+                "disk", f"{doing}: {places} take {_size(used)} of the {_size(self.disk)} that this user may have; "
                 "`swebench-lab gc` removes Snapshots that are not used, and old run directories can be deleted"
             )  # fmt: skip
 
     def __str__(self) -> str:
         """Say what is bounded."""
-        said = [
+        bounds = [
             f"{self.sandboxes} sandboxes" if self.sandboxes is not None else "",
-            f"{_told(self.memory)} of memory" if self.memory is not None else "",
+            f"{_size(self.memory)} of memory" if self.memory is not None else "",
             f"{self.cpus:g} processors" if self.cpus is not None else "",
-            f"{_told(self.disk)} of disk" if self.disk is not None else "",
+            f"{_size(self.disk)} of disk" if self.disk is not None else "",
         ]
-        return ", ".join(filter(None, said)) or "nothing is bounded"
+        return ", ".join(filter(None, bounds)) or "nothing is bounded"
 
 
-def _told(count: int) -> str:
+def _size(count: int) -> str:
     return f"{count / (1 << 30):.3g} GiB" if count >= 1 << 30 else f"{count / (1 << 20):.3g} MiB"
 
 
@@ -133,7 +132,7 @@ def quota_of(user: str | None = None) -> Quota:
     try:
         return _quota_in(path, path.stat().st_mtime_ns, user or _own_name())
     except (OSError, ValueError, TypeError) as error:
-        raise SandboxError(f"reading the quotas in {path}: {error}; an administrator has to mend the file") from error
+        raise SandboxError(f"reading the quotas in {path}: {error}; ask an administrator to fix it") from error
 
 
 def _own_name() -> str:
@@ -165,9 +164,9 @@ def _quota_in(path: Path, _: int, user: str) -> Quota:
 
 
 def _read(values: Mapping[str, Any]) -> dict[str, Any]:
-    known = {field.name for field in fields(Quota)}
-    if unknown := set(values) - known:
-        raise ValueError(f"unknown quota {min(unknown)!r}; known are {', '.join(sorted(known))}")
+    names = {field.name for field in fields(Quota)}
+    if unknown := set(values) - names:
+        raise ValueError(f"unknown quota {min(unknown)!r}; known are {', '.join(sorted(names))}")
     read = {name: _bytes(value) if name in ("memory", "disk") else value for name, value in values.items()}
     for name, value in read.items():
         if name != "counted_in" and (isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0):
@@ -178,10 +177,10 @@ def _read(values: Mapping[str, Any]) -> dict[str, Any]:
 def _bytes(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    found = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?)(?:i?B)?\s*", value)
-    if not found:
-        raise ValueError(f"{value!r} is no number of bytes; say it like '24 GiB'")
-    return int(float(found[1]) * _UNITS[found[2]])
+    match = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?)(?:i?B)?\s*", value)
+    if not match:
+        raise ValueError(f"{value!r} is not a size; write e.g. '24 GiB'")
+    return int(float(match[1]) * _UNITS[match[2]])
 
 
 # --- places -----------------------------------------------------------------------------------------------------------
@@ -298,8 +297,8 @@ _reserved: ContextVar[list[Seat] | None] = ContextVar("swebench_lab_reserved", d
 
 def take_seat() -> Seat | None:
     """Return the place of a sandbox that is about to be made: the one that was reserved for it, or a free one."""
-    kept = _reserved.get()
-    return kept.pop() if kept else seats().take()
+    reserve = _reserved.get()
+    return reserve.pop() if reserve else seats().take()
 
 
 @contextmanager
@@ -310,11 +309,11 @@ def reserved(given_up: Callable[[], bool]) -> Iterator[None]:
         given_up: Whether to stop waiting.
     """
     seat = seats().take(spare=1, given_up=given_up)
-    kept = [seat] if seat is not None else []
-    token = _reserved.set(kept)
+    reserve = [seat] if seat is not None else []
+    token = _reserved.set(reserve)
     try:
         yield
     finally:
         _reserved.reset(token)
-        for left in kept:
+        for left in reserve:
             left.leave()

@@ -83,11 +83,11 @@ class Session:
 
     def env(self) -> dict[str, str]:
         """The variables that programs started by the shell would see."""
-        found = self._exported()
-        if found is None:
+        records = self._exported()
+        if records is None:
             words = " ".join(f"-u {name}" for name in _OWN)
-            found = self._exchange(f"/usr/bin/env {words} -0 >&{_REPORT}", _ASKING, 1 << 20)[1]
-        pairs = (record.decode("utf-8", errors="surrogateescape").partition("=") for record in found)
+            records = self._exchange(f"/usr/bin/env {words} -0 >&{_REPORT}", _ASKING, 1 << 20)[1]
+        pairs = (record.decode("utf-8", errors="surrogateescape").partition("=") for record in records)
         self._env = {name: value for name, _, value in pairs if name}
         return dict(self._env)
 
@@ -96,15 +96,15 @@ class Session:
         for _ in range(2):  # it is asked for those that were there last, and most of the time they still are
             values = " ".join(f'"${{{name}+{name}=${name}}}"' for name in self._names)
             asked = f"{{ {_LISTS} builtin printf '%s\\0' {values}; }} >&{_REPORT}"
-            told = self._exchange(asked, _ASKING, 1 << 20, starts_nothing=True)[1]
-            if len(told) < 3:
+            answer = self._exchange(asked, _ASKING, 1 << 20, starts_nothing=True)[1]
+            if len(answer) < 3:
                 return None
-            functions, variables, arrays = (os.fsdecode(record).split() for record in told[:3])
+            functions, variables, arrays = (os.fsdecode(record).split() for record in answer[:3])
             names = sorted(set(variables).difference(arrays, _OWN))
             if functions or not names or not all(name.isidentifier() for name in names):
                 return None  # functions are exported in a form of bash's own
             if names == self._names:
-                return told[3:]
+                return answer[3:]
             self._names = names
         return None
 
@@ -140,15 +140,14 @@ class Session:
     def __repr__(self) -> str:
         return f"<Session in {self._cwd}{' (closed)' if self.closed else ''}>"
 
-    # --- the shell
-    # -----------------------------------------------------------------------------------------------------
+    # --- the shell ----------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
         ends = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
         (script, self._input), (self._output, output), (self._report, report) = ends
         try:
-            given = {0: script, 1: output, 2: output, _REPORT: report}
-            self._running = self._launch(["bash", "--norc", "--noprofile"], self._cwd, self._env, given)
+            descriptors = {0: script, 1: output, 2: output, _REPORT: report}
+            self._running = self._launch(["bash", "--norc", "--noprofile"], self._cwd, self._env, descriptors)
         except BaseException:
             for descriptor in (self._input, self._output, self._report):
                 os.close(descriptor)
@@ -258,9 +257,9 @@ class Session:
             self._drop()
         else:
             self._cwd = exchange.cwd
-        kept = exchange.output.value()
+        content = exchange.output.value()
         ended = exchange.ended or Exit(exchange.status)
-        return commands.result_of(ended, [kept], started, timed_out, exchange.output.dropped)
+        return commands.result_of(ended, [content], started, timed_out, exchange.output.dropped)
 
 
 class _Exchange:

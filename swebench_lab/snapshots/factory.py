@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import logging
 import os
 import sys
 import threading
@@ -14,39 +14,56 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 from swebench_lab import _html
 from swebench_lab.errors import LabError, SandboxClosed, SandboxError, SandboxUnavailable, SnapshotError
 from swebench_lab.records.task import Task
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.quotas import quota_of
-from swebench_lab.snapshots.cache import Snapshot, SnapshotCache
+from swebench_lab.sandbox.snapshot import Snapshot
+from swebench_lab.snapshots.backends import Opening, backend_named
+from swebench_lab.snapshots.cache import SnapshotCache
+from swebench_lab.snapshots.environment.specs import Table
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from swebench_lab.records.rollout import Rollout
     from swebench_lab.sandbox.checkpoints import Layer, LayerStore
     from swebench_lab.sandbox.contract import Sandbox
-
-_NAMESPACE = ("swebench_lab.sandbox.namespace.sandbox", "open_namespace")
-_NAMESPACE_TIERS = ("namespace-root", "namespace-rootless")
-BACKENDS: Mapping[str, tuple[str, str]] = {
-    "namespace": _NAMESPACE,
-    **dict.fromkeys(_NAMESPACE_TIERS, _NAMESPACE),
-    "landlock": ("swebench_lab.sandbox.landlock.sandbox", "open_landlock"),
-    "docker": ("swebench_lab.sandbox.docker.sandbox", "open_docker"),
-    "local": ("swebench_lab.sandbox.local", "open_local"),
-}
-"""Backend name: module and the function that opens a box of it."""
-_ON_LINUX = ("namespace", *_NAMESPACE_TIERS, "landlock", "local")
+    from swebench_lab.sandbox.packed_layers import StepState
 
 _WITHOUT_WALLS = (
     'sandboxes of the backend "local" have no walls: commands run on this machine with all your rights, see your '
     "files, your network and the cached answers. Use it to try things out, never for agents you do not trust"
 )
 _warned = threading.Event()
+
+log = logging.getLogger(__name__)
+
+
+class StoredAttempt(Protocol):
+    """What re-entering needs of an attempt: a Rollout has it."""
+
+    @property
+    def task(self) -> Task:
+        """What was attempted."""
+
+    @property
+    def layers(self) -> str:
+        """Folder of the packed layers of its steps; empty when none were kept."""
+
+    @property
+    def trajectory(self) -> StoredSteps:
+        """What happened."""
+
+
+class StoredSteps(Protocol):
+    """The steps of a stored attempt."""
+
+    @property
+    def steps(self) -> Sequence[StepState]:
+        """In order."""
 
 
 class SandboxFactory:
@@ -64,10 +81,15 @@ class SandboxFactory:
         workers: How many tasks are prepared at once; by default twice the processors, at most 16.
         allow_python: Whether a Python that is not on this machine may be replaced: `"exact"` (no), `"install"` or
             `"nearest"`; see SnapshotCache, whose own answer counts when one is given as `cache`.
-        options: Further options of the backend; of `"docker"` the fields of `sandbox.docker_engine.DockerOptions`.
+        specs: Files of specs that override the known ones, for this factory's tasks; see SnapshotCache, whose own count
+            when one is given as `cache`, as with `allow_python`.
+        repos: Folders of clones that are looked into before anything is fetched; likewise.
+        options: Further options of the backend; of `"docker"` the fields of `DockerOptions`.
 
     Raises:
-        ValueError: The backend, the network or `allow_python` is unknown.
+        ValueError: The backend, one of its options, the network or `allow_python` is unknown; or `specs` or `repos` are
+            given beside a SnapshotCache, which has its own.
+        TaskError: A file of specs cannot be read, or has a wrong field.
     """
 
     def __init__(
@@ -80,19 +102,24 @@ class SandboxFactory:
         network: str = "none",
         workers: int | None = None,
         allow_python: str = "exact",
+        specs: str | Path | Sequence[str | Path | Table] | None = None,
+        repos: str | Path | Sequence[str | Path] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        if backend not in BACKENDS:
-            raise ValueError(f"unknown sandbox backend {backend!r}; known are {', '.join(map(repr, BACKENDS))}")
+        self.options = dict(options or {})
+        self._backend = backend_named(backend, self.options)
         if network not in ("none", "host"):
             raise ValueError(f"unknown network {network!r}; known are 'none' and 'host'")
         self.backend = backend
-        self.cache = cache if isinstance(cache, SnapshotCache) else SnapshotCache(cache, allow_python=allow_python)
+        if not isinstance(cache, SnapshotCache):
+            cache = SnapshotCache(cache, allow_python=allow_python, specs=specs, repos=repos)
+        elif specs is not None or repos is not None:
+            raise ValueError("specs and repos are the SnapshotCache's: give them to the one that is given as cache")
+        self.cache = cache
         self.scratch = Path(scratch).expanduser().absolute() if scratch else None
         self.limits = limits or Limits()
         self.network = network
         self.workers = workers
-        self.options = dict(options or {})
         if backend == "docker" and not self.cache.images:
             self.cache.images = "engine"
         self.closed = False
@@ -119,21 +146,21 @@ class SandboxFactory:
         """
         import polars as pl
 
-        chosen = list(tasks)
+        wanted = list(tasks)
         rows: dict[str, dict[str, Any]] = {}
         missing = []
-        for task in chosen:
+        for task in wanted:
             began = time.perf_counter()
             snapshot = self.present(task)
             if snapshot is None:
                 missing.append(task)
             else:
                 rows[task.id] = self._row(task, "cached", began, snapshot)
-        for task, row in self._build_all(missing, len(chosen), workers, raise_errors):
+        for task, row in self._build_all(missing, len(wanted), workers, raise_errors):
             rows[task.id] = row
         schema = {"id": pl.String, "key": pl.String, "status": pl.String, "seconds": pl.Float64, "bytes": pl.Int64,
                   "error": pl.String}  # fmt: skip
-        return pl.DataFrame([rows[task.id] for task in chosen], schema=schema)
+        return pl.DataFrame([rows[task.id] for task in wanted], schema=schema)
 
     def present(self, task: Task) -> Snapshot | None:
         """Return a task's Snapshot when it is there; nothing is built and no network used."""
@@ -223,31 +250,27 @@ class SandboxFactory:
         """
         if self.closed:
             raise SandboxClosed("opening a sandbox: the SandboxFactory was closed; make another one")
-        if sys.platform != "linux" and self.backend in _ON_LINUX:
+        if sys.platform != "linux" and self._backend.needs_linux:
             raise SandboxUnavailable(
                 f"open a {self.backend!r} sandbox: sandboxes on this machine need Linux, and this is {sys.platform}; "
                 "SandboxFactory('docker') or a cluster needs none here (on Windows, WSL is a Linux)"
             )
         snapshot = self._held_snapshot(task)
-        if snapshot.own_root and self.backend not in ("namespace", *_NAMESPACE_TIERS, "docker"):
+        if snapshot.own_root and not self._backend.shows_images:
             raise SandboxUnavailable(
                 f"a Snapshot of a container image needs the backend 'namespace' or 'docker', not {self.backend!r}"
             )
-        module, name = BACKENDS[self.backend]
-        opener: Callable[..., Sandbox] = getattr(importlib.import_module(module), name)
-        options: dict[str, Any] = {
+        opening: Opening = {
             "layers": tuple(layers),
             "limits": quota_of().bound(limits or self.limits),
             "scratch": self.scratch,
+            "store": store,
             "network": network or self.network,
             "env": dict(env or {}),
-            "store": store,
-            **self.options,
         }
-        if self.backend in _NAMESPACE_TIERS:
-            options["tier"] = self.backend
+        began = time.perf_counter()
         try:
-            box = opener(snapshot, **options)
+            box = self._backend.open(snapshot, opening, self.options)
         except SandboxUnavailable as error:
             if self.backend == "local":
                 raise
@@ -255,6 +278,7 @@ class SandboxFactory:
                 f"{error}. `swebench-lab doctor` shows what is missing on this machine; SandboxFactory('local') runs "
                 "without any isolation, for trying things out"
             ) from error
+        log.debug("sandbox %s of %s opened in %.3f s", box.id, snapshot.key[:12], time.perf_counter() - began)
         with self._lock:
             self._boxes.add(box)
         return box
@@ -275,57 +299,43 @@ class SandboxFactory:
             "which builds it again"
         )
 
-    def reenter(self, rollout: Rollout, step: int = -1) -> Sandbox:
+    def reenter(self, attempt: StoredAttempt, step: int = -1) -> Sandbox:
         """Open a stored attempt again, alive, as it was after one of its steps.
 
         Files are as they were, and so are the session's directory and variables. Processes that ran then do not.
 
         Args:
-            rollout: An attempt whose step layers were kept: one that was collected with a `run_dir`.
-            step: Index of the step; -1 is the last one. `step=None` would be the START tree: use `open(rollout.task)`.
+            attempt: A Rollout whose step layers were kept: one that was collected with a `run_dir`.
+            step: Index of the step; -1 is the last one. For the tree before the first step use `open(attempt.task)`.
 
         Raises:
             SandboxError: The step does not exist, or a layer up to it was not kept or is damaged.
         """
-        return self.open(rollout.task, layers=self.step_layers(rollout, step))
+        return self.open(attempt.task, layers=self.step_layers(attempt, step))
 
-    def step_layers(self, rollout: Rollout, step: int = -1, have: Sequence[Layer] = ()) -> list[Layer]:
+    def step_layers(self, attempt: StoredAttempt, step: int = -1, have: Sequence[Layer] = ()) -> list[Layer]:
         """Return the layers of a stored attempt up to one of its steps, oldest first: what `open(layers=…)` takes.
 
         Args:
-            rollout: An attempt whose step layers were kept.
+            attempt: A Rollout whose step layers were kept.
             step: Index of the step; -1 is the last one.
             have: The first of these layers, from an earlier call; they are not unpacked again.
 
         Raises:
             SandboxError: The step does not exist, or a layer up to it was not kept or is damaged.
         """
-        from swebench_lab.sandbox.checkpoints import passing_store
+        from swebench_lab.sandbox.packed_layers import PackedLayers
 
-        steps = rollout.trajectory.steps
+        steps, doing = attempt.trajectory.steps, f"re-entering {attempt.task.id!r}"
         if not -len(steps) <= step < len(steps):
+            raise SandboxError(f"{doing}: it has {len(steps)} steps, counted from 0: there is no step {step}")
+        until = steps[: step % len(steps) + 1]
+        if not attempt.layers or not all(each.layer for each in until):
             raise SandboxError(
-                f"re-entering {rollout.task.id!r}: it has {len(steps)} steps, counted from 0: there is no step {step}"
+                f"{doing} at step {step}: its step layers were not kept; collect with a run_dir and an agent with "
+                "keep_layers=True"
             )
-        reached = steps[: step % len(steps) + 1]
-        if not rollout.layers or not all(s.layer for s in reached):
-            raise SandboxError(
-                f"re-entering {rollout.task.id!r} at step {step}: its step layers were not kept; collect with a "
-                "run_dir and an agent with keep_layers=True"
-            )
-        store = passing_store()
-        layers = list(have[: len(reached)])
-        for passed in reached[len(layers) :]:
-            file = Path(rollout.layers) / f"{passed.layer}.tar.gz"
-            if not file.is_file():
-                raise SandboxError(f"re-entering {rollout.task.id!r} at step {step}: the layer {file} is missing")
-            below = [layer.digest for layer in layers]
-            with file.open("rb") as packed:
-                layer = store.make("unpack", [packed.fileno()], parents=below, cwd=passed.cwd, env=passed.env)
-            if layer.digest != passed.layer:
-                raise SandboxError(f"re-entering {rollout.task.id!r} at step {step}: the layer {file} is damaged")
-            layers.append(layer)
-        return layers
+        return PackedLayers(attempt.layers).unpack(until, f"{doing} at step {step}", have)
 
     def remove(self, keys: Iterable[str]) -> list[str]:
         """Remove Snapshots from the cache, those that this factory has used included; returns what was removed.
@@ -335,12 +345,12 @@ class SandboxFactory:
         Args:
             keys: Of the Snapshots.
         """
-        chosen = set(keys)
+        wanted = set(keys)
         with self._lock:
-            uses = [self._uses.pop(key) for key in chosen if key in self._uses]
+            uses = [self._uses.pop(key) for key in wanted if key in self._uses]
         for file in uses:
             file.close()
-        return self.cache.evict(chosen)
+        return self.cache.evict(wanted)
 
     def close(self) -> None:
         """Close every sandbox that it opened and that is still open; closing twice is fine."""
@@ -375,13 +385,17 @@ class SandboxFactory:
             "network": self.network,
             "workers": self.workers,
             "allow_python": self.cache.allow_python,
+            "specs": None if self.cache.specs is None else [asdict(table) for table in self.cache.specs],
+            "repos": None if self.cache.repos is None else [str(folder) for folder in self.cache.repos],
             "options": self.options,
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SandboxFactory:
         """Make a factory from what `to_dict` returned."""
-        return cls(**{**values, "limits": Limits(**values["limits"])})
+        tables = values.get("specs")
+        specs = None if tables is None else [Table(**table) for table in tables]
+        return cls(**{**values, "specs": specs, "limits": Limits(**values["limits"])})
 
     def __reduce__(self) -> tuple[Callable[..., SandboxFactory], tuple[dict[str, Any]]]:
         # Open boxes stay with the process that opened them: a copy starts with none.

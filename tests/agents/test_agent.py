@@ -27,7 +27,7 @@ from swebench_lab.records.trajectory import Message, Reply, Step, Trajectory
 from swebench_lab.sandbox.contract import Layer, Sandbox
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
-from swebench_lab.snapshots.cache import Snapshot
+from swebench_lab.sandbox.snapshot import Snapshot
 from tests.boxes import make_snapshot
 from tests.conftest import make_task
 from tests.tokens import PairTokenizer, Sampler

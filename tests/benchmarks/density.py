@@ -20,7 +20,7 @@ from tests.benchmarks.options import Options
 from tests.benchmarks.report import Gate, Report, Row
 
 if TYPE_CHECKING:
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
 
 NAME = "density"
 _COMMAND = "sleep 0.02"

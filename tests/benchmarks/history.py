@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+from swebench_lab import _files
 from swebench_lab.records.task import load_tasks
 from swebench_lab.snapshots.cache import SnapshotCache
 from swebench_lab.snapshots.repository.git import git, make_repository
@@ -72,13 +73,13 @@ def _instances(
     plain = replace(load_tasks("demo")[0], repo=f"measured/{source.name}", source=str(source), setup_patch="", hide_tests=False,
                     test_patch="", fail_to_pass=(), pass_to_pass=(), spec={"packages": [], "paths": ["."]})  # fmt: skip
     seen: set[tuple[int, int]] = set()
-    store.size_of(cache.root, seen)
+    _files.size_of(cache.root, seen)
     sizes, seconds = [], []
     for commit in commits:
         began = time.monotonic()
         cache.build(replace(plain, id=commit[:12], base_commit=commit))
         seconds.append(time.monotonic() - began)
-        sizes.append(float(store.size_of(cache.root, seen)))
+        sizes.append(float(_files.size_of(cache.root, seen)))
     further = sum(sizes[1:]) / len(sizes[1:])
     options.say(f"history: {case}: first {sizes[0] / 1e6:.0f} MB, further {further / 1e6:.1f} MB each")
     values = (("first", sizes[0], "bytes"), ("further, mean", further, "bytes"),

@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from swebench_lab import _files
 from swebench_lab.records.task import Task, load_tasks
-from swebench_lab.snapshots.cache import Snapshot, SnapshotCache
-from swebench_lab.snapshots.storage import store
+from swebench_lab.sandbox.snapshot import Snapshot
+from swebench_lab.snapshots.cache import SnapshotCache
 from tests.benchmarks.measure import middle
 from tests.benchmarks.options import Options
 from tests.benchmarks.report import Gate, Report, Row
@@ -54,7 +55,7 @@ def _environments(cache: SnapshotCache, options: Options, report: Report) -> Non
         built.append(time.monotonic() - began)
         options.say(f"storage: {task.id} built in {built[-1]:.1f} s")
     seen: set[tuple[int, int]] = set()
-    hot = sum(store.size_of(cache.root / kind, seen) for kind in ("envs", "packages", "trees", "conda"))
+    hot = sum(_files.size_of(cache.root / kind, seen) for kind in ("envs", "packages", "trees", "conda"))
     again = min(_seconds(lambda: SnapshotCache(cache.root).build(tasks[-1])) for _ in range(3))
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         packed = sum(pool.map(_packed, snapshots, [options.folder / f"{n}.tar.gz" for n in range(len(tasks))]))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
 
 PACKAGES = (
     "sympy==1.14.0",
@@ -54,7 +54,7 @@ class Workload:
 
     def snapshot(self) -> Snapshot:
         """Return it as what a sandbox starts from."""
-        from swebench_lab.snapshots.cache import Snapshot
+        from swebench_lab.sandbox.snapshot import Snapshot
 
         layers, binds = tuple(map(Path, self.layers)), tuple(map(Path, self.binds))
         git = Path(self.git_dir)

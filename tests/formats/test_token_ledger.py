@@ -23,7 +23,7 @@ from swebench_lab.policies.scripted import ScriptedPolicy
 from swebench_lab.records.rollout import Rollouts, load_rollouts
 from swebench_lab.records.trajectory import Message, Step, Trajectory
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
-from swebench_lab.snapshots.cache import Snapshot
+from swebench_lab.sandbox.snapshot import Snapshot
 from tests.boxes import make_snapshot
 from tests.conftest import make_rollout, make_task
 from tests.tokens import CONTROL, PairTokenizer, Sampler

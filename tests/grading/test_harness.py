@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 
 import swebench_lab as lab
+from swebench_lab import _files
 from swebench_lab.errors import GradingError, SandboxUnavailable
 from swebench_lab.grading.harness import harness_row
 from swebench_lab.records.diff import make_patch
 from swebench_lab.records.task import Tasks
 from swebench_lab.sandbox.docker.engine import DockerOptions, engine
 from swebench_lab.snapshots.cache import SnapshotCache
-from swebench_lab.snapshots.storage import store
 from tests.boxes import git
 from tests.tasks.test_schemas import SWEBENCH5_ROW, SWEBENCH_ROW
 
@@ -154,7 +154,7 @@ def test_a_second_image_adds_only_its_own_layers_and_no_engine_is_asked(
     cache, seen, sizes = SnapshotCache(tmp_path / "cache", images=archives), set[tuple[int, int]](), []
     for task in tasks:
         snapshot = cache.build(task)
-        sizes.append(store.size_of(cache.root, seen))
+        sizes.append(_files.size_of(cache.root, seen))
     assert sizes[0] > 50e6 and max(sizes[1:]) < 2e6, sizes
     with lab.SandboxFactory("namespace", cache=cache) as sandboxes, sandboxes.open(tasks[0]) as box:
         said = box.run(

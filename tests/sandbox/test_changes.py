@@ -6,12 +6,12 @@ import shlex
 
 import pytest
 
-from swebench_lab.sandbox.diffs import patch as patching
+from swebench_lab.sandbox.diffs import patch
 from swebench_lab.sandbox.diffs.changes import (
     MOST,
     NOTHING_WRITTEN,
-    Changes,
     Tracked,
+    WorkTreeChanges,
     fingerprint,
     stands_still,
     tracked,
@@ -32,7 +32,7 @@ def snapshot():
 
 
 def looked_at_everything(box) -> str:
-    return patching._git(box, f"{patching._STAGE}{patching._DIFF} {box.snapshot.head}").decode()
+    return patch._git(box, f"{patch._STAGE}{patch._DIFF} {box.snapshot.head}").decode()
 
 
 SCENES = {
@@ -77,10 +77,10 @@ def test_every_kind_of_change_gives_the_same_patch_both_ways(snapshot, tier):
             done = box.run(given + script)
             assert done.ok, (scene, done.output)
             told = box._touched()
-            listed += bool(told) and patching._told(box, told) is not None
+            listed += bool(told) and patch._told(box, told) is not None
             if told:
                 known = tracked(snapshot.git_dir / "index")
-                compared += patching._compared(box, told, known, known.touched_by(told)) is not None
+                compared += patch._compared(box, told, known, known.touched_by(told)) is not None
             assert box.diff() == patching_of_all(box), scene
     assert compared >= len(SCENES) - 7
     assert listed >= len(SCENES) - 4  # the others are told by a look at everything, and were compared all the same
@@ -90,7 +90,7 @@ def patching_of_all(box) -> str:
     try:
         return looked_at_everything(box)
     except UnicodeDecodeError:
-        return patching._with_binary(box).decode()
+        return patch._with_binary(box).decode()
 
 
 def test_random_histories_over_checkpoints_and_forks_give_the_same_patch_both_ways(snapshot):
@@ -130,7 +130,7 @@ def _random_deed(chance: random.Random) -> str:
 def test_a_box_that_changed_nothing_runs_nothing_to_say_so(snapshot):
     with open_namespace(snapshot) as box:
         box.run("git status; cat $(git ls-files); echo x > /tmp/elsewhere")
-        assert box._touched() == Changes()
+        assert box._touched() == WorkTreeChanges()
         assert box.diff() == ""
 
 
@@ -151,8 +151,8 @@ def test_a_tree_reached_through_a_link_is_left_to_git(tmp_path):
 
 def test_tracked_files_are_found_by_path_by_folder_and_by_what_they_became(tmp_path):
     known = Tracked((b"a", b"d/x", b"d/y", b"d0", b"e"))
-    assert known.touched_by(Changes({b"a", b"new"}, {b"d"})) == {b"a", b"d/x", b"d/y"}
-    assert known.touched_by(Changes({b"d"}, set())) == {b"d/x", b"d/y"}
+    assert known.touched_by(WorkTreeChanges({b"a", b"new"}, {b"d"})) == {b"a", b"d/x", b"d/y"}
+    assert known.touched_by(WorkTreeChanges({b"d"}, set())) == {b"d/x", b"d/y"}
     assert tracked(tmp_path / "none") is None
 
 

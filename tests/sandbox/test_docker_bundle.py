@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab.sandbox.docker import bundle as docker_bundle
+from swebench_lab.sandbox.docker import bundle
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="packs a program of Linux")
 
 
 def test_every_module_in_a_bundle_counts_so_that_a_change_of_any_reaches_containers() -> None:
     """An engine keeps bundles by the content of these files: one that did not count would stay as it was."""
-    with tarfile.open(fileobj=io.BytesIO(docker_bundle.bundle().archive)) as archive:
+    with tarfile.open(fileobj=io.BytesIO(bundle.bundle().archive)) as archive:
         packed = {name for name in archive.getnames() if name.startswith("app/") and name.endswith(".py")}
-    package = Path(docker_bundle.__file__).resolve().parents[2]
-    assert {f"app/swebench_lab/{path.relative_to(package)}" for path in docker_bundle.own_files()} == packed
+    package = Path(bundle.__file__).resolve().parents[2]
+    assert {f"app/swebench_lab/{path.relative_to(package)}" for path in bundle.own_files()} == packed
     assert len(packed) >= 10

@@ -3,7 +3,7 @@
 import random
 import subprocess
 
-from swebench_lab.sandbox.diffs import git_rules as rules
+from swebench_lab.sandbox.diffs import git_rules
 
 PATTERNS = [
     "*.log", "/build", "build/", "a/**/b", "**/cache", "docs/*.txt", "!keep.log", "[a-c].py", "x[!0-9]y", "?.md", "foo bar",
@@ -31,7 +31,7 @@ def test_what_git_ignores_is_never_said_not_to_be_concerned(tmp_path):
         paths = ["/".join(chance.choices(WORDS, k=chance.randint(1, 4))) for _ in range(40)]
         ignored = _answers(tree, ["check-ignore", "-z", "--stdin", "--no-index"], paths)
         for path in map(str.encode, paths):
-            concerned = rules.may_concern(rules.IGNORED, path, (layer,), "/testbed")
+            concerned = git_rules.may_concern(git_rules.IGNORED, path, (layer,), "/testbed")
             assert concerned or path not in ignored, (layer, path)
             spared += not concerned
     assert spared > 500
@@ -52,7 +52,7 @@ def test_what_git_converts_is_never_said_not_to_be_concerned(tmp_path):
         paths = ["/".join(chance.choices(WORDS, k=chance.randint(1, 3))) for _ in range(40)]
         said = _answers(layer / "testbed", ["check-attr", "-z", "--stdin", "text"], paths)
         for path, value in zip(said[::3], said[2::3], strict=False):
-            concerned = rules.may_concern(rules.CONVERTED, path, (layer,), "/testbed")
+            concerned = git_rules.may_concern(git_rules.CONVERTED, path, (layer,), "/testbed")
             assert concerned or value == b"unspecified", (layer, path, value)
             spared += not concerned
     assert spared > 200
@@ -61,5 +61,5 @@ def test_what_git_converts_is_never_said_not_to_be_concerned(tmp_path):
 def test_a_folder_reached_by_a_link_may_hold_any_rule(tmp_path):
     (tmp_path / "testbed").mkdir()
     (tmp_path / "testbed" / "link").symlink_to("/etc")
-    assert rules.may_concern(rules.IGNORED, b"link/x", (tmp_path,), "/testbed")
-    assert not rules.may_concern(rules.IGNORED, b"other/x", (tmp_path,), "/testbed")
+    assert git_rules.may_concern(git_rules.IGNORED, b"link/x", (tmp_path,), "/testbed")
+    assert not git_rules.may_concern(git_rules.IGNORED, b"other/x", (tmp_path,), "/testbed")

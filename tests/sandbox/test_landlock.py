@@ -18,12 +18,12 @@ from swebench_lab.errors import SandboxClosed, SandboxPathError
 from swebench_lab.records.task import Task
 from swebench_lab.sandbox.checkpoints import LayerStore
 from swebench_lab.sandbox.landlock import ruleset
+from swebench_lab.sandbox.landlock.private_tree import Places
 from swebench_lab.sandbox.landlock.sandbox import LandlockSandbox, open_landlock
-from swebench_lab.sandbox.landlock.tree import Places
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.linux import seccomp
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
-from swebench_lab.snapshots.cache import Snapshot
+from swebench_lab.sandbox.snapshot import Snapshot
 from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.testing import conformance
 from swebench_lab.testing.redteam import ATTACKS, Attack, Ground, attempt
@@ -401,7 +401,7 @@ CHILD = """
 import os, sys, time
 from pathlib import Path
 from swebench_lab.sandbox.landlock.sandbox import open_landlock
-from swebench_lab.snapshots.cache import Snapshot
+from swebench_lab.sandbox.snapshot import Snapshot
 layer, git, head, binds = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], tuple(map(Path, sys.argv[4].split()))
 snapshot = Snapshot(key="child", layers=(layer,), binds=binds, git_dir=git, head=head, env={}, tests=layer, meta={})
 box = open_landlock(snapshot, scratch=Path(sys.argv[5]))

@@ -40,7 +40,7 @@ def test_an_administrators_file_speaks_of_everybody_and_of_single_users(tmp_path
         ("[nobody]\nsandboxes = 4", "unknown table 'nobody'"),
         ("[everybody]\nsandboxes = 0", "above 0"),
         ("[everybody]\nsandboxes = true", "above 0"),
-        ('[everybody]\nmemory = "much"', "no number of bytes"),
+        ('[everybody]\nmemory = "much"', "is not a size"),
     ],
 )
 def test_a_wrong_file_says_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:

@@ -113,15 +113,16 @@ def test_equal_files_of_environments_are_stored_once(tmp_path):
 
 _PREPARE = """
     import sys, swebench_lab as lab
-    from swebench_lab.snapshots import cache as snapshots; from swebench_lab.snapshots.repository import start as start_trees
+    from swebench_lab.snapshots import environments
+    from swebench_lab.snapshots.repository import start
     made = {"envs": 0, "trees": 0}
     def counted(kind, build):
         def counting(*arguments):
             made[kind] += 1
             return build(*arguments)
         return counting
-    snapshots.build_venv = counted("envs", snapshots.build_venv)
-    start_trees.build_tree = counted("trees", start_trees.build_tree)
+    environments.build_venv = counted("envs", environments.build_venv)
+    start.build_tree = counted("trees", start.build_tree)
     tasks = lab.load_tasks("demo")
     tasks = lab.Tasks([t for repo in tasks.repos[:4] for t in tasks.filter(repo=repo)[:5]])
     frame = lab.SandboxFactory("namespace", cache=sys.argv[1]).prepare(tasks, workers=2)

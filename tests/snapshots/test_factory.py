@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import pickle
 import subprocess
 import sys
@@ -11,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab.errors import SandboxClosed, SandboxUnavailable, SnapshotError
+from swebench_lab.errors import SandboxClosed, SandboxUnavailable, SnapshotError, TaskError
 from swebench_lab.records.task import Task, Tasks
 from swebench_lab.sandbox.limits import Limits
+from swebench_lab.snapshots.cache import SnapshotCache
+from swebench_lab.snapshots.environment.specs import FILE_VARIABLE
 from swebench_lab.snapshots.factory import SandboxFactory
+from swebench_lab.snapshots.repository.sources import REPOS_VARIABLE
 from tests.sandbox.repositories import BROKEN, BUG, CODE, FILES, make_task, write
 
 
@@ -167,3 +172,97 @@ def test_a_machine_without_namespaces_is_told_what_to_do(shared: Path, task: Tas
     assert "SandboxFactory('local')" in done.stdout, done.stderr
     assert "swebench-lab doctor" in done.stdout
     assert issubclass(SandboxUnavailable, RuntimeError)
+
+
+def test_an_option_that_the_backend_does_not_have_is_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown option 'tier' of the sandbox backend 'local'; it has none"):
+        SandboxFactory("local", cache=tmp_path, options={"tier": "namespace-root"})
+    with pytest.raises(ValueError, match=r"unknown option 'hots' of the sandbox backend 'docker'; it has .*host"):
+        SandboxFactory("docker", cache=tmp_path, options={"hots": "tcp://here"})
+
+
+# --- each factory its own specs and repositories ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_clones(tmp_path: Path) -> tuple[Path, Path]:
+    """Two folders that hold a repository of the same name with other files."""
+    for name, text in (("one", CODE), ("two", BROKEN)):
+        write(tmp_path / name / "owner" / "calc", {**FILES, "src/calc.py": text})
+    return tmp_path / "one", tmp_path / "two"
+
+
+def overriding(folder: Path, name: str, value: str) -> Path:
+    file = folder / f"{name}.toml"
+    file.write_text(f'[[spec]]\nrepo = "owner/calc"\n[spec.env]\nWHICH = "{value}"\n')
+    return file
+
+
+def test_two_factories_of_one_process_have_specs_and_repositories_of_their_own(
+    two_clones: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in (FILE_VARIABLE, REPOS_VARIABLE):
+        monkeypatch.delenv(variable, raising=False)
+    before = dict(os.environ)
+    task = make_task("", repo="owner/calc")
+    one, two = (
+        SandboxFactory(cache=tmp_path / "cache", repos=clones, specs=overriding(tmp_path, name, name))
+        for clones, name in zip(two_clones, ("first", "second"), strict=True)
+    )
+    with one, two, one.open(task) as first, two.open(task) as second:
+        assert (first.read("src/calc.py"), first.run("echo $WHICH").output) == (CODE, "first\n")
+        assert (second.read("src/calc.py"), second.run("echo $WHICH").output) == (BROKEN, "second\n")
+        assert first.snapshot.key != second.snapshot.key
+    assert dict(os.environ) == before
+
+
+def test_variables_count_where_a_factory_is_given_nothing(
+    two_clones: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(REPOS_VARIABLE, str(two_clones[0]))
+    monkeypatch.setenv(FILE_VARIABLE, str(overriding(tmp_path, "file", "variable")))
+    task = make_task("", repo="owner/calc")
+    with SandboxFactory(cache=tmp_path / "cache") as sandboxes, sandboxes.open(task) as box:
+        assert (box.read("src/calc.py"), box.run("echo $WHICH").output) == (CODE, "variable\n")
+    with SandboxFactory(cache=tmp_path / "cache", repos=two_clones[1], specs=[]) as given, given.open(task) as box:
+        assert (box.read("src/calc.py"), box.run("echo $WHICH").output) == (BROKEN, "\n")
+
+
+def test_specs_travel_as_what_the_file_held(two_clones: tuple[Path, Path], tmp_path: Path) -> None:
+    """A node of a cluster does not see the file, nor what is written to it meanwhile."""
+    file = overriding(tmp_path, "mine", "sent")
+    one = SandboxFactory(cache=tmp_path / "cache", repos=two_clones[0], specs=file)
+    sent = json.loads(json.dumps(one.to_dict()))
+    file.unlink()
+    there = SandboxFactory.from_dict({**sent, "cache": str(tmp_path / "other")})
+    assert there.to_dict() == {**one.to_dict(), "cache": str(tmp_path / "other")}
+    with there, there.open(make_task("", repo="owner/calc")) as box:
+        assert box.run("echo $WHICH").output == "sent\n"
+
+
+def test_a_file_of_specs_is_read_when_the_factory_is_made(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=r"none\.toml.*No such file"):
+        SandboxFactory(cache=tmp_path, specs=tmp_path / "none.toml")
+    with pytest.raises(ValueError, match="specs and repos are the SnapshotCache's"):
+        SandboxFactory(cache=SnapshotCache(tmp_path), repos=tmp_path)
+
+
+def test_starts_and_builds_are_logged_and_nothing_is_printed(task: Task, tmp_path: Path) -> None:
+    code = (
+        "import logging, pickle, sys\n"
+        "if sys.argv[3] == 'on':\n"
+        "    logging.basicConfig(level=logging.DEBUG, format='%(name)s: %(message)s')\n"
+        "from swebench_lab.snapshots.factory import SandboxFactory\n"
+        "with SandboxFactory(cache=sys.argv[1]) as sandboxes:\n"
+        "    sandboxes.open(pickle.loads(bytes.fromhex(sys.argv[2]))).close()\n"
+    )
+    said = {}
+    for state in ("off", "on"):
+        command = [sys.executable, "-c", code, tmp_path / state, pickle.dumps(task).hex(), state]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout == ""
+        said[state] = done.stderr
+    assert said["off"] == ""
+    assert "swebench_lab.snapshots.storage.store: trees/" in said["on"]
+    assert "swebench_lab.snapshots.factory: sandbox " in said["on"]
+    assert "swebench_lab.sandbox.zygote.client: zygote of tier " in said["on"]

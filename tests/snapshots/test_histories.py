@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.errors import SnapshotError
-from swebench_lab.snapshots.cache import Snapshot, SnapshotCache
-from swebench_lab.snapshots.repository import history as histories
+from swebench_lab.sandbox.snapshot import Snapshot
+from swebench_lab.snapshots.cache import SnapshotCache
+from swebench_lab.snapshots.repository import history
 from swebench_lab.snapshots.repository.git import git as host_git
 from swebench_lab.snapshots.repository.seal import verify_seal
 from swebench_lab.snapshots.storage import store
 from tests.sandbox.repositories import git, make_task
 
-STEP = histories.STEPS[-1]
+STEP = history.STEPS[-1]
 
 
 @pytest.fixture(scope="module")
@@ -92,28 +93,28 @@ def test_tasks_from_the_newest_to_the_oldest_share_packs_as_well(
 def test_no_chain_gets_too_long_and_none_goes_on_from_far_away(
     tmp_path: Path, repository: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(histories, "MOST", 3)
+    monkeypatch.setattr(history, "MOST", 3)
     cache = SnapshotCache(tmp_path)
     lengths = [
         len(list((built(cache, repository, number).git_dir / "objects/pack").glob("*.pack"))) for number in range(2, 7)
     ]
     assert lengths == [1, 2, 3, 3, 3]
-    monkeypatch.setattr(histories, "NEAR", 10)
+    monkeypatch.setattr(history, "NEAR", 10)
     assert len(list((built(cache, repository, STEP + 3).git_dir / "objects/pack").glob("*.pack"))) == 2
 
 
 def test_cuts_belong_to_the_commit_and_not_to_the_task() -> None:
     line = [str(number) for number in range(1, 1001)]
-    assert histories.cuts(line[:730], (300, 50)) == ["300", "600", "650", "700"]
-    assert histories.cuts(line[:40], (300, 50)) == []
+    assert history.cuts(line[:730], (300, 50)) == ["300", "600", "650", "700"]
+    assert history.cuts(line[:40], (300, 50)) == []
     for shorter in (310, 599, 600, 601):
-        assert set(histories.cuts(line[:shorter], (300,))) <= set(histories.cuts(line, (300,)))
+        assert set(history.cuts(line[:shorter], (300,))) <= set(history.cuts(line, (300,)))
 
 
 def test_a_stretch_of_the_wrong_past_is_refused(cache: SnapshotCache, repository: tuple[Path, list[str]]) -> None:
     folder, line = repository
     early = built(cache, repository, STEP - 1)
-    later = histories.stretches(cache.root, folder / ".git/objects", line[2 * STEP], "it")
+    later = history.stretches(cache.root, folder / ".git/objects", line[2 * STEP], "it")
     with pytest.raises(SnapshotError, match="is no ancestor"):
         verify_seal(early.git_dir, past=later)
 
@@ -123,13 +124,13 @@ def test_what_no_task_needs_any_more_goes_and_the_rest_stays(
 ) -> None:
     cache = SnapshotCache(tmp_path)
     one, two = built(cache, repository, STEP + 5), built(cache, repository, 2 * STEP + 5)
-    for mark in (tmp_path / histories.KIND).glob(f"*/{store.MARKER}"):
+    for mark in (tmp_path / history.KIND).glob(f"*/{store.MARKER}"):
         os.utime(mark, (1, 1))  # fresh ones may belong to a tree that is being built
     cache.evict([two.key])
-    assert len(list((tmp_path / histories.KIND).glob("*/objects"))) == 2
+    assert len(list((tmp_path / history.KIND).glob("*/objects"))) == 2
     assert verify_seal(one.git_dir) == one.meta["seal"]
     cache.evict()
-    assert not list((tmp_path / histories.KIND).glob("*/objects"))
+    assert not list((tmp_path / history.KIND).glob("*/objects"))
 
 
 def test_two_files_of_one_tree_are_never_the_same_file(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from swebench_lab import _files
 from swebench_lab.records.task import Task
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
-from swebench_lab.snapshots.cache import Snapshot, SnapshotCache
+from swebench_lab.sandbox.snapshot import Snapshot
+from swebench_lab.snapshots.cache import SnapshotCache
 from swebench_lab.snapshots.environment import packages
 from swebench_lab.snapshots.storage import store
-from swebench_lab.snapshots.transfer import ship as shipping
+from swebench_lab.snapshots.transfer import ship
 from tests.sandbox.repositories import FILES, make_task, write
 
 PARTS = 40
@@ -71,7 +73,7 @@ def test_a_big_package_is_one_layer_that_both_environments_have(built: tuple[Sna
     assert one.meta["env"] != two.meta["env"]
     for snapshot in (one, two):
         environment = cache.root / "envs" / snapshot.meta["env"] / "layer"
-        assert not list(environment.rglob("labbig")) and store.size_of(environment) < store.size_of(folder)
+        assert not list(environment.rglob("labbig")) and _files.size_of(environment) < _files.size_of(folder)
 
 
 def test_a_box_imports_it_compiled_and_can_change_it_for_itself(built: tuple[SnapshotCache, list[Snapshot]]) -> None:
@@ -98,10 +100,10 @@ def test_it_moves_with_the_environments(
     imported = SnapshotCache(tmp_path / "imported")
     imported.import_from(tmp_path / "all.tar.xz")
     shipped = SnapshotCache(tmp_path / "shipped")
-    packed = shipping.pack(cache, tasks[1])
+    packed = ship.pack(cache, tasks[1])
     assert packed is not None
     with packed:
-        shipping.unpack(shipped, packed)
+        ship.unpack(shipped, packed)
     for other in (imported, shipped):
         found = other.get(tasks[1])
         assert found is not None and found.key == snapshots[1].key and all(layer.is_dir() for layer in found.layers)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.errors import SnapshotError
-from swebench_lab.snapshots.cache import Snapshot, SnapshotCache
+from swebench_lab.sandbox.snapshot import Snapshot
+from swebench_lab.snapshots.cache import SnapshotCache
 from swebench_lab.snapshots.repository.seal import verify_seal
 from tests.sandbox.repositories import BROKEN, BUG, CODE, FILES, git, make_task, with_history, write
 

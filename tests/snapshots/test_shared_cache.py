@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from swebench_lab.snapshots.parts import build_part
 from swebench_lab.snapshots.storage import store
-from swebench_lab.snapshots.transfer import shared_cache as sharing
+from swebench_lab.snapshots.transfer import shared_cache
 
 ROOT = os.geteuid() == 0
 PYTHON = "/usr/bin/python3"
-PACKAGE = Path(sharing.__file__).parents[3]
+PACKAGE = Path(shared_cache.__file__).parents[3]
 
 
 def build(folder: Path) -> dict[str, str]:
@@ -36,14 +37,14 @@ def refuse(folder: Path) -> dict[str, str]:
 @pytest.fixture
 def shared(tmp_path: Path) -> Path:
     for name in ("mine", "yours"):
-        sharing.share(tmp_path / name, tmp_path / "packs")
+        shared_cache.share(tmp_path / name, tmp_path / "packs")
     return tmp_path
 
 
 def test_what_one_cache_built_another_unpacks(shared: Path) -> None:
-    mine, built = store.build_once(shared / "mine/envs/k", build)
+    mine, built = build_part(shared / "mine/envs/k", build)
     assert built and [path.name for path in (shared / "packs/envs").iterdir()] == ["k.tar.gz"]
-    yours, _ = store.build_once(shared / "yours/envs/k", refuse)
+    yours, _ = build_part(shared / "yours/envs/k", refuse)
     assert yours["from"] == "built" and yours["digest"] == mine["digest"]
     assert store.digest_tree(shared / "yours/envs/k/layer") == mine["digest"]
     assert (shared / "yours/envs/k/layer/opt/again").samefile(shared / "yours/envs/k/layer/opt/program")
@@ -51,23 +52,23 @@ def test_what_one_cache_built_another_unpacks(shared: Path) -> None:
 
 
 def test_what_is_no_part_of_a_snapshot_is_not_shared(shared: Path) -> None:
-    store.build_once(shared / "mine/bases/k", build)
+    build_part(shared / "mine/bases/k", build)
     assert not (shared / "packs").exists()
 
 
 def test_a_damaged_pack_is_passed_over_with_a_warning(shared: Path) -> None:
-    store.build_once(shared / "mine/envs/k", build)
+    build_part(shared / "mine/envs/k", build)
     pack = shared / "packs/envs/k.tar.gz"
     whole = pack.read_bytes()
     for content in (b"", whole[: len(whole) // 2], whole[:200] + bytes(40) + whole[240:]):
         pack.write_bytes(content)
         shutil.rmtree(shared / "yours/envs", ignore_errors=True)
         with pytest.warns(UserWarning, match=r"k\.tar\.gz"):
-            assert store.build_once(shared / "yours/envs/k", build)[0]["from"] == "built"
+            assert build_part(shared / "yours/envs/k", build)[0]["from"] == "built"
 
 
 def test_a_pack_that_others_could_have_written_to_is_not_taken(shared: Path) -> None:
-    store.build_once(shared / "mine/envs/k", build)
+    build_part(shared / "mine/envs/k", build)
     pack = shared / "packs/envs/k.tar.gz"
     taken = []
 
@@ -76,42 +77,33 @@ def test_a_pack_that_others_could_have_written_to_is_not_taken(shared: Path) -> 
         return build(folder)
 
     pack.chmod(0o666)
-    store.build_once(shared / "yours/envs/k", own)
+    build_part(shared / "yours/envs/k", own)
     assert len(taken) == 1
     pack.chmod(0o644)
     if ROOT:
         os.chown(pack, 1234, 1234)
         shutil.rmtree(shared / "yours/envs")
-        store.build_once(shared / "yours/envs/k", own)
+        build_part(shared / "yours/envs/k", own)
         assert len(taken) == 2
 
 
 def test_a_folder_that_cannot_be_written_to_is_only_read(shared: Path) -> None:
-    store.build_once(shared / "mine/envs/k", build)
+    build_part(shared / "mine/envs/k", build)
     (shared / "packs").rename(shared / "elsewhere")
     (shared / "packs").write_text("not a folder")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert store.build_once(shared / "mine/envs/other", build)[1]
+        assert build_part(shared / "mine/envs/other", build)[1]
 
 
 def test_the_variable_names_a_folder_for_caches_that_were_told_none(tmp_path: Path) -> None:
-    assert sharing.packs_of(tmp_path) is None
-    script = "import sys; from pathlib import Path; from swebench_lab.snapshots.transfer import shared_cache as sharing; print(sharing.packs_of(Path()))"
-    env = {**os.environ, sharing.VARIABLE: "/srv/packs", "PYTHONPATH": str(PACKAGE)}
+    assert shared_cache.packs_of(tmp_path) is None
+    script = "import sys; from pathlib import Path; from swebench_lab.snapshots.transfer import shared_cache; print(shared_cache.packs_of(Path()))"
+    env = {**os.environ, shared_cache.VARIABLE: "/srv/packs", "PYTHONPATH": str(PACKAGE)}
     import sys
 
     done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout == "Packs('/srv/packs')\n", done.stderr
-
-
-def test_sharing_can_be_proven_here() -> None:
-    from swebench_lab.errors import SandboxUnavailable
-
-    try:
-        assert "changed a file" in sharing.proven()
-    except SandboxUnavailable as error:
-        pytest.skip(f"no namespaces here: {error}")
 
 
 # --- two users ------------------------------------------------------------------------------------------------------
@@ -120,25 +112,27 @@ ALICE = """
     import os, shutil, sys
     from pathlib import Path
     sys.path.insert(0, sys.argv[1])
-    from swebench_lab.testing import conformance; from swebench_lab.snapshots.transfer import shared_cache as sharing; from swebench_lab.snapshots.storage import store
-    sharing.share(Path("cache"), Path(sys.argv[2]))
+    from swebench_lab.testing import conformance; from swebench_lab.snapshots.transfer import shared_cache
+    from swebench_lab.snapshots.parts import build_part; from swebench_lab.snapshots.storage import store
+    shared_cache.share(Path("cache"), Path(sys.argv[2]))
     with conformance.reference_snapshot() as snapshot:
         def build(folder):
             shutil.copytree(snapshot.layers[0], folder / "layer", symlinks=True)
             return {"digest": store.digest_tree(folder / "layer"), "head": snapshot.head}
-        store.build_once(Path("cache/trees/k"), build)
+        build_part(Path("cache/trees/k"), build)
 """
 
 BOB = """
     import dataclasses, os, sys
     from pathlib import Path
     sys.path.insert(0, sys.argv[1])
-    from swebench_lab.testing import conformance; from swebench_lab.snapshots.transfer import shared_cache as sharing; from swebench_lab.snapshots.storage import store
+    from swebench_lab.testing import conformance; from swebench_lab.snapshots.transfer import shared_cache
+    from swebench_lab.snapshots.parts import build_part; from swebench_lab.snapshots.storage import store
     from swebench_lab.sandbox.namespace.sandbox import open_namespace
-    sharing.share(Path("cache"), Path(sys.argv[2]))
+    shared_cache.share(Path("cache"), Path(sys.argv[2]))
     def refuse(folder):
         raise SystemExit("built again")
-    marker, _ = store.build_once(Path("cache/trees/k").absolute(), refuse)
+    marker, _ = build_part(Path("cache/trees/k").absolute(), refuse)
     edit = "echo more >> README.md && mv src moved && rm link && chmod 700 moved && git status --short | wc -l"
     with conformance.reference_snapshot() as shape:
         for name, layer in (("own", Path("cache/trees/k/layer").absolute()), ("theirs", Path(sys.argv[3]))):

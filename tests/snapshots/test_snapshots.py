@@ -16,7 +16,9 @@ import pytest
 
 from swebench_lab.errors import SnapshotError, TaskError
 from swebench_lab.records.task import Task
-from swebench_lab.snapshots.cache import Snapshot, SnapshotCache
+from swebench_lab.sandbox.snapshot import Snapshot
+from swebench_lab.snapshots.cache import SnapshotCache
+from swebench_lab.snapshots.environment.specs import spec_of
 from swebench_lab.snapshots.storage import store
 from tests.sandbox.repositories import BUG, FILES, TESTS, make_task, write
 
@@ -51,7 +53,7 @@ def test_layers_lie_as_the_box_sees_them(cache: SnapshotCache, task: Task) -> No
     assert snapshot.git_dir == testbed(snapshot) / ".git"
     assert snapshot.env["VIRTUAL_ENV"] == "/opt/venv"
     assert snapshot.env["PATH"].startswith("/opt/venv/bin:")
-    assert snapshot.spec.paths == ("src",)
+    assert spec_of(snapshot).paths == ("src",)
     assert pickle.loads(pickle.dumps(snapshot)) == snapshot
     assert "plain" in snapshot._repr_html_() or snapshot.key[:12] in repr(snapshot)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
 from swebench_lab.snapshots.repository.sources import open_source
 from swebench_lab.snapshots.storage import store
@@ -41,7 +42,7 @@ def as_downloaded(cache: Path, members: dict[str, bytes | tuple[str, str]]) -> N
     folder = cache / "downloads" / "calc-1.0"
     folder.mkdir(parents=True)
     sdist(folder / "calc-1.0.tar.gz", members)
-    store.write_json(folder / store.MARKER, {"archive": "calc-1.0.tar.gz"})
+    _files.write_json(folder / store.MARKER, {"archive": "calc-1.0.tar.gz"})
 
 
 def test_the_same_files_are_the_same_commit_wherever_they_lie_and_whatever_their_modes(tmp_path: Path) -> None:
@@ -133,7 +134,7 @@ def test_a_password_in_a_url_is_in_no_message(tmp_path: Path, server: str) -> No
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a repository to another user")
 def test_a_repository_of_another_user_works(tmp_path: Path) -> None:
     base, _ = with_history(tmp_path / "repo")
-    for path in [tmp_path / "repo", *store.walk(tmp_path / "repo")]:
+    for path in [tmp_path / "repo", *_files.walk(tmp_path / "repo")]:
         os.chown(path, 12345, 12345, follow_symlinks=False)
     assert open_source(str(tmp_path / "repo"), tmp_path / "cache").checkout(tmp_path / "out", base) == base
 

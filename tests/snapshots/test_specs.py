@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,15 @@ from swebench_lab.errors import TaskError
 from swebench_lab.grading import expectation, log_parsers
 from swebench_lab.records.task import Task
 from swebench_lab.snapshots.environment.metadata import read_metadata
-from swebench_lab.snapshots.environment.specs import Spec, explain, known_repositories, needs_checkout, spec_for, use
+from swebench_lab.snapshots.environment.specs import (
+    FILE_VARIABLE,
+    Spec,
+    Table,
+    explain,
+    known_repositories,
+    needs_checkout,
+    spec_for,
+)
 from tests.conftest import make_task
 
 PROJECT = (
@@ -208,15 +215,14 @@ def test_requirement_files_are_read_from_the_checkout(checkout: Path) -> None:
 
 
 @pytest.fixture
-def user_file(tmp_path: Path) -> Iterator[Path]:
+def user_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "mine.toml"
     file.write_text(
         '[[spec]]\nrepo = "pallets/*"\nversion = ["2.*"]\ntimeout = 11\n'
         '[[spec]]\ntask = "owner__name-7"\npython = "3.8"\n[spec.env]\nA = "{version}"\n'
     )
-    use(file)
-    yield file
-    use(None)
+    monkeypatch.setenv(FILE_VARIABLE, str(file))
+    return file
 
 
 def test_a_user_s_file_overrides_by_repository_version_and_task(user_file: Path) -> None:
@@ -244,9 +250,9 @@ def test_a_user_s_file_overrides_by_repository_version_and_task(user_file: Path)
 def test_a_wrong_file_of_specs_is_named_with_what_was_expected(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "bad.toml").write_text(text)
     with pytest.raises(TaskError, match=said):
-        use(tmp_path / "bad.toml")
+        Table.read(tmp_path / "bad.toml")
     with pytest.raises(TaskError, match="No such file"):
-        use(tmp_path / "none.toml")
+        Table.read(tmp_path / "none.toml")
 
 
 def test_pytest_s_own_project_is_not_installed_from_the_index(checkout: Path) -> None:

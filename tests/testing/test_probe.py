@@ -74,3 +74,12 @@ def test_a_docker_daemon_is_really_asked(tmp_path: Path) -> None:
         assert told(code, DOCKER_HOST=f"unix://{tmp_path}/docker.sock").startswith("True")
         assert told(code, DOCKER_HOST=f"unix://{tmp_path}/docker.sock").startswith("False")
         thread.join(10)
+
+
+def test_a_file_of_another_user_s_pack_is_changed_in_a_box() -> None:
+    from swebench_lab.errors import SandboxUnavailable
+
+    try:
+        assert "changed a file" in probe.try_shared_cache()
+    except SandboxUnavailable as error:
+        pytest.skip(f"no namespaces here: {error}")

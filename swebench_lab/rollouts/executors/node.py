@@ -28,7 +28,7 @@ from swebench_lab.rollouts.executors.settings import Deadlines, Stages
 from swebench_lab.rollouts.executors.thread_executor import ThreadExecutor
 from swebench_lab.snapshots.cache import SnapshotCache
 from swebench_lab.snapshots.factory import SandboxFactory
-from swebench_lab.snapshots.transfer import ship as shipping
+from swebench_lab.snapshots.transfer import ship
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Layer
@@ -77,6 +77,10 @@ class NodeAgent:
         self._shared = Path(setup.sandboxes["cache"])
         root = os.environ.get(CACHE_VARIABLE) or (str(self._shared) if setup.own_cache else str(default_root()))
         self.sandboxes = SandboxFactory.from_dict({**setup.sandboxes, "cache": root})
+        cache = self.sandboxes.cache
+        self._on_shared_folder = SnapshotCache(
+            self._shared, allow_python=cache.allow_python, specs=cache.specs, repos=cache.repos
+        )
         self._peers: list[Any] = []
         self._batches: dict[int, Batch] = {}
         self._numbers: dict[int, int] = {}
@@ -149,7 +153,7 @@ class NodeAgent:
 
     def pack(self, task: Task, there: Sequence[str]) -> bytes | None:
         """Return a task's Snapshot as bytes, without the parts that are there already; nothing when it is not here."""
-        file = shipping.pack(self.sandboxes.cache, task, there)
+        file = ship.pack(self.sandboxes.cache, task, there)
         if file is None:
             return None
         with file:
@@ -167,10 +171,10 @@ class NodeAgent:
 
         there = self._parts_here()
         if self._shared != self.sandboxes.cache.root and self._shared.is_dir():
-            packed = shipping.pack(SnapshotCache(self._shared), task, there)
+            packed = ship.pack(self._on_shared_folder, task, there)
             if packed is not None:
                 with packed:
-                    self._note_brought(shipping.unpack(self.sandboxes.cache, packed), str(self._shared))
+                    self._note_brought(ship.unpack(self.sandboxes.cache, packed), str(self._shared))
                 return
         for peer in self._peers:
             try:
@@ -184,7 +188,7 @@ class NodeAgent:
 
         packed = ray.get(peer.pack.remote(task, there), timeout=600)
         if packed is not None:
-            self._note_brought(shipping.unpack(self.sandboxes.cache, packed), "another node")
+            self._note_brought(ship.unpack(self.sandboxes.cache, packed), "another node")
         return packed is not None
 
     def _parts_here(self) -> list[str]:

@@ -1,1 +1,1 @@
-"""Diffs."""
+"""Which files a box has changed, and the patch that says so, whatever the box did to its own git."""

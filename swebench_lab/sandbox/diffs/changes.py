@@ -1,4 +1,4 @@
-"""Changes: which paths of a work tree a box can have changed, told by the layers it wrote and not by looking at all.
+"""WorkTreeChanges: which paths of a work tree a box can have changed, read off the layers it wrote, without a look at every file.
 
 An overlay keeps what a box writes apart from what it started with. So the list of changed paths is there for the
 reading, however large the repository is. It is read from outside, name by name, without following a link.
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from swebench_lab.sandbox.diffs import git_rules as rules
+from swebench_lab.sandbox.diffs import git_rules
 from swebench_lab.sandbox.layers import tree as trees
 
 MOST = 500
@@ -32,7 +32,7 @@ _CACHE = b"__pycache__"
 
 
 @dataclass
-class Changes:
+class WorkTreeChanges:
     """Paths relative to a work tree, as bytes.
 
     Attributes:
@@ -54,7 +54,7 @@ class _TooMuch(Exception):
     """It cannot be told this way."""
 
 
-def changes(upper: int, layers: Sequence[Path], workdir: str, index: Path) -> Changes | None:
+def changes(upper: int, layers: Sequence[Path], workdir: str, index: Path) -> WorkTreeChanges | None:
     """Read what may have been changed below a work tree.
 
     Args:
@@ -67,7 +67,7 @@ def changes(upper: int, layers: Sequence[Path], workdir: str, index: Path) -> Ch
         At least all that was changed; None where only a look at every file can tell: the tree is not where it was, too
         much was written, or rules about ignored files were.
     """
-    found = Changes()
+    found = WorkTreeChanges()
     caches = not _leaves_out_caches(index.parent)
     try:
         for layer in layers:
@@ -82,13 +82,13 @@ def changes(upper: int, layers: Sequence[Path], workdir: str, index: Path) -> Ch
     if len(found.written) + len(found.gone) > MOST:
         return None
     names = {path.rsplit(b"/", 1)[-1] for path in found.written | found.gone}
-    if rules.IGNORED in names:
+    if git_rules.IGNORED in names:
         return None
-    found.odd = found.odd or rules.CONVERTED in names
+    found.odd = found.odd or git_rules.CONVERTED in names
     return found
 
 
-def _read(directory: int, workdir: str, found: Changes, caches: bool) -> None:
+def _read(directory: int, workdir: str, found: WorkTreeChanges, caches: bool) -> None:
     """Add what one layer tells."""
     held = os.dup(directory)
     try:
@@ -106,7 +106,7 @@ def _read(directory: int, workdir: str, found: Changes, caches: bool) -> None:
         os.close(held)
 
 
-def _descend(top: int, found: Changes, caches: bool) -> None:
+def _descend(top: int, found: WorkTreeChanges, caches: bool) -> None:
     """Add every name below an open directory."""
     seen, waiting = 0, [b""]
     while waiting:
@@ -157,7 +157,7 @@ class Tracked:
 
     names: tuple[bytes, ...]
 
-    def touched_by(self, changes: Changes) -> set[bytes]:
+    def touched_by(self, changes: WorkTreeChanges) -> set[bytes]:
         """Return those that changes concern: written anew, gone, or below what is gone or is a file now."""
         touched: set[bytes] = set()
         for path in changes.written | changes.gone:

@@ -3,15 +3,103 @@
 import os
 import secrets
 import shlex
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
 
 from swebench_lab.errors import PatchError, SandboxPathError
-from swebench_lab.sandbox.commands import Result
-from swebench_lab.sandbox.diffs import git_rules as rules
-from swebench_lab.sandbox.diffs.changes import Changes, Tracked, index_of, tracked
+from swebench_lab.sandbox.diffs import git_rules
+from swebench_lab.sandbox.diffs.changes import Tracked, WorkTreeChanges, index_of, tracked
 
-if TYPE_CHECKING:
-    from swebench_lab.sandbox.contract import Sandbox
+
+class Output(Protocol):
+    """What a command in a box ended with."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended with 0."""
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its status; None where a signal ended it."""
+
+    @property
+    def signal(self) -> int | None:
+        """The signal that ended it."""
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether it ran out of time."""
+
+    @property
+    def limit(self) -> str:
+        """The bound that it ran into."""
+
+    @property
+    def stdout(self) -> bytes:
+        """What it printed."""
+
+    @property
+    def stderr(self) -> bytes:
+        """What it printed as errors."""
+
+    @property
+    def truncated_bytes(self) -> int:
+        """How much of its output was left out."""
+
+
+Ended = TypeVar("Ended", bound=Output, covariant=True)
+
+
+class Start(Protocol):
+    """The sealed start of a box."""
+
+    @property
+    def layers(self) -> tuple[Path, ...]:
+        """Its read-only trees, the top one first."""
+
+    @property
+    def git_dir(self) -> Path:
+        """Its sealed repository, on the host."""
+
+    @property
+    def head(self) -> str:
+        """The commit that the work tree is compared with."""
+
+
+class Box(Protocol[Ended]):
+    """What making a patch needs of a box."""
+
+    id: str
+    workdir: str
+    sealed_git: str
+    private_temp: str
+    other_temp: str
+
+    @property
+    def snapshot(self) -> Start:
+        """What it started from."""
+
+    def run(
+        self,
+        command: Sequence[str],
+        /,
+        *,
+        timeout: float | None = None,
+        cwd: str | None = None,
+        env: Mapping[str, str | None] | None = None,
+        stdin: bytes | str | None = None,
+        merge: bool = True,
+        max_output: int = ...,
+    ) -> Ended:
+        """Run a program to its end."""
+
+    def _touched(self) -> WorkTreeChanges | None:
+        """Which paths of the work tree may have changed, at least; None where that cannot be told."""
+
+    def _sweep(self) -> None:
+        """End every process whose command has ended."""
+
 
 # A git folder of our own that borrows only the sealed objects. Attributes: those of the sealed start, with every
 # driver, filter and conversion that the box could have asked for in its own files switched off.
@@ -96,7 +184,7 @@ _KILLED = range(129, 160)  # how a shell says that a signal ended one of its pro
 _SECONDS = 300.0  # a box can hold files that take git for ever
 
 
-def diff(box: "Sandbox") -> str:
+def diff(box: Box[Output]) -> str:
     """The patch from the sealed start of a box to its work tree."""
     changes = box._touched()
     if changes is not None and not changes:
@@ -120,7 +208,7 @@ def diff(box: "Sandbox") -> str:
         ) from error
 
 
-def _told(box: "Sandbox", changes: Changes) -> bytes | None:
+def _told(box: Box[Output], changes: WorkTreeChanges) -> bytes | None:
     """The patch of paths that may have changed; None where git has to look at everything."""
     known = tracked(box.snapshot.git_dir / "index")
     if known is None:
@@ -130,7 +218,7 @@ def _told(box: "Sandbox", changes: Changes) -> bytes | None:
     return patch if patch is not None else _listed(box, changes, known, old)
 
 
-def _compared(box: "Sandbox", changes: Changes, known: Tracked, old: set[bytes]) -> bytes | None:
+def _compared(box: Box[Output], changes: WorkTreeChanges, known: Tracked, old: set[bytes]) -> bytes | None:
     """The same by one process of git, which compares the work tree with the start; None where that is not enough.
 
     What git needs besides the sealed repository is a list of paths, which it is handed as its index. The list cannot
@@ -160,17 +248,17 @@ def _above(path: bytes) -> list[bytes]:
     return [b"/".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
-def _is_ruled(box: "Sandbox", there: set[bytes], new: set[bytes]) -> bool:
+def _is_ruled(box: Box[Output], there: set[bytes], new: set[bytes]) -> bool:
     """Whether git may convert one of these paths, or ignore a new one."""
     start, info = (box.snapshot.layers, box.workdir), box.snapshot.git_dir / "info"
     return any(
-        rules.may_concern(name, path, *start) or rules.may_match(info / file, path)
-        for name, file, paths in ((rules.CONVERTED, "attributes", there), (rules.IGNORED, "exclude", new))
+        git_rules.may_concern(name, path, *start) or git_rules.may_match(info / file, path)
+        for name, file, paths in ((git_rules.CONVERTED, "attributes", there), (git_rules.IGNORED, "exclude", new))
         for path in paths
     )
 
 
-def _listed(box: "Sandbox", changes: Changes, known: Tracked, touched: set[bytes]) -> bytes | None:
+def _listed(box: Box[Output], changes: WorkTreeChanges, known: Tracked, touched: set[bytes]) -> bytes | None:
     """The same by a script that asks git about each path; None where that fails."""
     old, new = sorted(touched), sorted(changes.written - touched)
     given = f"LAB_TRACKED={len(old)}\n" + ("" if b".gitattributes" in known.names else "LAB_PLAIN=yes\n")
@@ -179,7 +267,7 @@ def _listed(box: "Sandbox", changes: Changes, known: Tracked, touched: set[bytes
     return result.stdout if result.ok and not result.truncated_bytes else None
 
 
-def _with_binary(box: "Sandbox") -> bytes:
+def _with_binary(box: Box[Output]) -> bytes:
     """The patch with every file that is no UTF-8 text written as a binary one, so that a patch is always text."""
     mark = f"""
 {_DIFF} --name-only -z {box.snapshot.head} | while IFS= read -r -d '' name; do
@@ -192,14 +280,14 @@ cat "$t/binary" >>"$t/git/info/attributes"
     return _git(box, f"{_STAGE}{mark}{_DIFF} {box.snapshot.head}")
 
 
-def apply(box: "Sandbox", patch: str) -> Result:
+def apply(box: Box[Ended], patch: str) -> Ended:
     """Apply a patch to the work tree of a box; nothing changes unless all of it applies."""
     if patch and not patch.endswith("\n"):
         patch += "\n"
     return _script(box, "git apply --whitespace=nowarn --verbose -", box.private_temp, cwd=box.workdir, stdin=patch)
 
 
-def _git(box: "Sandbox", script: str) -> bytes:
+def _git(box: Box[Output], script: str) -> bytes:
     result = _look(box, script)
     doing = f"making the patch of sandbox {box.id} in {box.workdir}"
     if result.timed_out:
@@ -211,7 +299,7 @@ def _git(box: "Sandbox", script: str) -> bytes:
     return result.stdout
 
 
-def _look(box: "Sandbox", script: str, stdin: bytes | None = None, given: str = "") -> Result:
+def _look(box: Box[Ended], script: str, stdin: bytes | None = None, given: str = "") -> Ended:
     """Run a script over the work tree; what ended commands left behind, files or processes, is not to be in its way."""
     result = _script(box, script, box.private_temp, cwd="/", stdin=stdin, merge=False, given=given)
     if result.ok or result.timed_out:
@@ -222,7 +310,7 @@ def _look(box: "Sandbox", script: str, stdin: bytes | None = None, given: str = 
 
 
 def _script(
-    box: "Sandbox",
+    box: Box[Ended],
     script: str,
     temp: str,
     *,
@@ -230,7 +318,7 @@ def _script(
     stdin: str | bytes | None = None,
     merge: bool = True,
     given: str = "",
-) -> Result:
+) -> Ended:
     places = {
         "LAB_HEAD": box.snapshot.head,
         "LAB_GIT": box.sealed_git,

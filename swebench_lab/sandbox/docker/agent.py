@@ -2,7 +2,7 @@
 
 It brings `init`, which knows how to run, mark, stop and end commands, together with a client that has no descriptors to
 give: streams travel as frames, each bounded by the bytes its reader has room for, so that none can hold up another.
-Standard library only. It runs in an interpreter of its own (`docker_bundle`), so an image needs neither Python nor libc.
+Standard library only. It runs in an interpreter of its own (`bundle`), so an image needs neither Python nor libc.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if __name__ == "__main__":
     sys.modules["swebench_lab"] = type(sys)("swebench_lab")
     sys.modules["swebench_lab"].__path__ = [os.path.abspath(__file__).rsplit(os.sep, 3)[0]]
 
-from swebench_lab.sandbox.docker import changes as docker_changes
-from swebench_lab.sandbox.layers import tree as trees
+from swebench_lab.sandbox.docker import changes
+from swebench_lab.sandbox.layers.tree import unlimited
 from swebench_lab.sandbox.linux import kernel, seccomp, wire
 from swebench_lab.sandbox.linux.oom import Scores
 from swebench_lab.sandbox.zygote import init
 
-TYPE_CHECKING = False  # see `records`
+TYPE_CHECKING = False  # see `linux/record.py`
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any, NoReturn
@@ -345,12 +345,12 @@ class Bridge(threading.Thread):
 
     def _op_seen(self, number: int, message: dict[str, Any]) -> None:
         """Remember how paths are now, so that `capture` tells what changes from now on."""
-        self.tell(number, {"seen": docker_changes.seen(json.loads(b"".join(self.stream(message["stream"]))))})
+        self.tell(number, {"seen": changes.seen(json.loads(b"".join(self.stream(message["stream"]))))})
 
     def _op_capture(self, number: int, message: dict[str, Any]) -> None:
         """Send what changed as one packed layer."""
         wanted = json.loads(b"".join(self.stream(message["stream"])))
-        now = docker_changes.capture(wanted["changes"], wanted["before"], _Sending(self, message["layer"]))
+        now = changes.capture(wanted["changes"], wanted["before"], _Sending(self, message["layer"]))
         self.frame(DATA, message["layer"], b"")
         self.tell(number, {"seen": now})
 
@@ -358,7 +358,7 @@ class Bridge(threading.Thread):
         """Lay a packed layer over the files as they are."""
         parts = _Parts(self.stream(message["stream"]))
         try:
-            count = docker_changes.apply(parts)
+            count = changes.apply(parts)
         finally:
             parts.finish()
         self.tell(number, {"applied": count})
@@ -428,7 +428,7 @@ def main() -> NoReturn:
         os.dup2(null, standard)
     os.close(null)
     os.umask(0o022)
-    trees.unlimited()
+    unlimited()
     sys.setrecursionlimit(10_000)  # a thread's stack is smaller than a process's
     kernel.no_new_privileges()
     kernel.hide_from_ptrace()

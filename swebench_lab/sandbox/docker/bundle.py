@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swebench_lab.errors import SandboxUnavailable
-from swebench_lab.sandbox.docker import agent as docker_agent
+from swebench_lab.sandbox.docker import agent
 
 PLACE = "/.lab/agent"
 """Where the bundle is seen in a container, read-only."""
@@ -67,9 +67,9 @@ def bundle() -> Bundle:
         SandboxUnavailable: This interpreter cannot be packed (it is no ordinary program of Linux).
     """
     interpreter = Path(getattr(sys, "_base_executable", "") or sys.executable).resolve()
-    agent = str(Path(docker_agent.__file__).resolve())
+    program = str(Path(agent.__file__).resolve())
     done = subprocess.run(
-        [interpreter, "-I", "-S", "-c", _STUBS + _PROBE, agent], capture_output=True, text=True, cwd="/", check=False
+        [interpreter, "-I", "-S", "-c", _STUBS + _PROBE, program], capture_output=True, text=True, cwd="/", check=False
     )
     if done.returncode:
         raise SandboxUnavailable(f"packing {interpreter} for containers: {done.stderr.strip()[-500:]}")
@@ -88,7 +88,7 @@ def bundle() -> Bundle:
 
 def own_files() -> tuple[Path, ...]:
     """The modules of ours in a bundle, sorted: those that its program imports as it begins, and what they import."""
-    first = Path(docker_agent.__file__).resolve()
+    first = Path(agent.__file__).resolve()
     package, found, waiting = first.parents[2], set[Path](), [first]
     while waiting:
         path = waiting.pop()
@@ -106,9 +106,9 @@ def own_files() -> tuple[Path, ...]:
 def _files(found: dict[str, object], interpreter: Path) -> dict[str, Path]:
     """Where each file goes in the bundle, and where it is now."""
     stdlib, version = Path(str(found["stdlib"])), found["version"]
-    own = Path(docker_agent.__file__).resolve().parents[2]
-    agent = Path(docker_agent.__file__).resolve()
-    files = {"bin/python3": interpreter, f"app/swebench_lab/{agent.relative_to(own)}": agent}
+    own = Path(agent.__file__).resolve().parents[2]
+    program = Path(agent.__file__).resolve()
+    files = {"bin/python3": interpreter, f"app/swebench_lab/{program.relative_to(own)}": program}
     modules: dict[str, str | None] = found["files"]  # type: ignore[assignment]
     for name, cached in modules.items():
         path = Path(name).resolve()

@@ -1,4 +1,4 @@
-"""What changed in a container's files, told inside it: packed as a layer, and laid over the files of another one.
+"""What changed in a container's files, found out inside it: packed as a layer, and laid over the files of another one.
 
 The engine says which paths differ from the image (`GET /containers/ID/changes`); how they are now is looked up here.
 Only the standard library and `layers` are used, because it runs inside the box.
@@ -13,7 +13,7 @@ from swebench_lab.sandbox.layers.archive import OVERLAID, extract
 from swebench_lab.sandbox.layers.pack import Form, Packer
 from swebench_lab.sandbox.layers.tree import DIRECTORY, entry_of, state_of
 
-TYPE_CHECKING = False  # see `records`
+TYPE_CHECKING = False  # see `linux/record.py`
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any

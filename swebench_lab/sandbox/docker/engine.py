@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
+import logging
 import os
 import secrets
 import socket
@@ -17,14 +18,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swebench_lab import _files
 from swebench_lab.errors import SandboxUnavailable
-from swebench_lab.sandbox.docker import bundle as docker_bundle
+from swebench_lab.sandbox.docker import bundle
 from swebench_lab.sandbox.layers.pack import PLAIN, Packer
+from swebench_lab.sandbox.linux.per_process import PerProcess
 from swebench_lab.sandbox.zygote import layout, plan
-from swebench_lab.snapshots.storage import store
 
 if TYPE_CHECKING:
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
 
 LABEL = "swebench-lab"
 """Label of everything made in an engine; its value says what it is: box, image, agent."""
@@ -63,7 +67,7 @@ class DockerOptions:
             raise ValueError(f"startups must be at least 1, not {self.startups!r}")
 
 
-class Engine:
+class ContainerEngine:
     """One engine, shared by all boxes of this process that use it.
 
     Args:
@@ -87,7 +91,7 @@ class Engine:
             lock = self._locks.setdefault(name, threading.Lock())
         home = Path(tempfile.gettempdir()).resolve() / f"swebench-lab-docker-{os.geteuid()}"
         home.mkdir(mode=0o700, exist_ok=True)
-        with lock, store.locked(home / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.lock"):
+        with lock, _files.locked(home / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.lock"):
             yield
 
     # --- what boxes need ----------------------------------------------------------------------------------------------
@@ -101,7 +105,7 @@ class Engine:
         return self._agent
 
     def _packed_agent(self) -> tuple[bytes, str]:
-        made = docker_bundle.bundle()
+        made = bundle.bundle()
         arch = self.client.version().get("Arch", made.architecture)
         if arch != made.architecture:
             raise SandboxUnavailable(
@@ -112,7 +116,7 @@ class Engine:
 
     def git_volume(self, snapshot: Snapshot) -> str:
         """The volume that holds a Snapshot's sealed repository, for engines that do not see this machine's files."""
-        name = f"{LABEL}-git-{store.digest_of(snapshot.key, snapshot.head)}"
+        name = f"{LABEL}-git-{_files.digest_of(snapshot.key, snapshot.head)}"
 
         def pack() -> tuple[bytes, str]:
             content = io.BytesIO()
@@ -207,13 +211,13 @@ class Engine:
 
     def _with_tree(self, image: str, snapshot: Snapshot) -> str:
         """An image with the sealed repository, and the planted bug, of a Snapshot made from it."""
-        tag = f"tree-{store.digest_of(image, snapshot.meta['tree'])}"
+        tag = f"tree-{_files.digest_of(image, snapshot.meta['tree'])}"
         with self.once(tag):
             if found := self._images.get(tag) or self._known(tag):
                 self._images[tag] = found
                 return found
             volume, command = self.agent()
-            options = {"volumes": {volume: {"bind": docker_bundle.PLACE, "mode": "ro"}}, "entrypoint": [], "user": "0:0",
+            options = {"volumes": {volume: {"bind": bundle.PLACE, "mode": "ro"}}, "entrypoint": [], "user": "0:0",
                        "stdin_open": True, "network_mode": "none", "log_config": {"type": "none"}}  # fmt: skip
             container = self.client.containers.create(
                 image, list(command), labels={LABEL: "filling", OWNER: owner()}, **options
@@ -285,6 +289,7 @@ class Engine:
 
         repository, tag = parse_repository_tag(name)
         with self.once(f"pull {name}"):
+            log.info("pulling the image %s", name)
             try:
                 self.client.images.pull(repository, tag=tag or "latest")
             except APIError as error:
@@ -326,7 +331,7 @@ class Engine:
 
     def _with(self, image: str, folder: Path, name: str, at: str) -> str:
         """An image with one more layer: a folder's content."""
-        tag = f"layer-{store.digest_of(image, name, at, _identity(folder))}"
+        tag = f"layer-{_files.digest_of(image, name, at, _identity(folder))}"
         with self.once(tag):
             if found := self._images.get(tag) or self._known(tag):
                 self._images[tag] = found
@@ -379,25 +384,21 @@ class Engine:
         return counts
 
     def __repr__(self) -> str:
-        return f"<Engine {self.client.api.base_url}>"
+        return f"<ContainerEngine {self.client.api.base_url}>"
 
 
-def engine(options: DockerOptions) -> Engine:
+def engine(options: DockerOptions) -> ContainerEngine:
     """The engine that some options name; one connection pool per process and address.
 
     Raises:
         SandboxUnavailable: The SDK is not installed, or nothing answers.
     """
-    key = (os.getpid(), options.host, options.tls, options.base_image, options.pull, options.startups,
+    key = (options.host, options.tls, options.base_image, options.pull, options.startups,
            os.environ.get("DOCKER_HOST", "") if not options.host else "")  # fmt: skip
-    with _engines_lock:
-        if key not in _engines:
-            _engines[key] = Engine(options)
-        return _engines[key]
+    return _engines.get_or_make(key, lambda: ContainerEngine(options))
 
 
-_engines: dict[Any, Engine] = {}
-_engines_lock = threading.Lock()
+_engines: PerProcess[Any, ContainerEngine] = PerProcess()
 
 
 def _connect(options: DockerOptions) -> Any:
@@ -454,8 +455,8 @@ def _agent_key() -> str:
     """What the bundle depends on: the interpreter, and the modules of ours in it."""
     interpreter = Path(getattr(sys, "_base_executable", "") or sys.executable).resolve()
     status = interpreter.stat()
-    texts = [path.read_text("utf-8") for path in docker_bundle.own_files()]
-    return store.digest_of(sys.version, str(interpreter), status.st_size, int(status.st_mtime), texts)[:20]
+    texts = [path.read_text("utf-8") for path in bundle.own_files()]
+    return _files.digest_of(sys.version, str(interpreter), status.st_size, int(status.st_mtime), texts)[:20]
 
 
 def _identity(folder: Path) -> list[Any]:
@@ -482,4 +483,4 @@ def new_name() -> str:
     return f"{LABEL}-{secrets.token_hex(6)}"
 
 
-__all__ = ["DockerOptions", "Engine", "engine"]
+__all__ = ["DockerOptions", "ContainerEngine", "engine"]

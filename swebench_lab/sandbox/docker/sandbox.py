@@ -1,6 +1,6 @@
 """The `docker` backend: boxes in containers of an engine, local or reached over TCP, with or without an image of a task.
 
-A box is one container whose first process is ours (`docker_agent`); everything goes over the one connection attached to
+A box is one container whose first process is ours (`agent`); everything goes over the one connection attached to
 it, so a command costs a message and no request to the engine. A Snapshot becomes layers of an image once. The walls are
 the engine's, with the same filter of system calls on top as in namespaces, few capabilities, and no network.
 
@@ -29,15 +29,15 @@ from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError, S
 from swebench_lab.sandbox.checkpoints import Layer, LayerStore, passing_store
 from swebench_lab.sandbox.commands import Exit
 from swebench_lab.sandbox.contract import MOST_READ, Sandbox, too_large
-from swebench_lab.sandbox.docker import bundle as docker_bundle
+from swebench_lab.sandbox.docker import bundle
 from swebench_lab.sandbox.docker.connection import Asked, Link
-from swebench_lab.sandbox.docker.engine import LABEL, OWNER, DockerOptions, Engine, engine, new_name, owner
+from swebench_lab.sandbox.docker.engine import LABEL, OWNER, ContainerEngine, DockerOptions, engine, new_name, owner
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.linux import wire
 from swebench_lab.sandbox.zygote import plan
 
 if TYPE_CHECKING:
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
 
 _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "NET_BIND_SERVICE")
 _BOUNDED = ("memory", "pids", "cpu")
@@ -97,7 +97,7 @@ class DockerSandbox(Sandbox):
         super().__init__(snapshot, top.cwd if top else "", top.env if top else None)
         self.layers = tuple(layers)
         self._options = options
-        self._engine: Engine = engine(options.docker)
+        self._engine: ContainerEngine = engine(options.docker)
         self._still = threading.Lock()
         self._hits: dict[str, int] = {}
         self._seen: dict[str, list[int]] = {}
@@ -149,7 +149,7 @@ class DockerSandbox(Sandbox):
         from docker.types import Mount
 
         limits, snapshot, options = self._options.limits, self.snapshot, self._options.docker
-        volumes = {volume: {"bind": docker_bundle.PLACE, "mode": "ro"}}
+        volumes = {volume: {"bind": bundle.PLACE, "mode": "ro"}}
         tmpfs = {}
         hostland = not options.base_image and not snapshot.meta.get("image")
         if hostland:

@@ -44,15 +44,14 @@ from swebench_lab.sandbox.cgroups import cgroup_pool
 from swebench_lab.sandbox.checkpoints import Layer, LayerStore, passing_store
 from swebench_lab.sandbox.commands import Exit
 from swebench_lab.sandbox.contract import Sandbox
-from swebench_lab.sandbox.landlock import ruleset, warden
-from swebench_lab.sandbox.landlock import tree as private_tree
+from swebench_lab.sandbox.landlock import private_tree, process_table, ruleset, warden
 from swebench_lab.sandbox.layers.remove import remove
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.linux import wire
 from swebench_lab.sandbox.zygote import plan
 
 if TYPE_CHECKING:
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
 
 TIER = "landlock"
 _PREFIX = "lab-landlock-"
@@ -401,7 +400,7 @@ class _Command:
 
 def _with_others(rlimits: list[list[int]]) -> list[list[int]]:
     """Bounds of processes, which the kernel counts by user, with what the user has running already."""
-    others = warden.threads_of_user()
+    others = process_table.threads_of_user()
     return [[kind, soft + others, hard + others] if kind == resource.RLIMIT_NPROC else [kind, soft, hard]
             for kind, soft, hard in rlimits]  # fmt: skip
 

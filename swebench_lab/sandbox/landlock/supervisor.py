@@ -14,7 +14,7 @@ import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from swebench_lab.sandbox.landlock import filters as strict
+from swebench_lab.sandbox.landlock import filters
 
 # linux/seccomp.h
 _RECEIVE, _SEND, _VALID = 0xC0502100, 0xC0182101, 0x40082102
@@ -25,8 +25,8 @@ _AT_FDCWD, _NO_FOLLOW, _EMPTY_PATH = -100, 0x100, 0x1000
 _MOST_PATH, _MOST_VALUE = 4096, 65536
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
-_NAMES = {strict.number(pair): name for pair, name in
-          ((pair, name) for calls in (strict.METADATA, strict.SIGNALS, strict.MARKING, strict.FORKS)
+_NAMES = {filters.number(pair): name for pair, name in
+          ((pair, name) for calls in (filters.METADATA, filters.SIGNALS, filters.MARKING, filters.FORKS)
            for name, pair in calls.items())}  # fmt: skip
 
 Arguments = Sequence[int]
@@ -65,9 +65,9 @@ class Supervisor:
         key, pid, _, number, _, _, *arguments = _NOTIFICATION.unpack(request)
         name, go_on = _NAMES[number], 0
         try:
-            if name in strict.MARKING and pid == self._first:
+            if name in filters.MARKING and pid == self._first:
                 code, go_on = 0, _CONTINUE  # safe: what was judged is in registers, and the caller is ours
-            elif name in strict.FORKS:
+            elif name in filters.FORKS:
                 code, go_on = (0, _CONTINUE) if self._room() else (errno.EAGAIN, 0)  # safe: nothing of it was judged
             else:
                 code = self._decide(pid, name, arguments, key)
@@ -81,9 +81,9 @@ class Supervisor:
 
     def _decide(self, pid: int, name: str, arguments: Arguments, key: int) -> int:
         """Do what was asked, if it may be done; returns the error to answer with, 0 for none."""
-        if name in strict.MARKING:
+        if name in filters.MARKING:
             return errno.EPERM
-        if name in strict.SIGNALS:
+        if name in filters.SIGNALS:
             return self._signal(pid, name, [_signed(value) for value in arguments])
         caller = _Caller(pid)
         try:
@@ -299,7 +299,7 @@ def listen(program: bytes) -> int:
         _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
     value = _Program(len(program) // 8, program)
-    call = 317 if strict.number((1, None)) else 277
+    call = 317 if filters.number((1, None)) else 277
     for flags in (_LISTENER | _UNINTERRUPTED, _LISTENER):
         listener = int(_LIBC.syscall(ctypes.c_long(call), ctypes.c_uint(1), ctypes.c_uint(flags), ctypes.byref(value)))
         if listener >= 0 or ctypes.get_errno() != errno.EINVAL:  # the second flag came with Linux 5.19

@@ -1,4 +1,4 @@
-"""The processes of a landlock box: a warden outside its walls, and inside them the first process, which starts commands.
+"""The warden of a landlock box: the process outside its walls that makes, watches and ends what is inside.
 
 Started by the client as a fresh interpreter (`python -I -S warden.py CONTROL COMMANDS`), so that nothing is forked from a
 large or threaded process. The warden copies the tree, forks the first process, ends and holds still the box's processes,
@@ -7,42 +7,33 @@ below it in the process table, because it adopts orphans.
 """
 
 import contextlib
-import ctypes
-import errno
 import fcntl
 import os
-import queue
 import select
 import signal
 import socket
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 if __name__ == "__main__":
     sys.path.append(os.path.abspath(__file__).rsplit(os.sep, 4)[0])
 
-from swebench_lab.sandbox.landlock import filters as strict
-from swebench_lab.sandbox.landlock import ruleset
-from swebench_lab.sandbox.landlock import tree as private_tree
-from swebench_lab.sandbox.landlock.supervisor import Supervisor, listen
+from swebench_lab.sandbox.landlock import first, private_tree, process_table
+from swebench_lab.sandbox.landlock.supervisor import Supervisor
 from swebench_lab.sandbox.layers.remove import remove
 from swebench_lab.sandbox.layers.tree import unlimited
-from swebench_lab.sandbox.linux import kernel, processes, seccomp, wire
-from swebench_lab.sandbox.linux.oom import Scores, give
-from swebench_lab.sandbox.zygote import init
+from swebench_lab.sandbox.linux import processes, wire
+from swebench_lab.sandbox.linux.oom import give
 
 _WATCH_SECONDS = 0.25  # how often processes and memory are counted
 _STOP_SECONDS = 1.0  # how long processes may take to hold still
 _STOPPED = "tTZX"
 _ROUNDS = 2000  # of ending what is left
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _KEPT = (1, 3, 5)  # dac_override fowner kill: to clear a tree away, whatever its modes
 
-_LISTS_CHILDREN = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
 
 Message = dict[str, Any]
 
@@ -67,9 +58,9 @@ class Warden:
         self._root = f"{self._folder}/root"
         self._stopped_before: set[int] = set()
         self._hit = ""
-        _adopt_orphans()
+        first.adopt_orphans()
         self._build()
-        _give_up_capabilities(_KEPT)
+        first.give_up_capabilities(_KEPT)
         self._start(commands)
 
     # --- making ------------------------------------------------------------------------------------------------------
@@ -101,7 +92,7 @@ class Warden:
             self._control.close()
             ours.close()
             os.close(self._lease)
-            _become_first(commands, theirs, self._settings, self._root)
+            first.become_first(commands, theirs, self._settings, self._root)
         self._first = pid
         commands.close()
         theirs.close()
@@ -115,15 +106,15 @@ class Warden:
 
     def serve(self) -> NoReturn:
         """Answer until box or client are gone, then clear away."""
-        first = os.pidfd_open(self._first)
+        ended = os.pidfd_open(self._first)
         poll = select.poll()
-        for descriptor in (self._control.fileno(), self._supervisor.fileno(), first):
+        for descriptor in (self._control.fileno(), self._supervisor.fileno(), ended):
             poll.register(descriptor, select.POLLIN)
         wire.send(self._control, {"ready": True, "first": self._first})
         watch = 0.0
         while True:
             ready = {descriptor for descriptor, _ in poll.poll(_WATCH_SECONDS * 1000)}
-            if first in ready:
+            if ended in ready:
                 break
             if self._supervisor.fileno() in ready:
                 self._supervisor.answer()
@@ -157,13 +148,13 @@ class Warden:
 
     def _op_living(self, message: Message) -> Message:
         """Tell the processes that a command has now."""
-        return {"living": [pid for pid in self._members() if _mark(pid) == message["mark"]]}
+        return {"living": [pid for pid in self._members() if process_table.mark_of(pid) == message["mark"]]}
 
     def _end_marked(self, mark: int | None, newcomers: processes.Newcomers | None = None) -> None:
         """End what carries a mark, or of that the newcomers only."""
 
         def chosen(pid: int) -> bool:
-            if _mark(pid) != mark:
+            if process_table.mark_of(pid) != mark:
                 return False
             process = processes.found(pid) if newcomers is not None else None
             return newcomers is None or (process is not None and newcomers.include(process))
@@ -171,17 +162,17 @@ class Warden:
         self._stop(chosen)
         for pid in self._members():
             if chosen(pid):
-                _signal(pid, signal.SIGKILL)
+                process_table.send(pid, signal.SIGKILL)
 
     def _stop(self, chosen: Callable[[int], bool]) -> None:
         """Stop the chosen processes until none of them moves, or time is up; what they fork is found next round."""
         deadline = time.monotonic() + _STOP_SECONDS
         while time.monotonic() < deadline:
-            moving = [pid for pid in self._members() if _state(pid) not in _STOPPED and chosen(pid)]
+            moving = [pid for pid in self._members() if process_table.state(pid) not in _STOPPED and chosen(pid)]
             if not moving:
                 return
             for pid in moving:
-                _signal(pid, signal.SIGSTOP)
+                process_table.send(pid, signal.SIGSTOP)
             time.sleep(0.0005)
 
     def _op_sweep(self, message: Message) -> Message:
@@ -189,12 +180,12 @@ class Warden:
         living = set(message["living"])
 
         def chosen(pid: int) -> bool:
-            return _mark(pid) not in living
+            return process_table.mark_of(pid) not in living
 
         self._stop(chosen)
         for pid in self._members():
             if chosen(pid):
-                _signal(pid, signal.SIGKILL)
+                process_table.send(pid, signal.SIGKILL)
         deadline = time.monotonic() + _STOP_SECONDS
         while time.monotonic() < deadline and any(chosen(pid) for pid in self._members()):
             self._reap()
@@ -208,7 +199,7 @@ class Warden:
 
     def _op_pause(self, _: Message) -> Message:
         """Hold every process of the box still."""
-        self._stopped_before = {pid for pid in self._members() if _state(pid) in "tT"}
+        self._stopped_before = {pid for pid in self._members() if process_table.state(pid) in "tT"}
         self._stop(lambda pid: True)
         return {"paused": True}
 
@@ -216,19 +207,19 @@ class Warden:
         """Let go what was held still, and not what had been stopped before."""
         for pid in self._members():
             if pid not in self._stopped_before:
-                _signal(pid, signal.SIGCONT)
+                process_table.send(pid, signal.SIGCONT)
         return {"resumed": True}
 
     # --- bounds that no cgroup keeps ------------------------------------------------------------------------------------
 
     def _members(self) -> list[int]:
         """The processes of the box, its first one left out."""
-        return list(_below(self._first))
+        return list(process_table.below(self._first))
 
     def _room(self) -> bool:
         """Whether one more process or thread is allowed."""
         most = self._settings["processes"]
-        return most is None or sum(_threads(pid) for pid in self._members()) < most
+        return most is None or sum(process_table.threads(pid) for pid in self._members()) < most
 
     def _with_first(self) -> list[int]:
         return [self._first, *self._members()]
@@ -241,19 +232,19 @@ class Warden:
             give(pid)
         most = self._settings["processes"]
         if most is not None and len(members) > most:
-            marks = Counter(_mark(pid) for pid in members)
+            marks = Counter(process_table.mark_of(pid) for pid in members)
             self._hit = "processes"
             self._end_marked(marks.most_common(1)[0][0])
             return
         room = self._settings["memory"]
         if room is not None and members:
-            sizes = sorted((_resident(pid), pid) for pid in members)
+            sizes = sorted((process_table.resident(pid), pid) for pid in members)
             held = sum(size for size, _ in sizes)
             while held > room:
                 self._hit = "memory"
                 size, pid = sizes.pop()
                 held -= size
-                _signal(pid, signal.SIGKILL)
+                process_table.send(pid, signal.SIGKILL)
 
     def _reap(self) -> None:
         """Collect orphans that ended."""
@@ -271,10 +262,10 @@ class Warden:
     def end(self) -> NoReturn:
         """End every process of the box, remove its tree, and end."""
         for _ in range(_ROUNDS):
-            for pid in list(_below(os.getpid())):
-                _signal(pid, signal.SIGSTOP)
-            for pid in list(_below(os.getpid())):
-                _signal(pid, signal.SIGKILL)
+            for pid in list(process_table.below(os.getpid())):
+                process_table.send(pid, signal.SIGSTOP)
+            for pid in list(process_table.below(os.getpid())):
+                process_table.send(pid, signal.SIGKILL)
             try:
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
@@ -284,222 +275,6 @@ class Warden:
         with contextlib.suppress(OSError):  # somebody else may be removing it too, when the client is gone
             remove(self._folder)
         os._exit(0)
-
-
-def _below(pid: int) -> Iterator[int]:
-    """The living descendants of a process."""
-    for child in _children(pid):
-        yield child
-        yield from _below(child)
-
-
-def _children(pid: int) -> list[int]:
-    if not _LISTS_CHILDREN:
-        return [int(name) for name in os.listdir("/proc") if name.isdigit() and _field(int(name), 1) == str(pid)]
-    found: list[int] = []
-    try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
-                found += map(int, file.read().split())
-    except (FileNotFoundError, ProcessLookupError):
-        pass
-    return found
-
-
-def _field(pid: int, index: int) -> str:
-    """A field of a process's line in the process table: 0 its state, 1 its parent."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[index].decode()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-
-
-def _state(pid: int) -> str:
-    return _field(pid, 0) or "X"
-
-
-def _mark(pid: int) -> int | None:
-    """The mark that a process has from the command that it belongs to (see `init`)."""
-    try:
-        with open(f"/proc/{pid}/limits", "rb") as file:
-            line = next(line for line in file if line.startswith(b"Max realtime timeout"))
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    value = line.split()[4]
-    return int(value) if value.isdigit() else None
-
-
-def _signal(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
-
-
-def _tell(reply: socket.socket, message: Message) -> None:
-    with contextlib.suppress(OSError):  # the client no longer wants it
-        wire.send(reply, message)
-
-
-def _threads(pid: int) -> int:
-    try:
-        return len(os.listdir(f"/proc/{pid}/task"))
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-
-
-def _resident(pid: int) -> int:
-    """Bytes of memory that a process holds."""
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-
-
-# --- the process inside -------------------------------------------------------------------------------------------------
-
-
-class Starter:
-    """A thread of the first process behind one more wall: what it starts cannot signal this process."""
-
-    def __init__(self) -> None:
-        self._asked: queue.SimpleQueue[Callable[[], int]] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[int | OSError] = queue.SimpleQueue()
-        self._begun = False
-
-    def start(self, call: Callable[[], int]) -> int:
-        """Have a process started by that thread; its number."""
-        if not self._begun:  # not before there is somebody to ask whether there may be one more
-            threading.Thread(target=self._serve, daemon=True).start()
-            self._begun = True
-        self._asked.put(call)
-        done = self._done.get()
-        if isinstance(done, OSError):
-            raise done
-        return done
-
-    def _serve(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        with contextlib.suppress(OSError):
-            ruleset.keep_signals_inside()
-        while True:
-            call = self._asked.get()
-            try:
-                self._done.put(call())
-            except OSError as error:
-                self._done.put(error)
-
-
-class First(init.Init):
-    """The first process of the box, behind the walls; its requests are `run`, `open` and `drain` of `init`."""
-
-    starter: Starter | None = None
-
-    def _spawn(self, *how: Any) -> int:
-        start = super()._spawn
-        return self.starter.start(lambda: start(*how)) if self.starter is not None else start(*how)
-
-    def _op_run(self, message: Message, descriptors: list[int], reply: socket.socket) -> None:
-        # Marking a command waits for the warden; the end of another one must not break into that.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-        try:
-            super()._op_run(message, descriptors, reply)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-        for pid, command in self._running.items():
-            if command.reply is reply:
-                _tell(reply, {"pid": pid, "mark": command.mark})
-
-    def _elsewhere(self, message: Message, descriptors: list[int], reply: socket.socket) -> None:
-        raise OSError(errno.ENOSYS, "processes of a landlock box are ended and held still by its warden")
-
-    _op_kill = _op_pause = _op_resume = _op_sweep = _elsewhere
-
-    def _spawn_instead_of_leftovers(self, *_: object) -> int:
-        raise BlockingIOError(errno.EAGAIN, "the box is full of processes; end some of them")
-
-
-def _become_first(commands: socket.socket, parent: socket.socket, settings: Message, root: str) -> NoReturn:
-    """In the fork: raise the walls around this process, and serve."""
-    try:
-        for number in (signal.SIGHUP, signal.SIGTERM):  # what the warden ignores, commands must not inherit
-            signal.signal(number, signal.SIG_DFL)
-        os.setsid()
-        os.umask(0o022)
-        _adopt_orphans()
-        scores = Scores()
-        _give_up_capabilities(())
-        kernel.no_new_privileges()
-        version = settings["abi"]
-        listener = _filters(version, settings["watch_forks"])
-        ruleset.enforce([ruleset.Rule(path, rights) for path, rights in settings["rules"]], version)
-        _end_with_warden(version)
-        os.chdir(f"{root}/{private_tree.WORKDIR}" if os.path.isdir(f"{root}/{private_tree.WORKDIR}") else root)
-        wire.send(parent, {"ready": True}, [listener])
-        os.close(listener)
-    except OSError as error:
-        wire.send(parent, {"error": [error.errno, error.strerror or str(error)]})
-        os._exit(1)
-    parent.close()
-    try:
-        first = First(commands, settings, scores)
-        if version >= ruleset.SIGNALS_SINCE:
-            first.starter = Starter()
-        first.serve()
-    finally:
-        os._exit(1)
-
-
-def _filters(version: int, forks: bool) -> int:
-    """Install the filters, the one that needs a supervisor last; returns its listener."""
-    program = seccomp.program()
-    if not program:
-        raise OSError(38, "no system call filter is known for this architecture")
-    kernel.seccomp(program)
-    kernel.seccomp(strict.refusing(version))
-    return listen(strict.notifying(version, forks))
-
-
-def _adopt_orphans() -> None:
-    """Make this process the parent of every orphan below it, so that the box can be counted and ended."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def _end_with_warden(version: int) -> None:
-    """Have the kernel tell this process when the warden has died before it could end the box."""
-    number = signal.SIGKILL
-    if version >= ruleset.SIGNALS_SINCE:
-        number = signal.SIGUSR1
-        signal.signal(number, _orphaned)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
-
-
-def _orphaned(*_: object) -> NoReturn:
-    """End all that this process may signal: behind these walls that is the box, and nothing else."""
-    os.kill(-1, signal.SIGKILL)
-    os._exit(1)
-
-
-def _give_up_capabilities(kept: tuple[int, ...]) -> None:
-    """Keep these of the capabilities that this process has."""
-    try:
-        kernel.keep_capabilities(kept)
-    except OSError:  # without the right to narrow what programs may gain; `no_new_privs` does that
-        header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
-        ctypes.CDLL(None).capset(ctypes.byref(header), ctypes.byref(data))
-
-
-def threads_of_user() -> int:
-    """How many processes and threads this user has on the machine."""
-    count, user = 0, os.getuid()
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                if os.stat(f"/proc/{name}").st_uid == user:
-                    count += len(os.listdir(f"/proc/{name}/task"))
-            except OSError:
-                continue
-    return count
 
 
 def main() -> NoReturn:

@@ -23,8 +23,14 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import IO, Any, Self
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
-_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK | os.O_CLOEXEC
+
+def _flags(*names: str) -> int:
+    """The flags that this system has; elsewhere than on Linux this can be imported, and not used."""
+    return sum(getattr(os, f"O_{name}", 0) for name in names)
+
+
+_NEW = _flags("WRONLY", "CREAT", "EXCL", "NOFOLLOW", "CLOEXEC")
+_READ = _flags("RDONLY", "NOFOLLOW", "NONBLOCK", "CLOEXEC")
 
 
 class Refused(OSError):

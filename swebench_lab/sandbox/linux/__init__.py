@@ -1,1 +1,1 @@
-"""Linux."""
+"""What the kernel offers, as plain functions: mounts, namespaces, filters, signals and sockets. Standard library only."""

@@ -13,7 +13,7 @@ import sys
 
 from swebench_lab._unix import fcntl
 
-TYPE_CHECKING = False  # see `records`
+TYPE_CHECKING = False  # see `linux/record.py`
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -335,8 +335,7 @@ def open_beneath(directory: int, path: str, flags: int = _PATH) -> int:
     return openat2(directory, path.lstrip("/") or ".", flags, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
 
 
-# --- messages with descriptors
-# ------------------------------------------------------------------------------------------
+# --- messages with descriptors ----------------------------------------------------------------------------------------
 
 
 def receive(channel: socket.socket, size: int = 1 << 17, most: int = 8) -> tuple[bytes, list[int]]:

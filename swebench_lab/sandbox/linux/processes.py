@@ -8,7 +8,7 @@ import time
 
 from swebench_lab.sandbox.linux.record import record
 
-TYPE_CHECKING = False  # see `records`
+TYPE_CHECKING = False  # see `linux/record.py`
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 

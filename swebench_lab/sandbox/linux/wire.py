@@ -12,7 +12,7 @@ import socket
 from swebench_lab._unix import fcntl
 from swebench_lab.sandbox.linux import kernel
 
-TYPE_CHECKING = False  # see `records`
+TYPE_CHECKING = False  # see `linux/record.py`
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any

@@ -7,6 +7,7 @@ import errno
 import functools
 import itertools
 import json
+import logging
 import os
 import select
 import signal
@@ -22,17 +23,26 @@ from swebench_lab.sandbox.cgroups import cgroup_pool
 from swebench_lab.sandbox.checkpoints import NOTHING, Layer, LayerStore, passing_store, remove_tree
 from swebench_lab.sandbox.commands import Exit
 from swebench_lab.sandbox.contract import Sandbox
-from swebench_lab.sandbox.diffs.changes import NOTHING_WRITTEN, Changes, changes, fingerprint, stands_still
+from swebench_lab.sandbox.diffs.changes import NOTHING_WRITTEN, WorkTreeChanges, changes, fingerprint, stands_still
 from swebench_lab.sandbox.layers import tree as trees
 from swebench_lab.sandbox.leases import leased_folder
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.linux import wire
 from swebench_lab.sandbox.namespace.services import Service, start
 from swebench_lab.sandbox.zygote import layout, plan
-from swebench_lab.sandbox.zygote.client import bequeath, default_tier, receive_soon, renewed, unavailable, zygote_of
+from swebench_lab.sandbox.zygote.client import (
+    default_tier,
+    receive_soon,
+    remove_on_exit,
+    renewed,
+    unavailable,
+    zygote_of,
+)
 
 if TYPE_CHECKING:
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
 
 _END_SECONDS = 10.0
 _FULL = 64 * 1024  # bytes; a box with less to write to has run into its bound
@@ -138,7 +148,7 @@ class NamespaceSandbox(Sandbox):
     def _make_folder(self, scratch: Path) -> str:
         """A folder of the host for what the box writes."""
         try:
-            folder = str(leased_folder(scratch.resolve(), remove_tree, bequeath) / self.id)
+            folder = str(leased_folder(scratch.resolve(), remove_tree, remove_on_exit) / self.id)
             for name in ("upper", "work"):
                 os.makedirs(f"{folder}/{name}")
         except OSError as error:
@@ -157,6 +167,7 @@ class NamespaceSandbox(Sandbox):
             newer = renewed(self._zygote)
             if newer is None:
                 raise
+        log.info("sandbox %s: made again, by a zygote that sees what is mounted now", self.id)
         self._forget_first_process()
         self._zygote = newer
         self._control = self._ask_for_box(self._plan())
@@ -180,6 +191,7 @@ class NamespaceSandbox(Sandbox):
         try:
             return seat.send(request, attached=attached)
         except SandboxClosed:  # memory was so short in its cgroup that the kernel ended it
+            log.info("sandbox %s: asked for again, as its cgroup ran out of memory", self.id)
             self._cgroup.unseat()
             return (self._cgroup.seat(self._zygote) or self._zygote).send(request, attached=attached)
 
@@ -201,8 +213,7 @@ class NamespaceSandbox(Sandbox):
                 self._upper = descriptors[0]
         return pid
 
-    # --- the backend's part
-    # --------------------------------------------------------------------------------------------
+    # --- the backend's part -------------------------------------------------------------------------------------------
 
     def _launch(
         self, argv: Sequence[str], cwd: str, env: Mapping[str, str | None], descriptors: Mapping[int, int]
@@ -252,7 +263,7 @@ class NamespaceSandbox(Sandbox):
             "out of memory); open another one"
         )
 
-    def _touched(self) -> Changes | None:
+    def _touched(self) -> WorkTreeChanges | None:
         self._check_open()
         dead = select.poll()
         dead.register(self._pidfd, select.POLLIN)

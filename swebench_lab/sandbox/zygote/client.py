@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import logging
 import os
 import select
 import socket
@@ -15,9 +16,11 @@ from typing import Any
 
 from swebench_lab.errors import SandboxClosed, SandboxError, SandboxUnavailable
 from swebench_lab.sandbox.linux import wire
-from swebench_lab.sandbox.zygote import layout, plan
-from swebench_lab.sandbox.zygote import process as zygote
+from swebench_lab.sandbox.linux.per_process import PerProcess
+from swebench_lab.sandbox.zygote import layout, plan, process
 from swebench_lab.sandbox.zygote.refusals import explain
+
+log = logging.getLogger(__name__)
 
 _START_SECONDS = 30.0
 _WORKERS = 8  # do work on trees at once; each further one would be forked for its task, and all share the processors
@@ -62,7 +65,7 @@ class Channel:
         self._socket.close()
 
 
-class Zygote(Channel):
+class ZygoteClient(Channel):
     """A zygote process: one per process, tier and lifetime, shared by all threads."""
 
     def __init__(self, tier: str) -> None:
@@ -76,7 +79,7 @@ class Zygote(Channel):
         self._outdated = False
         ours, theirs = wire.pair()
         super().__init__(ours)
-        command = [sys.executable, "-I", "-S", zygote.__file__, str(theirs.fileno()), _TIERS[tier]]
+        command = [sys.executable, "-I", "-S", process.__file__, str(theirs.fileno()), _TIERS[tier]]
         env = {"PATH": os.defpath, "LANG": "C.UTF-8"}
         if "LD_LIBRARY_PATH" in os.environ:  # the interpreter itself may need it
             env["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
@@ -95,6 +98,11 @@ class Zygote(Channel):
             self._socket.close()
             self._process.wait()
             raise unavailable(tier, message)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     @property
     def alive(self) -> bool:
@@ -128,7 +136,7 @@ class Zygote(Channel):
         return Channel(ours), pid
 
     def task(self, name: str, descriptors: Sequence[int] = (), **arguments: Any) -> Any:
-        """Have a function of `trees` run by a branch, with the zygote's rights over files."""
+        """Have one of the tasks on trees run by a branch, with the zygote's rights over files."""
         with self._turns:
             with self._lock:
                 worker = self._workers.pop() if self._workers else None
@@ -143,11 +151,11 @@ class Zygote(Channel):
                     with self._lock:
                         self._workers.append(worker)
 
-    def inherit(self, folder: Path) -> None:
+    def remove_on_exit(self, folder: Path) -> None:
         """Have a folder removed by the zygote should this process be killed."""
         parent = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            self.ask({"op": "inherit", "name": folder.name}, [parent])
+            self.ask({"op": "remove_on_exit", "name": folder.name}, [parent])
         finally:
             os.close(parent)
 
@@ -164,56 +172,48 @@ class Zygote(Channel):
             return key
 
 
-_zygotes: dict[tuple[int, str], Zygote] = {}
-_zygotes_lock = threading.Lock()
-_outdated: list[Zygote] = []
-_heirlooms: dict[int, list[Path]] = {}  # by process: the folders that its zygote removes should it be killed
+_zygotes: PerProcess[str, ZygoteClient] = PerProcess()  # by tier
+_outdated: PerProcess[ZygoteClient, None] = PerProcess()  # boxes still live by them
+_exit_folders: PerProcess[Path, None] = PerProcess()  # what a zygote removes should this process be killed
 
 
-def zygote_of(tier: str) -> Zygote:
+def zygote_of(tier: str) -> ZygoteClient:
     """The living zygote of this process and tier; a process that was forked from this one starts its own."""
-    with _zygotes_lock:
-        found = _zygotes.get((os.getpid(), tier))
-        return _replace(tier) if found is None or not found.alive else found
+    with _zygotes.lock:
+        zygote = _zygotes.get(tier)
+        return _replace(tier) if zygote is None or not zygote.alive else zygote
 
 
-def renewed(zygote: Zygote) -> Zygote | None:
+def renewed(zygote: ZygoteClient) -> ZygoteClient | None:
     """A zygote that sees what is mounted now, in place of one that may not; None when it would see nothing else."""
-    with _zygotes_lock:
-        found = _zygotes.get((os.getpid(), zygote.tier))
-        if found is not zygote:
-            return found
+    with _zygotes.lock:
+        current = _zygotes.get(zygote.tier)
+        if current is not zygote:
+            return current
         if not zygote.outdated:
             return None
-        _outdated.append(zygote)  # its boxes end with it, so it stays
+        _outdated.set(zygote, None)
         return _replace(zygote.tier)
 
 
-def _replace(tier: str) -> Zygote:
+def _replace(tier: str) -> ZygoteClient:
     """Start a zygote, which others use from now on."""
-    made = _zygotes[os.getpid(), tier] = Zygote(tier)
+    before = _zygotes.get(tier)
+    zygote = _zygotes.set(tier, ZygoteClient(tier))
+    log.debug("zygote of tier %s %s, process %d", tier, "restarted" if before else "started", zygote.pid)
     if tier == default_tier():  # the one it takes the place of knew of these
-        for folder in _heirlooms.get(os.getpid(), ()):
+        for folder, _ in _exit_folders.items():
             with contextlib.suppress(FileNotFoundError):
-                made.inherit(folder)
-    return made
+                zygote.remove_on_exit(folder)
+    return zygote
 
 
 def retire() -> None:
     """End this process's zygotes, once no box is open; the next box starts a new one."""
-    with _zygotes_lock:
-        for key in [key for key in _zygotes if key[0] == os.getpid()]:
-            _zygotes.pop(key).end()
-
-
-def _forget() -> None:
-    """In a forked child: the lock may be held by a thread that does not exist here."""
-    global _zygotes_lock
-    _zygotes_lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    with _zygotes.lock:
+        for tier, zygote in _zygotes.items():
+            _zygotes.pop(tier)
+            zygote.end()
 
 
 def default_tier() -> str:
@@ -221,11 +221,11 @@ def default_tier() -> str:
     return "namespace-root" if os.geteuid() == 0 else "namespace-rootless"
 
 
-def bequeath(folder: Path) -> None:
+def remove_on_exit(folder: Path) -> None:
     """Have a folder removed at once should this process be killed, where there is somebody to do it."""
     with contextlib.suppress(SandboxUnavailable):
-        zygote_of(default_tier()).inherit(folder)
-        _heirlooms.setdefault(os.getpid(), []).append(folder)
+        zygote_of(default_tier()).remove_on_exit(folder)
+        _exit_folders.set(folder, None)
 
 
 def receive_soon(channel: socket.socket, what: str) -> tuple[dict[str, Any] | None, list[int]]:

@@ -21,7 +21,7 @@ from swebench_lab.sandbox.linux.oom import Scores
 from swebench_lab.sandbox.linux.processes import STILL, STOP_SECONDS, USUAL, Newcomers, Process, end, send, table
 from swebench_lab.sandbox.linux.record import record
 
-TYPE_CHECKING = False  # see `records`
+TYPE_CHECKING = False  # see `linux/record.py`
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, NoReturn

@@ -14,7 +14,7 @@ import stat
 from swebench_lab.sandbox.linux import kernel
 from swebench_lab.sandbox.linux.record import record
 
-TYPE_CHECKING = False  # see `records`
+TYPE_CHECKING = False  # see `linux/record.py`
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any, ClassVar, Protocol

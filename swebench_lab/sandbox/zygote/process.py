@@ -26,7 +26,7 @@ from swebench_lab.sandbox.linux.oom import Scores
 from swebench_lab.sandbox.linux.record import record
 from swebench_lab.sandbox.zygote import init, layout
 
-TYPE_CHECKING = False  # see `records`
+TYPE_CHECKING = False  # see `linux/record.py`
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
@@ -70,7 +70,7 @@ class Zygote:
     def __init__(self, channel: socket.socket, rootless: bool) -> None:
         self._channel = channel
         self._is_branch = False
-        self._heirlooms: list[tuple[int, str]] = []
+        self._exit_folders: list[tuple[int, str]] = []
         self._rootless = rootless
         self._spare: _Spare | None = None
         self._next: _Next | None = None
@@ -120,7 +120,7 @@ class Zygote:
 
     def _outlive_channel(self) -> NoReturn:
         """End as the channel has; the kernel closes the channels of a killed client before it says that it died."""
-        if self._heirlooms:
+        if self._exit_folders:
             poll = select.poll()
             poll.register(self._client, select.POLLIN)
             if poll.poll(_DYING_SECONDS * 1000):
@@ -129,21 +129,21 @@ class Zygote:
 
     def _follow_client(self) -> NoReturn:
         """End as the client has; a last child clears away what it left, once everything that used it is gone."""
-        if not self._heirlooms or os.fork():
+        if not self._exit_folders or os.fork():
             os._exit(0)  # its boxes die with it: each has asked the kernel for that
         from swebench_lab.sandbox.layers.remove import clear
 
         os.setsid()
         deadline = time.monotonic() + _FAREWELL_SECONDS
-        while self._heirlooms and time.monotonic() < deadline:
+        while self._exit_folders and time.monotonic() < deadline:
             time.sleep(0.05)
-            self._heirlooms = [heirloom for heirloom in self._heirlooms if not clear(*heirloom)]
+            self._exit_folders = [folder for folder in self._exit_folders if not clear(*folder)]
         os._exit(0)
 
-    def _op_inherit(self, message: dict[str, Any], descriptors: list[int], reply: socket.socket) -> None:
+    def _op_remove_on_exit(self, message: dict[str, Any], descriptors: list[int], reply: socket.socket) -> None:
         """Remember a folder that is to be removed should the client be killed."""
-        self._heirlooms.append((os.dup(descriptors[0]), message["name"]))
-        wire.send(reply, {"inherited": message["name"]})
+        self._exit_folders.append((os.dup(descriptors[0]), message["name"]))
+        wire.send(reply, {"remove_on_exit": message["name"]})
 
     def _answer(self, message: dict[str, Any], descriptors: list[int]) -> None:
         reply = socket.socket(fileno=descriptors.pop(0))
@@ -288,7 +288,7 @@ class Zygote:
         self._channel.close()
         self._channel = socket.socket(fileno=descriptors[0])
         self._is_branch = True
-        self._heirlooms = []
+        self._exit_folders = []
         self._leave_spare()
         reply.close()
         self.serve()

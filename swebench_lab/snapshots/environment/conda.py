@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from swebench_lab.snapshots.storage import store
+from swebench_lab.snapshots.storage.store import BuildOnce
 
 _VERSION = "1"
 _ACTIVATE = """\
@@ -32,7 +33,7 @@ conda () {
 _FILES = ("opt/miniconda3/bin/activate", "opt/miniconda3/etc/profile.d/conda.sh")
 
 
-def layer(root: Path) -> Path:
+def layer(root: Path, build_once: BuildOnce = store.build_once) -> Path:
     """Return the layer, written into the cache when it is not there."""
     folder = root / "conda" / _VERSION
 
@@ -43,5 +44,5 @@ def layer(root: Path) -> Path:
             path.write_text(_ACTIVATE)
         return {"digest": store.digest_tree(place / "layer")}
 
-    store.build_once(folder, build)
+    build_once(folder, build)
     return folder / "layer"

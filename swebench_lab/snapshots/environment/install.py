@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
 from swebench_lab.snapshots.environment.specs import Spec
 from swebench_lab.snapshots.environment.venv import WORKDIR, index_settings
@@ -21,7 +22,7 @@ from swebench_lab.snapshots.storage import store
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Sandbox
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
 
 VERSION = 1
 """Part of every key; a change of how builds are run must raise it."""
@@ -37,7 +38,9 @@ _PASSED_ON = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_prox
 
 def key(spec: Spec, commit: str, env_key: str) -> str:
     """Return the key of a build: a hash of everything that goes into it."""
-    return store.digest_of(VERSION, commit, env_key, spec.pre_install, spec.install, dict(spec.env), spec.exclude_newer)
+    return _files.digest_of(
+        VERSION, commit, env_key, spec.pre_install, spec.install, dict(spec.env), spec.exclude_newer
+    )
 
 
 def build(folder: Path, clean: Snapshot, spec: Spec) -> dict[str, Any]:
@@ -82,7 +85,7 @@ def build(folder: Path, clean: Snapshot, spec: Spec) -> dict[str, Any]:
         "commands": [*spec.pre_install, spec.install],
         "added": [path.partition("/")[2] for path in files if path.startswith(f"{WORKDIR}/")],
         "digest": store.digest_tree(layer),
-        "bytes": store.size_of(layer),
+        "bytes": _files.size_of(layer),
     }
 
 

@@ -7,6 +7,7 @@ started once to say what it is; folder names are only hints.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from swebench_lab.errors import SnapshotError
+
+log = logging.getLogger(__name__)
 
 _VERSION = re.compile(r"\d+\.\d+(\.\d+)?")
 _ASK = (
@@ -104,6 +107,7 @@ def install_interpreter(version: str = "") -> Interpreter:
             raise
     import uv
 
+    log.info("installing Python %s by uv", version)
     command = [uv.find_uv_bin(), "python", "install", "--no-bin", "--no-progress", version]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", stdin=subprocess.DEVNULL)
     if done.returncode:

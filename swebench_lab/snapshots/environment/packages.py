@@ -12,8 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
 from swebench_lab.snapshots.storage import store
+from swebench_lab.snapshots.storage.store import BuildOnce
 
 KIND = "packages"
 VERSION = 1
@@ -23,7 +25,14 @@ _MOST = 4  # layers more than this would be felt when a box is made
 _LEAST = 24  # folders below one of site-packages that are worth a layer: about 100 KB
 
 
-def split(layer: Path, site: Path, root: Path, language: str, finish: Callable[[Path, Path], None]) -> list[str]:
+def split(
+    layer: Path,
+    site: Path,
+    root: Path,
+    language: str,
+    finish: Callable[[Path, Path], None],
+    build_once: BuildOnce = store.build_once,
+) -> list[str]:
     """Move the big folders of a venv into layers of their own, or drop them where the same ones are there already.
 
     Args:
@@ -32,6 +41,7 @@ def split(layer: Path, site: Path, root: Path, language: str, finish: Callable[[
         root: Of the cache.
         language: What compiled modules depend on: the interpreter's version.
         finish: Compiles the modules of a folder; gets the layer and the folder in it.
+        build_once: Builds a layer where it is not there.
 
     Returns:
         Their keys, those with the most folders first.
@@ -39,7 +49,7 @@ def split(layer: Path, site: Path, root: Path, language: str, finish: Callable[[
     place = site.relative_to(layer)
     keys = []
     for folder in _big(site):
-        key = store.digest_of(VERSION, language, place.as_posix(), folder.name, store.digest_tree(folder))
+        key = _files.digest_of(VERSION, language, place.as_posix(), folder.name, store.digest_tree(folder))
 
         def build(temporary: Path, folder: Path = folder) -> dict[str, Any]:
             inside = temporary / "layer" / place / folder.name
@@ -48,9 +58,9 @@ def split(layer: Path, site: Path, root: Path, language: str, finish: Callable[[
             finish(temporary / "layer", inside)
             store.share_files(temporary / "layer", root / "files")
             whole = temporary / "layer"
-            return {"name": folder.name, "digest": store.digest_tree(whole), "bytes": store.size_of(whole)}
+            return {"name": folder.name, "digest": store.digest_tree(whole), "bytes": _files.size_of(whole)}
 
-        store.build_once(root / KIND / key, build)
+        build_once(root / KIND / key, build)
         store.remove(folder)
         keys.append(key)
     return keys
@@ -61,7 +71,7 @@ def _big(site: Path) -> list[Path]:
     counts = {}
     for folder in site.iterdir():
         if folder.is_dir() and not folder.is_symlink():
-            counts[folder] = sum(1 for path in store.walk(folder) if path.is_dir() and not path.is_symlink())
+            counts[folder] = sum(1 for path in _files.walk(folder) if path.is_dir() and not path.is_symlink())
     big = sorted((-count, folder.name) for folder, count in counts.items() if count >= _LEAST)
     return [site / name for _, name in big[:_MOST]]
 
@@ -71,12 +81,12 @@ def layers(root: Path, environment: Mapping[str, Any]) -> tuple[Path, ...]:
     return tuple(root / KIND / key / "layer" for key in environment.get("packages", ()))
 
 
-def complete(root: Path, keys: Iterable[str]) -> bool:
-    """Whether packages are all there; a cache that shares its parts takes those that are packed."""
+def complete(root: Path, keys: Iterable[str], build_once: BuildOnce = store.build_once) -> bool:
+    """Whether packages are all there, after `build_once` has had the chance to take them from elsewhere."""
     for key in keys:
         if store.read_marker(root / KIND / key) is None:
             with suppress(SnapshotError):
-                store.build_once(root / KIND / key, _absent)
+                build_once(root / KIND / key, _absent)
         if store.read_marker(root / KIND / key) is None:
             return False
     return True

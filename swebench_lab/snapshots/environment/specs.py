@@ -7,7 +7,8 @@ default  <  derived from the checkout  <  known table (data/specs)  <  user's fi
 ```
 
 A user's file has the form of the known tables: TOML with `[[spec]]` entries, each for the `repo`, `version` and `task`
-that it names (shell patterns, one or a list). `use(file)` or `$SWEBENCH_LAB_SPECS` says where it is.
+that it names (shell patterns, one or a list). `SandboxFactory(specs=file)` names it, for that factory alone;
+`$SWEBENCH_LAB_SPECS` names one for every factory that is given none.
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ from swebench_lab.errors import TaskError
 
 if TYPE_CHECKING:
     from swebench_lab.records.task import Task
+    from swebench_lab.sandbox.snapshot import Snapshot
     from swebench_lab.snapshots.environment.metadata import Metadata
 
 TEST_COMMAND = "python -m pytest -rA -p no:cacheprovider"
 FILE_VARIABLE = "SWEBENCH_LAB_SPECS"
-"""The variable that names the user's files of specs, several of them separated as in `PATH`; read on every use."""
+"""The variable that names files of specs, several of them separated as in `PATH`, where a factory is given none; read on
+every use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,9 @@ def _checked(name: str, value: Any, where: str) -> Any:
 
 _PATTERNS = ("repo", "version", "task")
 
+Tables = Sequence["Table"] | None
+"""Files of specs that override the known ones; None: those of the environment's variable."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
@@ -162,21 +168,49 @@ def _fill(value: Any, version: str) -> Any:
     return {name: _fill(item, version) for name, item in value.items()} if isinstance(value, dict) else value
 
 
-def use(path: str | Path | None) -> None:
-    """Let a file of specs override the known ones, in this process and in those it starts; None: no file any more.
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A file of specs: TOML with `[[spec]]` entries.
+
+    It holds the text, not the place, so that it can be sent to another machine.
 
     Args:
-        path: TOML with `[[spec]]` entries: `repo`, `version` and `task` say whom it is for, the rest are Spec's fields.
+        name: Of the file, for messages.
+        text: What it holds.
 
     Raises:
-        TaskError: The file is not there, is no TOML, or has a wrong field.
+        TaskError: It is not TOML, or has a wrong field.
     """
-    if path is None:
-        os.environ.pop(FILE_VARIABLE, None)
-        return
-    file = Path(path).expanduser().absolute()
-    _read_table(str(file), _stamp(file))
-    os.environ[FILE_VARIABLE] = str(file)
+
+    name: str
+    text: str
+
+    def __post_init__(self) -> None:
+        _entries(self.name, self.text)
+
+    @classmethod
+    def read(cls, file: str | Path) -> Table:
+        """Read a file.
+
+        Raises:
+            TaskError: It cannot be read, is not TOML, or has a wrong field.
+        """
+        path = Path(file).expanduser().absolute()
+        try:
+            return cls(str(path), path.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise TaskError(f"reading the specs of {path}: {error}; name a TOML file with [[spec]] entries") from error
+
+
+def default_tables() -> tuple[Table, ...]:
+    """Return the files that `$SWEBENCH_LAB_SPECS` names; one that has changed is read again.
+
+    Raises:
+        TaskError: One of them cannot be read, is not TOML, or has a wrong field.
+    """
+    return tuple(
+        _read_again(name, _stamp(Path(name))) for name in os.environ.get(FILE_VARIABLE, "").split(os.pathsep) if name
+    )
 
 
 def _stamp(file: Path) -> int:
@@ -187,11 +221,17 @@ def _stamp(file: Path) -> int:
 
 
 @lru_cache(maxsize=16)
-def _read_table(name: str, _: int) -> tuple[_Entry, ...]:
-    """Return the entries of a file; the second argument makes a changed file another one."""
+def _read_again(name: str, _: int) -> Table:
+    """Return a file's table; the second argument makes a changed file another one."""
+    return Table.read(name)
+
+
+@lru_cache(maxsize=64)
+def _entries(name: str, text: str) -> tuple[_Entry, ...]:
+    """Return the entries of a file."""
     try:
-        rows = tomllib.loads(Path(name).read_text("utf-8")).get("spec", [])
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        rows = tomllib.loads(text).get("spec", [])
+    except tomllib.TOMLDecodeError as error:
         raise TaskError(f"reading the specs of {name}: {error}") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise TaskError(f"reading the specs of {name}: expected [[spec]] entries")
@@ -215,7 +255,9 @@ def _patterns(value: Any, where: str) -> tuple[str, ...]:
 @lru_cache(maxsize=1)
 def _known_tables() -> tuple[_Entry, ...]:
     folder = Path(str(files("swebench_lab"))) / "bundled" / "specs"
-    return tuple(entry for file in sorted(folder.glob("*.toml")) for entry in _read_table(str(file), 0))
+    return tuple(
+        entry for file in sorted(folder.glob("*.toml")) for entry in _entries(str(file), file.read_text("utf-8"))
+    )
 
 
 def _known(task: Task) -> dict[str, Any]:
@@ -232,9 +274,9 @@ def _known_of(repo: str, version: str, task_id: str) -> Mapping[str, Any]:
     return found
 
 
-def _user(task: Task) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name in filter(None, os.environ.get(FILE_VARIABLE, "").split(os.pathsep)):
-        for entry in _read_table(name, _stamp(Path(name))):
+def _user(task: Task, tables: Tables) -> Iterator[tuple[str, dict[str, Any]]]:
+    for table in default_tables() if tables is None else tables:
+        for entry in _entries(table.name, table.text):
             if entry.fits(task.repo, task.version, task.id):
                 yield entry.where, entry.for_version(task.version)
 
@@ -244,51 +286,58 @@ def known_repositories() -> tuple[str, ...]:
     return tuple(dict.fromkeys(repo for entry in _known_tables() for repo in entry.patterns.get("repo", ())))
 
 
+def spec_of(snapshot: Snapshot) -> Spec:
+    """Return how the repository of a Snapshot is installed and tested, what was derived from its files included."""
+    return Spec.from_dict(snapshot.meta["spec"])
+
+
 # --- one task's -------------------------------------------------------------------------------------------------------
 
 
-def spec_for(task: Task, checkout: Path | Metadata | None = None) -> Spec:
+def spec_for(task: Task, checkout: Path | Metadata | None = None, tables: Tables = None) -> Spec:
     """Return how a task's repository is installed and tested.
 
     Args:
         task: The task; its `spec` field overrides everything else.
         checkout: The repository's files at `base_commit`, or what was read from them; unknown repositories are derived
             from it. Without it only bundled repositories and plain folders can be looked into.
+        tables: Files of specs that override the known ones; those that `$SWEBENCH_LAB_SPECS` names when not given.
 
     Raises:
         TaskError: The task's `spec`, or the user's file, has an unknown field or a value of the wrong type.
     """
     merged: dict[str, Any] = {}
-    for _, values in _voices(task, checkout):
+    for _, values in _voices(task, checkout, tables):
         merged |= values
     return Spec(**merged)
 
 
-def needs_checkout(task: Task) -> bool:
+def needs_checkout(task: Task, tables: Tables = None) -> bool:
     """Whether `spec_for` must look into the task's checkout, because nobody states packages and paths."""
-    stated = _stated(task)
+    stated = _stated(task, tables)
     return not {"packages", "paths"} <= set(stated) or bool(stated.get("requirements"))
 
 
-def _stated(task: Task) -> dict[str, Any]:
+def _stated(task: Task, tables: Tables) -> dict[str, Any]:
     """Return the fields that somebody states, so that they are not derived."""
     found = _known(task)
-    for _, values in _user(task):
+    for _, values in _user(task, tables):
         found |= values
     where = f"spec of task {task.id}"
     return found | {name: _checked(name, value, where) for name, value in (task.spec or {}).items()}
 
 
-def explain(task: Task, checkout: Path | Metadata | None = None) -> str:
+def explain(task: Task, checkout: Path | Metadata | None = None, tables: Tables = None) -> str:
     """Return a text that says what will be run for a task, and for every field why.
 
     Args:
         task: The task.
         checkout: The repository's files at `base_commit`, as for `spec_for`.
+        tables: Files of specs that override the known ones, as for `spec_for`.
     """
-    spec = spec_for(task, checkout).to_dict()
+    spec = spec_for(task, checkout, tables).to_dict()
     origin = dict.fromkeys(_FIELDS, "default")
-    for where, values in _voices(task, checkout):
+    for where, values in _voices(task, checkout, tables):
         origin |= dict.fromkeys(values, where)
     lines = [f"{task.id}: {task.repo} at {task.base_commit[:12] or 'its only commit'}"]
     for name in _FIELDS:
@@ -296,7 +345,7 @@ def explain(task: Task, checkout: Path | Metadata | None = None) -> str:
         if name == "python" and not shown:
             shown = "the version that runs the workbench"
         lines.append(f"  {name:14} {shown or '(none)':50} {origin[name]}")
-    if needs_checkout(task) and (checkout or _own_folder(task)) is None:
+    if needs_checkout(task, tables) and (checkout or _own_folder(task)) is None:
         lines.append("  packages and paths are derived from the project's own files when its tree is built")
     return "\n".join(lines)
 
@@ -307,17 +356,17 @@ def _shown(value: Any) -> str:
     return ", ".join(value) if isinstance(value, list) else str(value).replace("\n", "; ")
 
 
-def _voices(task: Task, checkout: Path | Metadata | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _voices(task: Task, checkout: Path | Metadata | None, tables: Tables) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield (where it comes from, fields), the quietest first."""
     yield "default", {}
-    known, user = _known(task), list(_user(task))
+    known, user = _known(task), list(_user(task, tables))
     own = {name: _checked(name, value, f"spec of task {task.id}") for name, value in (task.spec or {}).items()}
     loud = {name for _, values in (*user, ("", own)) for name in values}
-    stated = _stated(task)
+    stated = _stated(task, tables)
     found = checkout or _own_folder(task)
     listed: tuple[str, list[str]] = ("", [])
     written = ""
-    if found is not None and needs_checkout(task):
+    if found is not None and needs_checkout(task, tables):
         if isinstance(found, Path):
             from swebench_lab.snapshots.environment.metadata import read_metadata
 

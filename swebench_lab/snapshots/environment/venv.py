@@ -16,6 +16,7 @@ import base64
 import datetime
 import hashlib
 import importlib.metadata as installed
+import logging
 import os
 import re
 import shutil
@@ -29,13 +30,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
 from swebench_lab.snapshots.environment import packages
 from swebench_lab.snapshots.environment.interpreter import Interpreter
 from swebench_lab.snapshots.storage import store
+from swebench_lab.snapshots.storage.store import BuildOnce
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
+
+log = logging.getLogger(__name__)
 
 VENV = "opt/venv"
 """Where the venv lies, from the root of the box."""
@@ -87,19 +92,25 @@ def known_pins(
     """Return the pins that these requirements were resolved to earlier; nothing when they never were."""
     if not requirements and not louder:
         return Pins((), "installed")
-    marker = store.read_marker(_pins_folder(requirements, interpreter, exclude_newer, cache, louder))
+    marker = store.read_marker(pins_folder(requirements, interpreter, exclude_newer, cache, louder))
     return Pins(tuple(marker["lines"]), str(marker["origin"])) if marker else None
 
 
-def _pins_folder(
+def pins_folder(
     requirements: Sequence[str], interpreter: Interpreter, exclude_newer: str, cache: Path, louder: Sequence[str]
 ) -> Path:
+    """Return where the pins of some requirements are kept; the arguments are those of `resolve`."""
     facts = (_PINS, sorted(requirements), interpreter.version, sysconfig.get_platform(), exclude_newer, *sorted(louder))
-    return cache / "pins" / store.digest_of(*facts)
+    return cache / "pins" / _files.digest_of(*facts)
 
 
 def resolve(
-    requirements: Sequence[str], interpreter: Interpreter, exclude_newer: str, cache: Path, louder: Sequence[str] = ()
+    requirements: Sequence[str],
+    interpreter: Interpreter,
+    exclude_newer: str,
+    cache: Path,
+    louder: Sequence[str] = (),
+    build_once: BuildOnce = store.build_once,
 ) -> Pins:
     """Return exact pins for requirements; resolved once per cache, interpreter version and date.
 
@@ -109,6 +120,7 @@ def resolve(
         exclude_newer: `YYYY-MM-DD`; later releases are not considered. Empty: all are.
         cache: Root of the cache; pins are kept below `pins/`.
         louder: Further requirements; exact ones win over what others ask of the same package, and over the date.
+        build_once: Keeps the pins where they are not there.
 
     Raises:
         SnapshotError: They contradict each other, or the network is needed and not there.
@@ -124,7 +136,7 @@ def resolve(
         pins = pins or _resolve_uv(wanted, interpreter, exclude_newer, louder)
         return {"requirements": wanted, "lines": pins.lines, "origin": pins.origin, "python": interpreter.version}
 
-    marker, _ = store.build_once(_pins_folder(wanted, interpreter, exclude_newer, cache, louder), build)
+    marker, _ = build_once(pins_folder(wanted, interpreter, exclude_newer, cache, louder), build)
     return Pins(tuple(marker["lines"]), str(marker["origin"]))
 
 
@@ -133,7 +145,12 @@ def _is_exact(text: str) -> bool:
 
 
 def build_venv(
-    layer: Path, interpreter: Interpreter, pins: Pins, paths: Sequence[str], cache: Path | None = None
+    layer: Path,
+    interpreter: Interpreter,
+    pins: Pins,
+    paths: Sequence[str],
+    cache: Path | None = None,
+    build_once: BuildOnce = store.build_once,
 ) -> dict[str, Any]:
     """Write a venv into an empty layer.
 
@@ -143,6 +160,7 @@ def build_venv(
         pins: What is installed.
         paths: Folders of the repository that go on `sys.path`, relative to its root.
         cache: Root of the cache in which big packages become layers of their own; None: all stays in this layer.
+        build_once: Builds such a layer where it is not there.
 
     Returns:
         Facts for the Snapshot's meta.
@@ -157,7 +175,10 @@ def build_venv(
         origin = _install_uv(pins, venv)
     (site / "testbed.pth").write_text("".join(f"{_in_box(path)}\n" for path in paths))
     _repoint_scripts(venv / "bin")
-    shared = packages.split(layer, site, cache, interpreter.version, partial(_compile, interpreter)) if cache else []
+    shared: list[str] = []
+    if cache:
+        compiled = partial(_compile, interpreter)
+        shared = packages.split(layer, site, cache, interpreter.version, compiled, build_once)
     _compile(interpreter, layer, site.parent)
     return {
         "packages": shared,
@@ -376,6 +397,7 @@ def _uv_offline_first(arguments: list[str], doing: str, data: str) -> tuple[str,
         done = _uv([*arguments, "--offline"], data, folder, {})
         if done.returncode == 0:
             return done.stdout, _CACHE
+        log.info("%s: not all is in uv's cache, asking the package index", doing)
         done = _uv(arguments, data, folder, index_settings())
     return _said(done, doing), _INDEX
 
@@ -386,8 +408,10 @@ def _uv_index_first(arguments: list[str], doing: str, data: str) -> tuple[str, s
     What its cache happens to hold must not decide versions: alone, uv takes the newest of those that it has seen before.
     """
     with tempfile.TemporaryDirectory(prefix="swebench_lab-") as folder:
+        log.info(doing)
         done = _uv(arguments, data, folder, index_settings())
         if done.returncode and "Failed to fetch" in done.stderr:
+            log.warning("%s: no package index answers, trying uv's cache alone", doing)
             alone = _uv([*arguments, "--offline"], data, folder, {})
             if alone.returncode == 0:
                 return alone.stdout, _CACHE

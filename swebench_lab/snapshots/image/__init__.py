@@ -1,1 +1,1 @@
-"""Image."""
+"""Container images without an engine, and the trees of tasks on them."""

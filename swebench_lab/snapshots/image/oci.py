@@ -10,6 +10,7 @@ import functools
 import gzip
 import hashlib
 import json
+import logging
 import os
 import platform
 import shutil
@@ -21,9 +22,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
 from swebench_lab.sandbox.checkpoints import remove_tree, run_task
 from swebench_lab.snapshots.storage import store
+from swebench_lab.snapshots.storage.store import BuildOnce
+
+log = logging.getLogger(__name__)
 
 KIND = "image-layers"
 """Folder of a cache with unpacked layers."""
@@ -56,13 +61,14 @@ class Image:
         return f"Image({self.source!r}, {self.digest[:12]}, {len(self.layers)} layers)"
 
 
-def open_image(source: str, root: Path) -> Image:
+def open_image(source: str, root: Path, build_once: BuildOnce = store.build_once) -> Image:
     """Find an image and unpack those of its layers that are not there yet.
 
     Args:
         source: A `docker save` archive, an OCI layout (folder or archive), `engine:NAME` for an image of the local
             engine, or `docker://NAME` for a registry's, which needs the program skopeo.
         root: The cache's folder.
+        build_once: Builds a layer where it is not there.
 
     Raises:
         SnapshotError: It cannot be found or read, or a layer is not what its digest says.
@@ -77,10 +83,10 @@ def open_image(source: str, root: Path) -> Image:
             raise SnapshotError(f"reading the image {source}: it names {len(wanted)} layers and holds {len(blobs)}")
         for diff, blob in zip(wanted, blobs, strict=True):
             unpack = functools.partial(_unpack, archive, blob, diff, source)
-            store.build_once(root / KIND / _hex(diff, source), unpack)
+            build_once(root / KIND / _hex(diff, source), unpack)
     variables = dict(text.split("=", 1) for text in (config.get("config") or {}).get("Env") or () if "=" in text)
     found = {"digest": hashlib.sha256(config_bytes).hexdigest(), "keys": wanted[::-1], "env": variables, "names": names}
-    store.write_json(_note(source, root), found)
+    _files.write_json(_note(source, root), found)
     return _image(source, root, found)
 
 
@@ -90,11 +96,11 @@ def is_unpacked(source: str, root: Path) -> bool:
 
 
 def _note(source: str, root: Path) -> Path:
-    return root / "image-names" / store.digest_of(source, *_stamp(source))
+    return root / "image-names" / _files.digest_of(source, *_stamp(source))
 
 
 def _known(source: str, root: Path) -> dict[str, Any] | None:
-    known = store.read_json(_note(source, root))
+    known = _files.read_json(_note(source, root))
     return known if known and all(store.read_marker(root / KIND / key) for key in known["keys"]) else None
 
 
@@ -168,6 +174,7 @@ def _archive(source: str) -> Iterator[_Archive]:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="swebench-lab-image-")))
             path = folder / "image.tar"
             fetch: Callable[[str, Path], None] = _save if source.startswith("engine:") else _copy
+            log.info("fetching the image %s", source)
             fetch(source, path)
         if not path.exists():
             raise SnapshotError(
@@ -264,7 +271,7 @@ def _unpack(archive: _Archive, blob: str, diff: str, source: str, folder: Path) 
         except OSError as error:
             remove_tree(folder / "layer")
             raise SnapshotError(f"unpacking the layer {diff[:12]} of {source}: {error.strerror}") from error
-    return {**facts, "digest": store.digest_tree(folder / "layer"), "bytes": store.size_of(folder / "layer")}
+    return {**facts, "digest": store.digest_tree(folder / "layer"), "bytes": _files.size_of(folder / "layer")}
 
 
 def _plain(file: IO[bytes], source: str) -> Iterator[bytes]:

@@ -22,10 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
 from swebench_lab.snapshots.repository.git import git, make_repository
 from swebench_lab.snapshots.repository.sources import IMPORT_DATE
 from swebench_lab.snapshots.storage import store
+from swebench_lab.snapshots.storage.store import BuildOnce
 
 KIND = "histories"
 VERSION = 2
@@ -79,7 +81,9 @@ def cuts(line: Sequence[str], steps: Sequence[int] = STEPS) -> list[str]:
     return [line[place - 1] for place in places]
 
 
-def stretches(root: Path, objects: Path, commit: str, name: str) -> tuple[Stretch, ...]:
+def stretches(
+    root: Path, objects: Path, commit: str, name: str, build_once: BuildOnce = store.build_once
+) -> tuple[Stretch, ...]:
     """Return the chain of stretches that ends at a commit, oldest first, building those that are not there yet.
 
     Args:
@@ -87,20 +91,21 @@ def stretches(root: Path, objects: Path, commit: str, name: str) -> tuple[Stretc
         objects: Object folder of the repository, whose history must be whole.
         commit: Full name of the commit.
         name: Of the repository, for errors.
+        build_once: Builds a stretch where it is not there.
     """
     reading: dict[str, Any] = {
         "objects": [objects],
-        "git_dir": _reader(root),
+        "git_dir": _reader(root, build_once),
         "doing": f"reading the history of {name}",
     }
     past = git("rev-list", commit, **reading).decode().split()
     # One at a time for each repository, so that a task sees what the one before has packed.
-    with store.locked(root / "locks" / f"{KIND}-{past[-1]}.lock"):
+    with _files.locked(root / "locks" / f"{KIND}-{past[-1]}.lock"):
         chain = _nearest(root, past[:NEAR])
         line = [] if chain else git("rev-list", "--first-parent", "--reverse", commit, **reading).decode().split()
         for head in (*cuts(line), commit):
             if not chain or chain[-1].head != head:
-                chain = (*chain, _stretch(root, objects, chain, head, name))
+                chain = (*chain, _stretch(root, objects, chain, head, name, build_once))
         for stretch in chain:
             os.utime(root / KIND / stretch.key / store.MARKER)  # so that it is not taken for one that nobody needs
     return chain
@@ -128,7 +133,7 @@ def _known(root: Path, key: str) -> Stretch | None:
     return Stretch(key, noted["head"], root / KIND / key / "objects", noted["objects"], noted["commits"])
 
 
-def _reader(root: Path) -> Path:
+def _reader(root: Path, build_once: BuildOnce) -> Path:
     """Return an empty repository, through which those of others are read."""
     folder = root / KIND / "reader"
 
@@ -136,14 +141,16 @@ def _reader(root: Path) -> Path:
         make_repository(place / "repository")
         return {}
 
-    store.build_once(folder, build)
+    build_once(folder, build)
     return folder / "repository"
 
 
-def _stretch(root: Path, objects: Path, below: Sequence[Stretch], head: str, name: str) -> Stretch:
+def _stretch(
+    root: Path, objects: Path, below: Sequence[Stretch], head: str, name: str, build_once: BuildOnce
+) -> Stretch:
     old = below[-1].head if below else ""
-    key = store.digest_of(VERSION, below[-1].key if below else "", head)
-    reader = _reader(root)
+    key = _files.digest_of(VERSION, below[-1].key if below else "", head)
+    reader = _reader(root, build_once)
     wanted = f"{head}\n" + (f"^{old}\n" if old else "")
 
     def build(place: Path) -> dict[str, Any]:
@@ -167,9 +174,9 @@ def _stretch(root: Path, objects: Path, below: Sequence[Stretch], head: str, nam
             raise SnapshotError(f"{doing}: {len(surplus)} objects do not belong to it, {min(surplus)} first")
         commits = sum(b" " not in line for line in lines.splitlines())
         return {"head": head, "below": old, "chain": [*(stretch.key for stretch in below), key],
-                "objects": len(stored), "commits": commits, "bytes": store.size_of(place)}  # fmt: skip
+                "objects": len(stored), "commits": commits, "bytes": _files.size_of(place)}  # fmt: skip
 
-    marker, _ = store.build_once(root / KIND / key, build)
+    marker, _ = build_once(root / KIND / key, build)
     return Stretch(key, head, root / KIND / key / "objects", int(marker["objects"]), int(marker["commits"]))
 
 

@@ -6,7 +6,7 @@
 | `pypi:<name>==<version>` | a source distribution, downloaded once |
 | a path or `file://` URL | a git repository (with or without work tree), or a plain folder |
 | any other URL | a git repository, mirrored once into the cache |
-| empty | from `task.repo`: bundled, or below `$SWEBENCH_LAB_REPOS`, or on GitHub |
+| empty | from `task.repo`: bundled, or below a folder of clones, or on GitHub |
 
 What has no history of its own becomes a repository of one commit with a fixed author, date and message, so that the
 same files have the same commit on every machine. File modes are made from the content, since wheels do not keep them.
@@ -15,6 +15,7 @@ same files have the same commit on every machine. File modes are made from the c
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import subprocess
@@ -23,14 +24,18 @@ import tarfile
 import tempfile
 import urllib.parse
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
+from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
 from swebench_lab.snapshots.repository.git import git, make_repository
 from swebench_lab.snapshots.storage import store
+from swebench_lab.snapshots.storage.store import BuildOnce
+
+log = logging.getLogger(__name__)
 
 IDENTITY = "swebench_lab <swebench_lab@localhost>"
 IMPORT_DATE = 1577836800
@@ -42,6 +47,9 @@ _LEFT_OUT = {
 }  # fmt: skip
 _MOST_BYTES = 1 << 30  # of one unpacked archive: above the largest known sdists, below what would fill a disk
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+
+REPOS_VARIABLE = "SWEBENCH_LAB_REPOS"
+"""The variable that names folders of clones, several of them separated as in `PATH`; read where none are given."""
 
 _BUNDLED = ("demo:", "micro:")
 _IMPORT = "imported.git"  # folder name of a repository made here, of files that have no history
@@ -120,7 +128,15 @@ def read_tree(source: Source, commit: str, git_dir: Path, work_tree: Path) -> No
     )
 
 
-def open_source(text: str, cache: Path, repo: str = "", commit: str = "") -> Source:
+def open_source(
+    text: str,
+    cache: Path,
+    repo: str = "",
+    commit: str = "",
+    *,
+    repos: Sequence[Path] | None = None,
+    build_once: BuildOnce = store.build_once,
+) -> Source:
     """Find a task's repository, bringing it onto this machine when that is needed.
 
     Args:
@@ -128,28 +144,37 @@ def open_source(text: str, cache: Path, repo: str = "", commit: str = "") -> Sou
         cache: Folder in which imported and downloaded repositories are kept; afterwards no network is needed.
         repo: `task.repo`, for tasks that name no source.
         commit: The commit that must be there; a mirror that lacks it is fetched anew.
+        repos: Folders of clones, where `repo` is looked for first; those that `$SWEBENCH_LAB_REPOS` names when not given.
+        build_once: Builds a folder of the cache where it is not there.
 
     Raises:
         SnapshotError: It is not there, cannot be downloaded, or lacks the commit.
     """
+    kept = _Cache(cache, build_once)
     if not text:
-        return _from_repo(repo, cache, commit)
+        return _from_repo(repo, kept, commit, default_repos() if repos is None else repos)
     if text.startswith(_BUNDLED):
-        return _bundled(text, cache)
+        return _bundled(text, kept)
     if text.startswith("pypi:"):
-        return _from_pypi(text, cache)
+        return _from_pypi(text, kept)
     if text.startswith("file://"):
         text = urllib.parse.unquote(urllib.parse.urlsplit(text).path)
     elif _is_remote(text):
-        return _mirror(text, cache, commit)
-    return _from_path(text, cache)
+        return _mirror(text, kept, commit)
+    return _from_path(text, kept)
 
 
-def look_below(folder: str | Path) -> None:
-    """Look for repositories below a folder before all others, in this process and in those it starts."""
-    first = str(Path(folder).expanduser().absolute())
-    others = [root for root in os.environ.get("SWEBENCH_LAB_REPOS", "").split(os.pathsep) if root and root != first]
-    os.environ["SWEBENCH_LAB_REPOS"] = os.pathsep.join([first, *others])
+@dataclass(frozen=True, slots=True)
+class _Cache:
+    """Where imported and downloaded repositories are kept, and how."""
+
+    root: Path
+    build_once: BuildOnce
+
+
+def default_repos() -> tuple[Path, ...]:
+    """Return the folders of clones that `$SWEBENCH_LAB_REPOS` names, separated as in `PATH`."""
+    return tuple(Path(root) for root in os.environ.get(REPOS_VARIABLE, "").split(os.pathsep) if root)
 
 
 def is_full_name(commit: str) -> bool:
@@ -162,12 +187,12 @@ def _is_remote(text: str) -> bool:
     return "://" in text or (re.match(r"[\w.-]+@[\w.-]+:", text) is not None and not Path(text).exists())
 
 
-def _from_repo(repo: str, cache: Path, commit: str) -> Source:
+def _from_repo(repo: str, cache: _Cache, commit: str, repos: Sequence[Path]) -> Source:
     if not repo:
         raise SnapshotError("finding a repository: the task names neither a source nor a repo")
     if repo.startswith(("demo/", "micro/")):
         return _bundled(repo.replace("/", ":", 1), cache)
-    for root in filter(None, os.environ.get("SWEBENCH_LAB_REPOS", "").split(os.pathsep)):
+    for root in repos:
         for name in (repo, repo.replace("/", "__"), repo.rpartition("/")[2]):
             for folder in (Path(root, name), Path(root, name + ".git")):
                 if folder.is_dir():
@@ -180,21 +205,21 @@ def _from_repo(repo: str, cache: Path, commit: str) -> Source:
 # --- git repositories -------------------------------------------------------------------------------------------------
 
 
-def _from_path(text: str, cache: Path) -> Source:
+def _from_path(text: str, cache: _Cache) -> Source:
     path = Path(text).expanduser().resolve()
     if not path.is_dir():
         raise SnapshotError(f"finding repository {text!r}: there is no such folder")
     git_dir = _git_dir_of(path)
     if git_dir is None:
         state = _state_of(path)
-        known = _imports.get((text, cache))
+        known = _imports.get((text, cache.root))
         if known is not None and known[0] == state and known[1].objects.exists():
             return known[1]
         found = list(_folder_files(path))
         if not found:
             raise SnapshotError(f"importing {text!r}: the folder is empty, and it is no git repository")
         source = _imported(text, path.name, found, cache)
-        _imports[text, cache] = state, source
+        _imports[text, cache.root] = state, source
         return source
     head = git("rev-parse", "--verify", "HEAD^{commit}", git_dir=git_dir, doing=f"reading the repository at {text!r}")
     return Source(text, git_dir, head.decode().strip())
@@ -244,21 +269,24 @@ def _common_dir(git_dir: Path) -> Path:
         return git_dir
 
 
-def _mirror(url: str, cache: Path, commit: str) -> Source:
+def _mirror(url: str, cache: _Cache, commit: str) -> Source:
     """Clone a repository into the cache, once; fetch again when a commit that is wanted is missing."""
     name = re.sub(r"[^\w.-]+", "-", url.rpartition("/")[2].removesuffix(".git"))
-    folder = cache / "sources" / f"git-{name}-{store.digest_of(url)[:12]}"
+    folder = cache.root / "sources" / f"git-{name}-{_files.digest_of(url)[:12]}"
     git_dir = folder / "repository"
 
     def build(temporary: Path) -> dict[str, str]:
-        doing = f"cloning {_no_secret(url)}; without the network, put a clone below $SWEBENCH_LAB_REPOS"
+        hint = "without the network, name a folder of clones: SandboxFactory(repos=…) or $SWEBENCH_LAB_REPOS"
+        doing = f"cloning {_no_secret(url)}; {hint}"
+        log.info("cloning %s", _no_secret(url))
         git("clone", "--quiet", "--mirror", "--", url, temporary / "repository", doing=doing, user_config=True)
         return {"name": _no_secret(url)}
 
-    store.build_once(folder, build)
+    cache.build_once(folder, build)
     if is_full_name(commit) and not _has(git_dir, commit):
-        with store.locked(cache / "locks" / f"fetch-{folder.name}.lock"):
+        with _files.locked(cache.root / "locks" / f"fetch-{folder.name}.lock"):
             if not _has(git_dir, commit):
+                log.info("fetching commit %s of %s", commit[:12], _no_secret(url))
                 doing = f"fetching commit {commit[:12]} of {_no_secret(url)}"
                 git("fetch", "--quiet", "--all", "--tags", git_dir=git_dir, doing=doing, user_config=True)
                 if not _has(git_dir, commit):
@@ -282,7 +310,7 @@ def _no_secret(url: str) -> str:
 # --- what has no history ----------------------------------------------------------------------------------------------
 
 
-def _bundled(text: str, cache: Path) -> Source:
+def _bundled(text: str, cache: _Cache) -> Source:
     kind, _, given = text.partition(":")
     name = store.checked_name(given, "finding a bundled repository")
     root = Path(str(files("swebench_lab"))) / "bundled" / kind / "repos"
@@ -294,19 +322,20 @@ def _bundled(text: str, cache: Path) -> Source:
     return _imported(text, name, _folder_files(root / name), cache)
 
 
-def _from_pypi(text: str, cache: Path) -> Source:
+def _from_pypi(text: str, cache: _Cache) -> Source:
     """Import a source distribution; the archive is downloaded once and the network not needed again."""
     match = re.fullmatch(r"pypi:([A-Za-z0-9][\w.-]*)==([A-Za-z0-9][\w.!+-]*)", text)
     if match is None:
         raise SnapshotError(f"reading source {text!r}: expected 'pypi:name==version'")
     name, version = re.sub(r"[-_.]+", "-", match[1]).lower(), match[2]
-    folder = cache / "downloads" / f"{name}-{version}"
-    marker, _ = store.build_once(folder, lambda temporary: {"archive": _download(name, version, temporary).name})
+    folder = cache.root / "downloads" / f"{name}-{version}"
+    marker, _ = cache.build_once(folder, lambda temporary: {"archive": _download(name, version, temporary).name})
     return _imported(text, name, _archive_files(folder / marker["archive"]), cache)
 
 
 def _download(name: str, version: str, folder: Path) -> Path:
     doing = f"downloading the source distribution of {name} {version}"
+    log.info(doing)
     try:
         # Only this project must come as source: with ":all:" pip would also build every build tool from source.
         done = subprocess.run(
@@ -323,13 +352,13 @@ def _download(name: str, version: str, folder: Path) -> Path:
     return found[0]
 
 
-def _imported(text: str, name: str, found: Iterable[_File], cache: Path) -> Source:
+def _imported(text: str, name: str, found: Iterable[_File], cache: _Cache) -> Source:
     """Return a repository of one commit that holds these files; made once per content."""
     tree = sorted(found)
     total = hashlib.sha256()
     for path, mode, content in tree:
         total.update(f"{mode} {len(content)} {path}\0".encode("utf-8", "surrogateescape") + content)
-    folder = cache / "sources" / f"import-{re.sub(r'[^A-Za-z0-9.-]+', '-', name)}-{total.hexdigest()[:16]}"
+    folder = cache.root / "sources" / f"import-{re.sub(r'[^A-Za-z0-9.-]+', '-', name)}-{total.hexdigest()[:16]}"
 
     def build(temporary: Path) -> dict[str, str]:
         git_dir = temporary / _IMPORT
@@ -338,7 +367,7 @@ def _imported(text: str, name: str, found: Iterable[_File], cache: Path) -> Sour
             doing=f"importing {text!r}")  # fmt: skip
         return {"name": text, "head": (git_dir / "refs" / "heads" / "main").read_text().strip()}
 
-    marker, _ = store.build_once(folder, build)
+    marker, _ = cache.build_once(folder, build)
     return Source(text, folder / _IMPORT, marker["head"])
 
 

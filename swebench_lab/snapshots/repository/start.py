@@ -15,15 +15,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
 from swebench_lab.records.diff import touched_files
 from swebench_lab.snapshots.environment.venv import WORKDIR
-from swebench_lab.snapshots.repository import history as histories
+from swebench_lab.snapshots.repository import history
 from swebench_lab.snapshots.repository.git import git, make_repository
 from swebench_lab.snapshots.repository.hidden_tests import by_file, cut_tests
 from swebench_lab.snapshots.repository.seal import commit_start, exclude, seal, start_repository, verify_seal
 from swebench_lab.snapshots.repository.sources import IMPORT_DATE, Source, read_tree
 from swebench_lab.snapshots.storage import store
+from swebench_lab.snapshots.storage.store import BuildOnce
 
 if TYPE_CHECKING:
     from swebench_lab.records.task import Task
@@ -37,7 +39,7 @@ _HARNESS = ("conftest.py", "pytest.ini", ".pytest.ini", "tox.ini")
 def tree_key(task: Task, commit: str, built: str = "") -> str:
     """Return the key of a task's START tree: a hash of all that goes into it, the project's own build included."""
     hidden = sorted(task.fail_to_pass) if task.hide_tests else []
-    return store.digest_of(VERSION, commit, task.setup_patch, hidden, sorted(test_paths(task)), built)
+    return _files.digest_of(VERSION, commit, task.setup_patch, hidden, sorted(test_paths(task)), built)
 
 
 def test_paths(task: Task) -> set[str]:
@@ -62,7 +64,7 @@ def build_base(folder: Path, source: Source, commit: str, pool: Path) -> dict[st
     tree.mkdir()
     make_repository(git_dir, bare=False)
     read_tree(source, commit, git_dir, tree)
-    for path in store.walk(tree):
+    for path in _files.walk(tree):
         _stamp(path)
     store.share_files(tree, pool)
     git("update-index", "-q", "--refresh", git_dir=git_dir, work_tree=tree, objects=[source.objects])
@@ -76,7 +78,7 @@ def build_base(folder: Path, source: Source, commit: str, pool: Path) -> dict[st
         "commit": commit,
         "source": source.name,
         "date": int(date[1]) if date else IMPORT_DATE,
-        "bytes": store.size_of(tree),
+        "bytes": _files.size_of(tree),
     }
 
 
@@ -112,7 +114,14 @@ def _link(path: Path, target: Path) -> None:
 
 
 def build_tree(
-    folder: Path, task: Task, source: Source, commit: str, base: Path, root: Path, ignored: Iterable[str] = ()
+    folder: Path,
+    task: Task,
+    source: Source,
+    commit: str,
+    base: Path,
+    root: Path,
+    ignored: Iterable[str] = (),
+    build_once: BuildOnce = store.build_once,
 ) -> dict[str, Any]:
     """Write a task's layer (`layer/testbed`) and its true test files (`tests/`) into an empty folder.
 
@@ -124,6 +133,7 @@ def build_tree(
         base: The base folder of that commit.
         root: Of the cache, where packs of the history are kept.
         ignored: Files that the project's own build adds below the tree; git ignores them, so that no patch holds them.
+        build_once: Builds a pack of the history where it is not there.
 
     Returns:
         Facts for the Snapshot's meta: sealed head, audit line, hidden tests, digest, bytes.
@@ -141,7 +151,7 @@ def build_tree(
             data=task.setup_patch.encode("utf-8", "surrogateescape"),
             doing=f"applying the setup patch of task {task.id} to {source.name} at {commit[:12]}")  # fmt: skip
     not_hidden, hidden = hide_tests(tree, task.fail_to_pass) if task.hide_tests else ([], 0)
-    for path in store.walk(tree):
+    for path in _files.walk(tree):
         if path.relative_to(tree).parts[0] != ".git" and path.lstat().st_mtime != IMPORT_DATE:
             _stamp(path)
     head = commit
@@ -151,7 +161,7 @@ def build_tree(
         seal(git_dir, head, objects, (), f"task {task.id}")
         audit = verify_seal(git_dir, commits=1)
     else:
-        past = () if source.shallow else histories.stretches(root, source.objects, commit, source.name)
+        past = () if source.shallow else history.stretches(root, source.objects, commit, source.name, build_once)
         seal(git_dir, head, objects, source.shallow, f"task {task.id}", past)
         audit = verify_seal(git_dir, past=past)
     exclude(git_dir, ignored)
@@ -159,7 +169,7 @@ def build_tree(
     return {
         "task": task.id, "repo": task.repo, "source": source.name, "base_commit": commit, "head": head, "seal": audit,
         "not_hidden": not_hidden, "tests": kept, "digest": store.digest_tree(folder / "layer"),
-        "bytes": store.size_of(folder),
+        "bytes": _files.size_of(folder),
     }  # fmt: skip
 
 
@@ -232,7 +242,7 @@ def _test_packages(named: Iterable[str]) -> set[str]:
 
 def _harness_files(clean: Path) -> Iterator[str]:
     """Yield the files that steer pytest: conftest.py, its own settings files, and setup.cfg where it holds settings."""
-    for path in store.walk(clean):
+    for path in _files.walk(clean):
         relative = path.relative_to(clean).as_posix()
         if path.is_symlink() or not path.is_file():
             continue

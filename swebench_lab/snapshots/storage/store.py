@@ -7,35 +7,26 @@ a temporary folder, which the next builder of the same name removes: it holds th
 from __future__ import annotations
 
 import hashlib
-import json
+import logging
 import os
 import shutil
 import stat
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
+from swebench_lab._files import locked, read_json, walk, write_json
 from swebench_lab._unix import lock
 from swebench_lab.errors import SnapshotError
-from swebench_lab.sandbox import quotas
-from swebench_lab.sandbox.layers import tree as trees
-from swebench_lab.snapshots.transfer import shared_cache as sharing
+from swebench_lab.sandbox.layers import tree
+
+log = logging.getLogger(__name__)
 
 MARKER = "complete.json"
 _PRIVILEGES = stat.S_ISUID | stat.S_ISGID
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file; threads and processes wait for each other, and a dead holder lets go."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        lock(file)
-        yield
 
 
 def _lock_file(root: Path, kind: str, key: str) -> Path:
@@ -47,34 +38,30 @@ def read_marker(folder: Path) -> dict[str, Any] | None:
     return read_json(folder / MARKER)
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the object a file holds; nothing when there is no such file or it holds something else."""
-    try:
-        values = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-    return values if isinstance(values, dict) else None
+class BuildOnce(Protocol):
+    """`build_once`, or a function that adds to it what its user wants done around every build."""
+
+    def __call__(self, folder: Path, build: Callable[[Path], Mapping[str, Any]], /) -> tuple[dict[str, Any], bool]:
+        """Return the marker of a folder, and whether this call built it."""
 
 
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write an object to a file that appears whole, and make sure that it is on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
-    with temporary.open("w") as file:
-        json.dump(values, file, indent=1, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-
-
-def build_once(folder: Path, build: Callable[[Path], Mapping[str, Any]]) -> tuple[dict[str, Any], bool]:
+def build_once(
+    folder: Path,
+    build: Callable[[Path], Mapping[str, Any]],
+    *,
+    before: Callable[[], object] | None = None,
+    source: Callable[[Path], Mapping[str, Any] | None] | None = None,
+    built: Callable[[Path], object] | None = None,
+) -> tuple[dict[str, Any], bool]:
     """Return a folder's marker, building the folder when it is not complete.
-
-    A cache that shares its parts with other users takes what is packed already, and packs what it had to build.
 
     Args:
         folder: Final place, `<root>/<kind>/<key>`.
         build: Fills an empty temporary folder and returns what to note in the marker.
+        before: Called before anything is built; what it raises ends the build.
+        source: Fills an empty temporary folder from elsewhere and returns its marker; None where there is nothing, and
+            `build` is called.
+        built: Called with the complete folder where `build` has made it.
 
     Returns:
         The marker, and whether it was built by this call.
@@ -89,27 +76,30 @@ def build_once(folder: Path, build: Callable[[Path], Mapping[str, Any]]) -> tupl
             remove(leftover)
         if folder.exists():  # complete.json is gone or damaged: not to be trusted
             remove(folder)
+        if before is not None:
+            before()
+        log.debug("building %s/%s", folder.parent.name, folder.name)
         began = time.monotonic()
-        quotas.quota_of().check_disk(f"building {folder.parent.name}/{folder.name[:12]}", folder.parent.parent)
-        packs = sharing.packs_of(folder.parent.parent) if folder.parent.name in sharing.KINDS else None
         temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{folder.name}-", dir=folder.parent))
         try:
             temporary.chmod(0o755)
-            taken = packs.take(folder.parent.name, folder.name, temporary) if packs else None
-            noted = {
+            taken = source(temporary) if source is not None else None
+            marker = {
                 **(taken or build(temporary)),
                 "seconds": round(time.monotonic() - began, 3),
                 "built_at": time.time(),
             }
-            write_json(temporary / MARKER, noted)
+            write_json(temporary / MARKER, marker)
             temporary.rename(folder)
             _sync(folder.parent)
         except BaseException:
             remove(temporary)
             raise
-        if packs and taken is None:
-            packs.offer(folder.parent.name, folder.name, folder)
-        return noted, True
+        how = "taken from elsewhere" if taken else "built"
+        log.info("%s/%s %s in %.1f s", folder.parent.name, folder.name, how, marker["seconds"])
+        if built is not None and taken is None:
+            built(folder)
+        return marker, True
 
 
 def _sync(folder: Path) -> None:
@@ -254,15 +244,9 @@ def make_opaque(folder: Path) -> None:
     """Have a folder of a layer hide what layers below have in it."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        trees.make_opaque(descriptor)
+        tree.make_opaque(descriptor)
     finally:
         os.close(descriptor)
-
-
-def digest_of(*values: Any) -> str:
-    """Return a hash of plain values: 32 hexadecimal digits of sha256 over their canonical JSON."""
-    text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def digest_tree(folder: Path) -> str:
@@ -281,28 +265,6 @@ def digest_tree(folder: Path) -> str:
         elif stat.S_ISREG(status.st_mode):
             total.update(hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()
-
-
-def size_of(folder: Path, seen: set[tuple[int, int]] | None = None) -> int:
-    """Return the bytes a folder takes on the disk; a file with several names counts once within `seen`."""
-    seen = set() if seen is None else seen
-    total = 0
-    for path in walk(folder):
-        try:
-            status = path.lstat()
-        except FileNotFoundError:  # a builder may be renaming
-            continue
-        if (status.st_dev, status.st_ino) not in seen:
-            seen.add((status.st_dev, status.st_ino))
-            total += status.st_blocks * 512
-    return total
-
-
-def walk(folder: Path) -> Iterator[Path]:
-    """Yield everything below a folder, links not followed."""
-    for where, folders, names in os.walk(folder):
-        for name in (*folders, *names):
-            yield Path(where, name)
 
 
 def checked_name(text: str, what: str) -> str:

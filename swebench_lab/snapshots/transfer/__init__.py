@@ -1,1 +1,1 @@
-"""Transfer."""
+"""Snapshots on their way: to a file, to other users of a machine, to other machines."""

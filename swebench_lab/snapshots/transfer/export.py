@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
 from swebench_lab.sandbox.layers.archive import DAMAGE, EXPORT, Extraction
 from swebench_lab.sandbox.layers.pack import Form, Packer
@@ -58,7 +59,7 @@ def write(root: Path, records: Iterable[Mapping[str, Any]], folders: Iterable[Pa
         if marker is None:
             raise SnapshotError(f"exporting {folder}: it is not complete; prepare it again")
         entries = [
-            _entry(path, folder, known, contents) for path in sorted(store.walk(folder)) if path.name != store.MARKER
+            _entry(path, folder, known, contents) for path in sorted(_files.walk(folder)) if path.name != store.MARKER
         ]
         parts[folder.relative_to(root).as_posix()] = {"marker": marker, "entries": [e for e in entries if e]}
     index = json.dumps({"schema": SCHEMA, "snapshots": chosen, "parts": parts}).encode()
@@ -128,7 +129,7 @@ def read(root: Path, file: Path) -> list[str]:
     except OSError as error:
         raise SnapshotError(f"importing {file} into {root}: {error.strerror or error}") from error
     for key, record in zip(keys, records, strict=True):
-        store.write_json(root / "snapshots" / f"{key}.json", record)
+        _files.write_json(root / "snapshots" / f"{key}.json", record)
     return keys
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import secrets
 import stat
@@ -22,6 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from swebench_lab.errors import SandboxError, SnapshotError
+from swebench_lab.sandbox.checkpoints import run_task
+from swebench_lab.snapshots.storage import store
+
+log = logging.getLogger(__name__)
 
 VARIABLE = "SWEBENCH_LAB_SHARED_CACHE"
 """Names the shared folder for every cache that has no `shared` of its own."""
@@ -57,9 +62,6 @@ class Packs:
         Returns:
             Its marker; None when there is no pack, or none that can be trusted or read.
         """
-        from swebench_lab.sandbox.checkpoints import run_task
-        from swebench_lab.snapshots.storage import store
-
         path = self._path(kind, key)
         try:
             file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -82,12 +84,11 @@ class Packs:
         for found in unpacked.iterdir():
             found.rename(target / found.name)
         unpacked.rmdir()
+        log.debug("took %s/%s from %s", kind, key, self.folder)
         return marker
 
     def offer(self, kind: str, key: str, folder: Path) -> Path | None:
         """Pack a complete part for others, unless it is there; None where this user may not write."""
-        from swebench_lab.sandbox.checkpoints import run_task
-
         path = self._path(kind, key)
         draft = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
         if path.exists() or not self._writable(path.parent):
@@ -98,6 +99,7 @@ class Packs:
                 run_task("pack", [file.fileno()], tree=os.path.abspath(folder), level=_LEVEL)
                 os.fchmod(file.fileno(), 0o644)
             draft.rename(path)
+            log.debug("packed %s/%s into %s", kind, key, self.folder)
         except (OSError, SandboxError) as error:
             with suppress(OSError):
                 draft.unlink(missing_ok=True)
@@ -165,46 +167,3 @@ def share(root: Path, folder: Path) -> None:
     draft = root / f".{LINK}-{secrets.token_hex(4)}"
     draft.symlink_to(folder.expanduser().absolute())
     draft.rename(root / LINK)
-
-
-def proven() -> str:
-    """Do what sharing takes: pack a tree, unpack it as this user's, change a file of it in a box.
-
-    As root the pack is first given to somebody else, so that it truly comes from another user.
-
-    Returns:
-        What was seen, in one line.
-
-    Raises:
-        SandboxError: It does not work here; the message says why.
-    """
-    import tempfile
-
-    from swebench_lab.sandbox.namespace.sandbox import open_namespace
-    from swebench_lab.snapshots.storage import store
-    from swebench_lab.testing.doctor.probe import _BareSnapshot
-
-    stranger = 65534
-    with tempfile.TemporaryDirectory(prefix="swebench-lab-probe-") as home:
-        os.chmod(home, 0o755)
-        built = Path(home, "built")
-        (built / "layer/testbed").mkdir(parents=True)
-        (built / "layer/testbed/file").write_text("theirs\n")
-        store.write_json(built / store.MARKER, {"digest": store.digest_tree(built / "layer")})
-        packs = Packs(Path(home, "packs"))
-        packed = packs.offer("trees", "probe", built)
-        assert packed is not None
-        if os.geteuid() == 0:
-            os.chown(packs.folder, stranger, stranger)
-            os.chown(packed, stranger, stranger)
-        mine, git = Path(home, "mine"), Path(home, "git")
-        mine.mkdir()
-        git.mkdir()
-        if packs.take("trees", "probe", mine) is None:
-            raise SandboxError(f"a pack made here could not be unpacked in {tempfile.gettempdir()}")
-        with open_namespace(_BareSnapshot((mine / "layer",), git_dir=git)) as box:  # type: ignore[arg-type]
-            answer = box.run("echo mine >> file && cat file").output
-    if answer != "theirs\nmine\n":
-        raise SandboxError(f"a file unpacked from another user's pack was to be changed in a box; it said {answer!r}")
-    origin = "another user's pack" if os.geteuid() == 0 else "a pack"
-    return f"own tree unpacked from {origin}; a box changed a file of it"

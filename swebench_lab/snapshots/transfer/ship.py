@@ -7,15 +7,13 @@ import os
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol
 
+from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
 from swebench_lab.sandbox.layers.archive import PARTS, extract
 from swebench_lab.sandbox.layers.pack import Form, Packer
 from swebench_lab.sandbox.layers.tree import DIRECTORY
-from swebench_lab.snapshots.cache import Snapshot, SnapshotCache
-from swebench_lab.snapshots.environment.specs import needs_checkout
-from swebench_lab.snapshots.environment.venv import _pins_folder
 from swebench_lab.snapshots.repository.start import same_content
 from swebench_lab.snapshots.storage import store
 
@@ -25,34 +23,22 @@ if TYPE_CHECKING:
 _TREES = ("trees", "envs", "packages", "installs")
 
 
-def parts(cache: SnapshotCache, task: Task) -> tuple[str, ...]:
-    """Return the folders, relative to a cache's root, that make a task's Snapshot; nothing when it is not there."""
-    snapshot = cache.get(task)
-    return _parts(cache, task, snapshot) if snapshot else ()
+class Cache(Protocol):
+    """What shipping needs of a cache of Snapshots."""
+
+    root: Path
+
+    def parts(self, task: Task, /) -> tuple[str, ...]:
+        """Return the folders, relative to the root, that make a task's Snapshot; none when it is not there."""
 
 
-def _parts(cache: SnapshotCache, task: Task, snapshot: Snapshot) -> tuple[str, ...]:
-    meta, spec = snapshot.meta, snapshot.spec
-    found = [f"trees/{meta['tree']}", f"envs/{meta['env']}"]
-    found += [f"packages/{key}" for key in meta.get("packages", ())]
-    if meta["install"]:
-        found.append(f"installs/{meta['install']}")
-    if needs_checkout(task):
-        found.append(f"metadata/{cache._metadata_key(str(meta['base_commit']))}")
-    if spec.packages or spec.pins:
-        interpreter = cache._interpreter(spec)
-        pins = _pins_folder(spec.packages, interpreter, spec.exclude_newer, cache.root, spec.pins)
-        found.append(str(pins.relative_to(cache.root)))
-    return tuple(name for name in found if (cache.root / name).is_dir())
-
-
-def size(cache: SnapshotCache, task: Task, there: Collection[str] = ()) -> int:
+def size(cache: Cache, task: Task, there: Collection[str] = ()) -> int:
     """Return the bytes on the disk of what would be packed."""
     seen: set[tuple[int, int]] = set()
-    return sum(store.size_of(cache.root / name, seen) for name in parts(cache, task) if name not in there)
+    return sum(_files.size_of(cache.root / name, seen) for name in cache.parts(task) if name not in there)
 
 
-def pack(cache: SnapshotCache, task: Task, there: Collection[str] = ()) -> IO[bytes] | None:
+def pack(cache: Cache, task: Task, there: Collection[str] = ()) -> IO[bytes] | None:
     """Pack a task's Snapshot, without the parts that are there already.
 
     Args:
@@ -63,7 +49,7 @@ def pack(cache: SnapshotCache, task: Task, there: Collection[str] = ()) -> IO[by
     Returns:
         An open file, to be read from its beginning; nothing when the Snapshot is not here.
     """
-    wanted = parts(cache, task)
+    wanted = cache.parts(task)
     if not wanted:
         return None
     file = tempfile.TemporaryFile()
@@ -75,7 +61,7 @@ def pack(cache: SnapshotCache, task: Task, there: Collection[str] = ()) -> IO[by
     return file
 
 
-def unpack(cache: SnapshotCache, packed: IO[bytes] | bytes) -> list[str]:
+def unpack(cache: Cache, packed: IO[bytes] | bytes) -> list[str]:
     """Bring packed parts into a cache, each whole or not at all, its content checked against its digest.
 
     Returns:

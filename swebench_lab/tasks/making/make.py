@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from swebench_lab.errors import TaskError
 from swebench_lab.records.diff import reverse_patch
 from swebench_lab.records.task import Task, Tasks
+from swebench_lab.snapshots.environment.specs import spec_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -183,7 +184,7 @@ class _Maker:
         snapshot = self.factory.snapshot(self.clean)
         name = self.clean.source
         rules = Rules(repeats=self.settings.repeats, max_failing=self.settings.max_failing)
-        self.suite: Suite = Suite(lambda: self.factory.open(snapshot), snapshot.spec, rules, name)
+        self.suite: Suite = Suite(lambda: self.factory.open(snapshot), spec_of(snapshot), rules, name)
         self.baseline: Baseline = self.suite.baseline()
         reached = self.baseline.lines()
         self.modules: tuple[Module, ...] = read_modules(self.checkout, reached)

@@ -1,13 +1,18 @@
 """Tries a backend from the command line: `python -m swebench_lab.testing.conformance BACKEND [--group G] [--lacks F]`."""
 
+from __future__ import annotations
+
 import argparse
-import functools
 import importlib
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from swebench_lab.testing.conformance.kit import FEATURES, GROUPS, run
+
+if TYPE_CHECKING:
+    from swebench_lab.sandbox.contract import Sandbox
+    from swebench_lab.sandbox.snapshot import Snapshot
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         opener = _opener(chosen.backend)
-    except (ImportError, AttributeError, KeyError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         parser.error(f"no backend is called {chosen.backend!r} ({error}); give a name, or MODULE:FUNCTION")
     shown = failed = left_out = 0
     for outcome in run(opener, chosen.group or GROUPS, chosen.lacks):
@@ -36,15 +41,27 @@ def _say(line: str) -> None:
 
 def _opener(name: str) -> Callable[..., Any]:
     """The function that opens boxes of a backend."""
-    from swebench_lab.snapshots.factory import BACKENDS
+    from swebench_lab.sandbox.limits import Limits
+    from swebench_lab.snapshots.backends import Opening, backend_named
 
     module, _, function = name.partition(":")
     if function:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), function)
-        return found
-    home, function = BACKENDS[name]
-    opener: Callable[..., Any] = getattr(importlib.import_module(home), function)
-    return functools.partial(opener, tier=name) if name.startswith("namespace-") else opener
+        custom: Callable[..., Any] = getattr(importlib.import_module(module), function)
+        return custom
+    backend_named(name, {})
+
+    def opener(snapshot: Snapshot, **keywords: Any) -> Sandbox:
+        opening: Opening = {
+            "layers": keywords.pop("layers", ()),
+            "limits": keywords.pop("limits", None) or Limits(),
+            "scratch": keywords.pop("scratch", None),
+            "store": keywords.pop("store", None),
+            "network": keywords.pop("network", "none"),
+            "env": keywords.pop("env", None) or {},
+        }
+        return backend_named(name, keywords).open(snapshot, opening, keywords)
+
+    return opener
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from swebench_lab.errors import SandboxError
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Sandbox
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
 
 GROUPS = ("commands", "sessions", "files", "patches", "checkpoints", "walls", "bounds")
 """What behaviours are about; a module of this package each."""
@@ -180,7 +180,7 @@ FILES: dict[str, tuple[str | bytes, int]] = {
 @contextmanager
 def reference_snapshot() -> Iterator["Snapshot"]:
     """A small start: one commit of `FILES`, with this interpreter visible; removed at the end."""
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
 
     with tempfile.TemporaryDirectory(prefix="swebench-lab-reference-") as folder:
         layer = Path(folder).resolve() / "layer"

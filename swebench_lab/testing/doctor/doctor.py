@@ -1,4 +1,4 @@
-"""What works on this machine, what does not, and how to mend it: `doctor()`."""
+"""What works on this machine, what does not, and how to fix it: `doctor()`."""
 
 from __future__ import annotations
 
@@ -198,16 +198,16 @@ def _sharing() -> Iterator[Finding]:
     from swebench_lab.errors import SandboxError
     from swebench_lab.sandbox import quotas
     from swebench_lab.snapshots.cache import SnapshotCache
-    from swebench_lab.snapshots.transfer import shared_cache as sharing
+    from swebench_lab.snapshots.transfer import shared_cache
 
-    packs = sharing.packs_of(SnapshotCache().root)
+    packs = shared_cache.packs_of(SnapshotCache().root)
     if packs is None:
         yield Finding(
             "packs", State.ABSENT, "Snapshots are built for this user alone; docs/hub.md says how to share them"
         )
     else:
         problem = packs.problem()
-        fix = "an administrator has to mend the folder, as docs/hub.md says" if problem else ""
+        fix = "ask an administrator to fix the folder, as docs/hub.md says" if problem else ""
         yield Finding("packs", State.BROKEN if problem else State.OK, problem or packs.described(), fix)
     path = quotas.quota_file()
     if path is None:
@@ -217,7 +217,7 @@ def _sharing() -> Iterator[Finding]:
         seats = quotas.seats()
         yield Finding("quota", State.OK, f"{path}: {seats.quota}; {seats.taken()} sandboxes open")
     except SandboxError as error:
-        yield Finding("quota", State.BROKEN, str(error), "an administrator has to mend the file")
+        yield Finding("quota", State.BROKEN, str(error), "ask an administrator to fix the file")
 
 
 def _disk(name: str, folder: Path, fix: str) -> Finding:

@@ -9,9 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,10 +21,12 @@ from swebench_lab.errors import SandboxError
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Sandbox
+    from swebench_lab.sandbox.snapshot import Snapshot
 
 BOXES = ("namespace-root", "namespace-rootless", "landlock")
 """The tiers with walls that this machine may have, strongest first."""
 
+_STRANGER = 65534  # another user's number
 _SECONDS = 20.0  # for a trial that should take a tenth of one
 _LINUX = "sandboxes on this machine need Linux (on Windows: WSL); the backend 'docker' and a cluster do not"
 _FIXES = {
@@ -55,20 +57,6 @@ class Finding:
     fix: str = ""
 
 
-@dataclass(frozen=True)
-class _BareSnapshot:
-    """A start with nothing in it but an empty work tree."""
-
-    layers: tuple[Path, ...]
-    key: str = "probe"
-    binds: tuple[Path, ...] = ()
-    hidden: tuple[Path, ...] = ()
-    git_dir: Path = Path()
-    head: str = ""
-    env: Mapping[str, str] = field(default_factory=dict, hash=False)
-    own_root: bool = False
-
-
 def probe() -> list[Finding]:
     """Try every kind of sandbox, and each thing that they are made of; takes a second or two."""
     if sys.platform != "linux":
@@ -87,17 +75,17 @@ def _namespace(tier: str) -> Finding:
 
     if tier == "namespace-root" and os.geteuid() != 0:
         return Finding(tier, False, "this user is not root", "nothing needs root: the rootless tier has the same walls")
-    return _box(tier, lambda snapshot: open_namespace(snapshot, tier=tier))  # type: ignore[arg-type]
+    return _box(tier, lambda snapshot: open_namespace(snapshot, tier=tier))
 
 
 def _landlock() -> Finding:
     """Open a box without namespaces; what an older kernel leaves open is told."""
     from swebench_lab.sandbox.landlock.sandbox import open_landlock
 
-    return _box("landlock", lambda snapshot: open_landlock(snapshot))  # type: ignore[arg-type]
+    return _box("landlock", lambda snapshot: open_landlock(snapshot))
 
 
-def _box(tier: str, opener: "Callable[[_BareSnapshot], Sandbox]") -> Finding:
+def _box(tier: str, opener: "Callable[[Snapshot], Sandbox]") -> Finding:
     try:
         with _bare_snapshot() as snapshot:
             opener(snapshot).close()  # the first one waits for the process that makes them
@@ -122,13 +110,20 @@ def _box(tier: str, opener: "Callable[[_BareSnapshot], Sandbox]") -> Finding:
 
 
 @contextmanager
-def _bare_snapshot() -> "Iterator[_BareSnapshot]":
+def _bare_snapshot() -> "Iterator[Snapshot]":
     with tempfile.TemporaryDirectory(prefix="swebench-lab-probe-") as folder:
         layer, git = Path(folder).resolve() / "layer", Path(folder).resolve() / "git"
         (layer / "testbed").mkdir(parents=True)
         git.mkdir()
         os.chmod(folder, 0o755)
-        yield _BareSnapshot((layer,), git_dir=git)
+        yield _bare(layer, git)
+
+
+def _bare(layer: Path, git_dir: Path) -> "Snapshot":
+    """A start with nothing in it but one layer."""
+    from swebench_lab.sandbox.snapshot import Snapshot
+
+    return Snapshot("probe", (layer,), (), git_dir, head="", env={}, tests=git_dir, meta={})
 
 
 # --- what they are made of ----------------------------------------------------------------------------------------------
@@ -170,12 +165,51 @@ def _bounds() -> Finding:
 
 def _shared_cache() -> Finding:
     """Change a file, in a box, of a tree that came out of another user's pack."""
-    from swebench_lab.snapshots.transfer import shared_cache as sharing
-
     try:
-        return Finding("shared cache", True, sharing.proven())
+        return Finding("shared cache", True, try_shared_cache())
     except (SandboxError, OSError) as error:
         return Finding("shared cache", False, "refused", str(error))
+
+
+def try_shared_cache() -> str:
+    """Do what sharing takes: pack a tree, unpack it as this user's, change a file of it in a box.
+
+    As root the pack is first given to somebody else, so that it truly comes from another user.
+
+    Returns:
+        What was seen, in one line.
+
+    Raises:
+        SandboxError: It does not work here; the message says why.
+    """
+    from swebench_lab import _files
+    from swebench_lab.sandbox.namespace.sandbox import open_namespace
+    from swebench_lab.snapshots.storage import store
+    from swebench_lab.snapshots.transfer.shared_cache import Packs
+
+    with tempfile.TemporaryDirectory(prefix="swebench-lab-probe-") as home:
+        os.chmod(home, 0o755)
+        built = Path(home, "built")
+        (built / "layer/testbed").mkdir(parents=True)
+        (built / "layer/testbed/file").write_text("theirs\n")
+        _files.write_json(built / store.MARKER, {"digest": store.digest_tree(built / "layer")})
+        packs = Packs(Path(home, "packs"))
+        packed = packs.offer("trees", "probe", built)
+        assert packed is not None
+        if os.geteuid() == 0:
+            os.chown(packs.folder, _STRANGER, _STRANGER)
+            os.chown(packed, _STRANGER, _STRANGER)
+        mine, git = Path(home, "mine"), Path(home, "git")
+        mine.mkdir()
+        git.mkdir()
+        if packs.take("trees", "probe", mine) is None:
+            raise SandboxError(f"a pack made here could not be unpacked in {tempfile.gettempdir()}")
+        with open_namespace(_bare(mine / "layer", git)) as box:
+            answer = box.run("echo mine >> file && cat file").output
+    if answer != "theirs\nmine\n":
+        raise SandboxError(f"a file unpacked from another user's pack was to be changed in a box; it said {answer!r}")
+    origin = "another user's pack" if os.geteuid() == 0 else "a pack"
+    return f"own tree unpacked from {origin}; a box changed a file of it"
 
 
 def docker() -> Finding:

@@ -21,7 +21,7 @@ from swebench_lab.testing.redteam.victim import ANSWER
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Sandbox
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
     from swebench_lab.snapshots.factory import SandboxFactory
 
 _FOLDERS = ("/tmp", "/var/tmp", "/dev/shm", "~", "/root", "/home", "/run", "/var/lib", "/etc", "/mnt", "/srv", "/opt")

@@ -22,7 +22,7 @@ from swebench_lab.sandbox.linux import kernel
 
 if TYPE_CHECKING:
     from swebench_lab.records.rollout import Rollout
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
 
 _REPOSITORY = "testbed/"
 _NOISE = (".git", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis")

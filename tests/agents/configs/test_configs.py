@@ -19,7 +19,7 @@ from swebench_lab.formats.calls import Call
 from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.sandbox.contract import Layer, Sandbox
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
-from swebench_lab.snapshots.cache import Snapshot
+from swebench_lab.sandbox.snapshot import Snapshot
 from tests.boxes import make_snapshot
 from tests.conftest import make_task
 

@@ -29,7 +29,7 @@ from swebench_lab.policies.scripted import ScriptedPolicy
 from swebench_lab.policies.serving.server import Server
 from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
-from swebench_lab.snapshots.cache import Snapshot
+from swebench_lab.sandbox.snapshot import Snapshot
 from tests.boxes import make_snapshot
 from tests.conftest import make_task
 

@@ -18,7 +18,7 @@ import swebench_lab as lab
 from swebench_lab.errors import SnapshotError
 from swebench_lab.rollouts.executors import cluster
 from swebench_lab.snapshots.cache import SnapshotCache
-from swebench_lab.snapshots.transfer import ship as shipping
+from swebench_lab.snapshots.transfer import ship
 from tests.benchmarks.scale import SlowScript
 
 
@@ -54,27 +54,27 @@ def test_a_cluster_that_gave_up_on_its_helpers_is_started_again_and_nothing_of_i
 
 def test_a_snapshot_arrives_whole_under_the_same_key_and_works(tasks: lab.Tasks, tmp_path: Path) -> None:
     here, there = SnapshotCache(), SnapshotCache(tmp_path / "there")
-    assert there.get(tasks[0]) is None and shipping.pack(there, tasks[0]) is None
-    packed = shipping.pack(here, tasks[0])
+    assert there.get(tasks[0]) is None and ship.pack(there, tasks[0]) is None
+    packed = ship.pack(here, tasks[0])
     assert packed is not None
-    brought = shipping.unpack(there, packed)
+    brought = ship.unpack(there, packed)
     assert {name.split("/")[0] for name in brought} >= {"trees", "envs"}
     arrived = there.get(tasks[0])
     assert arrived is not None and arrived.key == here.key(tasks[0])
     with lab.SandboxFactory("namespace", cache=there) as sandboxes:
         assert lab.Evaluator(sandboxes).grade(tasks[0], tasks[0].gold_patch).resolved
-    again = shipping.pack(here, tasks[0], there=brought)
-    assert again is not None and shipping.unpack(there, again) == []
+    again = ship.pack(here, tasks[0], there=brought)
+    assert again is not None and ship.unpack(there, again) == []
 
 
 def test_a_snapshot_that_was_changed_on_its_way_is_refused(tasks: lab.Tasks, tmp_path: Path) -> None:
-    packed = shipping.pack(SnapshotCache(), tasks[0])
+    packed = ship.pack(SnapshotCache(), tasks[0])
     assert packed is not None
     data = packed.read()
     place = data.index(b"\n", data.index(b"def ")) - 3  # in the text of some file
     spoilt = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
     with pytest.raises(SnapshotError):
-        shipping.unpack(SnapshotCache(tmp_path), io.BytesIO(spoilt))
+        ship.unpack(SnapshotCache(tmp_path), io.BytesIO(spoilt))
     assert not list(tmp_path.glob("trees/*"))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from swebench_lab.records.task import Task
+from swebench_lab.snapshots.environment.specs import spec_of
 from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.tasks.making import validation
 from swebench_lab.tasks.making.candidates import Candidate, Pool
@@ -22,7 +23,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     task = Task("clean", "local/shelf", "", "", "", (), (), source=str(write(folder / "shelf")))
     with SandboxFactory(cache=folder / "cache") as sandboxes:
         snapshot = sandboxes.snapshot(task)
-        yield Suite(lambda: sandboxes.open(snapshot), snapshot.spec, Rules(clean_repeats=2), "shelf")
+        yield Suite(lambda: sandboxes.open(snapshot), spec_of(snapshot), Rules(clean_repeats=2), "shelf")
 
 
 @pytest.fixture(scope="module")

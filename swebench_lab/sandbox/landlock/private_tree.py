@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from swebench_lab._unix import fcntl
-from swebench_lab.sandbox.layers import tree as trees
+from swebench_lab.sandbox.layers.tree import OPAQUE, walk
 
 _CLONE = 0x40049409  # FICLONE
 _CHUNK = 1 << 20
@@ -84,7 +84,7 @@ def _lay_directory(name: str, status: os.stat_result, source: int, target: int, 
 
 
 def _is_opaque(directory: int) -> bool:
-    for key in trees.OPAQUE:
+    for key in OPAQUE:
         try:
             if os.getxattr(directory, key) == b"y":
                 return True
@@ -268,9 +268,9 @@ def _short_first_line(text: str) -> str:
 
 
 def remember(root: int, memory: int) -> None:
-    """Note what a tree holds, in the form that `trees.capture` compares with."""
+    """Note what a tree holds, in the form that `capture` compares with."""
     seen = {}
-    for entry, _ in trees.walk(root):
+    for entry, _ in walk(root):
         state = entry["state"]
         if entry["kind"] == "dir":
             state = [state[0], int(entry["opaque"]), entry["mode"], entry["user"], entry["group"]]

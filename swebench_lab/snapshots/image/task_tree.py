@@ -1,4 +1,4 @@
-"""Snapshots from container images: the image's own files, with a repository that is sealed like any other.
+"""The tree of a task on a container image: the image's own files, with a repository that is sealed like any other.
 
 What the task starts from is the image's /testbed as it is, edits and build products included. Its `.git` is replaced: by
 the history up to the image's HEAD, one commit on top where tracked files were edited; or by a single commit where the task
@@ -13,12 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
 from swebench_lab.records.diff import touched_files
+from swebench_lab.sandbox.snapshot import Snapshot
 from swebench_lab.snapshots.environment.image_pins import read_image_pins
 from swebench_lab.snapshots.environment.venv import WORKDIR
 from swebench_lab.snapshots.image import oci
-from swebench_lab.snapshots.repository import start as start_trees
+from swebench_lab.snapshots.repository import start
 from swebench_lab.snapshots.repository.git import git, make_repository
 from swebench_lab.snapshots.repository.seal import commit_start, exclude, seal, verify_seal
 from swebench_lab.snapshots.repository.sources import IDENTITY, IMPORT_DATE
@@ -26,7 +28,6 @@ from swebench_lab.snapshots.storage import store
 
 if TYPE_CHECKING:
     from swebench_lab.records.task import Task
-    from swebench_lab.snapshots.cache import Snapshot
     from swebench_lab.snapshots.environment.specs import Spec
 
 VERSION = 1
@@ -40,7 +41,7 @@ _SHA = re.compile(r"^[0-9a-f]{40}$")
 
 def tree_key(task: Task, image: oci.Image) -> str:
     """Return the key of the START tree of a task on an image."""
-    return store.digest_of("image", VERSION, image.digest, start_trees.tree_key(task, task.base_commit))
+    return _files.digest_of("image", VERSION, image.digest, start.tree_key(task, task.base_commit))
 
 
 def environment(image: oci.Image) -> dict[str, str]:
@@ -62,8 +63,6 @@ def assemble(
     task: Task, spec: Spec, image: oci.Image, folder: Path, marker: Mapping[str, Any], masks: tuple[str, ...] = ()
 ) -> Snapshot:
     """Return the Snapshot of a task on an image, all of which is there; its boxes do not show the masked files."""
-    from swebench_lab.snapshots.cache import Snapshot
-
     pins = read_image_pins(image.layers)
     env = {**environment(image), **spec.env}
     name = task.image or next(iter(image.names), image.source.removeprefix("engine:").removeprefix("docker://"))
@@ -74,7 +73,7 @@ def assemble(
             "image_source": image.source, "spec": spec.to_dict(), "masks": list(masks),
             "builder": [VERSION]}  # fmt: skip
     return Snapshot(
-        key=store.digest_of(folder.name, image.digest, env, *masks),
+        key=_files.digest_of(folder.name, image.digest, env, *masks),
         layers=(folder / "layer", *image.layers),
         binds=(),
         git_dir=folder / "layer" / WORKDIR / ".git",
@@ -99,7 +98,7 @@ def build_tree(folder: Path, task: Task, image: oci.Image) -> dict[str, Any]:
     tree, old = folder / "layer" / WORKDIR, folder / "git"
     (folder / "layer").mkdir()
     oci.lay_out(found, tree, skip=(".git",))
-    kept = start_trees.keep_tests(tree, folder / "tests", start_trees.test_paths(task))
+    kept = start.keep_tests(tree, folder / "tests", start.test_paths(task))
     oci.lay_out(oci.stacked(image.layers, f"{WORKDIR}/.git"), old)
     changed, facts = _sealed(tree, old, task, image.source)
     store.remove(old)
@@ -107,7 +106,7 @@ def build_tree(folder: Path, task: Task, image: oci.Image) -> dict[str, Any]:
     _delta(folder / "delta" / WORKDIR, tree, changed)
     return {
         "task": task.id, "repo": task.repo, "source": f"{PREFIX}{image.source}", "tests": kept,
-        "bytes": store.size_of(tree / ".git"), "digest": store.digest_tree(folder / "layer"), **facts,
+        "bytes": _files.size_of(tree / ".git"), "digest": store.digest_tree(folder / "layer"), **facts,
     }  # fmt: skip
 
 
@@ -137,14 +136,14 @@ def _sealed(tree: Path, old: Path, task: Task, source: str) -> tuple[set[str], d
     shallow: tuple[str, ...] = ()
     commits: int | None = None
     if changed or not head:
-        start, commits = commit_start(git_dir, tree, objects, IMPORT_DATE, f"task {task.id}"), 1
+        tip, commits = commit_start(git_dir, tree, objects, IMPORT_DATE, f"task {task.id}"), 1
     else:
-        start = _on_top(head, places) if dirty else head
+        tip = _on_top(head, places) if dirty else head
         shallow = _lines(old / "shallow")
-    seal(git_dir, start, objects, shallow, f"task {task.id}")
+    seal(git_dir, tip, objects, shallow, f"task {task.id}")
     audit = verify_seal(git_dir, commits=commits)
     exclude(git_dir, [path.rstrip("/") for path in untracked])
-    return changed, {"base_commit": task.base_commit or head, "head": start, "seal": audit, "not_hidden": []}
+    return changed, {"base_commit": task.base_commit or head, "head": tip, "seal": audit, "not_hidden": []}
 
 
 def _planted(task: Task, tree: Path, places: Mapping[str, Any]) -> set[str]:
@@ -163,7 +162,7 @@ def _planted(task: Task, tree: Path, places: Mapping[str, Any]) -> set[str]:
         )
         changed |= set(touched_files(task.setup_patch))
     if task.hide_tests:
-        start_trees.hide_tests(tree, task.fail_to_pass)
+        start.hide_tests(tree, task.fail_to_pass)
         changed |= {test.partition("::")[0] for test in task.fail_to_pass}
     return changed
 
@@ -228,7 +227,7 @@ def _lines(path: Path, words: bool = True) -> tuple[str, ...]:
 def _delta(target: Path, tree: Path, changed: set[str]) -> None:
     """Write what an engine's own image lacks: the sealed repository and the changed files, as a tree of changes."""
     target.mkdir(parents=True)
-    start_trees.link_tree(tree / ".git", target / ".git")
+    start.link_tree(tree / ".git", target / ".git")
     store.make_opaque(target / ".git")
     for path in sorted(changed):
         place = target / path

@@ -1,0 +1,80 @@
+"""Assembly: a task's Snapshot from the parts that are there."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import swebench_lab
+from swebench_lab import _files
+from swebench_lab.sandbox.snapshot import Snapshot
+from swebench_lab.snapshots.environment import conda, packages
+from swebench_lab.snapshots.environment.interpreter import other_than
+from swebench_lab.snapshots.environment.venv import VENV, WORKDIR
+from swebench_lab.snapshots.environments import BUILDER
+from swebench_lab.snapshots.parts import Part, build_part
+from swebench_lab.snapshots.repository import start
+
+if TYPE_CHECKING:
+    from swebench_lab.records.task import Task
+    from swebench_lab.snapshots.environment.specs import Spec
+
+_BIN = f"/{VENV}/bin"
+_PATH = f"{_BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def assemble(
+    root: Path, task: Task, spec: Spec, tree: Part, env: Part, install: Part | None, masks: tuple[str, ...]
+) -> Snapshot:
+    """Return the Snapshot of a task.
+
+    Args:
+        root: Of the cache.
+        task: The task.
+        spec: How its repository is installed and tested.
+        tree: What it starts from.
+        env: Its environment.
+        install: What the project's own build added; None where it is not built.
+        masks: Paths that its boxes do not show.
+    """
+    tree_folder, env_folder = root / "trees" / tree[0], root / "envs" / env[0]
+    middle = (root / "installs" / install[0] / "layer",) if install else ()
+    facts = {
+        name: env[1][name] for name in ("python", "interpreter", "pins", "packages_from", "paths", "site_packages")
+    }
+    facts["resolved_by"] = env[1].get("resolved_by", "")
+    seen = {name: tree[1][name] for name in ("source", "base_commit", "head", "seal", "not_hidden", "bytes")}
+    facts["masks"] = list(masks)
+    facts["python_note"] = other_than(spec.python, str(facts["python"]))
+    parts = {"tree": tree[0], "env": env[0], "install": install[0] if install else ""}
+    shared = packages.layers(root, env[1])
+    facts["packages"] = list(env[1].get("packages", ()))
+    meta = {"task": task.id, "repo": task.repo, **seen, **facts, **parts, "spec": spec.to_dict(),
+            "builder": [start.VERSION, BUILDER]}  # fmt: skip
+    return Snapshot(
+        key=snapshot_key(spec, parts["tree"], parts["env"], parts["install"], masks),
+        layers=(tree_folder / "layer", *middle, env_folder / "layer", *shared, conda.layer(root, build_part)),
+        binds=tuple(Path(path) for path in env[1]["binds"]),
+        git_dir=tree_folder / "layer" / WORKDIR / ".git",
+        head=tree[1]["head"],
+        env={"PATH": _PATH, "VIRTUAL_ENV": f"/{VENV}", **spec.env},
+        tests=tree_folder / "tests",
+        meta=meta,
+        hidden=(*_hidden(tuple(env[1]["binds"]), root), *map(Path, masks)),
+    )
+
+
+def snapshot_key(spec: Spec, tree: str, env: str, install: str, masks: tuple[str, ...] = ()) -> str:
+    """Return the key of a Snapshot, from the keys of its parts."""
+    return _files.digest_of(tree, env, install, dict(spec.env), *masks)
+
+
+@lru_cache(maxsize=64)
+def _hidden(binds: tuple[str, ...], root: Path) -> tuple[Path, ...]:
+    """Return the folders of this machine that boxes with these binds must not show."""
+    shown = (Path("/usr"), *map(Path, binds))
+    beside = (p for place in (*shown, Path("/usr/local")) for p in place.glob("lib/python3*/*-packages"))
+    own = (Path(swebench_lab.__file__).parent, root)
+    folders = {p.resolve() for p in (*beside, *own) if p.is_dir()}
+    return tuple(sorted(p for p in folders if any(p.is_relative_to(place) for place in shown)))

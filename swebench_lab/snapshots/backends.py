@@ -1,0 +1,122 @@
+"""Backends: the kinds of sandbox there are, by the name that a SandboxFactory is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from swebench_lab.sandbox.checkpoints import Layer, LayerStore
+    from swebench_lab.sandbox.contract import Sandbox
+    from swebench_lab.sandbox.limits import Limits
+    from swebench_lab.sandbox.snapshot import Snapshot
+
+
+class Opening(TypedDict):
+    """How a box is opened: the keywords that every backend takes.
+
+    Attributes:
+        layers: Checkpoints to start on top of the Snapshot, oldest first.
+        limits: What the box may use.
+        scratch: Folder of the host for what it writes; None: the backend's own choice.
+        store: Where its checkpoints are kept; None: a folder that goes with this process.
+        network: `"none"` or `"host"`.
+        env: Variables of every command, on top of the Snapshot's.
+    """
+
+    layers: Sequence[Layer]
+    limits: Limits
+    scratch: Path | None
+    store: LayerStore | None
+    network: str
+    env: Mapping[str, str]
+
+
+Opener = Callable[["Snapshot", Opening, Mapping[str, Any]], "Sandbox"]
+"""Opens a box of one kind, given further options of that kind."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One kind of sandbox.
+
+    Attributes:
+        open: Makes a box.
+        options: Names of the options that only this kind has.
+        needs_linux: Whether its boxes are made by this machine's kernel.
+        shows_images: Whether its boxes can show a container image's own root file system.
+    """
+
+    open: Opener
+    options: Callable[[], frozenset[str]]
+    needs_linux: bool = True
+    shows_images: bool = False
+
+
+def _namespace(snapshot: Snapshot, opening: Opening, options: Mapping[str, Any]) -> Sandbox:
+    from swebench_lab.sandbox.namespace.sandbox import open_namespace
+
+    return open_namespace(snapshot, **opening, services=options.get("services", ()), tier=options.get("tier"))
+
+
+def _namespace_root(snapshot: Snapshot, opening: Opening, options: Mapping[str, Any]) -> Sandbox:
+    return _namespace(snapshot, opening, {**options, "tier": "namespace-root"})
+
+
+def _namespace_rootless(snapshot: Snapshot, opening: Opening, options: Mapping[str, Any]) -> Sandbox:
+    return _namespace(snapshot, opening, {**options, "tier": "namespace-rootless"})
+
+
+def _landlock(snapshot: Snapshot, opening: Opening, options: Mapping[str, Any]) -> Sandbox:
+    from swebench_lab.sandbox.landlock.sandbox import open_landlock
+
+    return open_landlock(snapshot, **opening, version=options.get("version"))
+
+
+def _docker(snapshot: Snapshot, opening: Opening, options: Mapping[str, Any]) -> Sandbox:
+    from swebench_lab.sandbox.docker.sandbox import open_docker
+
+    return open_docker(snapshot, **opening, **options)
+
+
+def _docker_options() -> frozenset[str]:
+    from swebench_lab.sandbox.docker.engine import DockerOptions
+
+    return frozenset(field.name for field in fields(DockerOptions))
+
+
+def _local(snapshot: Snapshot, opening: Opening, options: Mapping[str, Any]) -> Sandbox:
+    from swebench_lab.sandbox.local import open_local
+
+    return open_local(snapshot, **opening)
+
+
+def _names(*names: str) -> Callable[[], frozenset[str]]:
+    return lambda: frozenset(names)
+
+
+BACKENDS: Mapping[str, Backend] = {
+    "namespace": Backend(_namespace, _names("services", "tier"), shows_images=True),
+    "namespace-root": Backend(_namespace_root, _names("services"), shows_images=True),
+    "namespace-rootless": Backend(_namespace_rootless, _names("services"), shows_images=True),
+    "landlock": Backend(_landlock, _names("version")),
+    "docker": Backend(_docker, _docker_options, needs_linux=False, shows_images=True),
+    "local": Backend(_local, _names()),
+}
+
+
+def backend_named(name: str, options: Mapping[str, Any]) -> Backend:
+    """Return a backend, its options checked.
+
+    Raises:
+        ValueError: There is none of this name, or it has no such option.
+    """
+    if name not in BACKENDS:
+        raise ValueError(f"unknown sandbox backend {name!r}; known are {', '.join(map(repr, BACKENDS))}")
+    backend = BACKENDS[name]
+    if options and (unknown := set(options) - backend.options()):
+        names = ", ".join(sorted(backend.options())) or "none"
+        raise ValueError(f"unknown option {min(unknown)!r} of the sandbox backend {name!r}; it has {names}")
+    return backend
