@@ -47,19 +47,19 @@ from swebench_lab.policies.scripted import ScriptedPolicy as ScriptedPolicy
 from swebench_lab.policies.serving.server import serve as serve
 from swebench_lab.policies.teachers.teacher import NoisyTeacher as NoisyTeacher
 from swebench_lab.policies.teachers.teacher import Teacher as Teacher
+from swebench_lab.records.reply import Message as Message
+from swebench_lab.records.reply import Reply as Reply
 from swebench_lab.records.rollout import load_rollouts as load_rollouts
 from swebench_lab.records.rollout import Rollout as Rollout
 from swebench_lab.records.rollout import Rollouts as Rollouts
 from swebench_lab.records.statistics import compare as compare
 from swebench_lab.records.statistics import Comparison as Comparison
 from swebench_lab.records.statistics import Estimate as Estimate
-from swebench_lab.records.task import load_tasks as load_tasks
+from swebench_lab.records.step import Step as Step
+from swebench_lab.records.step import ToolCall as ToolCall
 from swebench_lab.records.task import Task as Task
 from swebench_lab.records.task import Tasks as Tasks
 from swebench_lab.records.task import TaskView as TaskView
-from swebench_lab.records.trajectory import Message as Message
-from swebench_lab.records.trajectory import Reply as Reply
-from swebench_lab.records.trajectory import Step as Step
 from swebench_lab.records.trajectory import Trajectory as Trajectory
 from swebench_lab.records.verdict import Verdict as Verdict
 from swebench_lab.rollouts import rewards as rewards
@@ -76,6 +76,7 @@ from swebench_lab.sandbox.snapshot import Snapshot as Snapshot
 from swebench_lab.snapshots.cache import SnapshotCache as SnapshotCache
 from swebench_lab.snapshots.environment import specs as specs
 from swebench_lab.snapshots.factory import SandboxFactory as SandboxFactory
+from swebench_lab.tasks.loading import load_tasks as load_tasks
 from swebench_lab.tasks.making.make import make_tasks as make_tasks
 from swebench_lab.tasks.micro.teacher import MicroTeacher as MicroTeacher
 from swebench_lab.tasks.micro.teacher import RandomEdits as RandomEdits
@@ -202,6 +203,7 @@ __all__ = [
     "TaskView",
     "Teacher",
     "Tool",
+    "ToolCall",
     "TrainingError",
     "Trajectories",
     "Trajectory",

@@ -221,3 +221,9 @@ def closing_on_error(close: Callable[[], object]) -> Iterator[None]:
         stack.callback(close)
         yield
         stack.pop_all()
+
+
+def shortly(value: object) -> str:
+    """Return a value as an error's message shows it: its type, and the beginning of what it is."""
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from swebench_lab.records.reply import Message, Reply
 from swebench_lab.records.rollout import Rollout
+from swebench_lab.records.step import Step
 from swebench_lab.records.task import Task
-from swebench_lab.records.trajectory import Message, Reply, Step, Trajectory
+from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.records.verdict import Verdict
 
 GOLD = """\
@@ -43,7 +45,7 @@ def make_rollout(
     hard = "caf\u00e9 \u2028 \ud800 \x1b[31mred\x1b[0m \x00 </script>"
     reply = Reply(hard, (1, 2, 3), (-0.1, -2.5e-7, float("-inf")), (9, 8), 12, 3, 4, 0.001, 0.25, "tiny@1", "stop")
     opening: tuple[Message, ...] = ({"role": "system", "content": "do it"}, {"role": "user", "content": task.issue})
-    step = Step(
+    step = Step.of(
         0,
         reply,
         "I look",
@@ -52,13 +54,11 @@ def make_rollout(
         "ls",
         hard,
         0,
-        False,
-        "",
-        0.5,
-        "f" * 64,
-        "/testbed",
-        {"A": "b"},
-        1.5,
+        seconds=0.5,
+        layer="f" * 64,
+        cwd="/testbed",
+        env={"A": "b"},
+        started_at=1.5,
     )
     trajectory = Trajectory(
         task.id,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from swebench_lab.records.reply import Reply
 from swebench_lab.records.rollout import Rollout, Rollouts
+from swebench_lab.records.step import Step
 from swebench_lab.records.task import Task
-from swebench_lab.records.trajectory import Reply, Step, Trajectory
+from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.records.verdict import Verdict
 
 GOLD = """diff --git a/textgrid/layout.py b/textgrid/layout.py
@@ -45,7 +47,7 @@ def a_step(
     said = Reply(text, completion_tokens=40 + index, prompt_tokens=500, seconds=0.8 + 0.1 * index, model="sample")
     shown = command if tool == "bash" else ""
     fields = {"exit_code": 0, "seconds": 0.05 * (index + 1), "cwd": "/testbed", **values}
-    return Step(index, said, thought, tool, arguments, shown, observation, **fields)  # type: ignore[arg-type]
+    return Step.of(index, said, thought, tool, arguments, shown, observation, **fields)  # type: ignore[arg-type]
 
 
 def some_steps() -> tuple[Step, ...]:

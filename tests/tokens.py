@@ -6,15 +6,21 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from swebench_lab.formats.renderer import Renderer
 from swebench_lab.formats.token_ledger import Episode
 from swebench_lab.policies.policy import Brief, Conversation, fingerprint, replies_so_far
+from swebench_lab.records.reply import Message, Reply
 from swebench_lab.records.task import TaskView
-from swebench_lab.records.trajectory import Message, Reply
 
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 PAIRS = ("\n\n", "\n<", "  ", "ba", "sh", "ls", "<f", "er", "co", "in", "re", ">\n", "/p", "pa")
+
+
+def plain(values: Any) -> tuple[Any, ...]:
+    """An array of a record as a tuple of Python numbers; nothing where there is none."""
+    return () if values is None else tuple(values) if isinstance(values, list | tuple) else tuple(values.tolist())
 
 
 class PairTokenizer:
@@ -84,7 +90,7 @@ class SamplerTalk(Conversation):
 
     def reply(self, messages: Sequence[Message]) -> Reply:
         step = replies_so_far(messages)
-        self.policy.sent.append(self.episode.extend(messages))
+        self.policy.sent.append(plain(self.episode.extend(messages)))
         tokenizer: PairTokenizer = self.policy.renderer.tokenizer
         ids = tokenizer.loosely(self.policy.texts[step], self.dice)
         ids += [] if step in self.policy.cut_off else self.policy.renderer.stop_ids[:1]

@@ -11,8 +11,10 @@ from swebench_lab import _html
 from swebench_lab.agents.attempt import Attempt, SlotOf, at_once
 from swebench_lab.agents.settings import AgentSettings
 from swebench_lab.policies.policy import Policy
+from swebench_lab.records._late import late
+from swebench_lab.records.step import Step
 from swebench_lab.records.task import Task
-from swebench_lab.records.trajectory import Step, Trajectory
+from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.sandbox.contract import Layer, Sandbox
 
 
@@ -151,8 +153,7 @@ class Agent(AgentSettings):
         Raises:
             ConfigError: An option is unknown or cannot be taken over; names the file and the option.
         """
-        from swebench_lab.agents.configs import read
-
+        read: Callable[..., Agent] = late("Agent.from_config")
         return replace(read(path, policy, root), **changes)
 
     def __repr__(self) -> str:

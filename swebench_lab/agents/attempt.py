@@ -29,8 +29,10 @@ from swebench_lab.errors import (
 )
 from swebench_lab.formats.calls import Call
 from swebench_lab.policies.policy import Brief, Conversation
+from swebench_lab.records.reply import Message, Reply
+from swebench_lab.records.step import Step
 from swebench_lab.records.task import Task
-from swebench_lab.records.trajectory import Message, Reply, Span, Step, Stop, Trajectory
+from swebench_lab.records.trajectory import Span, Stop, Trajectory
 from swebench_lab.sandbox.contract import Layer, Sandbox
 
 _log = logging.getLogger(__name__)
@@ -199,9 +201,9 @@ class Attempt:
             raise _Ended(Stop.FORMAT)
         if len(self.steps) >= agent.max_steps:
             raise _Ended(Stop.MAX_STEPS)
-        if agent.max_tokens is not None and sum(s.reply.completion_tokens for s in self.steps) >= agent.max_tokens:
+        if agent.max_tokens is not None and sum(s.reply.completion_tokens or 0 for s in self.steps) >= agent.max_tokens:
             raise _Ended(Stop.MAX_TOKENS)
-        if agent.max_cost is not None and sum(s.reply.cost for s in self.steps) >= agent.max_cost:
+        if agent.max_cost is not None and sum(s.reply.cost or 0.0 for s in self.steps) >= agent.max_cost:
             raise _Ended(Stop.MAX_COST)
         late = self.steps[-agent.max_timeouts :] if agent.max_timeouts is not None else []
         if late and len(late) == agent.max_timeouts and all(step.timed_out for step in late):
@@ -282,7 +284,7 @@ class Attempt:
         shown = self.show(draft)
         seconds = time.monotonic() - draft.answered
         layer = self.keep_layer()
-        step = Step(
+        step = Step.of(
             index=len(self.steps),
             reply=draft.reply,
             thought=call.thought,

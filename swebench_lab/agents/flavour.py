@@ -18,8 +18,8 @@ from typing import Any
 from swebench_lab.agents.tools.tool import Observation, Tool, describe
 from swebench_lab.errors import FormatError
 from swebench_lab.formats.calls import FORMATS, Call
+from swebench_lab.records.reply import Message, Reply
 from swebench_lab.records.task import TaskView
-from swebench_lab.records.trajectory import Message, Reply
 
 _FILES = {
     "system": {"tools", "names", "workdir"},

@@ -2,7 +2,7 @@
 
 A processor is a small value that maps messages to messages. It never touches replies or the opening, so that each
 reply is still trained on as it was sampled; where it changes what was shown before, the attempt becomes several
-segments (see episode.py).
+segments (see token_ledger.py).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from swebench_lab.records.trajectory import Message
+from swebench_lab.records.reply import Message, text_of
 
 
 @runtime_checkable
@@ -73,7 +73,7 @@ class KeepObservations(_Processor):
         count = (len(seen) + 1) // self.every * self.every - self.n - 1
         changed = {}
         for i in seen[: max(0, count)]:
-            text = messages[i]["content"]
+            text = text_of(messages[i])
             line = self.line.format(lines=len(text.splitlines()))
             if len(line) < len(text) or not self.shorter:
                 changed[i] = line
@@ -92,7 +92,7 @@ class CloseWindows(_Processor):
         open_files: set[str] = set()
         changed = {}
         for i in reversed(observations(messages)):
-            text = messages[i]["content"]
+            text = text_of(messages[i])
             lines, file = list(_WINDOW_LINE.finditer(text)), _WINDOW_FILE.search(text)
             if not lines or file is None:
                 continue
@@ -124,7 +124,7 @@ class RemoveText(_Processor):
         changed = {}
         for i in observations(messages):
             if i < len(messages) - self.keep_last:
-                text = messages[i]["content"]
+                text = text_of(messages[i])
                 for pattern in self.patterns:
                     text = re.sub(pattern, "", text, flags=re.DOTALL)
                 changed[i] = text

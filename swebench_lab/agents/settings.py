@@ -15,7 +15,7 @@ from swebench_lab.agents.tools import by_name
 from swebench_lab.agents.tools.program import ProgramTool
 from swebench_lab.agents.tools.tool import Setup, Tool
 from swebench_lab.policies.policy import Policy
-from swebench_lab.records.trajectory import Message
+from swebench_lab.records.reply import Message
 
 _OPTIONAL = ("max_cost", "keep_observations", "max_timeouts", "tool_time")
 """Limits that agents have only where they are set."""

@@ -35,8 +35,8 @@ def agent_options(command: Command) -> Command:
         click.option("--reply-tokens", type=click.IntRange(1), help="For chat: maximum tokens per reply."),
         click.option("--tool-calls", is_flag=True, help="For chat: use the endpoint's native tool calls."),
         click.option("--tokenizer", default="", help="For chat: the model's tokenizer, to record exact token ids."),
-        click.option("--prices", type=(float, float, float), default=(0.0, 0.0, 0.0),
-                     help="For chat: dollars per million prompt, cached-prompt and reply tokens."),
+        click.option("--prices", type=(float, float, float),
+                     help="For chat: dollars per million prompt, cached-prompt and reply tokens; costs are unknown without."),
         click.option("--flavour", default="xml", show_default=True, help="Prompts and tool-call format."),
         click.option("--config", type=click.Path(exists=True, dir_okay=False),
                      help="A SWE-agent or mini-swe-agent YAML file that defines the agent (replaces --flavour)."),
@@ -94,7 +94,7 @@ def _policy(agent: str, options: dict[str, Any]) -> Policy:
     """Return the policy of an agent; teachers know the whole set, so collecting more tasks later resumes the run."""
     from swebench_lab.policies.scripted import NullPolicy, ScriptedPolicy
     from swebench_lab.policies.teachers.teacher import NoisyTeacher, Teacher
-    from swebench_lab.records.task import load_tasks
+    from swebench_lab.tasks.loading import load_tasks
 
     if agent == "chat":
         return _chat(options)

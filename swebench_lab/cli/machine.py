@@ -55,7 +55,7 @@ def gc(older_than: float, everything: bool, scratch: tuple[str, ...]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def redteam(backend: str, names: tuple[str, ...], source: str, listing: bool, as_json: bool) -> None:
     """Attack sandboxes and grading (escape, tampering, reward hacking); exit code 3 if any attack succeeds."""
-    from swebench_lab.records.task import load_tasks
+    from swebench_lab.tasks.loading import load_tasks
     from swebench_lab.testing.redteam import catalogue
     from swebench_lab.testing.redteam import redteam as attack
 

@@ -43,7 +43,7 @@ def task_options(command: Command) -> Command:
 def choose_tasks(source: str, pattern: str, split: str, count: int | None, seed: int) -> Tasks:
     """Return the tasks that the options of `task_options` select."""
     from swebench_lab.errors import TaskError
-    from swebench_lab.records.task import load_tasks
+    from swebench_lab.tasks.loading import load_tasks
 
     tasks = load_tasks(source, split or None).filter(pattern or None)
     if not tasks:

@@ -71,7 +71,7 @@ def tasks_explain(task_id: str, source: str, specs: str | None) -> None:
 
 def _task(source: str, task_id: str) -> Task:
     from swebench_lab.errors import TaskError
-    from swebench_lab.records.task import load_tasks
+    from swebench_lab.tasks.loading import load_tasks
 
     tasks = load_tasks(source)
     if task_id not in tasks.ids:

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from swebench_lab.errors import PolicyError
-from swebench_lab.records.trajectory import Message
+from swebench_lab.records.arrays import Ids
+from swebench_lab.records.arrays import ids as as_ids
+from swebench_lab.records.reply import Message, text_of
 
 Render = Callable[[Sequence[Message], Sequence[Mapping[str, Any]] | None, bool], str]
 """Messages, tools, and whether a reply is asked for → text."""
@@ -190,16 +192,17 @@ class Renderer:
         other.stop_ids = tuple(dict.fromkeys([*self.stop_ids, *ids]))
         return other
 
-    def text(self, ids: Sequence[int]) -> str:
+    def text(self, ids: Sequence[int] | Ids) -> str:
         """Return what sampled ids say, without the stop token that ends them."""
-        said = ids[:-1] if ids and ids[-1] in self.stop_ids else ids
-        text: str = self.tokenizer.decode(list(said), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        plain = as_ids(ids).tolist()  # tokenizers read nothing else
+        said = plain[:-1] if plain and plain[-1] in self.stop_ids else plain
+        text: str = self.tokenizer.decode(said, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
 
     def _after_reply(self, messages: Sequence[Message], ask: bool) -> str:
         """Return the text that the frame puts after a reply, when these messages follow it."""
         reply = "@reply@"
-        while any(reply in message["content"] for message in messages):
+        while any(reply in text_of(message) for message in messages):
             reply += "@reply@"
         before: list[Message] = [{"role": "user", "content": "Task"}, {"role": "assistant", "content": reply}]
         _, found, after = self._render([*before, *messages], None, ask).rpartition(reply)
@@ -215,7 +218,7 @@ class Renderer:
         return text
 
     def _cut(self, messages: Sequence[Message]) -> list[Message]:
-        return [{**message, "content": self._inside(message["content"])} for message in messages]
+        return [{**message, "content": self._inside(text_of(message))} for message in messages]
 
     def _encode(self, text: str) -> tuple[int, ...]:
         """Return the ids of a text; what stands on the two sides of a cut is tokenised apart."""
@@ -258,7 +261,7 @@ def _complete(text: str, messages: Sequence[Message]) -> str:
     """Return a rendered text, if no message was lost on the way: some templates skip roles they do not know."""
     for message in messages:
         words = re.findall(
-            r"[A-Za-z0-9_]+", message["content"]
+            r"[A-Za-z0-9_]+", text_of(message)
         )  # whole contents may be trimmed, or escaped in a piece of JSON
         if words and max(words, key=len) not in text:
             raise PolicyError(

@@ -6,40 +6,48 @@ recorded attempt together again, id for id as the policy saw it. Where the histo
 out), the ledger begins anew with what the policy was then shown, and the attempt becomes several segments; earlier
 replies keep the very ids they were sampled as, and each sampled token is trained on once, where it was sampled.
 
-Pure data: no torch, no numpy, no tokenizer of its own (see renderer.py).
+Pure data: no torch, no tokenizer of its own (see renderer.py). Ids lie in arrays of int32 all the way.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from swebench_lab.errors import ContextFull, RecordError
 from swebench_lab.formats.renderer import Renderer
-from swebench_lab.records.trajectory import Message, Reply, Step, Trajectory
+from swebench_lab.records import arrays
+from swebench_lab.records.reply import Message, Reply, VersionRun, text_of
+from swebench_lab.records.step import Step
+from swebench_lab.records.trajectory import Trajectory
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """One row of tokens to train on; the four tuples have one entry a token.
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment(arrays.ByValue):
+    """One row of tokens to train on: four arrays with one entry a token, which may be given as any sequences.
 
     Args:
-        ids: The tokens, as the policy saw and said them.
-        mask: 1 where the policy spoke, else 0.
-        logprobs: Natural-log probability under the sampler; 0.0 where the mask is 0, NaN where it is not known.
-        versions: Version of the policy that sampled the token; -1 where the mask is 0 or it is not known.
+        ids: The tokens, as the policy saw and said them; int32.
+        mask: 1 where the policy spoke, else 0; int8.
+        logprobs: Natural-log probability under the sampler; 0.0 where the mask is 0, NaN where it is not known; float32.
+        versions: Version of the policy that sampled the token; -1 where the mask is 0 or it is not known; int32.
     """
 
-    ids: tuple[int, ...]
-    mask: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    versions: tuple[int, ...]
+    ids: arrays.Ids
+    mask: arrays.Mask
+    logprobs: arrays.Logprobs
+    versions: arrays.Ids
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "ids", arrays.ids(self.ids))
+        object.__setattr__(self, "mask", arrays.mask(self.mask))
+        object.__setattr__(self, "logprobs", arrays.logprobs(self.logprobs))
+        object.__setattr__(self, "versions", arrays.ids(self.versions))
         if not len(self.ids) == len(self.mask) == len(self.logprobs) == len(self.versions):
-            raise RecordError("a Segment has tuples of different lengths; each needs one entry a token")
+            raise RecordError("a Segment has arrays of different lengths; each needs one entry a token")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -47,38 +55,50 @@ class Segment:
     @property
     def sampled(self) -> int:
         """Number of tokens the policy spoke."""
-        return sum(self.mask)
+        return int(self.mask.sum())
 
     @property
     def scored(self) -> bool:
         """Whether the sampler's logprob of every sampled token is known."""
-        return not any(math.isnan(value) for value in self.logprobs)
+        return not np.isnan(self.logprobs).any()
 
 
 class _Row:
-    """A segment that grows."""
+    """A segment that grows, a piece at a time."""
 
     def __init__(self) -> None:
-        self.ids: list[int] = []
-        self.mask: list[int] = []
-        self.logprobs: list[float] = []
-        self.versions: list[int] = []
+        self.ids: list[arrays.Ids] = []
+        self.mask: list[arrays.Mask] = []
+        self.logprobs: list[arrays.Logprobs] = []
+        self.versions: list[arrays.Ids] = []
 
     def add(self, reply: Reply, trained: bool) -> None:
-        context, said = reply.context_ids or (), reply.token_ids or ()
-        self.ids += [*context, *said]
-        if not trained:
-            count = len(context) + len(said)
-            self.mask += [0] * count
-            self.logprobs += [0.0] * count
-            self.versions += [-1] * count
-            return
-        self.mask += [0] * len(context) + [1] * len(said)
-        self.logprobs += [0.0] * len(context) + list(reply.logprobs or [math.nan] * len(said))
-        self.versions += [-1] * len(context) + [reply.version] * len(said)
+        context, said = arrays.ids(_or_none(reply.context_ids)), arrays.ids(_or_none(reply.token_ids))
+        self.ids += [context, said]
+        self.mask += [np.zeros(len(context), "int8"), np.full(len(said), int(trained), "int8")]
+        self.logprobs += [np.zeros(len(context), "float32"), _scores(reply, len(said), trained)]
+        self.versions += [np.full(len(context), -1, "int32"), _versions(reply, len(said), trained)]
 
     def segment(self) -> Segment:
-        return Segment(tuple(self.ids), tuple(self.mask), tuple(self.logprobs), tuple(self.versions))
+        ids, mask = np.concatenate(self.ids), np.concatenate(self.mask)
+        return Segment(ids, mask, np.concatenate(self.logprobs), np.concatenate(self.versions))
+
+
+def _or_none(ids: arrays.Ids | None) -> Sequence[int] | arrays.Ids:
+    return () if ids is None else ids
+
+
+def _scores(reply: Reply, count: int, trained: bool) -> arrays.Logprobs:
+    if trained and reply.logprobs is not None:
+        return reply.logprobs
+    return np.full(count, np.nan if trained else 0.0, "float32")
+
+
+def _versions(reply: Reply, count: int, trained: bool) -> arrays.Ids:
+    if not trained or not reply.versions:
+        return np.full(count, -1, "int32")
+    runs = reply.versions
+    return np.repeat(np.array([r.version for r in runs], "int32"), [r.count for r in runs])
 
 
 def segments(trajectory: Trajectory, spared: Collection[int] = ()) -> tuple[Segment, ...]:
@@ -115,7 +135,7 @@ def _where(trajectory: Trajectory, step: Step) -> str:
 
 def _no_ids(trajectory: Trajectory, step: Step) -> RecordError:
     return RecordError(
-        f"{_where(trajectory, step)}: the reply holds no token ids; use episode.force(trajectory, renderer), which "
+        f"{_where(trajectory, step)}: the reply holds no token ids; use token_ledger.force(trajectory, renderer), which "
         "tokenises what was said, or a policy that keeps ids"
     )
 
@@ -134,17 +154,17 @@ class Episode:
     def __init__(self, renderer: Renderer, tools: Sequence[Mapping[str, Any]] | None = None) -> None:
         self.renderer = renderer
         self.tools = tools
-        self.ids: tuple[int, ...] = ()
+        self.ids = arrays.ids(())
         """What is in the ledger: all the policy has seen and said in the current segment."""
-        self.context: tuple[int, ...] = ()
+        self.context = arrays.ids(())
         """What the prompt now asked with adds to the ledger; after a restart, all of it."""
         self.restart = True
         """Whether the prompt now asked with begins a new segment."""
         self._seen: list[Message] = []
-        self._said: list[tuple[str | None, tuple[int, ...]]] = []
+        self._said: list[tuple[str | None, arrays.Ids]] = []
         self._asked: list[Message] = []
 
-    def extend(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    def extend(self, messages: Sequence[Message]) -> arrays.Ids:
         """Return the ids of the prompt for the next reply.
 
         Args:
@@ -154,17 +174,17 @@ class Episode:
             PolicyError: The renderer cannot write a message.
         """
         self._asked = [*messages]
-        self.restart = not self.ids or not self._continues(messages)
+        self.restart = not len(self.ids) or not self._continues(messages)
         if self.restart:
             self.context = self._begin(messages)
             return self.context
-        self.context = self._added(messages[len(self._seen) :], self.ids[-1])
-        return self.ids + self.context
+        self.context = self._added(messages[len(self._seen) :], int(self.ids[-1]))
+        return arrays.joined(self.ids, self.context)
 
     def spoke(
         self,
-        token_ids: Sequence[int],
-        logprobs: Sequence[float] | None = None,
+        token_ids: Sequence[int] | arrays.Ids,
+        logprobs: Sequence[float] | arrays.Logprobs | None = None,
         version: int = -1,
         *,
         text: str | None = None,
@@ -179,13 +199,17 @@ class Episode:
         """
         if logprobs is not None and len(logprobs) != len(token_ids):
             raise RecordError(f"an Episode was told of {len(token_ids)} token ids but {len(logprobs)} logprobs")
-        said = tuple(token_ids)
-        self.ids = (() if self.restart else self.ids) + self.context + said
+        said = arrays.ids(token_ids)
+        self.ids = arrays.joined(*(() if self.restart else (self.ids,)), self.context, said)
         self._said.append((text, said))
         self._seen = [*self._asked, {"role": "assistant", "content": text or ""}]
 
     def reply(
-        self, token_ids: Sequence[int], logprobs: Sequence[float] | None = None, version: int = -1, **known: Any
+        self,
+        token_ids: Sequence[int] | arrays.Ids,
+        logprobs: Sequence[float] | arrays.Logprobs | None = None,
+        version: int = -1,
+        **known: Any,
     ) -> Reply:
         """Do what `spoke` does, and return the Reply that keeps it.
 
@@ -195,18 +219,19 @@ class Episode:
             version: Version of the policy.
             **known: Further fields of the Reply, such as `seconds` and `finish_reason`.
         """
-        text = self.renderer.text(token_ids)
+        said = arrays.ids(token_ids)
+        text = self.renderer.text(said)
         prompt = len(self.context) + (0 if self.restart else len(self.ids))
         kept = Reply(
             text,
-            token_ids=tuple(token_ids),
-            logprobs=None if logprobs is None else tuple(logprobs),
+            token_ids=said,
+            logprobs=None if logprobs is None else arrays.logprobs(logprobs),
             context_ids=self.context,
             restart=self.restart,
-            version=version,
-            **{"prompt_tokens": prompt, "completion_tokens": len(token_ids), **known},
+            versions=(VersionRun(len(said), version),) if version >= 0 and len(said) else (),
+            **{"prompt_tokens": prompt, "completion_tokens": len(said), **known},
         )
-        self.spoke(token_ids, logprobs, version, text=text)
+        self.spoke(said, logprobs, version, text=text)
         return kept
 
     def room(self, max_length: int, max_tokens: int | None = None) -> int:
@@ -243,8 +268,8 @@ class Episode:
             return False
         for step in trajectory.steps:
             reply = step.reply
-            said = tuple(reply.token_ids or ())
-            self.ids = (() if reply.restart else self.ids) + tuple(reply.context_ids or ()) + said
+            said = arrays.ids(_or_none(reply.token_ids))
+            self.ids = arrays.joined(*(() if reply.restart else (self.ids,)), _or_none(reply.context_ids), said)
             self._said.append((reply.text, said))
         self._seen = trajectory.messages[:-1]
         return True
@@ -259,35 +284,35 @@ class Episode:
         same = all(_same(a, b) for a, b in zip(before, messages, strict=False))
         return same and now["role"] == "assistant" and wanted in (None, now["content"])
 
-    def _begin(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    def _begin(self, messages: Sequence[Message]) -> arrays.Ids:
         """Return the ids of a whole prompt; replies that this policy gave are put in as they were sampled."""
         texts = {text for text, _ in self._said}
         own = (i for i, m in enumerate(messages) if m["role"] == "assistant" and m["content"] in texts)
         first = next(own, len(messages))
         opening = self.renderer.opening(messages[:first], self.tools)
-        return opening + self._added(messages[first:], None)
+        return arrays.joined(opening, self._added(messages[first:], None))
 
-    def _added(self, messages: Sequence[Message], last: int | None) -> tuple[int, ...]:
+    def _added(self, messages: Sequence[Message], last: int | None) -> arrays.Ids:
         """Return the ids of messages behind an id; None: behind a place where a reply is due."""
-        ids: list[int] = []
+        parts: list[Sequence[int] | arrays.Ids] = []
         said = list(self._said)
         for role_is_reply, group in _grouped(messages):
             if role_is_reply:
-                ids += self._own(group[0]["content"], said)
-                last = ids[-1] if ids else None
+                parts.append(self._own(text_of(group[0]), said))
+                last = next((int(part[-1]) for part in reversed(parts) if len(part)), None)
             else:
                 # A reply that was cut off at a length did not end its message; the frame has to.
-                ids += () if last is None or last in self.renderer.stop_ids else self.renderer.stop_ids[:1]
-                ids += self.renderer.turn(group)
-        return tuple(ids)
+                parts.append(() if last is None or last in self.renderer.stop_ids else self.renderer.stop_ids[:1])
+                parts.append(self.renderer.turn(group))
+        return arrays.joined(*parts)
 
-    def _own(self, text: str, said: list[tuple[str | None, tuple[int, ...]]]) -> tuple[int, ...]:
+    def _own(self, text: str, said: list[tuple[str | None, arrays.Ids]]) -> arrays.Ids:
         """Return the ids of a reply: those it was sampled as, if it is one of ours, else new ones."""
         for i, (known, ids) in enumerate(said):
             if known == text:
                 del said[: i + 1]
                 return ids
-        return self.renderer.spoken(text)
+        return arrays.ids(self.renderer.spoken(text))
 
 
 def _same(one: Message, other: Message) -> bool:
@@ -328,9 +353,9 @@ def forced(
     steps: list[Step] = []
     for step in trajectory.steps:
         going.extend(shown(messages) if shown else messages)
-        ids = renderer.spoken(step.reply.text)
+        ids = arrays.ids(renderer.spoken(step.reply.text))
         reply = replace(
-            step.reply, token_ids=ids, logprobs=None, context_ids=going.context, restart=going.restart, version=-1
+            step.reply, token_ids=ids, logprobs=None, context_ids=going.context, restart=going.restart, versions=()
         )
         going.spoke(ids, text=step.reply.text)
         steps.append(replace(step, reply=reply))

@@ -32,8 +32,9 @@ from swebench_lab.formats.renderer import Renderer
 from swebench_lab.formats.token_ledger import Episode
 from swebench_lab.policies.policy import Brief, Conversation, fingerprint, replies_so_far
 from swebench_lab.policies.routes import routes
+from swebench_lab.records.arrays import Ids
+from swebench_lab.records.reply import Message, Reply, text_of
 from swebench_lab.records.task import TaskView
-from swebench_lab.records.trajectory import Message, Reply
 
 if TYPE_CHECKING:
     import openai
@@ -74,7 +75,8 @@ class ChatPolicy:
         retries: Times that passing trouble is met by another try.
         pause: Seconds before the first other try; they double from try to try, up to a minute. An endpoint that says
             how long to wait is obeyed.
-        prices: US dollars per million prompt tokens, cached prompt tokens and completion tokens.
+        prices: US dollars per million prompt tokens, cached prompt tokens and completion tokens; None: unknown, so that
+            costs are too.
         body: Further fields of the request, as the endpoint knows them, such as `{"top_k": 20}`; None leaves a field
             out that is sent otherwise: `{"seed": None, "max_tokens": None, "max_completion_tokens": 4096}`.
         tool_calls: Whether the endpoint is told of the tools and makes calls of its own kind; for the flavour
@@ -97,7 +99,7 @@ class ChatPolicy:
     timeout: float = 300.0
     retries: int = 5
     pause: float = 1.0
-    prices: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    prices: tuple[float, float, float] | None = None
     body: Mapping[str, Any] = field(default_factory=dict)
     tool_calls: bool = False
     tokenizer: str | Renderer = ""
@@ -230,7 +232,7 @@ class Talk(Conversation):
                 raise
             return self._answered("/chat/completions", shorter, _check_chat, seed)
 
-    def _sampled(self, prompt: tuple[int, ...], seed: int) -> dict[str, Any]:
+    def _sampled(self, prompt: Ids, seed: int) -> dict[str, Any]:
         """Ask by ids; where the prompt fits but the reply might not, and nobody said so before, ask for what fits."""
 
         def check(found: Any) -> None:
@@ -290,7 +292,7 @@ class Talk(Conversation):
             body |= {"tools": [dict(tool) for tool in self._tools], "parallel_tool_calls": False}
         return {name: value for name, value in {**body, **policy.body}.items() if value is not None}
 
-    def _exact_body(self, prompt: tuple[int, ...], seed: int) -> dict[str, Any]:
+    def _exact_body(self, prompt: Ids, seed: int) -> dict[str, Any]:
         policy, episode = self.policy, self.episode
         assert episode is not None
         limit = policy.max_tokens
@@ -298,7 +300,7 @@ class Talk(Conversation):
             limit = episode.room(policy.max_length, policy.max_tokens)
         return {
             "model": policy.model,
-            "prompt": list(prompt),
+            "prompt": prompt.tolist(),
             "temperature": policy.temperature,
             "top_p": policy.top_p,
             "seed": seed,
@@ -427,7 +429,7 @@ def _is_call(call: Any) -> bool:
     return isinstance(function, dict) and all(isinstance(function.get(part), str) for part in ("name", "arguments"))
 
 
-def _check_exact(answer: Any, prompt: tuple[int, ...]) -> None:
+def _check_exact(answer: Any, prompt: Ids) -> None:
     choice = _check_choice(answer)
     ids, scored = choice.get("token_ids"), choice.get("logprobs")
     if ids is None and isinstance(choice.get("text"), str):
@@ -445,7 +447,7 @@ def _check_exact(answer: Any, prompt: tuple[int, ...]) -> None:
     ):
         raise _Passing("the answer's token ids and logprobs do not fit each other")
     seen = choice.get("prompt_token_ids")
-    if seen is not None and tuple(seen) != prompt:
+    if seen is not None and seen != prompt.tolist():
         raise PolicyError(
             f"a token-exact reply was sampled after {len(seen)} ids that are not the {len(prompt)} that were sent; "
             "see whether the server cuts or changes prompts (truncate_prompt_tokens, a prompt adapter)"
@@ -469,21 +471,30 @@ def _counted(answer: dict[str, Any], policy: ChatPolicy, seconds: float) -> dict
     usage = answer.get("usage") or {}
     details = usage.get("prompt_tokens_details")
     prompt, completion = _whole(usage.get("prompt_tokens")), _whole(usage.get("completion_tokens"))
-    cached = min(prompt, _whole(details.get("cached_tokens")) if isinstance(details, dict) else 0)
-    per_prompt, per_cached, per_completion = policy.prices
+    cached = _whole(details.get("cached_tokens")) if isinstance(details, dict) else None
+    cached = cached if cached is None or prompt is None else min(prompt, cached)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "cached_tokens": cached,
-        "cost": ((prompt - cached) * per_prompt + cached * per_cached + completion * per_completion) / 1e6,
+        "cost": _cost(policy.prices, prompt, cached or 0, completion),
         "seconds": seconds,
         "model": policy.name,
         "finish_reason": str(answer["choices"][0].get("finish_reason") or ""),
     }
 
 
-def _whole(value: Any) -> int:
-    return value if isinstance(value, int) and value >= 0 else 0
+def _cost(
+    prices: tuple[float, float, float] | None, prompt: int | None, cached: int, completion: int | None
+) -> float | None:
+    """Return a reply's price in US dollars; None where the prices or the tokens are unknown."""
+    if prices is None or prompt is None or completion is None:
+        return None
+    return ((prompt - cached) * prices[0] + cached * prices[1] + completion * prices[2]) / 1e6
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and value >= 0 else None
 
 
 def _with_tool_calls(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -495,7 +506,7 @@ def _with_tool_calls(messages: Sequence[Message]) -> list[dict[str, Any]]:
         if message["role"] == "assistant":
             called = ""
             try:
-                call = parse_json(message["content"])
+                call = parse_json(text_of(message))
             except FormatError:
                 pass
             else:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from swebench_lab.errors import FormatError, PolicyError
 from swebench_lab.formats.calls import FORMATS, Call
 from swebench_lab.policies.policy import Brief, Conversation, fingerprint, replies_so_far
+from swebench_lab.records.reply import Message, Reply, text_of
 from swebench_lab.records.task import TaskView
-from swebench_lab.records.trajectory import Message, Reply
 
 _ASKING = threading.Lock()
 """Held while a person is asked: a notebook's kernel hangs when two threads ask."""
@@ -77,7 +77,7 @@ class Sitting(Conversation):
             PolicyError: The person has left: the input is closed, or nobody can be asked.
         """
         step = replies_so_far(messages)
-        new = [message["content"] for message in (messages[-1:] if step else messages)]
+        new = [text_of(message) for message in (messages[-1:] if step else messages)]
         tools = [json.dumps(tool, ensure_ascii=False) for tool in self.told.tools if not step]
         try:
             with _ASKING:

@@ -23,8 +23,9 @@ from swebench_lab.formats.renderer import Renderer
 from swebench_lab.formats.token_ledger import Episode
 from swebench_lab.policies.policy import Brief, Conversation, fingerprint, replies_so_far
 from swebench_lab.policies.sampling import Kept, Request, Sampler, score, widen_head
+from swebench_lab.records.arrays import Ids, Logprobs
+from swebench_lab.records.reply import Message, Reply
 from swebench_lab.records.task import TaskView
-from swebench_lab.records.trajectory import Message, Reply
 
 
 class LocalPolicy:
@@ -181,7 +182,7 @@ class LocalPolicy:
                     raise PolicyError(f"updating {self.name}: the weights do not fit the model: {error}") from error
         return self.version
 
-    def logprobs(self, ids: Sequence[int]) -> tuple[float, ...]:
+    def logprobs(self, ids: Sequence[int] | Ids) -> Logprobs:
         """Return the logprob of each id after those before it, at the policy's temperature; 0.0 for the first."""
         with self.sampler.held(changes=False) as model:
             return score(model, ids, self.temperature)

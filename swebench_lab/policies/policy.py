@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from swebench_lab.records.reply import Message, Reply
 from swebench_lab.records.task import TaskView
-from swebench_lab.records.trajectory import Message, Reply, Trajectory
+from swebench_lab.records.trajectory import Trajectory
 
 
 @dataclass(frozen=True)

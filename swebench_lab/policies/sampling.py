@@ -19,7 +19,11 @@ from functools import cache
 from random import Random
 from typing import Any
 
+import numpy as np
+
 from swebench_lab.errors import PolicyError
+from swebench_lab.records.arrays import Ids, Logprobs, joined
+from swebench_lab.records.arrays import logprobs as as_logprobs
 
 
 @dataclass(slots=True)
@@ -32,7 +36,7 @@ class Kept:
         weights: Which weights computed them.
     """
 
-    ids: tuple[int, ...]
+    ids: Ids
     layers: list[tuple[Any, Any]]
     weights: int
 
@@ -51,7 +55,7 @@ class Request:
         kept: What is known of a beginning of the prompt; replaced by what is known when the reply is there.
     """
 
-    prompt: tuple[int, ...]
+    prompt: Ids
     limit: int
     dice: Random
     stop_ids: frozenset[int]
@@ -229,14 +233,15 @@ def _read_prompts(torch: Any, model: Any, rows: Sequence[Request], weights: int,
         row.reused = _known(row, weights) if reuse else 0
     old = max(row.reused for row in rows)
     new = max(len(row.prompt) - row.reused for row in rows)
-    ids, places, mask = [], [], []
-    for row in rows:
-        fresh = row.prompt[row.reused :]
-        gap = new - len(fresh)
-        ids.append([0] * gap + list(fresh))
-        places.append([0] * gap + list(range(row.reused, len(row.prompt))))
-        mask.append([0] * (old - row.reused) + [1] * row.reused + [0] * gap + [1] * len(fresh))
-    attention = torch.tensor(mask, device=model.device)
+    ids, places = np.zeros((2, len(rows), new), "int64")
+    mask = np.zeros((len(rows), old + new), "int64")
+    for number, row in enumerate(rows):
+        gap = new - (len(row.prompt) - row.reused)
+        ids[number, gap:] = row.prompt[row.reused :]
+        places[number, gap:] = np.arange(row.reused, len(row.prompt))
+        mask[number, old - row.reused : old] = 1
+        mask[number, old + gap :] = 1
+    attention = torch.from_numpy(mask).to(model.device)
     cache = _stacked(torch, rows, old) if old else None
     logits, cache = _forward(torch, model, ids, places, attention, cache)
     return logits, cache, attention
@@ -247,7 +252,8 @@ def _known(row: Request, weights: int) -> int:
     if row.kept is None or row.kept.weights != weights:
         return 0
     longest = min(len(row.kept.ids), len(row.prompt) - 1)
-    return next((i for i in range(longest) if row.kept.ids[i] != row.prompt[i]), longest)
+    differs = row.kept.ids[:longest] != row.prompt[:longest]
+    return int(differs.argmax()) if differs.any() else longest
 
 
 def _stacked(torch: Any, rows: Sequence[Request], old: int) -> Any:
@@ -275,7 +281,7 @@ def _keep(row: Request, cache: Any, mask: Any, index: int, weights: int) -> Kept
         for layer in cache.layers
     ]
     # The last sampled token was never read by the model.
-    return Kept((*row.prompt, *row.ids)[: int(held.sum())], layers, weights)
+    return Kept(joined(row.prompt, row.ids)[: int(held.sum())], layers, weights)
 
 
 def _is_plain(cache: Any) -> bool:
@@ -289,9 +295,9 @@ def _forward(torch: Any, model: Any, ids: Any, places: Any, mask: Any, cache: An
     """Run the model over some ids of each row; return the logits after the last of each, and the cache."""
     device = model.device
     result = model(
-        input_ids=torch.tensor(ids, device=device),
+        input_ids=torch.as_tensor(ids, device=device),
         attention_mask=mask,
-        position_ids=torch.tensor(places, device=device),
+        position_ids=torch.as_tensor(places, device=device),
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
@@ -325,7 +331,7 @@ def _draw(torch: Any, logits: Any, rows: Sequence[Request]) -> None:
             row.finish = "deadline"
 
 
-def score(model: Any, ids: Sequence[int], temperature: float = 1.0) -> tuple[float, ...]:
+def score(model: Any, ids: Sequence[int] | Ids, temperature: float = 1.0) -> Logprobs:
     """Return the natural-log probability of each id after those before it, read in one go; 0.0 for the first.
 
     Args:
@@ -339,12 +345,12 @@ def score(model: Any, ids: Sequence[int], temperature: float = 1.0) -> tuple[flo
     model.eval()
     try:
         with torch.no_grad():
-            row = torch.tensor([list(ids)], device=model.device)
+            row = torch.from_numpy(np.array(ids, dtype="int64"))[None].to(model.device)
             logprobs = (model(input_ids=row).logits[0, :-1].float() / (temperature or 1.0)).log_softmax(dim=-1)
-            found: list[float] = logprobs.gather(1, row[0, 1:, None])[:, 0].tolist()
+            found = logprobs.gather(1, row[0, 1:, None])[:, 0].cpu().numpy()
     finally:
         model.train(training)
-    return (0.0, *found)
+    return as_logprobs(np.concatenate([np.zeros(1, "float32"), found]))
 
 
 def widen_head(model: Any, dtype: str = "float32") -> None:

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from swebench_lab.errors import PolicyError
 from swebench_lab.formats.calls import FORMATS, Call
 from swebench_lab.policies.policy import Brief, Conversation, fingerprint, replies_so_far
+from swebench_lab.records.reply import Message, Reply
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.task import TaskView
-from swebench_lab.records.trajectory import Message, Reply, Trajectory
+from swebench_lab.records.trajectory import Trajectory
 
 Answer = str | Reply
 Script = Callable[[TaskView, Sequence[Message], int], Answer]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from swebench_lab import _html
 from swebench_lab.errors import RecordError
+from swebench_lab.records import _codec
+from swebench_lab.records._late import late
 from swebench_lab.records.task import Task, Tasks
 from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, STATUSES, UNRESOLVED, Verdict
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     import polars as pl
 
     from swebench_lab.records.statistics import Estimate
-
-SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Rollout:
     trajectory: Trajectory
     verdict: Verdict
     reward: float | None = None
-    layers: str = ""
+    layers: str = field(default="", metadata={"stored": False})  # where it lies, which it does not know itself
     node: str = ""
     tries: int = 1
 
@@ -52,56 +52,46 @@ class Rollout:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the stored form, the task included: plain JSON values, lossless."""
-        return {"schema": SCHEMA, "task": self.task.to_dict(), **self.to_row()}
+        return {"schema": _codec.SCHEMA, "task": self.task.to_dict(), **self.to_row()}
 
     def to_row(self) -> dict[str, Any]:
         """Return the stored form without the task, as run directories keep it beside their tasks."""
-        return {
-            "task_id": self.task.id,
-            "trajectory": self.trajectory.to_dict(),
-            "verdict": self.verdict.to_dict(),
-            "reward": self.reward,
-            "node": self.node,
-            "tries": self.tries,
-        }
+        parts = {"trajectory": self.trajectory.to_dict(), "verdict": self.verdict.to_dict()}
+        return {"task_id": self.task.id, **parts, **_codec.encode(self, leave=("task", *parts))}
 
     @classmethod
-    def from_dict(cls, row: Mapping[str, Any], task: Task | None = None, layers: str = "") -> Rollout:
+    def from_dict(
+        cls, row: Mapping[str, Any], task: Task | None = None, layers: str = "", where: str = "reading a Rollout"
+    ) -> Rollout:
         """Read the stored form back.
 
         Args:
             row: What `to_dict` or `to_row` returned.
             task: The task, when the row does not hold it.
             layers: Folder of the step layers.
+            where: The file and line, for errors.
 
         Raises:
             RecordError: A part is missing or cannot be read.
         """
-        if not isinstance(row, Mapping):
-            raise RecordError(f"reading a Rollout: expected an object, found {type(row).__name__}")
-        if missing := [name for name in ("trajectory", "verdict") if name not in row]:
-            raise RecordError(f"reading a Rollout: field {missing[0]!r} is missing")
+        values = _parts(row, where)
         if task is None:
             if "task" not in row:
-                raise RecordError("reading a Rollout: field 'task' is missing")
-            task = Task.from_dict(row["task"], "task of a rollout")
-        trajectory, verdict = Trajectory.from_dict(row["trajectory"]), Verdict.from_dict(row["verdict"])
+                raise RecordError(f"{where}, field 'task': missing")
+            task = Task.from_dict(row["task"], f"{where}, task")
+        trajectory = Trajectory.from_dict(values.pop("trajectory"), f"{where}, trajectory")
+        verdict = Verdict.from_dict(values.pop("verdict"))
         if trajectory.task_id != task.id:
-            raise RecordError(f"reading a Rollout: its trajectory is of task {trajectory.task_id!r}, not {task.id!r}")
-        reward = row.get("reward")
-        if reward is not None and not isinstance(reward, (int, float)):
-            raise RecordError(f"reading a Rollout: field 'reward': expected a number, found {reward!r}")
-        node, tries = str(row.get("node", "")), int(row.get("tries", 1))
-        return cls(task, trajectory, verdict, reward, layers, node, tries)
+            raise RecordError(f"{where}: its trajectory is of task {trajectory.task_id!r}, not {task.id!r}")
+        parts = {"task": task, "trajectory": trajectory, "verdict": verdict}
+        return replace(_codec.decode(cls, values, where, given=parts), layers=layers)
 
     def to_html(self, path: str | Path | None = None) -> str:
         """Return one self-contained page that shows the whole attempt, and write it to `path` if given.
 
         The page loads nothing from anywhere and holds no code an agent wrote that could run.
         """
-        from swebench_lab.viewer.page import page
-
-        html = page(self)
+        html: str = late("Rollout.to_html")(self)
         if path is not None:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             Path(path).write_text(html, "utf-8")
@@ -117,6 +107,15 @@ class Rollout:
 
     def _repr_html_(self) -> str:
         return _html.card(repr(self), self.trajectory._repr_html_() + self.verdict._repr_html_())
+
+
+def _parts(row: Any, where: str) -> dict[str, Any]:
+    """Return the fields of a stored rollout, without its task."""
+    if not isinstance(row, Mapping):
+        raise RecordError(f"{where}: expected an object, found {type(row).__name__}")
+    if missing := [name for name in ("trajectory", "verdict") if name not in row]:
+        raise RecordError(f"{where}, field {missing[0]!r}: missing")
+    return {name: value for name, value in row.items() if name not in ("schema", "task", "task_id")}
 
 
 class Rollouts(Sequence[Rollout]):
@@ -247,7 +246,10 @@ class Rollouts(Sequence[Rollout]):
     # --- forms ------------------------------------------------------------------------------------------------------
 
     def to_frame(self) -> pl.DataFrame:
-        """Return a polars frame, one row an attempt; times in seconds, token counts summed over steps."""
+        """Return a polars frame, one row an attempt; times in seconds, tokens and cost summed over steps.
+
+        A sum is null where an amount is unknown.
+        """
         import polars as pl
 
         return pl.DataFrame([_frame_row(r) for r in self._rollouts], schema=_FRAME)
@@ -340,10 +342,8 @@ class Rollouts(Sequence[Rollout]):
         Raises:
             RecordError: The format is unknown, or rollouts of several agents would overwrite each other.
         """
-        from importlib import import_module  # by name: data knows nothing of what is built on it
-
-        made: Path = import_module("swebench_lab.traces.saving").export(self, folder, format)
-        return made
+        written: Path = late("Rollouts.export")(self, folder, format)
+        return written
 
     def __repr__(self) -> str:
         """Return one line: how many, and how many of each status."""
@@ -409,9 +409,9 @@ def _frame_row(rollout: Rollout) -> dict[str, Any]:
         "reward": rollout.reward,
         "steps": len(t.steps),
         "malformed": sum(step.malformed for step in t.steps),
-        "prompt_tokens": sum(step.reply.prompt_tokens for step in t.steps),
+        "prompt_tokens": t.prompt_tokens,
         "completion_tokens": t.tokens,
-        "cached_tokens": sum(step.reply.cached_tokens for step in t.steps),
+        "cached_tokens": t.cached_tokens,
         "patch_bytes": len(t.patch.encode("utf-8", "replace")),
         "seconds": t.seconds,
         "policy_seconds": sum(step.reply.seconds for step in t.steps),
@@ -419,7 +419,7 @@ def _frame_row(rollout: Rollout) -> dict[str, Any]:
         "sandbox_seconds": sum(span.end - span.start for span in t.spans if span.kind == "sandbox"),
         "queue_seconds": sum(span.end - span.start for span in t.spans if span.kind == "queue"),
         "grading_seconds": v.seconds,
-        "cost": sum(step.reply.cost for step in t.steps),
+        "cost": t.cost,
         "snapshot": t.snapshot,
         "tier": t.tier,
         "started_at": t.started_at,
@@ -453,9 +453,9 @@ def load_rollouts(path: str | Path) -> Rollouts:
         if not line.strip():
             continue
         try:
-            found.append(Rollout.from_dict(json.loads(line)))
-        except ValueError as error:
-            raise RecordError(f"{source}:{number}: {error}") from error
+            found.append(Rollout.from_dict(json.loads(line), where=f"{source}:{number}"))
+        except json.JSONDecodeError as error:
+            raise RecordError(f"{source}:{number}: not JSON: {error}") from error
     return Rollouts(found, source.stem)
 
 

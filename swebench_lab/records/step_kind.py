@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 
-from swebench_lab.records.trajectory import Step
+from swebench_lab.records.step import Step
 
 
 class Kind(StrEnum):

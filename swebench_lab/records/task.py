@@ -8,19 +8,18 @@ import random
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from swebench_lab import _html
 from swebench_lab.errors import TaskError
 from swebench_lab.places import default_certificates
+from swebench_lab.records import _codec
+from swebench_lab.records._late import late
 
 if TYPE_CHECKING:
     import polars as pl
-
-SCHEMA = 1
-"""Version of the stored form of a Task; a row with a higher number was written by a newer package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,30 +101,25 @@ class Task:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the stored form: plain JSON values, lossless, with the schema's version."""
-        row = asdict(self)
-        row["fail_to_pass"], row["pass_to_pass"] = list(self.fail_to_pass), list(self.pass_to_pass)
-        return {"schema": SCHEMA, **row}
+        return _codec.to_row(self)
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any], where: str = "task row") -> Task:
-        """Read the stored form back.
+        """Read the stored form back; a row without a schema's number, as one writes it by hand, is read as this version's.
 
         Raises:
-            TaskError: A field is missing, unknown or of the wrong type, or the row is of a newer schema.
+            TaskError: A field is missing, unknown or of the wrong type, or the row is of another schema.
         """
-        values = dict(row)
-        schema = values.pop("schema", SCHEMA)
-        if not isinstance(schema, int) or schema > SCHEMA:
-            raise TaskError(f"{where}, field 'schema': {schema!r} was written by a newer version; upgrade swebench_lab")
-        known = {f.name: f for f in fields(cls)}
-        if unknown := sorted(set(values) - set(known)):
+        values = {"schema": _codec.SCHEMA, **row}
+        if values.get("extra", {}) is None:  # what a table makes of a row that has none
+            del values["extra"]
+        if unknown := sorted(values.keys() - {"schema", *(f.name for f in fields(cls))}):
             raise TaskError(f"{where}, field {unknown[0]!r}: not a field of a Task; put it under 'extra'")
-        for name in ("id", "repo", "base_commit", "issue", "gold_patch", "fail_to_pass", "pass_to_pass"):
-            if name not in values:
-                raise TaskError(f"{where}, field {name!r}: missing")
-        for name, value in values.items():
-            values[name] = _checked(name, value, where)
-        return cls(**values)
+        task = _codec.from_row(cls, values, where, TaskError)
+        for name in ("id", "repo"):
+            if not getattr(task, name).strip():
+                raise TaskError(f"{where}, field {name!r}: empty")
+        return task
 
     def __repr__(self) -> str:
         """Return one line: the id, what decides, and the first words of the issue."""
@@ -151,35 +145,13 @@ class Task:
         )
 
 
-_TUPLES = {"fail_to_pass", "pass_to_pass"}
+def field_value(name: str, value: Any, where: str) -> Any:
+    """Return the value of one field of a Task in its own type.
 
-
-def _checked(name: str, value: Any, where: str) -> Any:
-    """Return one field's value in its own type, or say what was expected."""
-    if name in _TUPLES:
-        if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
-            raise TaskError(f"{where}, field {name!r}: expected a list of test ids, found {_short(value)}")
-        return tuple(value)
-    if name == "hide_tests":
-        if not isinstance(value, bool):
-            raise TaskError(f"{where}, field {name!r}: expected true or false, found {_short(value)}")
-        return value
-    if name in ("spec", "extra"):
-        if value is None and name == "extra":
-            return {}
-        if value is not None and not isinstance(value, Mapping):
-            raise TaskError(f"{where}, field {name!r}: expected an object, found {_short(value)}")
-        return value
-    if not isinstance(value, str):
-        raise TaskError(f"{where}, field {name!r}: expected text, found {_short(value)}")
-    if name in ("id", "repo") and not value.strip():
-        raise TaskError(f"{where}, field {name!r}: empty")
-    return value
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+    Raises:
+        TaskError: It is of the wrong type: names the place, the field and what was expected.
+    """
+    return _codec.field_value(Task, name, value, where, TaskError)
 
 
 def answer_digest(task: Task) -> str:
@@ -385,9 +357,8 @@ class Tasks(Sequence[Task]):
         Raises:
             TaskError: The ending or the schema is unknown, or a task does not fit the schema.
         """
-        from swebench_lab.tasks import loading as rows
-
-        return rows.write(self, Path(path), schema)
+        written: Path = late("Tasks.save")(self, Path(path), schema)
+        return written
 
     def to_rl(
         self, folder: str | Path, validation: Tasks | None = None, certificates: str | Path | None = None
@@ -405,9 +376,8 @@ class Tasks(Sequence[Task]):
         Raises:
             TaskError: A task has no certificate that it passed; `evaluator.check(tasks)` makes them.
         """
-        from swebench_lab.tasks import loading as rows
-
-        return rows.to_rl(self, folder, validation, certificates)
+        written: Path = late("Tasks.to_rl")(self, folder, validation, certificates)
+        return written
 
     def certified(self, certificates: str | Path | None = None) -> Tasks:
         """Return the tasks that hold a certificate which they passed as they are now; nothing is run.
@@ -431,24 +401,3 @@ class Tasks(Sequence[Task]):
         more = f"… and {len(self) - 20} more" if len(self) > 20 else ""
         columns = ["id", "repository", "split", "fail_to_pass", "pass_to_pass", "issue"]
         return _html.card(repr(self), _html.table(columns, head) + _html.note(more))
-
-
-def load_tasks(source: str | Path | Iterable[Mapping[str, Any]] | Tasks, split: str | None = None) -> Tasks:
-    """Read tasks from wherever the field keeps them.
-
-    Args:
-        source: `"demo"` (bundled), `"micro"` (made on the spot, in some seconds), a `.jsonl`, `.json` or `.parquet`
-            file, a folder written by `save_to_disk`, a hub id (`"owner/dataset"`, needs the network and the `datasets`
-            package), or rows as dictionaries. Rows may be SWE-bench's, SWE-smith's or this package's own; each is
-            recognised by its columns.
-        split: Keep only this split: the row's own `split` field, or the hub dataset's split.
-
-    Returns:
-        The tasks in the order of their rows.
-
-    Raises:
-        TaskError: The source is not found, or rows are wrong: the message names file, row, field and what was expected.
-    """
-    from swebench_lab.tasks import loading as rows
-
-    return rows.load(source, split)

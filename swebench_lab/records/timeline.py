@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from swebench_lab.records.task import Task
 from swebench_lab.records.trajectory import Span, Trajectory
+from swebench_lab.records.verdict import Verdict
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from swebench_lab.records.rollout import Rollout
+
+class Attempt(Protocol):
+    """What is read of a Rollout."""
+
+    @property
+    def task(self) -> Task: ...
+    @property
+    def trajectory(self) -> Trajectory: ...
+    @property
+    def verdict(self) -> Verdict: ...
+    @property
+    def node(self) -> str: ...
+
 
 KINDS = ("model", "tool", "sandbox", "queue", "grade")
 """What time goes into."""
@@ -27,7 +41,7 @@ _STEPS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def spans(rollout: Rollout) -> tuple[Span, ...]:
+def spans(rollout: Attempt) -> tuple[Span, ...]:
     """Return what an attempt's time went into; for records that do not say, what its steps and its verdict tell."""
     t = rollout.trajectory
     if t.spans or not t.started_at:
@@ -47,7 +61,7 @@ def _told(trajectory: Trajectory) -> Iterator[Span]:
             yield Span("tool", step.index, answered, answered + step.seconds)
 
 
-def timeline(rollouts: Sequence[Rollout]) -> pl.DataFrame:
+def timeline(rollouts: Sequence[Attempt]) -> pl.DataFrame:
     """Return one row an interval; see `Rollouts.timeline`."""
     import polars as pl
 
@@ -57,7 +71,7 @@ def timeline(rollouts: Sequence[Rollout]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=_TIMELINE).sort("start", maintain_order=True)
 
 
-def _interval(rollout: Rollout, span: Span, origin: float) -> dict[str, Any]:
+def _interval(rollout: Attempt, span: Span, origin: float) -> dict[str, Any]:
     t = rollout.trajectory
     spoke = span.kind == "model" and 0 <= span.step < len(t.steps)
     reply = t.steps[span.step].reply if spoke else None
@@ -77,14 +91,14 @@ def _interval(rollout: Rollout, span: Span, origin: float) -> dict[str, Any]:
     }
 
 
-def steps(rollouts: Sequence[Rollout]) -> pl.DataFrame:
+def steps(rollouts: Sequence[Attempt]) -> pl.DataFrame:
     """Return one row a step; see `Rollouts.to_steps`."""
     import polars as pl
 
     return pl.DataFrame([row for rollout in rollouts for row in _steps(rollout)], schema=_STEPS)
 
 
-def _steps(rollout: Rollout) -> Iterator[dict[str, Any]]:
+def _steps(rollout: Attempt) -> Iterator[dict[str, Any]]:
     spent: dict[tuple[int, str], float] = {}
     for span in spans(rollout):
         spent[span.step, span.kind] = spent.get((span.step, span.kind), 0.0) + span.end - span.start

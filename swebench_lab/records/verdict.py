@@ -9,9 +9,8 @@ from typing import Any
 
 from swebench_lab import _html
 from swebench_lab.errors import RecordError
-from swebench_lab.records.trajectory import opened, shallow
+from swebench_lab.records import _codec
 
-SCHEMA = 1
 RESOLVED = "resolved"
 UNRESOLVED = "unresolved"
 NOT_GRADED = "not graded"
@@ -118,7 +117,7 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the stored form: plain JSON values, lossless, with the schema's version."""
-        return {"schema": SCHEMA, **shallow(self), "cause": None if self.cause is None else str(self.cause)}
+        return _codec.to_row(self)
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Verdict:
@@ -127,15 +126,7 @@ class Verdict:
         Raises:
             RecordError: A field is missing or unknown, or the record is of a newer schema.
         """
-        values = opened(row, SCHEMA, "Verdict")
-        try:
-            for name in ("fail_to_pass", "pass_to_pass"):
-                if name in values:
-                    values[name] = {key: tuple(ids) for key, ids in values[name].items()}
-            values["notes"] = tuple(values.get("notes", ()))
-            return cls(**values)
-        except (TypeError, AttributeError) as error:
-            raise RecordError(f"reading a Verdict: {error}") from error
+        return _codec.from_row(cls, row, "reading a Verdict")
 
     def __repr__(self) -> str:
         """Return one line: the status and the counts of deciding tests, or the reason."""

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from swebench_lab.errors import describe, outcome_of
 from swebench_lab.records.rollout import Rollout
+from swebench_lab.records.step import Step
 from swebench_lab.records.task import Task
-from swebench_lab.records.trajectory import Step, Trajectory
+from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.records.verdict import Verdict
 from swebench_lab.rollouts import rewards
 from swebench_lab.rollouts.executors.jobs import Batch, Job

@@ -90,8 +90,9 @@ class TokenPenalty:
     full: int = 32_000
 
     def __call__(self, rollout: Rollout) -> float | None:
-        """Return 0 up to `free` tokens, -1 from `full` tokens on, and a straight line between."""
-        return _ramp(rollout.trajectory.tokens, self.free, self.full) if rollout.verdict.graded else None
+        """Return 0 up to `free` tokens, -1 from `full` tokens on, and a straight line between; None where nobody counted."""
+        tokens = rollout.trajectory.tokens
+        return _ramp(tokens, self.free, self.full) if rollout.verdict.graded and tokens is not None else None
 
 
 def _ramp(value: float, free: float, full: float) -> float:

@@ -33,8 +33,9 @@ from typing import TYPE_CHECKING, Any
 from swebench_lab._unix import lock
 from swebench_lab.errors import LabError, RecordError
 from swebench_lab.records.rollout import Rollout, Rollouts
+from swebench_lab.records.step import Step
 from swebench_lab.records.task import Task
-from swebench_lab.records.trajectory import Step, Trajectory
+from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.records.verdict import NOT_GRADED
 from swebench_lab.sandbox.packed_layers import PackedLayers
 
@@ -281,7 +282,7 @@ class RunDirectory:
         """
         with (self.path / "rollouts.jsonl").open("rb") as file:
             file.seek(entry.at)
-            return Rollout.from_dict(json.loads(file.readline()), task, str(self.layers))
+            return Rollout.from_dict(_of_rollout(json.loads(file.readline())), task, str(self.layers))
 
     def rollouts(self) -> Rollouts:
         """Return all rollouts; rows that cannot be read are set aside and reported in a warning.
@@ -309,7 +310,7 @@ class RunDirectory:
         task_id = str(row.get("task_id")) if isinstance(row, Mapping) else ""
         if task_id not in tasks:
             raise RecordError(f"its task {task_id!r} is not in tasks.jsonl")
-        return Rollout.from_dict(row, tasks[task_id], str(self.layers))
+        return Rollout.from_dict(_of_rollout(row), tasks[task_id], str(self.layers))
 
     def _text(self, name: str) -> str:
         path = self.path / name
@@ -398,12 +399,17 @@ def read_journal(path: Path) -> Trajectory | None:
     return Trajectory.from_dict(row)
 
 
+def _of_rollout(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stored row without what the run directory adds to a rollout's own."""
+    return {name: value for name, value in row.items() if name != "rewarded_by"}
+
+
 def _entry(line: bytes, at: int) -> Entry | None:
     """Return what a stored line is; None when it cannot be read."""
     try:
         row = json.loads(line)
         t = row["trajectory"]
-        key = (row["task_id"], t["attempt"], t["seed"], t["snapshot"], t["agent"])
+        key = (row["task_id"], t.get("attempt", 0), t.get("seed", 0), t.get("snapshot", ""), t.get("agent", ""))
         return Entry(key, row["verdict"]["status"] != NOT_GRADED, at, sys.intern(str(row.get("rewarded_by", ""))))
     except (ValueError, KeyError, TypeError):
         return None

@@ -9,8 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from swebench_lab.errors import TaskError
-from swebench_lab.records.task import Task, Tasks, _short
+from swebench_lab.errors import TaskError, shortly
+from swebench_lab.records.task import Task, Tasks
 from swebench_lab.tasks.schemas import WRITERS, read_row
 
 BUNDLED = ("demo",)
@@ -22,8 +22,22 @@ _MAX_REPORTED = 5
 # --- many rows ------------------------------------------------------------------------------------------------------
 
 
-def load(source: str | Path | Iterable[Mapping[str, Any]] | Tasks, split: str | None = None) -> Tasks:
-    """Read tasks from a bundled name, a file, a folder, a hub id or rows; see `load_tasks`."""
+def load_tasks(source: str | Path | Iterable[Mapping[str, Any]] | Tasks, split: str | None = None) -> Tasks:
+    """Read tasks from wherever the field keeps them.
+
+    Args:
+        source: `"demo"` (bundled), `"micro"` (made on the spot, in some seconds), a `.jsonl`, `.json` or `.parquet`
+            file, a folder written by `save_to_disk`, a hub id (`"owner/dataset"`, needs the network and the `datasets`
+            package), or rows as dictionaries. Rows may be SWE-bench's, SWE-smith's or this package's own; each is
+            recognised by its columns.
+        split: Keep only this split: the row's own `split` field, or the hub dataset's split.
+
+    Returns:
+        The tasks in the order of their rows.
+
+    Raises:
+        TaskError: The source is not found, or rows are wrong: the message names file, row, field and what was expected.
+    """
     if isinstance(source, Tasks):
         return _keep(source, split, "Tasks")
     if not isinstance(source, (str, Path)):
@@ -118,7 +132,7 @@ def _read_json(path: Path) -> Iterator[tuple[str, Any]]:
     if isinstance(found, Mapping):  # rows by id, or one row
         found = list(found.values()) if all(isinstance(row, Mapping) for row in found.values()) else [found]
     if not isinstance(found, list):
-        raise TaskError(f"{path}: expected a list of rows, found {_short(found)}")
+        raise TaskError(f"{path}: expected a list of rows, found {shortly(found)}")
     yield from ((f"{path}, row {i}", row) for i, row in enumerate(found, 1))
 
 

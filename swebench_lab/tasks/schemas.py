@@ -24,10 +24,10 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
-from swebench_lab.errors import TaskError
+from swebench_lab.errors import TaskError, shortly
 from swebench_lab.records.diff import make_patch, reverse_patch
 from swebench_lab.records.swebench_row import COLUMNS, SPEC_COLUMNS, to_swebench
-from swebench_lab.records.task import Task, _checked, _short
+from swebench_lab.records.task import Task, field_value
 
 # --- which schema -----------------------------------------------------------------------------------------------------
 
@@ -64,7 +64,7 @@ def read_row(row: Mapping[str, Any], where: str = "row") -> Task:
         TaskError: No schema fits, or a field is missing or of the wrong type.
     """
     if not isinstance(row, Mapping):
-        raise TaskError(f"{where}: expected an object with a task's fields, found {_short(row)}")
+        raise TaskError(f"{where}: expected an object with a task's fields, found {shortly(row)}")
     return _READERS[schema_of(row, where)](row, where)
 
 
@@ -191,7 +191,7 @@ def from_swesmith(row: Mapping[str, Any], where: str = "row") -> Task:
     for name in _SWESMITH_OURS:
         if row.get(name) is not None:
             value = _object(row, name, where) if name == "spec" else row[name]
-            values[name] = _checked(name, value, where)
+            values[name] = field_value(name, value, where)
     mirror = _MIRROR.match(values["repo"])
     if mirror:
         values["repo"] = f"{mirror['owner']}/{mirror['name']}"
@@ -341,7 +341,7 @@ def _commit_files(commit: Mapping[str, Any], where: str) -> tuple[dict[str, str 
     after: dict[str, str | None] = {}
     diffs = commit.get("file_diffs")
     if not isinstance(diffs, list):
-        raise TaskError(f"{where}: expected 'file_diffs', found {_short(diffs)}")
+        raise TaskError(f"{where}: expected 'file_diffs', found {shortly(diffs)}")
     for i, diff in enumerate(diffs):
         try:
             path = str(diff["header"]["file"]["path"])
@@ -365,7 +365,7 @@ def _passed_names(log: str) -> set[str]:
 def _text(row: Mapping[str, Any], column: str, where: str) -> str:
     value = row[column]
     if not isinstance(value, str):
-        raise TaskError(f"{where}, field {column!r}: expected text, found {_short(value)}")
+        raise TaskError(f"{where}, field {column!r}: expected text, found {shortly(value)}")
     return value
 
 
@@ -378,7 +378,7 @@ def _object(row: Mapping[str, Any], column: str, where: str) -> Mapping[str, Any
         except json.JSONDecodeError as error:
             raise TaskError(f"{where}, field {column!r}: expected a JSON object: {error}") from error
     if not isinstance(value, Mapping):
-        raise TaskError(f"{where}, field {column!r}: expected an object, found {_short(value)}")
+        raise TaskError(f"{where}, field {column!r}: expected an object, found {shortly(value)}")
     return value
 
 
@@ -396,7 +396,7 @@ def _renamed(row: Mapping[str, Any], names: Mapping[str, str], needed: Iterable[
         elif name == "created_at" and isinstance(value, date):  # as parquet files may have it
             value = value.isoformat()
         elif not isinstance(value, str):
-            raise TaskError(f"{where}, field {column!r}: expected text, found {_short(value)}")
+            raise TaskError(f"{where}, field {column!r}: expected text, found {shortly(value)}")
         elif name in ("id", "repo", "base_commit") and not value.strip():
             raise TaskError(f"{where}, field {column!r}: empty")
         values[name] = value
@@ -413,7 +413,7 @@ def _test_ids(value: Any, column: str, where: str) -> tuple[str, ...]:
     elif hasattr(value, "tolist"):
         value = value.tolist()
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
-        raise TaskError(f"{where}, field {column!r}: expected a list of test ids, found {_short(value)}")
+        raise TaskError(f"{where}, field {column!r}: expected a list of test ids, found {shortly(value)}")
     return tuple(value)
 
 

@@ -7,9 +7,22 @@ from typing import Any
 
 from swebench_lab.errors import RecordError
 from swebench_lab.formats.calls import Call
-from swebench_lab.records.trajectory import Message, Reply, Step, Stop, Trajectory
+from swebench_lab.records import arrays
+from swebench_lab.records.reply import Message, Reply
+from swebench_lab.records.step import Step
+from swebench_lab.records.trajectory import Stop, Trajectory
 from swebench_lab.traces import steps as turns
-from swebench_lab.traces.fields import amount, field, moment, shortly, stamp, text_of
+from swebench_lab.traces.fields import (
+    amount,
+    field,
+    known_amount,
+    known_count,
+    moment,
+    shortly,
+    stamp,
+    text_of,
+    without_unknown,
+)
 
 NAME = "atif"
 SUFFIX = ".json"
@@ -84,12 +97,12 @@ def _step(index: int, raw: Mapping[str, Any], model: str, where: str) -> Step:
     logprobs = _numbers(metrics, "logprobs", where)
     reply = Reply(
         turns.said(words, calls, str(extra.get("reply") or "")),
-        token_ids=tuple(int(i) for i in ids) if ids else None,
-        logprobs=tuple(map(float, logprobs)) if ids and len(logprobs) == len(ids) else None,
-        prompt_tokens=int(amount(metrics, "prompt_tokens", where)),
-        completion_tokens=int(amount(metrics, "completion_tokens", where)),
-        cached_tokens=int(amount(metrics, "cached_tokens", where)),
-        cost=amount(metrics, "cost_usd", where),
+        token_ids=arrays.ids([int(i) for i in ids]) if ids else None,
+        logprobs=arrays.logprobs(logprobs) if ids and len(logprobs) == len(ids) else None,
+        prompt_tokens=known_count(metrics, "prompt_tokens", where),
+        completion_tokens=known_count(metrics, "completion_tokens", where),
+        cached_tokens=known_count(metrics, "cached_tokens", where),
+        cost=known_amount(metrics, "cost_usd", where),
         model=str(raw.get("model_name") or model),
     )
     code = extra.get("exit_code")
@@ -99,6 +112,7 @@ def _step(index: int, raw: Mapping[str, Any], model: str, where: str) -> Step:
         words,
         calls,
         _results(raw, where),
+        ids=[str(given.get("tool_call_id") or "") for given in raw.get("tool_calls") or ()],
         command=str(extra.get("command") or ""),
         exit_code=code if isinstance(code, int) else None,
         seconds=amount(extra, "seconds", where),
@@ -115,18 +129,17 @@ def _numbers(metrics: Mapping[str, Any], name: str, where: str) -> list[float]:
     raise RecordError(f"{where}, field {name!r}: expected a list of numbers")
 
 
-def _results(raw: Mapping[str, Any], where: str) -> str:
+def _results(raw: Mapping[str, Any], where: str) -> list[str]:
     observation = field(raw, "observation", Mapping, where, {})
     results = field(observation, "results", list, f"{where}, observation", ())
-    return "\n".join(text_of(result.get("content")) for result in results if isinstance(result, Mapping))
+    return [text_of(result.get("content")) for result in results if isinstance(result, Mapping)]
 
 
 def _told(made: Step, raw: Mapping[str, Any], where: str) -> Step:
     """Return a step with what a user or the system said after it."""
-    from dataclasses import replace
-
-    text = "\n".join(filter(None, [made.observation, text_of(raw.get("message")), _results(raw, where)]))
-    return replace(made, observation=text)
+    shown = made.calls[-1].observation if made.calls else made.correction
+    text = "\n".join(filter(None, [shown, text_of(raw.get("message")), *_results(raw, where)]))
+    return made.with_call(observation=text)
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
@@ -142,7 +155,6 @@ def write(trajectory: Trajectory) -> dict[str, Any]:
         steps.append({"step_id": len(steps) + 1, "source": source, "message": message["content"]})
     for made in trajectory.steps:
         steps.append(_written(made, len(steps) + 1))
-    said = [made.reply for made in trajectory.steps]
     return {
         "schema_version": VERSION,
         "session_id": f"{trajectory.task_id}.{trajectory.attempt}",
@@ -153,10 +165,12 @@ def write(trajectory: Trajectory) -> dict[str, Any]:
         },
         "steps": steps,
         "final_metrics": {
-            "total_prompt_tokens": sum(reply.prompt_tokens for reply in said),
-            "total_completion_tokens": sum(reply.completion_tokens for reply in said),
-            "total_cached_tokens": sum(reply.cached_tokens for reply in said),
-            "total_cost_usd": sum(reply.cost for reply in said),
+            **without_unknown(
+                total_prompt_tokens=trajectory.prompt_tokens,
+                total_completion_tokens=trajectory.tokens,
+                total_cached_tokens=trajectory.cached_tokens,
+                total_cost_usd=trajectory.cost,
+            ),
             "total_steps": len(steps),
         },
         "extra": {
@@ -174,16 +188,16 @@ def _written(made: Step, number: int) -> dict[str, Any]:
         for i, call in enumerate(turns.calls_of(made))
     ]
     reply = made.reply
-    metrics: dict[str, Any] = {
-        "prompt_tokens": reply.prompt_tokens,
-        "completion_tokens": reply.completion_tokens,
-        "cached_tokens": reply.cached_tokens,
-        "cost_usd": reply.cost,
-    }
+    metrics = without_unknown(
+        prompt_tokens=reply.prompt_tokens,
+        completion_tokens=reply.completion_tokens,
+        cached_tokens=reply.cached_tokens,
+        cost_usd=reply.cost,
+    )
     if reply.token_ids is not None:
-        metrics["completion_token_ids"] = list(reply.token_ids)
+        metrics["completion_token_ids"] = reply.token_ids.tolist()
     if reply.logprobs is not None:
-        metrics["logprobs"] = list(reply.logprobs)
+        metrics["logprobs"] = reply.logprobs.tolist()
     result: dict[str, Any] = {"content": made.observation}
     if calls:
         result = {"source_call_id": calls[-1]["tool_call_id"], **result}

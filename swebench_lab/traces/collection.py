@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from swebench_lab import _html
+from swebench_lab.records._late import late
 from swebench_lab.records.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -70,9 +71,8 @@ class Trajectories(Sequence[Trajectory]):
 
     def save(self, path: str | Path, format: str = "", **options: Any) -> Path:
         """Write all of them in one of the field's formats; see `traces.saving.save`."""
-        from swebench_lab.traces.saving import save
-
-        return save(self, path, format, **options)
+        written: Path = late("Trajectories.save")(self, path, format, **options)
+        return written
 
     def __repr__(self) -> str:
         """Return one line: how many, and of which formats."""
@@ -96,9 +96,9 @@ def _row(t: Trajectory) -> tuple[Any, ...]:
         str(t.extra.get("version", "")),
         t.policy,
         len(t.steps),
-        sum(not step.malformed for step in t.steps),
+        sum(len(step.calls) for step in t.steps),
         t.stop,
         None if resolved is None else bool(resolved),
         len(t.patch.encode("utf-8", "replace")),
-        sum(step.reply.cost for step in t.steps),
+        t.cost,
     )

@@ -86,6 +86,23 @@ def amount(record: Mapping[str, Any], name: str, where: str) -> float:
     return value
 
 
+def known_amount(record: Mapping[str, Any], name: str, where: str) -> float | None:
+    """Return a field that is a number, or None where it is missing or null; raises RecordError for anything else."""
+    value: float | None = field(record, name, (int, float), where)
+    return value
+
+
+def known_count(record: Mapping[str, Any], name: str, where: str) -> int | None:
+    """Return a field that is a number as a whole one; see `known_amount`."""
+    value = known_amount(record, name, where)
+    return None if value is None else int(value)
+
+
+def without_unknown(**values: Any) -> dict[str, Any]:
+    """Return the values that are known: a format's readers expect numbers, and an unknown one is not 0."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def objects(record: Mapping[str, Any], name: str, where: str) -> list[Mapping[str, Any]]:
     """Return a field that is a list of objects, or nothing where it is missing or null; raises RecordError else."""
     found: list[Any] = field(record, name, list, where, [])

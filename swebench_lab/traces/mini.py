@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from swebench_lab.errors import RecordError
 from swebench_lab.formats.calls import Call
-from swebench_lab.records.trajectory import Reply, Step, Stop, Trajectory
+from swebench_lab.records.reply import Reply
+from swebench_lab.records.step import Step
+from swebench_lab.records.trajectory import Stop, Trajectory
 from swebench_lab.traces import steps as turns
-from swebench_lab.traces.fields import amount, field, messages_in, moment, objects, text_of
+from swebench_lab.traces.fields import (
+    field,
+    known_amount,
+    known_count,
+    messages_in,
+    moment,
+    objects,
+    text_of,
+    without_unknown,
+)
 
 NAME = "mini-swe-agent"
 SUFFIX = ".traj.json"
@@ -149,13 +161,14 @@ def _step(number: int, message: Mapping[str, Any], seen: Sequence[Mapping[str, A
         number,
         Reply(
             turns.said(words, native),
-            cost=amount(extra, "cost", where),
-            prompt_tokens=int(amount(usage, "prompt_tokens", where)),
-            completion_tokens=int(amount(usage, "completion_tokens", where)),
+            cost=known_amount(extra, "cost", where),
+            prompt_tokens=known_count(usage, "prompt_tokens", where),
+            completion_tokens=known_count(usage, "completion_tokens", where),
         ),
         thought,
         calls,
-        "\n".join(text_of(m.get("content")) for m in seen),
+        [text_of(m.get("content")) for m in seen],
+        ids=turns.ids_of(message) if native else (),
         output="".join(outputs) if outputs else None,
         exit_code=codes[-1] if codes else None,
         timed_out=any("timed out after" in str((m.get("extra") or {}).get("exception_info") or "") for m in seen),
@@ -178,9 +191,9 @@ def _outcome(message: Mapping[str, Any], where: str) -> tuple[int | None, str | 
 
 def _with_output(made: Step, submission: str) -> Step:
     """Return the step that handed the work in, with what its command must have printed."""
-    from dataclasses import replace
-
-    return replace(made, exit_code=0, extra={**made.extra, "output": f"{MARK}\n{submission}"})
+    return replace(
+        made.with_call(exit_code=0) if made.calls else made, extra={**made.extra, "output": f"{MARK}\n{submission}"}
+    )
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
@@ -196,7 +209,7 @@ def write(trajectory: Trajectory) -> dict[str, Any]:
     messages.append({"role": "exit", "content": trajectory.patch or status, "extra": end})
     info = {
         "model_stats": {
-            "instance_cost": sum(made.reply.cost for made in trajectory.steps),
+            **without_unknown(instance_cost=trajectory.cost),
             "api_calls": len(trajectory.steps),
         },
         "config": {"agent": {"step_limit": 0}, "model": {"model_name": trajectory.policy}},
@@ -231,13 +244,14 @@ def _said_and_seen(made: Step) -> list[dict[str, Any]]:
         for i, call in enumerate(turns.calls_of(made))
         if call.name in turns.SHELLS
     ]
-    extra = {"actions": actions, "cost": made.reply.cost, "timestamp": made.started_at}
-    usage = {"prompt_tokens": made.reply.prompt_tokens, "completion_tokens": made.reply.completion_tokens}
+    reply = made.reply
+    extra = {"actions": actions, **without_unknown(cost=reply.cost), "timestamp": made.started_at}
+    usage = without_unknown(prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens)
     said: dict[str, Any] = {
         "role": "assistant",
         "content": made.reply.text if as_text else turns.words_of(made),
         **({"tool_calls": calls} if calls else {}),
-        "extra": extra | ({"response": {"usage": usage}} if any(usage.values()) else {}),
+        "extra": extra | ({"response": {"usage": usage}} if usage else {}),
     }
     if not made.observation:
         return [said]

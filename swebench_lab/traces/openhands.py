@@ -8,7 +8,9 @@ from typing import Any
 
 from swebench_lab.errors import RecordError
 from swebench_lab.formats.calls import Call
-from swebench_lab.records.trajectory import Message, Reply, Step, Stop, Trajectory
+from swebench_lab.records.reply import Message, Reply
+from swebench_lab.records.step import Step
+from swebench_lab.records.trajectory import Stop, Trajectory
 from swebench_lab.traces import fields as of
 from swebench_lab.traces import steps as turns
 
@@ -48,6 +50,7 @@ class _Turn:
 
     words: str
     calls: list[Call] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
     command: str = ""
     response: str = ""
     events: set[str] = field(default_factory=set)
@@ -116,7 +119,10 @@ def _acted(event: Mapping[str, Any], opening: list[Message], made: list[_Turn], 
     else:
         turn = _Turn(words, response=response, began=began, model=model)
         made.append(turn)
-    turn.calls += [call] if call else []
+    if call:
+        named = of.field(event, "tool_call_metadata", Mapping, where, {}).get("tool_call_id")
+        turn.calls.append(call)
+        turn.ids.append(str(named or ""))
     if call and call.name in turns.SHELLS:
         turn.command = "\n".join(filter(None, [turn.command, call.arguments.get("command", "")]))
     turn.events.add(str(event.get("id")))
@@ -169,9 +175,9 @@ def _accounts(metrics: Any, where: str) -> dict[str, dict[str, Any]]:
         return found
     for usage in of.objects(metrics, "token_usages", where):
         found.setdefault(str(usage.get("response_id")), {}).update(
-            prompt_tokens=int(of.amount(usage, "prompt_tokens", where)),
-            completion_tokens=int(of.amount(usage, "completion_tokens", where)),
-            cached_tokens=int(of.amount(usage, "cache_read_tokens", where)),
+            prompt_tokens=of.known_count(usage, "prompt_tokens", where),
+            completion_tokens=of.known_count(usage, "completion_tokens", where),
+            cached_tokens=of.known_count(usage, "cache_read_tokens", where),
         )
     for latency in of.objects(metrics, "response_latencies", where):
         known = found.setdefault(str(latency.get("response_id")), {})
@@ -185,7 +191,8 @@ def _step(index: int, turn: _Turn, accounts: Mapping[str, Mapping[str, Any]]) ->
         Reply(turns.said(turn.words, turn.calls), model=turn.model, **accounts.get(turn.response, {})),
         turn.words,
         turn.calls,
-        "\n".join(turn.seen),
+        turn.seen,
+        ids=turn.ids,
         command=turn.command,
         exit_code=turn.exit_code,
         cwd=turn.cwd,
@@ -236,9 +243,11 @@ def write(trajectory: Trajectory) -> dict[str, Any]:
         usages.append(
             {
                 "model": made.reply.model,
-                "prompt_tokens": made.reply.prompt_tokens,
-                "completion_tokens": made.reply.completion_tokens,
-                "cache_read_tokens": made.reply.cached_tokens,
+                **of.without_unknown(
+                    prompt_tokens=made.reply.prompt_tokens,
+                    completion_tokens=made.reply.completion_tokens,
+                    cache_read_tokens=made.reply.cached_tokens,
+                ),
                 "response_id": said,
             }
         )

@@ -162,7 +162,7 @@ def read_record(record: Any, where: str = "a record", name: str = "", text: str 
     Raises:
         RecordError: It is of no known format, or a field is not what it should be.
     """
-    if (own := _own(record)) is not None:
+    if (own := _own(record, where)) is not None:
         return own
     for format, module in FORMATS.items():
         if module.is_one(record):
@@ -177,13 +177,13 @@ def read_record(record: Any, where: str = "a record", name: str = "", text: str 
     raise RecordError(f"{where}: of no known format: found {_seen(record)}. {_hint()}{_advice(record)}")
 
 
-def _own(record: Any) -> Trajectory | None:
+def _own(record: Any, where: str) -> Trajectory | None:
     """Return a record of this package: a Trajectory, or the row of a rollout."""
     if not isinstance(record, Mapping):
         return None
     if isinstance(record.get("trajectory"), Mapping) and "verdict" in record:
-        return Trajectory.from_dict(record["trajectory"])
-    return Trajectory.from_dict(record) if {"schema", "task_id", "steps"} <= set(record) else None
+        return Trajectory.from_dict(record["trajectory"], f"{where}, trajectory")
+    return Trajectory.from_dict(record, where) if {"schema", "task_id", "steps"} <= set(record) else None
 
 
 def _seen(record: Any) -> str:

@@ -22,8 +22,9 @@ from swebench_lab.agents.tools.tool import Tool, ToolLimits, read_arguments
 from swebench_lab.errors import FormatError, RecordError, SandboxError
 from swebench_lab.formats.calls import Call
 from swebench_lab.records.rollout import Rollout
+from swebench_lab.records.step import Step
 from swebench_lab.records.task import Task
-from swebench_lab.records.trajectory import Step, Trajectory
+from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.records.verdict import NOT_GRADED, Verdict
 from swebench_lab.rollouts.run_directory import RunDirectory
 from swebench_lab.sandbox.contract import Result, Sandbox

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from swebench_lab.errors import RecordError
 from swebench_lab.formats.calls import Call
-from swebench_lab.records.trajectory import Message, Reply, Step, Stop, Trajectory
+from swebench_lab.records.reply import Message, Reply
+from swebench_lab.records.step import Step
+from swebench_lab.records.trajectory import Stop, Trajectory
 from swebench_lab.traces import steps as turns
 from swebench_lab.traces import sweagent
 from swebench_lab.traces.fields import shortly, text_of
@@ -81,10 +84,12 @@ def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
     kind = form(record)
     opening: list[Message] = []
     steps: list[Step] = []
+    said_at = -1
     for number, message in enumerate(messages):
         role, at = str(message["role"]), f"{where}, message {number}"
         if role in _ASSISTANT:
             steps.append(_said(len(steps), message, kind, at))
+            said_at = number
         elif role not in _ENVIRONMENT | {"system"}:
             raise RecordError(
                 f"{at}: unknown role {role!r}; known are {', '.join(sorted(_ASSISTANT | _ENVIRONMENT))}, system"
@@ -92,7 +97,7 @@ def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
         elif not steps:
             opening.append(turns.opening_message(message))
         else:
-            steps[-1] = _seen(steps[-1], message, role)
+            steps[-1] = _seen(steps[-1], message, role, number - said_at - 1)
     task = str(record.get("instance_id") or record.get("task_id") or record.get("traj_id") or name)
     policy = str(record.get("model") or record.get("model_name") or "foreign")
     return Trajectory(
@@ -121,21 +126,29 @@ def _said(index: int, message: Mapping[str, Any], kind: str, where: str) -> Step
     native = turns.native_calls(message, where)
     if native:
         action = str(message.get("action") or "").strip("\n")
-        return turns.step(index, Reply(turns.said(words, native)), words, native, command=action)
+        return turns.step(
+            index, Reply(turns.said(words, native)), words, native, ids=turns.ids_of(message), command=action
+        )
     call = turns.spoken_call(words, {"xml": ("xml",), "ticks": ("ticks",)}.get(kind, ("xml", "json", "fenced")))
     return turns.step(index, Reply(words), call.thought if call else words, [call] if call else [])
 
 
-def _seen(made: Step, message: Mapping[str, Any], role: str) -> Step:
+def _seen(made: Step, message: Mapping[str, Any], role: str, number: int) -> Step:
+    """Return a step with what was shown after it, the `number`-th message since its reply."""
     text = text_of(message.get("content"))
     output = text.removeprefix(_FRAME) if text != _SILENCE else ""
     known = made.extra.get("output", made.observation)
     joined = f"{known}\n{output}" if made.observation else output
-    observation = f"{made.observation}\n{text}" if made.observation else text
+    if not made.calls:
+        whole = replace(made, correction=f"{made.correction}\n{text}" if made.correction else text)
+    else:
+        at = min(number, len(made.calls) - 1)
+        call = made.calls[at]
+        call = replace(call, observation=f"{call.observation}\n{text}" if call.observation else text)
+        whole = replace(made, calls=(*made.calls[:at], call, *made.calls[at + 1 :]))
     extra = {k: v for k, v in made.extra.items() if k != "output"}
-    extra |= {"output": joined} if joined != observation else {}
-    values = {name: getattr(made, name) for name in ("index", "reply", "thought", "tool", "arguments", "command")}
-    return Step(**values, observation=observation, role="tool" if role == "tool" else "user", extra=extra)
+    extra |= {"output": joined} if joined != whole.observation else {}
+    return replace(whole, role="tool" if role == "tool" else "user", extra=extra)
 
 
 def _stop(record: Mapping[str, Any], steps: Sequence[Step]) -> str:

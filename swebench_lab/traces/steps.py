@@ -10,7 +10,9 @@ from typing import Any
 from swebench_lab.agents.tools import by_name as tools
 from swebench_lab.errors import FormatError, RecordError
 from swebench_lab.formats.calls import FORMATS, Call, JsonValue, render_json, render_xml
-from swebench_lab.records.trajectory import Message, Reply, Step, Stop, Trajectory
+from swebench_lab.records.reply import Message, Reply
+from swebench_lab.records.step import Step, ToolCall
+from swebench_lab.records.trajectory import Stop, Trajectory
 from swebench_lab.traces.fields import field, text_of
 
 SHELLS = ("bash", "execute_bash")
@@ -53,6 +55,11 @@ def native_calls(message: Mapping[str, Any], where: str) -> list[Call]:
             raise RecordError(f"{at}: expected an object with 'function' and its 'name', found {str(raw)[:60]!r}")
         found.append(Call(str(function["name"]), unbroken(function.get("arguments"), at)))
     return found
+
+
+def ids_of(message: Mapping[str, Any]) -> list[str]:
+    """Return what an assistant's message calls its tool calls, in order; empty where it gives one no name."""
+    return [str(raw.get("id") or "") if isinstance(raw, Mapping) else "" for raw in message.get("tool_calls") or ()]
 
 
 def unbroken(given: Any, where: str) -> dict[str, str]:
@@ -128,10 +135,14 @@ def step(
     reply: Reply,
     words: str,
     calls: Sequence[Call],
-    observation: str = "",
+    shown: Sequence[str] = (),
     *,
+    ids: Sequence[str] = (),
     command: str = "",
     output: str | None = None,
+    exit_code: int | None = None,
+    timed_out: bool = False,
+    seconds: float = 0.0,
     **more: Any,
 ) -> Step:
     """Return a Step: what is known of a reply and of what came of it.
@@ -141,26 +152,32 @@ def step(
         reply: The reply, its text whole.
         words: What it said besides its call.
         calls: Its calls: none, one, or several made at once.
-        observation: The text shown back.
-        command: The call as it was typed, where the format says so.
-        output: What the command printed, where that is not what was shown.
+        shown: The texts shown back, in the order of the calls; what is left over belongs to the last one.
+        ids: Names of the calls, where their endpoint gave them some.
+        command: The only call as it was typed, where the format says so.
+        output: What the commands printed, where that is not what was shown.
+        exit_code: Of the last call.
+        timed_out: Whether the last call was killed by its timeout.
+        seconds: Of all calls; kept with the last one.
         **more: Further fields of the Step.
     """
-    extra: dict[str, Any] = {}
-    if output is not None and output != observation:
-        extra["output"] = output
-    if len(calls) > 1:
-        extra["calls"] = [[call.name, _plain_values(call)] for call in calls]
-    elif calls and (values := [key for key, value in calls[0].arguments.items() if isinstance(value, JsonValue)]):
-        extra["values"] = values
-    first = calls[0] if calls else Call("")
-    shown = command or "\n".join(typed_out(call) for call in calls)
-    return Step(index, reply, words, first.name, dict(first.arguments), shown, observation, extra=extra, **more)
-
-
-def _plain_values(call: Call) -> dict[str, Any]:
-    """Return a call's arguments as plain JSON values; what is no string is read."""
-    return {key: json.loads(v) if isinstance(v, JsonValue) else v for key, v in call.arguments.items()}
+    texts = [*shown[: len(calls) - 1], "\n".join(shown[len(calls) - 1 :])] if calls else []
+    texts += [""] * (len(calls) - len(texts))
+    made = [
+        ToolCall(
+            call.name,
+            dict(call.arguments),
+            command if command and len(calls) == 1 else typed_out(call),
+            text,
+            id=name,
+            json_arguments=tuple(key for key, value in call.arguments.items() if isinstance(value, JsonValue)),
+        )
+        for call, text, name in zip(calls, texts, [*ids, *[""] * len(calls)], strict=False)
+    ]
+    if made:
+        made[-1] = replace(made[-1], exit_code=exit_code, timed_out=timed_out, seconds=seconds)
+    whole = Step(index, reply, tuple(made), words, "" if calls else "\n".join(shown), **more)
+    return whole if output is None or output == whole.observation else replace(whole, extra={"output": output})
 
 
 def opening_message(message: Mapping[str, Any]) -> Message:
@@ -172,13 +189,11 @@ def opening_message(message: Mapping[str, Any]) -> Message:
 
 
 def calls_of(made: Step) -> list[Call]:
-    """Return the calls of a step."""
-    several = made.extra.get("calls")
-    if several:
-        return [Call(str(name), arguments_of(arguments, "a step")) for name, arguments in several]
-    values = made.extra.get("values", ())
-    arguments = {key: JsonValue(value) if key in values else value for key, value in made.arguments.items()}
-    return [Call(made.tool, arguments)] if made.tool else []
+    """Return the calls of a step, as a reply makes them."""
+    return [
+        Call(one.tool, {k: JsonValue(v) if k in one.json_arguments else v for k, v in one.arguments.items()})
+        for one in made.calls
+    ]
 
 
 def words_of(made: Step) -> str:
@@ -223,8 +238,8 @@ def tool_calls(made: Step) -> list[dict[str, Any]]:
 
 
 def call_id(made: Step, number: int = 0) -> str:
-    """Return a name for a step's call, the same each time."""
-    return f"call_{made.index}_{number}"
+    """Return what a step's call is called: its own id, or a name that is the same each time."""
+    return made.calls[number].id or f"call_{made.index}_{number}"
 
 
 def output_of(made: Step) -> str:

@@ -8,9 +8,11 @@ from typing import Any
 
 from swebench_lab.errors import RecordError
 from swebench_lab.formats.calls import Call
-from swebench_lab.records.trajectory import Message, Reply, Step, Trajectory
+from swebench_lab.records.reply import Message, Reply
+from swebench_lab.records.step import Step
+from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.traces import steps as turns
-from swebench_lab.traces.fields import amount, field, messages_in, text_of
+from swebench_lab.traces.fields import amount, field, messages_in, text_of, without_unknown
 
 NAME = "swe-agent"
 SUFFIX = ".traj"
@@ -128,16 +130,17 @@ def _step(
         text = content
     else:
         text = turns.said(content, calls, str(entry.get("response") or ""))
-    observation = "\n".join(text_of(m.get("content")) for m in seen)
+    shown = [text_of(m.get("content")) for m in seen]
     return turns.step(
         number,
         Reply(text),
         words,
         calls,
-        observation,
+        shown,
+        ids=turns.ids_of(message),
         command=str(action or "").strip("\n"),
         output=entry.get("observation"),
-        timed_out="was cancelled because it took more than" in observation[:2000],
+        timed_out="was cancelled because it took more than" in "\n".join(shown)[:2000],
         seconds=amount(entry, "execution_time", where),
         cwd=str(_state(entry).get("working_dir", "")),
         role="tool" if any(m["role"] == "tool" for m in seen) else "user",
@@ -226,9 +229,11 @@ def write(trajectory: Trajectory) -> dict[str, Any]:
         "exit_status": turns.exit_status(trajectory),
         "submission": trajectory.patch,
         "model_stats": {
-            "instance_cost": sum(made.reply.cost for made in trajectory.steps),
-            "tokens_sent": sum(made.reply.prompt_tokens for made in trajectory.steps),
-            "tokens_received": trajectory.tokens,
+            **without_unknown(
+                instance_cost=trajectory.cost,
+                tokens_sent=trajectory.prompt_tokens,
+                tokens_received=trajectory.tokens,
+            ),
             "api_calls": len(trajectory.steps),
         },
     }

@@ -105,7 +105,7 @@ def _too_long(part: Segment, settings: GRPOSettings) -> bool:
     if len(part) > settings.max_length:
         return True
     most = settings.max_completion_length
-    return bool(most and part.sampled and len(part) - list(part.mask).index(1) > most)
+    return bool(most and part.sampled and len(part) - int(part.mask.argmax()) > most)
 
 
 def masked_counts(batch: Iterable[Sample]) -> Counter[str]:

@@ -17,9 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+import numpy as np
+
 from swebench_lab import _html
 from swebench_lab.errors import LabError, TrainingError
 from swebench_lab.formats.token_ledger import Segment, force, segments
+from swebench_lab.records import arrays
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.trajectory import Stop, Trajectory
 from swebench_lab.traces.reading import read_record
@@ -34,28 +37,34 @@ IGNORED = -100
 """Label of a token that the loss leaves out, as torch and transformers have it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+@dataclass(frozen=True, slots=True, eq=False)
+class Row(arrays.ByValue):
     """One row to train on.
 
     Args:
-        ids: The tokens.
-        mask: 1 where the policy wrote, else 0.
+        ids: The tokens, int32; any sequence may be given.
+        mask: 1 where the policy wrote, else 0; int8.
         task: The task's id, or what the trace is called.
         repo: Its repository; empty when unknown.
         source: Which policy wrote it.
     """
 
-    ids: tuple[int, ...]
-    mask: tuple[int, ...]
+    ids: arrays.Ids
+    mask: arrays.Mask
     task: str = ""
     repo: str = ""
     source: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ids", arrays.ids(self.ids))
+        object.__setattr__(self, "mask", arrays.mask(self.mask))
+        if len(self.ids) != len(self.mask):
+            raise TrainingError(f"a row to train on has {len(self.ids)} ids but a mask of {len(self.mask)}")
+
     @property
-    def labels(self) -> list[int]:
+    def labels(self) -> arrays.Ids:
         """The ids where the policy wrote, else `IGNORED`."""
-        return [token if mark else IGNORED for token, mark in zip(self.ids, self.mask, strict=True)]
+        return np.where(self.mask, self.ids, np.int32(IGNORED))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -96,7 +105,7 @@ class Corpus(Sequence[Row]):
             rows = [] if reason else rows_of(rollout.trajectory, renderer, rollout.task.repo)
             if not reason and any(len(row) > rules.max_length for row in rows):
                 reason = f"longer than {rules.max_length} tokens"
-            digest = hashlib.sha256(repr([row.ids for row in rows]).encode()).hexdigest()
+            digest = hashlib.sha256(b"/".join(hashlib.sha256(row.ids.tobytes()).digest() for row in rows)).hexdigest()
             if not reason and digest in seen:
                 reason = "duplicate"
             if reason:
@@ -142,7 +151,7 @@ class Corpus(Sequence[Row]):
     @property
     def trained_tokens(self) -> int:
         """Tokens that the loss counts."""
-        return sum(sum(row.mask) for row in self.rows)
+        return sum(int(row.mask.sum()) for row in self.rows)
 
     def split(self, held_out: float, seed: int = 0) -> tuple[Corpus, Corpus]:
         """Return rows to train on and rows to measure by; no task is in both.
@@ -172,7 +181,7 @@ class Corpus(Sequence[Row]):
 
         schema = {"task": pl.String, "repo": pl.String, "source": pl.String, "tokens": pl.Int64, "trained": pl.Int64}
         return pl.DataFrame(
-            [(r.task, r.repo, r.source, len(r), sum(r.mask)) for r in self.rows], schema=schema, orient="row"
+            [(r.task, r.repo, r.source, len(r), int(r.mask.sum())) for r in self.rows], schema=schema, orient="row"
         )
 
     def to_dataset(self) -> Any:
@@ -181,7 +190,7 @@ class Corpus(Sequence[Row]):
 
         return Dataset.from_dict(
             {
-                "input_ids": [list(row.ids) for row in self.rows],
+                "input_ids": [row.ids for row in self.rows],
                 "labels": [row.labels for row in self.rows],
                 "task": [row.task for row in self.rows],
                 "repo": [row.repo for row in self.rows],
@@ -195,7 +204,9 @@ class Corpus(Sequence[Row]):
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("w", encoding="utf-8") as out:
             for row in self.rows:
-                out.write(json.dumps({name: getattr(row, name) for name in _FIELDS}) + "\n")
+                values = {name: getattr(row, name) for name in _FIELDS}
+                values |= {"ids": row.ids.tolist(), "mask": row.mask.tolist()}
+                out.write(json.dumps(values) + "\n")
         return file
 
     @classmethod
@@ -210,7 +221,7 @@ class Corpus(Sequence[Row]):
             for number, line in enumerate(file, 1):
                 try:
                     values = json.loads(line)
-                    rows.append(Row(**{**values, "ids": tuple(values["ids"]), "mask": tuple(values["mask"])}))
+                    rows.append(Row(**values))
                 except (ValueError, TypeError, KeyError) as error:
                     raise TrainingError(f"reading training rows, {path}:{number}: {error}") from error
         return cls(rows)
@@ -321,7 +332,7 @@ def rows_of(trajectory: Trajectory, renderer: Renderer, repo: str = "") -> list[
     return [Row(s.ids, s.mask, trajectory.task_id, repo, trajectory.policy) for s in parts if s.sampled]
 
 
-def _matches(renderer: Renderer, ids: Sequence[int], text: str) -> bool:
+def _matches(renderer: Renderer, ids: arrays.Ids, text: str) -> bool:
     try:
         return renderer.text(ids) == text
     except (IndexError, KeyError, OverflowError, ValueError):  # ids that this tokenizer does not have
@@ -382,7 +393,7 @@ def _left_out(trace: Trajectory) -> str:
         return "unresolved"
     if not trace.opening or not trace.steps:
         return "it needs a task and at least one reply"
-    if any(len(step.extra.get("calls", ())) > 1 for step in trace.steps):
+    if any(len(step.calls) > 1 for step in trace.steps):
         return "a reply makes several calls at once, which no step of this package's agents can"
     return ""
 

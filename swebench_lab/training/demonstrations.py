@@ -16,8 +16,10 @@ from swebench_lab.agents import flavour as flavours
 from swebench_lab.agents.tools import by_name as tools
 from swebench_lab.agents.tools.in_sandbox.micro import shown
 from swebench_lab.agents.tools.tool import Tool
+from swebench_lab.records.reply import Message, Reply, text_of
+from swebench_lab.records.step import Step
 from swebench_lab.records.task import TaskView
-from swebench_lab.records.trajectory import Message, Reply, Step, Stop, Trajectory
+from swebench_lab.records.trajectory import Stop, Trajectory
 from swebench_lab.tasks.micro.build import Draft, drafts
 from swebench_lab.tasks.micro.teacher import demonstrated_edits
 
@@ -45,7 +47,7 @@ def demonstration(draft: Draft, slips: float, seed: int = 0, attempt: int = 0) -
     exchanges += [(f"sub {order}", draft.said(order)) for order in _until_passed(draft, code, slips, rng)]
     exchanges.append(("submit", HANDED_IN))
     steps = tuple(
-        Step(i, Reply(text), tool=text.split()[0], observation=seen) for i, (text, seen) in enumerate(exchanges)
+        Step.of(i, Reply(text), tool=text.split()[0], observation=seen) for i, (text, seen) in enumerate(exchanges)
     )
     return Trajectory(draft.id, attempt, opening=_opening(draft), steps=steps, stop=Stop.SUBMITTED.value,
                       policy="micro teacher", flavour="micro")  # fmt: skip
@@ -71,6 +73,6 @@ def _tools() -> tuple[Tool, ...]:
 def texts_for_tokenizer(count: int = 600) -> Iterator[str]:
     """Yield what a micro model's tokenizer is trained on: demonstrations of training families, and every number and mark."""
     for trajectory in micro_demonstrations(count):
-        yield from (message["content"] for message in trajectory.messages)
+        yield from (text_of(message) for message in trajectory.messages)
     for number in range(100):
         yield from [f"{number} @{number}"] * 20

@@ -210,12 +210,12 @@ def row(sample: Sample, filler: int) -> dict[str, Any]:
     if part is None or sample.masked:
         return {"prompt_ids": [filler], "completion_ids": [filler], "logprobs": [0.0], "env_mask": [0],
                 "outcome": sample.reward}  # fmt: skip
-    first = part.mask.index(1)
+    first = int(part.mask.argmax())
     return {
-        "prompt_ids": list(part.ids[:first]),
-        "completion_ids": list(part.ids[first:]),
-        "logprobs": list(part.logprobs[first:]),
-        "env_mask": list(part.mask[first:]),
+        "prompt_ids": part.ids[:first].tolist(),
+        "completion_ids": part.ids[first:].tolist(),
+        "logprobs": part.logprobs[first:].tolist(),
+        "env_mask": part.mask[first:].tolist(),
         "outcome": sample.reward,
     }
 

@@ -199,7 +199,7 @@ def arguments(settings: SFTSettings, measured: bool) -> Any:
 def _dataset(rows: Corpus) -> Any:
     from datasets import Dataset
 
-    return Dataset.from_dict({"input_ids": [list(row.ids) for row in rows], "labels": [row.labels for row in rows]})
+    return Dataset.from_dict({"input_ids": [row.ids for row in rows], "labels": [row.labels for row in rows]})
 
 
 def _trainer_class() -> Any:

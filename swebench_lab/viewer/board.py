@@ -15,6 +15,7 @@ from typing import Any
 
 from swebench_lab import _html
 from swebench_lab.records.rollout import Rollouts
+from swebench_lab.records.trajectory import Stop
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, STATUSES, UNRESOLVED
 from swebench_lab.rollouts.run_directory import RunDirectory
 
@@ -39,10 +40,14 @@ class _Rows:
 
     def take(self, row: Mapping[str, Any]) -> None:
         t, verdict = row["trajectory"], row["verdict"]
-        key = (row["task_id"], t["attempt"], t["seed"], t["agent"])
-        self.status[key], self.stop[key], self.node[key] = verdict["status"], t["stop"], row.get("node", "")
-        self.took[key] = (t["seconds"], verdict["seconds"])
-        self.ended[key] = t["started_at"] + t["seconds"] + verdict["seconds"]
+        key = (row["task_id"], t.get("attempt", 0), t.get("seed", 0), t.get("agent", ""))
+        self.status[key], self.stop[key], self.node[key] = (
+            verdict["status"],
+            t.get("stop", Stop.SUBMITTED),
+            row.get("node", ""),
+        )
+        self.took[key] = (t.get("seconds", 0.0), verdict.get("seconds", 0.0))
+        self.ended[key] = t.get("started_at", 0.0) + sum(self.took[key])
 
 
 class Board:

@@ -27,7 +27,7 @@ from swebench_lab.viewer.document import HELP, document
 
 if TYPE_CHECKING:
     from swebench_lab.records.rollout import Rollout
-    from swebench_lab.records.trajectory import Step
+    from swebench_lab.records.step import Step
     from swebench_lab.records.verdict import Verdict
     from swebench_lab.viewer.story import TestGroup
 

@@ -15,7 +15,7 @@ from swebench_lab.records.step_kind import Kind, kind_of
 
 if TYPE_CHECKING:
     from swebench_lab.records.rollout import Rollout
-    from swebench_lab.records.trajectory import Step
+    from swebench_lab.records.step import Step
     from swebench_lab.records.verdict import Verdict
 
 SIGNS: Mapping[str, str] = {"resolved": "✓", "unresolved": "✗", "not graded": "?"}
@@ -127,7 +127,6 @@ def header(rollout: Rollout) -> dict[str, str]:
     """Return the facts of an attempt in words, without the unknown ones."""
     t, v = rollout.trajectory, rollout.verdict
     thinking, tools = sum(s.reply.seconds for s in t.steps), sum(s.seconds for s in t.steps)
-    cost = sum(s.reply.cost for s in t.steps)
     facts = {
         "policy": t.policy,
         "stop": str(t.stop),
@@ -137,7 +136,7 @@ def header(rollout: Rollout) -> dict[str, str]:
         "policy / tools": f"{seconds(thinking)} / {seconds(tools)}",
         "grading": seconds(v.seconds),
         "tokens sampled": f"{t.tokens}" if t.tokens else "",
-        "cost": f"${cost:.4f}" if cost else "",
+        "cost": f"${t.cost:.4f}" if t.cost else "",
         "sandbox": t.tier,
         "started": _moment(t.started_at),
         "seed": str(t.seed),

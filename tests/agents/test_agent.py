@@ -22,15 +22,17 @@ from swebench_lab.formats.renderer import Renderer
 from swebench_lab.formats.token_ledger import force, segments
 from swebench_lab.policies.policy import Brief, Conversation
 from swebench_lab.policies.scripted import NullPolicy, ReplayPolicy, ScriptedPolicy
+from swebench_lab.records.reply import Message, Reply
+from swebench_lab.records.step import Step
 from swebench_lab.records.task import TaskView
-from swebench_lab.records.trajectory import Message, Reply, Step, Trajectory
+from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.sandbox.contract import Layer, Sandbox
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.sandbox.snapshot import Snapshot
 from tests.boxes import make_snapshot
 from tests.conftest import make_task
-from tests.tokens import PairTokenizer, Sampler
+from tests.tokens import PairTokenizer, Sampler, plain
 
 TASK = make_task()
 SUBMIT = render_xml(Call("submit"))
@@ -472,7 +474,7 @@ def test_old_observations_are_shown_as_a_line_and_each_segment_is_what_the_polic
     assert [text.count("39\n40") for text in seen] == [0, 1, 2, 2, 2]
     assert [text.count("older observation of 42 lines") for text in seen] == [0, 0, 0, 1, 2]
     for segment, index in zip(found, (2, 3, 4), strict=True):
-        assert segment.ids == policy.sent[index] + (trajectory.steps[index].reply.token_ids or ())
+        assert plain(segment.ids) == policy.sent[index] + plain(trajectory.steps[index].reply.token_ids)
     taught = force(trajectory, renderer, shown=agent.shown)
     assert [renderer.tokenizer.decode(s.ids) for s in taught] == [renderer.tokenizer.decode(s.ids) for s in found]
 

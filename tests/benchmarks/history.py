@@ -10,10 +10,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from swebench_lab import _files
-from swebench_lab.records.task import load_tasks
 from swebench_lab.snapshots.cache import SnapshotCache
 from swebench_lab.snapshots.repository.git import git, make_repository
 from swebench_lab.snapshots.storage import store
+from swebench_lab.tasks.loading import load_tasks
 from tests.benchmarks.measure import middle
 from tests.benchmarks.options import Options
 from tests.benchmarks.report import Gate, Report, Row

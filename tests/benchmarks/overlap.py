@@ -126,5 +126,7 @@ def _train(
 
 def _by_words(rollout: Rollout) -> float:
     """A reward in which the attempts of a group differ."""
-    said = sum(sum(step.reply.token_ids or ()) for step in rollout.trajectory.steps)
+    said = sum(
+        0 if step.reply.token_ids is None else int(step.reply.token_ids.sum()) for step in rollout.trajectory.steps
+    )
     return said % 7 + len(rollout.trajectory.steps) / 10

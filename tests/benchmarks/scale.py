@@ -22,8 +22,8 @@ from typing import Any
 
 import swebench_lab as lab
 from swebench_lab.policies.policy import Conversation, fingerprint, replies_so_far
+from swebench_lab.records.reply import Message, Reply
 from swebench_lab.records.task import TaskView
-from swebench_lab.records.trajectory import Message, Reply
 from tests.benchmarks.collect import _growth, _own_cpu
 from tests.benchmarks.measure import Account, Samples, census, sampled, settled
 from tests.benchmarks.options import Options

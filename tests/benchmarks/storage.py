@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from swebench_lab import _files
-from swebench_lab.records.task import Task, load_tasks
+from swebench_lab.records.task import Task
 from swebench_lab.sandbox.snapshot import Snapshot
 from swebench_lab.snapshots.cache import SnapshotCache
+from swebench_lab.tasks.loading import load_tasks
 from tests.benchmarks.measure import middle
 from tests.benchmarks.options import Options
 from tests.benchmarks.report import Gate, Report, Row

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab.records.task import Tasks, load_tasks
+from swebench_lab.records.task import Tasks
+from swebench_lab.tasks.loading import load_tasks
 from tests.sandbox.repositories import BUG, FILES, make_task, write
 from tests.traces.records import mini_2, openai_call, put
 

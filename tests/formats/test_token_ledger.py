@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections.abc import Sequence
@@ -20,13 +19,15 @@ from swebench_lab.formats.renderer import CHATML, Frame, Renderer
 from swebench_lab.formats.token_ledger import Episode, Segment, force, forced, segments
 from swebench_lab.policies.policy import Brief
 from swebench_lab.policies.scripted import ScriptedPolicy
+from swebench_lab.records.reply import Message
 from swebench_lab.records.rollout import Rollouts, load_rollouts
-from swebench_lab.records.trajectory import Message, Step, Trajectory
+from swebench_lab.records.step import Step
+from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.sandbox.snapshot import Snapshot
 from tests.boxes import make_snapshot
 from tests.conftest import make_rollout, make_task
-from tests.tokens import CONTROL, PairTokenizer, Sampler
+from tests.tokens import CONTROL, PairTokenizer, Sampler, plain
 
 TASK = make_task()
 TOKENIZER = PairTokenizer()
@@ -46,7 +47,7 @@ def talk(texts: Sequence[str], cut_off: frozenset[int] = frozenset(), steps: int
     trajectory = Trajectory(TASK.id, opening=tuple(OPENING))
     for index in range(steps or len(texts)):
         reply = conversation.reply(trajectory.messages)
-        step = Step(index, reply, tool="bash", observation=f"OBSERVATION:\nin pa {index} <|im_end|> é\n")
+        step = Step.of(index, reply, tool="bash", observation=f"OBSERVATION:\nin pa {index} <|im_end|> é\n")
         trajectory = replace(trajectory, steps=(*trajectory.steps, step))
     return policy, trajectory
 
@@ -55,13 +56,13 @@ def test_one_segment_holds_the_very_ids_that_were_sent_and_sampled() -> None:
     policy, trajectory = talk(REPLIES)
     (segment,) = segments(trajectory)
     for step, sent in zip(trajectory.steps, policy.sent, strict=True):
-        assert segment.ids[: len(sent)] == sent
+        assert plain(segment.ids)[: len(sent)] == sent
         assert step.reply.prompt_tokens == len(sent)
-    assert segment.ids == policy.sent[-1] + (trajectory.steps[-1].reply.token_ids or ())
+    assert plain(segment.ids) == policy.sent[-1] + plain(trajectory.steps[-1].reply.token_ids)
     said = [i for i, spoke in zip(segment.ids, segment.mask, strict=True) if spoke]
-    assert said == [i for step in trajectory.steps for i in step.reply.token_ids or ()]
+    assert said == [i for step in trajectory.steps for i in plain(step.reply.token_ids)]
     known = [p for p, spoke in zip(segment.logprobs, segment.mask, strict=True) if spoke]
-    assert known == [p for step in trajectory.steps for p in step.reply.logprobs or ()]
+    assert known == [p for step in trajectory.steps for p in plain(step.reply.logprobs)]
     assert {v for v, spoke in zip(segment.versions, segment.mask, strict=True) if spoke} == {0, 1}
     assert {(p, v) for p, v, m in zip(segment.logprobs, segment.versions, segment.mask, strict=True) if not m} == {
         (0.0, -1)
@@ -73,14 +74,14 @@ def test_one_segment_holds_the_very_ids_that_were_sent_and_sampled() -> None:
 def test_sampled_ids_are_kept_although_no_tokenizer_would_choose_them() -> None:
     _, trajectory = talk(REPLIES)
     reply = trajectory.steps[0].reply
-    assert list(reply.token_ids or ()) != [*TOKENIZER.encode(reply.text), RENDERER.stop_ids[0]]
-    assert RENDERER.text(reply.token_ids or ()) == reply.text == REPLIES[0]
+    assert plain(reply.token_ids) != (*TOKENIZER.encode(reply.text), RENDERER.stop_ids[0])
+    assert RENDERER.text(reply.token_ids) == reply.text == REPLIES[0]
 
 
 def test_storage_grows_with_the_conversation_and_not_with_its_square() -> None:
     policy, trajectory = talk(REPLIES)
-    kept = sum(len(s.reply.context_ids or ()) + len(s.reply.token_ids or ()) for s in trajectory.steps)
-    assert kept == len(policy.sent[-1]) + len(trajectory.steps[-1].reply.token_ids or ())
+    kept = sum(len(plain(s.reply.context_ids)) + len(plain(s.reply.token_ids)) for s in trajectory.steps)
+    assert kept == len(policy.sent[-1]) + len(plain(trajectory.steps[-1].reply.token_ids))
     assert [step.reply.restart for step in trajectory.steps] == [True, False, False, False]
 
 
@@ -93,35 +94,23 @@ def test_ids_survive_storage(tmp_path: Path, ending: str) -> None:
     assert segments(loaded) == segments(trajectory)
 
 
-def test_rows_of_the_first_schema_still_load_with_their_segments() -> None:
-    policy, trajectory = talk(REPLIES)
-    row = json.loads(json.dumps(trajectory.to_dict()))
-    row["schema"] = 1
-    for step, sent in zip(row["steps"], policy.sent, strict=True):
-        for new in ("context_ids", "restart", "version"):
-            del step["reply"][new]
-        del step["role"]
-        step["reply"]["prompt_ids"] = list(sent)
-    loaded = Trajectory.from_dict(row)
-    (old,), (new_one,) = segments(loaded), segments(trajectory)
-    assert (old.ids, old.mask, old.logprobs) == (new_one.ids, new_one.mask, new_one.logprobs)
-
-
 def test_the_prompt_of_a_forced_teacher_is_what_the_driver_sends_at_sampling() -> None:
     policy, sampled = talk(REPLIES)
     teacher = replace(
         sampled,
         steps=tuple(
-            replace(s, reply=replace(s.reply, token_ids=None, logprobs=None, context_ids=None, restart=False))
+            replace(
+                s, reply=replace(s.reply, token_ids=None, logprobs=None, context_ids=None, restart=False, versions=())
+            )
             for s in sampled.steps
         ),
     )
     taught = forced(teacher, RENDERER)
     for one, other in zip(taught.steps, sampled.steps, strict=True):
-        assert one.reply.context_ids == other.reply.context_ids
-        assert one.reply.token_ids == RENDERER.spoken(one.reply.text)
+        assert plain(one.reply.context_ids) == plain(other.reply.context_ids)
+        assert plain(one.reply.token_ids) == RENDERER.spoken(one.reply.text)
     (segment,) = force(teacher, RENDERER)
-    assert segment.ids[: len(policy.sent[0])] == policy.sent[0]
+    assert plain(segment.ids)[: len(policy.sent[0])] == policy.sent[0]
     assert not segment.scored
     assert all(math.isnan(p) for p, m in zip(segment.logprobs, segment.mask, strict=True) if m)
 
@@ -131,10 +120,10 @@ def test_a_student_that_says_the_teachers_ids_is_sent_the_teachers_prompts() -> 
     taught = forced(teacher, RENDERER)
     episode, messages, ledger = Episode(RENDERER), list(teacher.opening), ()
     for step in taught.steps:
-        ledger += step.reply.context_ids or ()
-        assert episode.extend(messages) == ledger
-        episode.spoke(step.reply.token_ids or (), text=step.reply.text)
-        ledger += step.reply.token_ids or ()
+        ledger += plain(step.reply.context_ids)
+        assert plain(episode.extend(messages)) == ledger
+        episode.spoke(plain(step.reply.token_ids), text=step.reply.text)
+        ledger += plain(step.reply.token_ids)
         messages += step.messages
 
 
@@ -143,10 +132,10 @@ def test_a_reply_cut_off_at_a_length_is_closed_by_the_frame() -> None:
     (segment,) = segments(trajectory)
     end = RENDERER.stop_ids[0]
     reply = trajectory.steps[2].reply
-    assert (trajectory.steps[1].reply.token_ids or ())[-1] != end
-    assert (reply.context_ids or ())[0] == end
-    assert segment.ids[: len(policy.sent[-1])] == policy.sent[-1]
-    whole = TOKENIZER.decode(segment.ids)
+    assert plain(trajectory.steps[1].reply.token_ids)[-1] != end
+    assert plain(reply.context_ids)[0] == end
+    assert plain(segment.ids)[: len(policy.sent[-1])] == policy.sent[-1]
+    whole = TOKENIZER.decode(plain(segment.ids))
     assert whole.count("<|im_start|>assistant\n") == 4
 
 
@@ -165,24 +154,26 @@ def test_an_edited_history_begins_a_segment_with_what_the_policy_saw() -> None:
     steps = tuple(replace(s, reply=r) for s, r in zip(trajectory.steps, replies, strict=True))
     found = segments(replace(trajectory, steps=steps))
     assert len(found) == 3
-    assert sum(segment.sampled for segment in found) == sum(len(r.token_ids or ()) for r in replies)
+    assert sum(segment.sampled for segment in found) == sum(len(plain(r.token_ids)) for r in replies)
     for segment, sent, reply in zip(found[1:], policy.sent[2:], replies[2:], strict=True):
-        assert segment.ids == sent + (reply.token_ids or ())
-        assert segment.mask == (0,) * len(sent) + (1,) * len(reply.token_ids or ())
-        text = TOKENIZER.decode(segment.ids)
+        assert plain(segment.ids) == sent + plain(reply.token_ids)
+        assert plain(segment.mask) == (0,) * len(sent) + (1,) * len(plain(reply.token_ids))
+        text = TOKENIZER.decode(plain(segment.ids))
         assert "(left out)" in text
         assert "observation 0" not in text
-    first = tuple(replies[0].token_ids or ())
-    assert any(found[1].ids[i : i + len(first)] == first for i in range(len(found[1].ids))), "sampled ids are kept"
+    first = plain(replies[0].token_ids)
+    assert any(plain(found[1].ids)[i : i + len(first)] == first for i in range(len(found[1].ids))), (
+        "sampled ids are kept"
+    )
 
 
 def test_asking_again_changes_nothing() -> None:
     episode = Episode(RENDERER)
     first = episode.extend(OPENING)
-    assert episode.extend(OPENING) == first
+    assert plain(episode.extend(OPENING)) == plain(first)
     reply = episode.reply([*TOKENIZER.encode("ls"), RENDERER.stop_ids[0]])
     later = [*OPENING, {"role": "assistant", "content": reply.text}, user("a")]
-    assert episode.extend(later) == episode.extend(later)  # type: ignore[arg-type]
+    assert plain(episode.extend(later)) == plain(episode.extend(later))  # type: ignore[arg-type]
     assert not episode.restart
 
 
@@ -204,7 +195,7 @@ def test_a_reply_by_somebody_else_is_context_and_not_trained_on() -> None:
     messages = [*OPENING, {"role": "assistant", "content": own.text}, user("a"), {"role": "assistant", "content": "me"}]
     ids = episode.extend([*messages, user("b")])  # type: ignore[list-item]
     assert not episode.restart
-    assert TOKENIZER.decode(ids).endswith("me<|im_end|>\n<|im_start|>user\nb<|im_end|>\n<|im_start|>assistant\n")
+    assert TOKENIZER.decode(plain(ids)).endswith("me<|im_end|>\n<|im_start|>user\nb<|im_end|>\n<|im_start|>assistant\n")
 
 
 def test_the_length_is_checked_before_asking() -> None:
@@ -229,7 +220,7 @@ def test_text_cannot_end_its_own_message() -> None:
 def test_attempts_without_ids_are_refused_and_named() -> None:
     trajectory = make_rollout(TASK).trajectory
     without = replace(trajectory, steps=(replace(trajectory.steps[0], reply=replace(trajectory.steps[0].reply, token_ids=None, logprobs=None)),))  # fmt: skip
-    with pytest.raises(RecordError, match=r"step 0.*episode\.force"):
+    with pytest.raises(RecordError, match=r"step 0.*token_ledger\.force"):
         segments(without)
     assert segments(replace(trajectory, steps=())) == ()
     with pytest.raises(RecordError, match="different lengths"):
@@ -268,15 +259,15 @@ def test_whatever_happens_to_the_history_each_sampled_token_is_trained_on_once_w
             messages[place] = user("(edited)" + text)
         elif what == "drop" and len(messages) > 5:
             del messages[2:4]
-        prompt = episode.extend(messages)
+        prompt = plain(episode.extend(messages))
         ids = TOKENIZER.loosely("lsba" + text, dice) + ([RENDERER.stop_ids[0]] if stopped else [])
         reply = episode.reply(ids, [-dice.random() for _ in ids], version=index)
         assert reply.prompt_tokens == len(prompt)
         sent.append((prompt, tuple(ids)))
-        steps.append(Step(index, reply, observation=text))
+        steps.append(Step.of(index, reply, observation=text))
         messages += [{"role": "assistant", "content": reply.text}, user(text)]
     found = segments(Trajectory(TASK.id, opening=tuple(OPENING), steps=tuple(steps)))
-    rows = [segment.ids for segment in found]
+    rows = [plain(segment.ids) for segment in found]
     position = 0
     for (prompt, ids), step in zip(sent, steps, strict=True):
         position += bool(step.reply.restart)
@@ -300,11 +291,11 @@ def test_an_agents_attempt_gives_segments_and_a_teachers_the_same_prefix(snapsho
         taught = Agent(ScriptedPolicy(texts), keep_layers=False).run(TASK, box)
     assert (sampled.stop, sampled.error) == ("submitted", "")
     (segment,) = segments(sampled)
-    assert segment.ids == policy.sent[-1] + (sampled.steps[-1].reply.token_ids or ())
+    assert plain(segment.ids) == policy.sent[-1] + plain(sampled.steps[-1].reply.token_ids)
     (teacher,) = force(taught, RENDERER)
-    assert teacher.ids[: len(policy.sent[0])] == policy.sent[0]
+    assert plain(teacher.ids)[: len(policy.sent[0])] == policy.sent[0]
     for one, other in zip(forced(taught, RENDERER).steps, sampled.steps, strict=True):
-        assert one.reply.context_ids == other.reply.context_ids
+        assert plain(one.reply.context_ids) == plain(other.reply.context_ids)
 
 
 def test_an_attempt_resumed_from_its_trajectory_keeps_its_ids(snapshot: Snapshot) -> None:

@@ -24,12 +24,13 @@ from swebench_lab.formats.token_ledger import segments
 from swebench_lab.policies.chat import ChatPolicy
 from swebench_lab.policies.policy import Brief
 from swebench_lab.policies.routes import routes
-from swebench_lab.records.trajectory import Message, Trajectory
+from swebench_lab.records.reply import Message
+from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.testing.conformance.policies import check_policy
 from tests.boxes import make_snapshot
 from tests.conftest import make_task
-from tests.tokens import PairTokenizer
+from tests.tokens import PairTokenizer, plain
 
 pytest.importorskip("openai", reason="ChatPolicy is in the extra 'chat'")
 
@@ -422,8 +423,8 @@ def test_a_token_exact_attempt_is_trained_on_as_it_was_sampled(endpoint: Endpoin
     assert (trajectory.stop, trajectory.error) == ("submitted", "")
     (segment,) = segments(trajectory)
     for sent, step in zip(orders.sent, trajectory.steps, strict=True):
-        whole = (*sent, *(step.reply.token_ids or ()))
-        assert segment.ids[: len(whole)] == whole
+        whole = (*sent, *plain(step.reply.token_ids))
+        assert plain(segment.ids)[: len(whole)] == whole
         assert step.reply.text == texts[step.index] if step.index < 3 else SUBMIT
     assert segment.scored
     assert {v for v, m in zip(segment.versions, segment.mask, strict=True) if m} == {4}

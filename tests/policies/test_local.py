@@ -19,12 +19,14 @@ from swebench_lab.formats.renderer import Renderer
 from swebench_lab.formats.token_ledger import segments
 from swebench_lab.policies.local import LocalPolicy
 from swebench_lab.policies.policy import Brief
-from swebench_lab.records.trajectory import Message, Step, Trajectory
+from swebench_lab.records.reply import Message
+from swebench_lab.records.step import Step
+from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.testing.conformance.policies import check_policy
 from tests.boxes import make_snapshot
 from tests.conftest import make_task
-from tests.tokens import PairTokenizer
+from tests.tokens import PairTokenizer, plain
 
 torch = pytest.importorskip("torch", reason="LocalPolicy is in the extra 'train'")
 pytest.importorskip("transformers", reason="LocalPolicy is in the extra 'train'")
@@ -58,7 +60,7 @@ def attempt(policy: LocalPolicy, number: int = 0, steps: int = 4, edit: bool = F
             shown = [{**m, "content": "(left out)"} if i == 3 else m for i, m in enumerate(shown)]  # type: ignore[misc]
         reply = talk.reply(shown)
         said = f"OBSERVATION {number}:\n" + "er in\n" * (1 + (number + index) % 4)
-        trajectory = replace(trajectory, steps=(*trajectory.steps, Step(index, reply, observation=said)))
+        trajectory = replace(trajectory, steps=(*trajectory.steps, Step.of(index, reply, observation=said)))
     talk.close()
     return trajectory
 
@@ -87,7 +89,7 @@ def test_logprobs_scored_again_agree_with_the_samplers(kind: str, temperature: f
     found = [*together(policy, range(6)), attempt(policy, 7, edit=True)]
     assert max(worst(policy, trajectory) for trajectory in found) < 1e-4
     assert len(segments(found[-1])) == 3, "one observation was left out, and came back"
-    lengths = {len(step.reply.token_ids or ()) for trajectory in found for step in trajectory.steps}
+    lengths = {len(plain(step.reply.token_ids)) for trajectory in found for step in trajectory.steps}
     assert max(lengths) == 12
 
 
@@ -96,7 +98,7 @@ def test_a_reply_does_not_hang_on_the_batch_it_was_sampled_in() -> None:
     alone = [attempt(policy, number) for number in range(5)]
     batched = together(policy, range(5))
     for one, other in zip(alone, batched, strict=True):
-        assert [s.reply.token_ids for s in one.steps] == [s.reply.token_ids for s in other.steps]
+        assert [plain(s.reply.token_ids) for s in one.steps] == [plain(s.reply.token_ids) for s in other.steps]
         for a, b in zip(one.steps, other.steps, strict=True):
             assert a.reply.logprobs == pytest.approx(b.reply.logprobs, abs=1e-5)
 
@@ -124,18 +126,18 @@ def test_what_was_read_before_is_not_read_again() -> None:
 def test_deterministic_attempts_repeat_to_the_last_bit_whatever_else_goes_on() -> None:
     policy = local(deterministic=True)
     alone, crowded = attempt(policy, 3), together(policy, range(6))[3]
-    assert [s.reply.token_ids for s in alone.steps] == [s.reply.token_ids for s in crowded.steps]
-    assert [s.reply.logprobs for s in alone.steps] == [s.reply.logprobs for s in crowded.steps]
+    assert [plain(s.reply.token_ids) for s in alone.steps] == [plain(s.reply.token_ids) for s in crowded.steps]
+    assert [plain(s.reply.logprobs) for s in alone.steps] == [plain(s.reply.logprobs) for s in crowded.steps]
 
 
 def test_chance_is_keyed_by_attempt_and_step() -> None:
     policy = local()
     first, second = attempt(policy, 0), attempt(policy, 1)
-    assert first.steps[0].reply.context_ids == second.steps[0].reply.context_ids
-    assert first.steps[0].reply.token_ids != second.steps[0].reply.token_ids
+    assert plain(first.steps[0].reply.context_ids) == plain(second.steps[0].reply.context_ids)
+    assert plain(first.steps[0].reply.token_ids) != plain(second.steps[0].reply.token_ids)
     entered = policy.start(TASK.view(), 0, 5)
     entered.brief(Brief(before=first[:2]))
-    assert entered.reply(first[:2].messages).token_ids == first.steps[2].reply.token_ids
+    assert plain(entered.reply(first[:2].messages).token_ids) == plain(first.steps[2].reply.token_ids)
 
 
 def test_weights_changed_in_place_are_used_at_once_and_their_version_is_kept() -> None:
@@ -152,8 +154,8 @@ def test_weights_changed_in_place_are_used_at_once_and_their_version_is_kept() -
     (segment,) = segments(trajectory)
     assert {v for v, m in zip(segment.versions, segment.mask, strict=True) if m} == {0, 1}
     now = policy.logprobs(segment.ids)
-    start = len(segment) - len(two.token_ids or ())
-    assert list(now[start:]) == pytest.approx(segment.logprobs[start:], abs=1e-4)
+    start = len(segment) - len(plain(two.token_ids))
+    assert now[start:] == pytest.approx(segment.logprobs[start:], abs=1e-4)
     assert policy.fingerprint != before
     with policy.held(version=7) as model, torch.no_grad():
         model.lm_head.weight.mul_(1.5)
@@ -231,7 +233,7 @@ def test_the_contract_is_kept_and_a_saved_model_is_the_same_policy(tmp_path: Pat
     policy.model.save_pretrained(tmp_path)
     saved = LocalPolicy(str(tmp_path), renderer=RENDERER, max_tokens=12)
     assert pickle.loads(pickle.dumps(saved)).fingerprint == saved.fingerprint
-    replies = [p.start(TASK.view(), 0, 5).reply(OPENING).token_ids for p in (policy, saved)]
+    replies = [plain(p.start(TASK.view(), 0, 5).reply(OPENING).token_ids) for p in (policy, saved)]
     assert replies[0] == replies[1]
     saved.update()
     with pytest.raises(pickle.PicklingError, match="changed in place"):
@@ -248,11 +250,11 @@ def test_a_stop_token_that_only_the_model_names_ends_a_reply_and_is_no_text() ->
     with torch.no_grad():
         policy.model.lm_head.weight[257] = 0.0
     replies = [policy.start(TASK.view(), number, 5).reply(OPENING) for number in range(8)]
-    ended = [reply for reply in replies if reply.token_ids and reply.token_ids[-1] in range(100, 112)]
+    ended = [reply for reply in replies if plain(reply.token_ids)[-1:] and reply.token_ids[-1] in range(100, 112)]
     assert ended
     for reply in ended:
         assert reply.finish_reason == "stop"
-        assert reply.text == RENDERER.tokenizer.decode((reply.token_ids or ())[:-1])
+        assert reply.text == RENDERER.tokenizer.decode(plain(reply.token_ids)[:-1])
 
 
 def test_real_chat_templates_and_tokenizers_are_rendered_and_shipped() -> None:

@@ -16,9 +16,9 @@ from swebench_lab.formats.calls import Call, render_xml
 from swebench_lab.policies.policy import Conversation, Policy
 from swebench_lab.policies.scripted import NullPolicy, ReplayPolicy, ScriptedPolicy
 from swebench_lab.policies.teachers.teacher import NoisyTeacher, Teacher
+from swebench_lab.records.reply import Message, Reply
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.task import TaskView
-from swebench_lab.records.trajectory import Message, Reply
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.testing.conformance.policies import check_policy
 from tests.boxes import make_snapshot

@@ -10,8 +10,9 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import RecordError
+from swebench_lab.records.reply import Reply
 from swebench_lab.records.rollout import Rollout, Rollouts
-from swebench_lab.records.trajectory import Reply, Trajectory
+from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.records.verdict import Verdict
 from tests.conftest import make_rollout, make_task
 
@@ -37,7 +38,7 @@ def test_rollouts_survive_both_files_to_the_letter(tmp_path: Path, ending: str) 
 def test_a_damaged_row_names_file_and_line(tmp_path: Path, rollout: Rollout) -> None:
     path = Rollouts([rollout]).save(tmp_path / "r.jsonl")
     path.write_text(path.read_text() + '{"schema": 1}\n')
-    with pytest.raises(RecordError, match=r"r\.jsonl:2: .*'trajectory' is missing"):
+    with pytest.raises(RecordError, match=r"r\.jsonl:2, field 'trajectory': missing"):
         lab.load_rollouts(path)
 
 

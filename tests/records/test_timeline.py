@@ -13,10 +13,10 @@ import pytest
 import swebench_lab as lab
 from swebench_lab.experiments import plots
 from swebench_lab.formats.calls import Call, render_xml
+from swebench_lab.records.reply import Message, Reply
 from swebench_lab.records.rollout import Rollouts
 from swebench_lab.records.task import TaskView
 from swebench_lab.records.timeline import KINDS
-from swebench_lab.records.trajectory import Message, Reply
 from tests.samples import some_rollouts
 
 THINKS = 0.1

@@ -211,5 +211,5 @@ def test_stopping_or_killing_a_collection_loses_nothing_and_leaves_nothing(
     output, errors = start(tmp_path).communicate(timeout=120)
     assert output.split() == ["16", str(16 - kept), "0"], errors
     rows = [json.loads(line) for line in (tmp_path / "rollouts.jsonl").read_text().splitlines()]
-    keys = [(row["task_id"], row["trajectory"]["attempt"]) for row in rows]
+    keys = [(row["task_id"], row["trajectory"].get("attempt", 0)) for row in rows]
     assert len(keys) == len(set(keys)) == 16

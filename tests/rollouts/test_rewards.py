@@ -10,8 +10,9 @@ from functools import partial
 
 import pytest
 
+from swebench_lab.records.reply import Reply
 from swebench_lab.records.rollout import Rollout
-from swebench_lab.records.trajectory import Reply, Step
+from swebench_lab.records.step import Step
 from swebench_lab.records.verdict import Verdict
 from swebench_lab.rollouts import rewards
 from tests.conftest import make_rollout
@@ -70,7 +71,7 @@ def test_a_patch_that_does_not_apply_earns_nothing() -> None:
 
 def test_malformed_replies_and_length_cost() -> None:
     rollout = make_rollout()
-    good, bad = Step(0, Reply("x", completion_tokens=100), tool="bash"), Step(1, Reply("x"))
+    good, bad = Step.of(0, Reply("x", completion_tokens=100), tool="bash"), Step(1, Reply("x", completion_tokens=0))
     rollout = replace(rollout, trajectory=replace(rollout.trajectory, steps=(good, bad, good, bad)))
     assert rewards.format_penalty(rollout) == -0.5
     assert rewards.StepPenalty(free=2, full=6)(rollout) == -0.5

@@ -13,11 +13,12 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import RecordError
-from swebench_lab.records.trajectory import Step
+from swebench_lab.records.step import Step
 from swebench_lab.traces import steps as turns
 from swebench_lab.traces.reading import read_record
 from tests.conftest import make_rollout
 from tests.samples import a_rollout
+from tests.tokens import plain
 from tests.traces import records
 from tests.traces.records import FILES, LOOK, PATCH, SOURCE, put
 
@@ -92,7 +93,7 @@ def test_every_format_becomes_rows_to_fine_tune_on(name: str, form: str, tmp_pat
         assert row.extra["format"] == form
         assert len(row) == len(trace) - (name == "sweagent-1.1"), "whose last reply SWE-smith leaves out"
         assert (row.steps[-1].observation == "") == (name != "sweagent-1.1"), "a row ends with the last reply"
-        several = any("calls" in step.extra for step in trace.steps)
+        several = any(len(step.calls) > 1 for step in trace.steps)
         assert several or all(row.steps[i].tool for i, s in enumerate(trace.steps[: len(row)]) if s.tool)
         assert "null" not in json.dumps(row.extra["record"]["messages"]), "no table puts nulls into messages"
 
@@ -119,7 +120,7 @@ def test_rows_are_those_that_swe_smith_makes_of_the_same_record() -> None:
 
 def test_an_edited_trace_is_written_as_it_is_now_not_as_it_was_read(tmp_path: Path) -> None:
     (trace,) = lab.load_trajectories(put(tmp_path, "sweagent-1.1"))
-    edited = replace(trace, steps=(replace(trace.steps[0], observation="nothing"), *trace.steps[1:]))
+    edited = replace(trace, steps=(trace.steps[0].with_call(observation="nothing"), *trace.steps[1:]))
     (back,) = lab.load_trajectories(edited.save(tmp_path / "edited.traj"))
     assert back.steps[0].observation == "nothing"
     assert edited.to_sft("xml")["messages"][3]["content"] == "nothing"
@@ -134,14 +135,14 @@ def test_our_own_attempts_survive_the_formats_that_can_hold_them(tmp_path: Path)
         ]
     hard = make_rollout().trajectory
     (back,) = lab.load_trajectories(hard.save(tmp_path / "hard.jsonl"))
-    assert back == hard and hard.steps[0].reply.token_ids == (1, 2, 3)
+    assert back == hard and plain(hard.steps[0].reply.token_ids) == (1, 2, 3)
 
 
 def test_tokens_and_their_logprobs_survive_the_interchange_format(tmp_path: Path) -> None:
     (trace,) = lab.load_trajectories(put(tmp_path, "atif"))
-    assert trace.steps[0].reply.token_ids == (5, 6) and trace.steps[0].reply.logprobs == (-0.5, -1.0)
+    assert (plain(trace.steps[0].reply.token_ids), plain(trace.steps[0].reply.logprobs)) == ((5, 6), (-0.5, -1.0))
     (back,) = lab.load_trajectories(replace(trace, extra={}).save(tmp_path / "b.json", "atif"))
-    assert back.steps[0].reply.token_ids == (5, 6) and back.steps[0].reply.logprobs == (-0.5, -1.0)
+    assert (plain(back.steps[0].reply.token_ids), plain(back.steps[0].reply.logprobs)) == ((5, 6), (-0.5, -1.0))
 
 
 @ALL
@@ -359,5 +360,32 @@ def test_a_stored_step_keeps_what_a_foreign_trace_says_beyond_it() -> None:
     trace = lab.Trajectory("t", steps=(step,), extra={"format": "xml"})
     row = json.loads(json.dumps(trace.to_dict()))
     assert lab.Trajectory.from_dict(row) == trace
-    older = {**lab.Trajectory("t").to_dict(), "schema": 2}
-    assert "extra" not in older and lab.Trajectory.from_dict(older) == lab.Trajectory("t")
+    bare = lab.Trajectory("t").to_dict()
+    assert bare == {"schema": 1, "task_id": "t", "steps": []} and lab.Trajectory.from_dict(bare) == lab.Trajectory("t")
+
+
+def test_each_call_of_a_reply_that_makes_several_has_its_own_name_arguments_and_observation(tmp_path: Path) -> None:
+    calls = [
+        {"id": "a1", "type": "function", "function": {"name": "bash", "arguments": '{"command": "ls"}'}},
+        {"id": "a2", "type": "function", "function": {"name": "open", "arguments": '{"path": "x", "lines": [1, 2]}'}},
+    ]
+    messages = [
+        {"role": "user", "content": "It breaks."},
+        {"role": "assistant", "content": "I look.", "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "a1", "content": "README"},
+        {"role": "tool", "tool_call_id": "a2", "content": "1: x"},
+        {"role": "user", "content": "Go on."},
+    ]
+    trace = read_record({"messages": messages, "instance_id": "t"})
+    (step,) = trace.steps
+    assert [(call.id, call.tool, call.observation) for call in step.calls] == [
+        ("a1", "bash", "README"),
+        ("a2", "open", "1: x\nGo on."),
+    ]
+    assert dict(step.calls[1].arguments) == {"path": "x", "lines": "[1, 2]"}
+    assert step.calls[1].json_arguments == ("lines",)
+    for target, ending in (("atif", "x.json"), ("swe-agent", "x.traj"), ("tool", "x.jsonl"), ("lab", "y.jsonl")):
+        (back,) = lab.load_trajectories(trace.save(tmp_path / ending, target))
+        assert [(c.id, c.tool, dict(c.arguments), c.json_arguments) for c in back.steps[0].calls] == [
+            (c.id, c.tool, dict(c.arguments), c.json_arguments) for c in step.calls
+        ], target

@@ -72,7 +72,7 @@ def test_each_command_of_mini_has_a_shell_of_its_own_and_the_variables_it_had(bo
 
 def test_a_command_that_was_killed_and_is_killed_again_is_no_drift(box: Sandbox) -> None:
     trace = mini(("sleep 30", "", -1), ("sleep 31", "", 0))
-    first = replace(trace.steps[0], timed_out=True, exit_code=None)
+    first = trace.steps[0].with_call(timed_out=True, exit_code=None)
     made = replace(trace, steps=(first, trace.steps[1])).replay(box, keep_layers=False, timeout=0.2)
     assert [step.outcome for step in made.steps] == ["volatile", "drift"]
     assert "killed after 0.2 seconds" in made.steps[1].note

@@ -6,8 +6,10 @@ from collections import Counter
 
 import pytest
 
+from swebench_lab.records.reply import Reply
 from swebench_lab.records.rollout import Rollout
-from swebench_lab.records.trajectory import Reply, Step, Stop, Trajectory
+from swebench_lab.records.step import Step
+from swebench_lab.records.trajectory import Stop, Trajectory
 from swebench_lab.records.verdict import RESOLVED, UNRESOLVED, Verdict
 from swebench_lab.tasks.micro import build
 from swebench_lab.training.batches import Sample, masked_counts, samples
@@ -22,7 +24,9 @@ def rollout(attempt: int, exits: list[int], resolved: bool) -> Rollout:
     said = [
         Reply("x", token_ids=(10 + i,), logprobs=(-0.5,), context_ids=(1,), restart=i == 0) for i in range(len(exits))
     ]
-    steps = tuple(Step(i, reply, exit_code=code) for i, (reply, code) in enumerate(zip(said, exits, strict=True)))
+    steps = tuple(
+        Step.of(i, reply, tool="bash", exit_code=code) for i, (reply, code) in enumerate(zip(said, exits, strict=True))
+    )
     trajectory = Trajectory(TASK.id, attempt, steps=steps, stop=Stop.SUBMITTED.value)
     verdict = Verdict(RESOLVED if resolved else UNRESOLVED, "")
     return Rollout(TASK, trajectory, verdict, float(resolved))
@@ -48,7 +52,7 @@ def trained(sample: Sample) -> list[int]:
 def test_the_rules_say_which_tokens_are_trained_on(rules: Rules, better: list[int], worse: list[int]) -> None:
     good, bad = samples(GROUP, GRPOSettings(rules=rules))
     assert [trained(good), trained(bad)] == [better, worse]
-    assert good.segments[0].ids == (1, 10, 1, 11, 1, 12)  # a masked token is still context
+    assert good.segments[0].ids.tolist() == [1, 10, 1, 11, 1, 12]  # a masked token is still context
     assert good.advantage > 0 >= bad.advantage
     assert masked_counts([good, bad]) == Counter({"below mean": 1} if rules.below_mean == "mask" else {})
 

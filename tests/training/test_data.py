@@ -13,13 +13,15 @@ from swebench_lab.errors import RecordError, TrainingError
 from swebench_lab.formats.calls import Call, parse_xml, render_fenced, render_xml
 from swebench_lab.formats.renderer import CHATML, Renderer
 from swebench_lab.formats.token_ledger import Episode
+from swebench_lab.records.reply import Message, Reply
 from swebench_lab.records.rollout import Rollout
-from swebench_lab.records.trajectory import Message, Reply, Step, Trajectory
+from swebench_lab.records.step import Step
+from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.records.verdict import Verdict
 from swebench_lab.traces.reading import load_trajectories, read_record
 from swebench_lab.training.corpus import IGNORED, Corpus, Curation, foreign, rows_of
 from tests.conftest import make_task
-from tests.tokens import PairTokenizer
+from tests.tokens import PairTokenizer, plain
 from tests.traces.records import put
 
 
@@ -33,7 +35,7 @@ BASH = Call("bash", {"command": "ls  -l\n\techo '```'"}, "I look.")
 
 
 def attempt(*said: str, number: int = 0, task: str = "owner__name-0", **changes: Any) -> Rollout:
-    steps = tuple(Step(i, Reply(text), tool="bash", observation=f"seen {i}") for i, text in enumerate(said))
+    steps = tuple(Step.of(i, Reply(text), tool="bash", observation=f"seen {i}") for i, text in enumerate(said))
     trajectory = Trajectory(task, number, opening=OPENING, steps=steps, policy="teacher", **changes)
     return Rollout(make_task(id=task), trajectory, Verdict("resolved"), 1.0)
 
@@ -54,9 +56,9 @@ def test_a_row_begins_with_what_the_driver_sends_and_trains_what_was_said(render
     trained: list[tuple[int, ...]] = []
     for i, text in enumerate(said):
         prompt = talk.extend(messages)
-        assert row.ids[: len(prompt)] == prompt
+        assert plain(row.ids)[: len(prompt)] == plain(prompt)
         ids = renderer.spoken(text)
-        assert row.ids[len(prompt) : len(prompt) + len(ids)] == ids
+        assert plain(row.ids)[len(prompt) : len(prompt) + len(ids)] == ids
         assert set(row.mask[len(prompt) : len(prompt) + len(ids)]) == {1}
         trained.append(ids)
         talk.spoke(ids, text=text)
@@ -67,7 +69,7 @@ def test_a_row_begins_with_what_the_driver_sends_and_trains_what_was_said(render
 
 def test_what_is_left_out_is_counted_by_reason(renderer: Renderer) -> None:
     good = attempt("one")
-    looked = replace(good.trajectory.steps[0], command="git fetch origin")
+    looked = good.trajectory.steps[0].with_call(command="git fetch origin")
     leaking = replace(good, trajectory=replace(good.trajectory, steps=(looked,)))
     rollouts = [
         good,
@@ -100,7 +102,7 @@ def test_the_gold_patch_shown_before_it_was_written_is_a_leak(renderer: Renderer
     gold = "--- a/f.py\n+++ b/f.py\n@@ -1 +1 @@\n-    return one\n+    return compute_the_right_answer(one, two)\n"
     told = attempt("cat notes", "sed ...")
     steps = told.trajectory.steps
-    shown = replace(steps[0], observation="see:\n    return compute_the_right_answer(one, two)\n")
+    shown = steps[0].with_call(observation="see:\n    return compute_the_right_answer(one, two)\n")
     leaking = replace(
         told, task=make_task(gold_patch=gold), trajectory=replace(told.trajectory, steps=(shown, *steps[1:]))
     )

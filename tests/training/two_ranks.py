@@ -17,7 +17,7 @@ from swebench_lab.training.settings import GRPOSettings
 
 
 def by_words(rollout: Rollout) -> float:
-    return float(sum(sum(step.reply.token_ids or ()) for step in rollout.trajectory.steps) % 7)
+    return float(sum(int(step.reply.token_ids.sum()) for step in rollout.trajectory.steps) % 7)
 
 
 def main() -> None:

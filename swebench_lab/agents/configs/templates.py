@@ -13,8 +13,8 @@ from swebench_lab.agents.flavour import Flavour
 from swebench_lab.agents.tools.tool import Observation, Tool
 from swebench_lab.errors import ConfigError, FormatError
 from swebench_lab.formats.calls import Call
+from swebench_lab.records.reply import Message, Reply
 from swebench_lab.records.task import TaskView
-from swebench_lab.records.trajectory import Message, Reply
 
 if TYPE_CHECKING:
     from jinja2 import Template

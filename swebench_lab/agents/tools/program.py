@@ -23,7 +23,7 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from swebench_lab.agents.tools.shell import Shell
@@ -87,4 +87,4 @@ def _typed_out(name: str, arguments: Mapping[str, Any]) -> str:
 
 def program(name: str) -> str:
     """Return the source of one of this package's own programs."""
-    return (files("swebench_lab.agents.tools") / "in_sandbox" / f"{name}.py").read_text("utf-8")
+    return (Path(__file__).parent / "in_sandbox" / f"{name}.py").read_text("utf-8")

@@ -14,8 +14,8 @@ from swebench_lab.errors import PolicyError
 from swebench_lab.formats.calls import FORMATS
 from swebench_lab.policies.policy import Brief, Conversation, fingerprint, replies_so_far
 from swebench_lab.policies.teachers.plans import Plan, Planner
+from swebench_lab.records.reply import Message, Reply, text_of
 from swebench_lab.records.task import Task, TaskView
-from swebench_lab.records.trajectory import Message, Reply
 
 _VERSION = 1
 """Raise when what teachers say changes: fingerprints of agents follow, so old records are not taken for new ones."""
@@ -151,7 +151,7 @@ class Lesson(Conversation):
         """
         if self._plan is None or replies_so_far(messages) != self._said:
             self._catch_up(messages)
-        text = self._next(messages[-1]["content"])
+        text = self._next(text_of(messages[-1]))
         if text is None:
             raise PolicyError("the teacher has handed its work in and has nothing more to say")
         self._said += 1
@@ -170,7 +170,7 @@ class Lesson(Conversation):
         """Go through the history as if it had been this plan's own; if it is not, begin anew."""
         self._plan, self._begun, self._said = self._make(self._told), False, replies_so_far(messages)
         for before, message in pairwise(messages):
-            if message["role"] == "assistant" and self._next(before["content"]) != message["content"]:
+            if message["role"] == "assistant" and self._next(text_of(before)) != message["content"]:
                 self._plan, self._begun = self._make(self._told), False
                 return
 

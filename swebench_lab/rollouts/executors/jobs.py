@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from swebench_lab.agents.agent import Agent
 from swebench_lab.records.rollout import Rollout
+from swebench_lab.records.step import Step
 from swebench_lab.records.task import Task
-from swebench_lab.records.trajectory import Span, Step, Trajectory
+from swebench_lab.records.trajectory import Span, Trajectory
 from swebench_lab.records.verdict import NOT_GRADED, Cause, Verdict
 from swebench_lab.rollouts.executors.queues import BoundedQueue
 

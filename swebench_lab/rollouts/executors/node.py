@@ -20,8 +20,9 @@ from swebench_lab.agents.agent import Agent
 from swebench_lab.errors import LabError, describe
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.places import default_root
+from swebench_lab.records.step import Step
 from swebench_lab.records.task import Task
-from swebench_lab.records.trajectory import Step, Trajectory
+from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.records.verdict import Verdict
 from swebench_lab.rollouts.executors.jobs import Batch, Job
 from swebench_lab.rollouts.executors.settings import Deadlines, Stages

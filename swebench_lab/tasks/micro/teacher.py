@@ -8,8 +8,8 @@ from random import Random
 
 from swebench_lab.errors import PolicyError
 from swebench_lab.policies.policy import Conversation, fingerprint, replies_so_far
+from swebench_lab.records.reply import Message, Reply
 from swebench_lab.records.task import Task, TaskView
-from swebench_lab.records.trajectory import Message, Reply
 from swebench_lab.tasks.micro.bugs import mends
 
 

@@ -16,13 +16,13 @@ A backend that does not isolate, or bound, or keep layers leaves out that group;
 (`FEATURES`) says so, and what needs it is not tried.
 """
 
+from swebench_lab.testing.conformance.catalogue import behaviours as behaviours
+from swebench_lab.testing.conformance.catalogue import run as run
 from swebench_lab.testing.conformance.kit import FEATURES as FEATURES
 from swebench_lab.testing.conformance.kit import GROUPS as GROUPS
 from swebench_lab.testing.conformance.kit import LACKS as LACKS
 from swebench_lab.testing.conformance.kit import Behaviour as Behaviour
 from swebench_lab.testing.conformance.kit import Outcome as Outcome
-from swebench_lab.testing.conformance.kit import behaviours as behaviours
 from swebench_lab.testing.conformance.kit import reference_snapshot as reference_snapshot
-from swebench_lab.testing.conformance.kit import run as run
 
 __all__ = ["FEATURES", "GROUPS", "LACKS", "Behaviour", "Outcome", "behaviours", "reference_snapshot", "run"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import importlib
+import pkgutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from swebench_lab.testing.conformance.kit import FEATURES, GROUPS, run
+from swebench_lab.testing.conformance.catalogue import run
+from swebench_lab.testing.conformance.kit import FEATURES, GROUPS
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Sandbox
@@ -44,9 +45,8 @@ def _opener(name: str) -> Callable[..., Any]:
     from swebench_lab.sandbox.limits import Limits
     from swebench_lab.snapshots.backends import Opening, backend_named
 
-    module, _, function = name.partition(":")
-    if function:
-        custom: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    if ":" in name:
+        custom: Callable[..., Any] = pkgutil.resolve_name(name)
         return custom
     backend_named(name, {})
 

@@ -1,18 +1,14 @@
 """Registering behaviours, the start they are tried on, and trying them."""
 
-import importlib
 import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-
-from swebench_lab.errors import SandboxError
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Sandbox
@@ -129,41 +125,9 @@ def _register(function: Callable[..., None], check: Callable[[Opener], None]) ->
     _registered[function.__name__] = Behaviour(function.__name__, group, promise, check)
 
 
-def behaviours(groups: Collection[str] = GROUPS) -> tuple[Behaviour, ...]:
-    """Every behaviour of some groups, in order."""
-    for group in GROUPS:
-        importlib.import_module(f"{__package__}.{group}")
+def registered(groups: Collection[str]) -> tuple[Behaviour, ...]:
+    """The behaviours of some groups, as far as their files have been imported."""
     return tuple(behaviour for behaviour in _registered.values() if behaviour.group in groups)
-
-
-def run(
-    opener: Callable[..., "Sandbox"], groups: Collection[str] = GROUPS, lacks: Collection[str] | None = None
-) -> Iterator[Outcome]:
-    """Try behaviours on a backend, one after the other.
-
-    Args:
-        opener: A backend's function: takes a Snapshot and options.
-        groups: Which groups of behaviours.
-        lacks: What the backend does not have, of `FEATURES`; behaviours that need it are not tried. By default what
-            its tier says.
-    """
-    with reference_snapshot() as snapshot:
-        if lacks is None:
-            with opener(snapshot) as box:
-                lacks = LACKS.get(box.tier, frozenset())
-        for behaviour in behaviours(groups):
-            lacking = tuple(sorted(behaviour.needs & set(lacks)))
-            yield Outcome(behaviour, False, "", 0.0, lacking) if lacking else _tried(behaviour, opener, snapshot)
-
-
-def _tried(behaviour: Behaviour, opener: Callable[..., "Sandbox"], snapshot: "Snapshot") -> Outcome:
-    started = time.perf_counter()
-    try:
-        behaviour.check(lambda **options: opener(snapshot, **options))
-        passed, said = True, ""
-    except (AssertionError, SandboxError, OSError) as error:
-        passed, said = False, f"{type(error).__name__}: {error}"
-    return Outcome(behaviour, passed, said, time.perf_counter() - started)
 
 
 FILES: dict[str, tuple[str | bytes, int]] = {

@@ -6,8 +6,10 @@ import pickle
 from collections.abc import Sequence
 
 from swebench_lab.policies.policy import Brief, Conversation, Policy
+from swebench_lab.records.reply import Message, Reply
+from swebench_lab.records.step import Step
 from swebench_lab.records.task import TaskView
-from swebench_lab.records.trajectory import Message, Reply, Step, Trajectory
+from swebench_lab.records.trajectory import Trajectory
 
 
 def check_policy(policy: Policy, view: TaskView, opening: Sequence[Message], repeatable: bool = True) -> list[str]:
@@ -58,7 +60,7 @@ def _reentered(
     ]
     try:
         entered = policy.start(view, 0, 0)
-        step = Step(0, one, tool="bash", observation="OBSERVATION:\n[exit code 0]")
+        step = Step.of(0, one, tool="bash", observation="OBSERVATION:\n[exit code 0]")
         entered.brief(Brief(before=Trajectory(view.id, opening=tuple(opening), steps=(step,))))
         here, there = (conversation.reply(history) for conversation in (first, entered))
     except RuntimeError:  # a PolicyError: one reply was all it had to say

@@ -241,9 +241,11 @@ def _controls(text: str) -> bool:
 
 def _attempt(text: str) -> Rollout:
     """An attempt in which every field that others write holds a text."""
+    from swebench_lab.records.reply import Reply
     from swebench_lab.records.rollout import Rollout
+    from swebench_lab.records.step import Step
     from swebench_lab.records.task import Task
-    from swebench_lab.records.trajectory import Reply, Step, Trajectory
+    from swebench_lab.records.trajectory import Trajectory
     from swebench_lab.records.verdict import Verdict
 
     task = Task(
@@ -256,7 +258,7 @@ def _attempt(text: str) -> Rollout:
         pass_to_pass=(),
         hints=text,
     )
-    step = Step(0, Reply(text, model=text), text, "bash", {"command": text}, text, text, 0, False, text, 0.1)
+    step = Step.of(0, Reply(text, model=text), text, "bash", {"command": text}, text, text, 0, False, text, 0.1)
     trajectory = Trajectory(
         task.id,
         0,

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from swebench_lab.errors import LabError, PolicyError, describe
+from swebench_lab.records.reply import text_of
 from swebench_lab.records.rollout import Rollout, Rollouts, rescore
+from swebench_lab.records.step import Step
 from swebench_lab.records.trajectory import Stop, Trajectory
 from swebench_lab.records.verdict import NOT_GRADED, Cause, Verdict
 from swebench_lab.rollouts import rewards
@@ -87,12 +89,18 @@ def beginning(rollout: Rollout, step: int, hint: str) -> Trajectory:
         return shared
     if shared.steps:
         last = shared.steps[-1]
-        hinted = replace(last, observation=f"{last.observation}\n\n{hint}")
+        hinted = _hinted(last, hint)
         return replace(shared, steps=(*shared.steps[:-1], hinted))
     if not shared.opening:
         raise ValueError("branching from the start with a hint: the attempt's opening messages were not recorded")
-    message = {**shared.opening[-1], "content": f"{shared.opening[-1]['content']}\n\n{hint}"}
+    message = {**shared.opening[-1], "content": f"{text_of(shared.opening[-1])}\n\n{hint}"}
     return replace(shared, opening=(*shared.opening[:-1], message))  # type: ignore[arg-type]
+
+
+def _hinted(step: Step, hint: str) -> Step:
+    """Return a step whose observation ends with a hint."""
+    shown = step.calls[-1].observation if step.calls else step.correction
+    return step.with_call(observation=f"{shown}\n\n{hint}")
 
 
 def grow(

@@ -11,7 +11,7 @@ from swebench_lab.viewer.player.model import START, PlayerModel
 
 if TYPE_CHECKING:
     from swebench_lab.records.rollout import Rollout
-    from swebench_lab.records.trajectory import Step
+    from swebench_lab.records.step import Step
     from swebench_lab.viewer.player.file_history import FileChange
 
 PANELS = ("changes", "since", "files", "tests", "patch", "branches")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from swebench_lab.agents.agent import Agent
     from swebench_lab.grading.evaluator import Evaluator
     from swebench_lab.policies.policy import Policy
-    from swebench_lab.records.trajectory import Step
+    from swebench_lab.records.step import Step
     from swebench_lab.sandbox.contract import Result, Sandbox
     from swebench_lab.snapshots.factory import SandboxFactory
 

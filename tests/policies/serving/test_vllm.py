@@ -27,11 +27,13 @@ from swebench_lab.formats.token_ledger import segments
 from swebench_lab.policies.sampling import score, widen_head
 from swebench_lab.policies.scripted import ScriptedPolicy
 from swebench_lab.policies.serving.server import Server
+from swebench_lab.records.arrays import logprobs
 from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.sandbox.snapshot import Snapshot
 from tests.boxes import make_snapshot
 from tests.conftest import make_task
+from tests.tokens import plain
 
 VLLM = os.environ.get("SWEBENCH_LAB_VLLM", "")
 pytestmark = [
@@ -171,15 +173,15 @@ def test_the_ids_trained_on_are_the_ids_that_were_sampled(tapped: tuple[Tap, lis
         (segment,) = segments(trajectory)
         place = 0
         for step in trajectory.steps:
-            place += len(step.reply.context_ids or ())
-            end = place + len(step.reply.token_ids or ())
+            place += len(plain(step.reply.context_ids))
+            end = place + len(plain(step.reply.token_ids))
             # All attempts open with the same words: each answer to them is some attempt's, and nobody else's.
-            answers = witnessed[segment.ids[:place]]
+            answers = witnessed[plain(segment.ids[:place])]
             (choice, *_) = [
                 answer
                 for answer in answers
-                if segment.ids[place:end] == tuple(answer["token_ids"])
-                and segment.logprobs[place:end] == tuple(answer["logprobs"]["token_logprobs"])
+                if plain(segment.ids[place:end]) == tuple(answer["token_ids"])
+                and plain(segment.logprobs[place:end]) == plain(logprobs(answer["logprobs"]["token_logprobs"]))
             ]
             answers.remove(choice)
             assert set(segment.mask[place:end]) == {1}

@@ -17,8 +17,8 @@ import pytest
 import swebench_lab as lab
 from swebench_lab.errors import SandboxError
 from swebench_lab.policies.policy import Conversation
+from swebench_lab.records.reply import Message
 from swebench_lab.records.task import Tasks, TaskView
-from swebench_lab.records.trajectory import Message
 from swebench_lab.rollouts.run_directory import RunDirectory
 from tests.benchmarks.chaos import below
 
@@ -259,7 +259,7 @@ def test_attempts_of_a_process_that_died_are_kept_as_far_as_they_got(tmp_path: P
             run = RunDirectory(tmp_path)
             journal = run.journal()
             journal.begin(lab.Trajectory("a__b-1", 2, 5))
-            journal.step(lab.Step(0, lab.Reply("hello"), command="ls"))
+            journal.step(lab.Step.of(0, lab.Reply("hello"), tool="bash", command="ls"))
         finally:
             os._exit(0)
     os.waitpid(pid, 0)

@@ -10,9 +10,10 @@ import pytest
 
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.records.diff import touched_files
-from swebench_lab.records.task import Tasks, load_tasks
+from swebench_lab.records.task import Tasks
 from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.snapshots.repository.sources import open_source
+from swebench_lab.tasks.loading import load_tasks
 from swebench_lab.tasks.making.demo import HELD_OUT, data_folder, differences, main, repositories
 from swebench_lab.tasks.schemas import to_swesmith
 

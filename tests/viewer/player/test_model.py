@@ -211,7 +211,7 @@ def test_a_hint_is_added_to_what_the_policy_saw_last_and_to_nothing_else(model: 
     assert seen == [f"{original}\n\nlook at the loop"]
     steps = model.branches[0].rollout.trajectory.steps
     assert steps[0] == failed.trajectory.steps[0]
-    assert replace(steps[1], observation=original) == failed.trajectory.steps[1]
+    assert steps[1].with_call(observation=original) == failed.trajectory.steps[1]
     model.branch(lab.ScriptedPolicy(answer, name="hinted"), hint="from the start", step=-1, grade=False)
     assert seen[1] == failed.trajectory.opening[-1]["content"] + "\n\nfrom the start"
 

@@ -1,0 +1,52 @@
+"""The catalogue of the conformance kit: every behaviour there is, and the loop that tries them on a backend."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING
+
+from swebench_lab.errors import SandboxError
+
+# Each registers its behaviours, in this order.
+from swebench_lab.testing.conformance import bounds, checkpoints, commands, files, patches, sessions, walls  # noqa: F401
+from swebench_lab.testing.conformance.kit import GROUPS, LACKS, Behaviour, Outcome, reference_snapshot, registered
+
+if TYPE_CHECKING:
+    from swebench_lab.sandbox.contract import Sandbox
+    from swebench_lab.sandbox.snapshot import Snapshot
+
+
+def behaviours(groups: Collection[str] = GROUPS) -> tuple[Behaviour, ...]:
+    """Every behaviour of some groups, in order."""
+    return registered(groups)
+
+
+def run(
+    opener: Callable[..., Sandbox], groups: Collection[str] = GROUPS, lacks: Collection[str] | None = None
+) -> Iterator[Outcome]:
+    """Try behaviours on a backend, one after the other.
+
+    Args:
+        opener: A backend's function: takes a Snapshot and options.
+        groups: Which groups of behaviours.
+        lacks: What the backend does not have, of `FEATURES`; behaviours that need it are not tried. By default what
+            its tier says.
+    """
+    with reference_snapshot() as snapshot:
+        if lacks is None:
+            with opener(snapshot) as box:
+                lacks = LACKS.get(box.tier, frozenset())
+        for behaviour in behaviours(groups):
+            lacking = tuple(sorted(behaviour.needs & set(lacks)))
+            yield Outcome(behaviour, False, "", 0.0, lacking) if lacking else _tried(behaviour, opener, snapshot)
+
+
+def _tried(behaviour: Behaviour, opener: Callable[..., Sandbox], snapshot: Snapshot) -> Outcome:
+    started = time.perf_counter()
+    try:
+        behaviour.check(lambda **options: opener(snapshot, **options))
+        passed, said = True, ""
+    except (AssertionError, SandboxError, OSError) as error:
+        passed, said = False, f"{type(error).__name__}: {error}"
+    return Outcome(behaviour, passed, said, time.perf_counter() - started)
