@@ -2,22 +2,28 @@
 
 Names are loaded on first use, so importing the package costs next to nothing. The tables below are the one list of
 public names; `__init__.pyi`, which type checkers and editors read, is generated from them.
+
+Logs go to loggers named after the modules, silently until `logging` is configured: `logging.basicConfig(level="INFO")`
+shows attempts, retries and nodes.
 """
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
 
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless the user configures logging
+
 _NAMES = {
     "agents.agent": "Agent",
     "agents.flavour": "Flavour",
     "agents.tools.program": "ProgramTool",
-    "agents.tools.tool": "Observation Tool",
+    "agents.tools.tool": "BaseTool Observation Tool",
     "errors": (
-        "ConfigError ContextFull FormatError GradingError LabError PatchError PolicyError QuotaExceeded "
+        "AgentError ConfigError ContextFull FormatError GradingError LabError PatchError PolicyError QuotaExceeded "
         "RecipeError RecipeFailed RecordError SandboxClosed SandboxError SandboxPathError SandboxUnavailable "
         "ServingError SnapshotError SweepError TaskError TrainingError"
     ),

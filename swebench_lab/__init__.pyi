@@ -4,8 +4,10 @@ from swebench_lab.agents import configs as configs
 from swebench_lab.agents.agent import Agent as Agent
 from swebench_lab.agents.flavour import Flavour as Flavour
 from swebench_lab.agents.tools.program import ProgramTool as ProgramTool
+from swebench_lab.agents.tools.tool import BaseTool as BaseTool
 from swebench_lab.agents.tools.tool import Observation as Observation
 from swebench_lab.agents.tools.tool import Tool as Tool
+from swebench_lab.errors import AgentError as AgentError
 from swebench_lab.errors import ConfigError as ConfigError
 from swebench_lab.errors import ContextFull as ContextFull
 from swebench_lab.errors import FormatError as FormatError
@@ -103,7 +105,9 @@ __version__: str
 __all__ = [
     "__version__",
     "Agent",
+    "AgentError",
     "attach",
+    "BaseTool",
     "Board",
     "ChatPolicy",
     "cluster",

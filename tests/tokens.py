@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from swebench_lab.formats.renderer import Renderer
 from swebench_lab.formats.token_ledger import Episode
-from swebench_lab.policies.policy import Brief, fingerprint, replies_so_far
+from swebench_lab.policies.policy import Brief, Conversation, fingerprint, replies_so_far
 from swebench_lab.records.task import TaskView
 from swebench_lab.records.trajectory import Message, Reply
 
@@ -72,7 +72,7 @@ class Sampler:
 
 
 @dataclass
-class SamplerTalk:
+class SamplerTalk(Conversation):
     policy: Sampler
     dice: random.Random
     episode: Episode

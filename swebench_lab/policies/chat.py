@@ -30,7 +30,7 @@ from swebench_lab.errors import ContextFull, FormatError, PolicyError
 from swebench_lab.formats.calls import json_arguments, parse_json
 from swebench_lab.formats.renderer import Renderer
 from swebench_lab.formats.token_ledger import Episode
-from swebench_lab.policies.policy import Brief, fingerprint, replies_so_far
+from swebench_lab.policies.policy import Brief, Conversation, fingerprint, replies_so_far
 from swebench_lab.policies.routes import routes
 from swebench_lab.records.task import TaskView
 from swebench_lab.records.trajectory import Message, Reply
@@ -162,7 +162,7 @@ class ChatPolicy:
             return _renderer(self.tokenizer)
 
 
-class Talk:
+class Talk(Conversation):
     """One attempt's conversation with an endpoint.
 
     Args:

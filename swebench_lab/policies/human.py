@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from swebench_lab.errors import FormatError, PolicyError
 from swebench_lab.formats.calls import FORMATS, Call
-from swebench_lab.policies.policy import Brief, fingerprint, replies_so_far
+from swebench_lab.policies.policy import Brief, Conversation, fingerprint, replies_so_far
 from swebench_lab.records.task import TaskView
 from swebench_lab.records.trajectory import Message, Reply
 
@@ -59,7 +59,7 @@ class HumanPolicy:
 
 
 @dataclass
-class Sitting:
+class Sitting(Conversation):
     """One attempt with a person."""
 
     policy: HumanPolicy

@@ -21,7 +21,7 @@ from typing import Any
 from swebench_lab.errors import PolicyError
 from swebench_lab.formats.renderer import Renderer
 from swebench_lab.formats.token_ledger import Episode
-from swebench_lab.policies.policy import Brief, fingerprint, replies_so_far
+from swebench_lab.policies.policy import Brief, Conversation, fingerprint, replies_so_far
 from swebench_lab.policies.sampling import Kept, Request, Sampler, score, widen_head
 from swebench_lab.records.task import TaskView
 from swebench_lab.records.trajectory import Message, Reply
@@ -239,7 +239,7 @@ class LocalPolicy:
         return f"LocalPolicy({self.name!r}, version {self.version}, temperature={self.temperature:g})"
 
 
-class LocalTalk:
+class LocalTalk(Conversation):
     """One attempt's conversation with the model of this process.
 
     Args:

@@ -1,4 +1,4 @@
-"""Policy and Conversation: what answers in an attempt, and what is told to it.
+"""Policy and Conversation: what answers in an attempt, and what it is given.
 
 A Policy is stateless and shared: one value serves every worker at once, and can be sent to other processes. All that
 belongs to one attempt lives in the Conversation that `start` returns. The history it is given only ever grows at its
@@ -20,7 +20,7 @@ from swebench_lab.records.trajectory import Message, Reply, Trajectory
 
 @dataclass(frozen=True)
 class Brief:
-    """What an agent tells a conversation before the first reply, if it wants to know.
+    """What an agent tells a conversation before the first reply.
 
     Args:
         tools: Schemas of the tools, as endpoints with tool calls want them; empty where the flavour writes its calls
@@ -39,11 +39,16 @@ class Brief:
 
 @runtime_checkable
 class Conversation(Protocol):
-    """One attempt's side of a policy.
+    """One attempt's side of a policy; inherit from it, and `reply` is all that has to be written."""
 
-    It may also have a method `brief(brief: Brief) -> bool`, which is called once, before the first reply. It returns
-    whether the policy shows the tools of the brief to its model itself, so that the prompt need not list them.
-    """
+    def brief(self, brief: Brief) -> bool | None:
+        """Take over what the agent says of the attempt; called once, before the first reply.
+
+        Returns:
+            Whether the policy shows the tools of the brief to its model itself, so that the prompt need not list them;
+            None when nobody has to be shown any tools, as with a script.
+        """
+        return None
 
     def reply(self, messages: Sequence[Message]) -> Reply:
         """Answer the conversation so far.
@@ -58,7 +63,6 @@ class Conversation(Protocol):
 
     def close(self) -> None:
         """Release what the conversation holds; may be called more than once."""
-        ...
 
 
 @runtime_checkable

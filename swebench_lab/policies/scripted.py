@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from swebench_lab.errors import PolicyError
 from swebench_lab.formats.calls import FORMATS, Call
-from swebench_lab.policies.policy import Brief, fingerprint, replies_so_far
+from swebench_lab.policies.policy import Brief, Conversation, fingerprint, replies_so_far
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.task import TaskView
 from swebench_lab.records.trajectory import Message, Reply, Trajectory
@@ -24,7 +24,7 @@ Script = Callable[[TaskView, Sequence[Message], int], Answer]
 
 
 @dataclass(frozen=True, slots=True)
-class _Recital:
+class _Recital(Conversation):
     """A conversation that asks its script for the reply due at this step."""
 
     view: TaskView
@@ -172,7 +172,7 @@ class NullPolicy:
         return _Nothing(view, self.call_format)
 
 
-class _Nothing:
+class _Nothing(Conversation):
     """A conversation that hands in at once."""
 
     def __init__(self, view: TaskView, call_format: str) -> None:

@@ -46,7 +46,7 @@ def manifest(path: Path, what: Mapping[str, Any]) -> Iterator[None]:
     _write(path, facts)
     try:
         yield
-    except BaseException as error:
+    except BaseException as error:  # recorded and raised again: the file says how the run ended, interrupts included
         stopped = isinstance(error, KeyboardInterrupt)
         facts |= {"status": "stopped" if stopped else "failed", "error": f"{type(error).__name__}: {error}"}
         raise
@@ -77,13 +77,13 @@ def _write(path: Path, facts: Mapping[str, Any]) -> None:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python, of this package, and of what it stands on where that is installed."""
-    found = {"python": platform.python_version(), "swebench_lab": swebench_lab.__version__}
+    installed = {"python": platform.python_version(), "swebench_lab": swebench_lab.__version__}
     for package in _WATCHED:
         try:
-            found[package] = metadata.version(package)
+            installed[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def git_state() -> dict[str, Any] | None:

@@ -1,15 +1,18 @@
 """Rewards: plain functions from one Rollout to the number a trainer uses, or None when it was not graded.
 
 Any function of a Rollout is a reward. Those here are module-level names or small frozen values, so that they can be
-sent to other processes. A rollout that was not graded has no reward from any of them: a fault of the machine must
+sent to other processes. A rollout that was not graded has no reward from any of them: an infrastructure error must
 never read as a failed patch.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
+from types import CodeType, FunctionType, MethodType
+from typing import Any, TypeAlias
 
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.trajectory import Stop
@@ -132,3 +135,49 @@ def weighted(*parts: tuple[Reward, float]) -> Weighted:
         if not (isinstance(part, tuple) and len(part) == 2 and callable(part[0]) and isinstance(part[1], (int, float))):
             raise ValueError(f"composing a reward: {part!r} is not a pair of a reward and its weight")
     return Weighted(tuple(parts))
+
+
+def identity(reward: Reward) -> str:
+    """Return a text that is the same for two rewards that are the same function with the same settings.
+
+    It covers the code of a function, its defaults, the plain values it closes over, the arguments of a `partial` and
+    the fields of a dataclass; not globals that it reads, nor the state of other objects.
+    """
+    name = getattr(reward, "__qualname__", type(reward).__qualname__)
+    return f"{name}:{hashlib.sha256(repr(_parts(reward)).encode('utf-8', 'backslashreplace')).hexdigest()[:16]}"
+
+
+def _parts(value: Any, above: tuple[int, ...] = ()) -> Any:
+    """Return what identifies a value, as nested tuples of plain values.
+
+    Args:
+        value: The value.
+        above: Ids of the values that it was reached through: a function may close over itself.
+    """
+    if isinstance(value, (bool, int, float, str, bytes)) or value is None:
+        return value
+    if id(value) in above:
+        return "itself"
+
+    def parts(*values: Any) -> tuple[Any, ...]:
+        return tuple(_parts(each, (*above, id(value))) for each in values)
+
+    match value:
+        case tuple():
+            return parts(*value)
+        case frozenset():
+            return tuple(sorted(map(repr, parts(*value))))
+        case CodeType():
+            return parts(value.co_code, value.co_names, value.co_consts)
+        case FunctionType():
+            cells = tuple(cell.cell_contents for cell in value.__closure__ or ())
+            defaults = (value.__defaults__, tuple((value.__kwdefaults__ or {}).items()))
+            return parts(value.__module__, value.__qualname__, value.__code__, *defaults, *cells)
+        case MethodType():
+            return parts(value.__func__, value.__self__)
+        case partial():
+            return parts(value.func, value.args, tuple(sorted(value.keywords.items())))
+    kind = type(value)
+    settings = [(field.name, getattr(value, field.name)) for field in fields(kind)] if is_dataclass(kind) else []
+    call = kind.__dict__.get("__call__")
+    return parts(kind.__module__, kind.__qualname__, *settings, call if isinstance(call, FunctionType) else None)

@@ -8,8 +8,8 @@ run_dir/
   set-aside.jsonl    rows that could not be read, with the reason; nothing is thrown away
   events.jsonl       retries, attempts cut off, machines that died: one line each
   partial.jsonl      as far as attempts got that died with their process or machine, or were begun again
-  live.json          the state of a collection that is going on, replaced every second
-  going/<process>/   one file for each attempt that is going on: its beginning, then a line a step
+  live.json          the state of a running collection, replaced every second
+  going/<process>/   one file for each running attempt: its beginning, then a line a step
   layers/            what each step changed, content-addressed: <digest>.tar.gz
 ```
 """
@@ -20,6 +20,7 @@ import json
 import os
 import secrets
 import shutil
+import sys
 import threading
 import time
 import warnings
@@ -50,11 +51,19 @@ LAYER_BYTES = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is known of a stored row without holding it: its key, whether it was graded, and where it lies."""
+    """A stored row that is not held.
+
+    Args:
+        key: The rollout's key.
+        graded: Whether it was graded.
+        at: Byte in the file at which its line begins.
+        rewarded_by: Identity of the function that its reward is from; empty: unknown, or the function raised.
+    """
 
     key: Key
     graded: bool
     at: int
+    rewarded_by: str = ""
 
 
 class RunDirectory:
@@ -93,10 +102,15 @@ class RunDirectory:
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
-    def append(self, rollout: Rollout) -> None:
-        """Keep one rollout; when this returns, killing this process no longer loses it."""
+    def append(self, rollout: Rollout, rewarded_by: str = "") -> None:
+        """Keep one rollout; when this returns, killing this process no longer loses it.
+
+        Args:
+            rollout: The rollout; it takes the place of an earlier one with the same key.
+            rewarded_by: `rewards.identity` of the function that its reward is from; empty: unknown.
+        """
         self._keep_task(rollout.task)
-        self._append("rollouts.jsonl", rollout.to_row())
+        self._append("rollouts.jsonl", {**rollout.to_row(), "rewarded_by": rewarded_by})
 
     def note(self, facts: Mapping[str, Any]) -> None:
         """Add one line to the manifest."""
@@ -107,9 +121,9 @@ class RunDirectory:
         self._append("events.jsonl", {"at": time.time(), "what": what, **facts})
 
     def show(self, state: Mapping[str, Any]) -> None:
-        """Replace the state of the collection that is going on, for those who watch it."""
+        """Replace the state of the running collection, for those who watch it."""
         part = self.path / f".live.{os.getpid()}.part"
-        with _told(self.path / "live.json"):
+        with _writing(self.path / "live.json"):
             part.write_text(json.dumps(state), "utf-8")
             part.replace(self.path / "live.json")
 
@@ -136,7 +150,7 @@ class RunDirectory:
     def _new_layer(self, target: Path) -> Iterator[Path]:
         """Give a file to write a layer to; it takes its place whole, or not at all, and only under the cap."""
         part = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
-        with _told(target):
+        with _writing(target):
             self.layers.mkdir(exist_ok=True)
             try:
                 yield part
@@ -157,7 +171,7 @@ class RunDirectory:
             self._layers_size += size
             return True
 
-    # --- attempts that are going on ---------------------------------------------------------------------------------
+    # --- journals of running attempts ---------------------------------------------------------------------------------
 
     def keep_partial(self, trajectory: Trajectory, reason: str, node: str = "") -> None:
         """Keep how far an attempt came that is not a result: it died, or is begun again."""
@@ -174,7 +188,7 @@ class RunDirectory:
     def _claim_journals(self) -> Path:
         name = f"{os.getpid()}-{secrets.token_hex(4)}"
         folder, draft = self.path / "going" / name, self.path / "going" / f".{name}"
-        with _told(folder):
+        with _writing(folder):
             draft.mkdir(parents=True)
             self._journals_lock = (draft / ".lock").open("w")
             lock(self._journals_lock)
@@ -187,10 +201,10 @@ class RunDirectory:
             if self._journals is not None:
                 self._journals_lock.close()
                 self._journals = self._journals_lock = None
-        self.bury()
+        self.recover_partial()
 
-    def bury(self) -> int:
-        """Keep as partial what attempts of dead processes left in their journals; return how many those were."""
+    def recover_partial(self) -> int:
+        """Keep as partial the attempts that dead processes left in their journals; return how many those were."""
         count = 0
         for folder in sorted((self.path / "going").glob("[!.]*")):
             try:
@@ -206,8 +220,8 @@ class RunDirectory:
         return count
 
     def _keep_task(self, task: Task) -> None:
-        known = self._known_tasks.get(task.id)
-        if known is task or known == task:
+        stored = self._known_tasks.get(task.id)
+        if stored is task or stored == task:
             return
         with self._locked("tasks.jsonl") as file:
             file.seek(self._tasks_read)  # what is before was read already, and nothing there changes
@@ -225,7 +239,7 @@ class RunDirectory:
     def _locked(self, name: str) -> Iterator[Any]:
         """Open a file for appending under an exclusive lock that other processes and threads wait for."""
         path = self.path / name
-        with _told(path):
+        with _writing(path):
             while True:
                 with path.open("a+b", buffering=0) as file:
                     lock(file)
@@ -240,24 +254,24 @@ class RunDirectory:
 
     def entries(self) -> dict[Key, Entry]:
         """Return what rows there are, by key, without holding them; rows that cannot be read are set aside."""
-        found, wrong = self._scan()
+        entries, wrong = self._scan()
         if wrong:
             self.rollouts()
-            found, _ = self._scan()
-        return found
+            entries, _ = self._scan()
+        return entries
 
     def _scan(self) -> tuple[dict[Key, Entry], bool]:
-        found: dict[Key, Entry] = {}
+        entries: dict[Key, Entry] = {}
         path, at, wrong = self.path / "rollouts.jsonl", 0, False
         if path.exists():
             with path.open("rb") as file:
                 for line in file:
                     entry = _entry(line, at)
                     if entry is not None:
-                        found[entry.key] = entry
+                        entries[entry.key] = entry
                     wrong = wrong or (entry is None and line.strip() != b"")
                     at += len(line)
-        return found, wrong
+        return entries, wrong
 
     def read(self, entry: Entry, task: Task) -> Rollout:
         """Return the row of an entry.
@@ -275,7 +289,7 @@ class RunDirectory:
         Returns:
             One rollout for each key, in the order in which the keys were first written.
         """
-        found: dict[tuple[str, int, int, str, str], Rollout] = {}
+        rollouts: dict[Key, Rollout] = {}
         path = self.path / "rollouts.jsonl"
         if path.exists():
             tasks = self._read_tasks(self._text("tasks.jsonl"))
@@ -284,12 +298,12 @@ class RunDirectory:
                 if line.strip():
                     try:
                         rollout = self._rollout(json.loads(line), tasks)
-                        found[rollout.key] = rollout
+                        rollouts[rollout.key] = rollout
                     except (LabError, ValueError) as error:
                         wrong[number] = str(error)
             if wrong:
                 self._set_aside("rollouts.jsonl", wrong)
-        return Rollouts(found.values(), self.path.name)
+        return Rollouts(rollouts.values(), self.path.name)
 
     def _rollout(self, row: Any, tasks: Mapping[str, Task]) -> Rollout:
         task_id = str(row.get("task_id")) if isinstance(row, Mapping) else ""
@@ -326,9 +340,9 @@ class RunDirectory:
                     "text": lines[number - 1].decode("utf-8", "replace"),
                 }
                 self._append("set-aside.jsonl", row)
-            kept = [line for number, line in enumerate(lines, 1) if number not in wrong and line.strip()]
+            readable = [line for number, line in enumerate(lines, 1) if number not in wrong and line.strip()]
             part = self.path / f".{name}.part"
-            part.write_bytes(b"".join(line + b"\n" for line in kept))
+            part.write_bytes(b"".join(line + b"\n" for line in readable))
             part.replace(self.path / name)
         first = min(wrong)
         warnings.warn(
@@ -347,7 +361,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with _told(path):
+        with _writing(path):
             self._file = path.open("ab", buffering=0)
 
     def begin(self, trajectory: Trajectory) -> None:
@@ -365,7 +379,7 @@ class Journal:
 
     def _write(self, row: Mapping[str, Any]) -> None:
         if not self._file.closed:  # the attempt may have been cut off meanwhile
-            with _told(self._path):
+            with _writing(self._path):
                 _write_all(self._file, _line(row))
 
 
@@ -390,18 +404,19 @@ def _entry(line: bytes, at: int) -> Entry | None:
         row = json.loads(line)
         t = row["trajectory"]
         key = (row["task_id"], t["attempt"], t["seed"], t["snapshot"], t["agent"])
-        return Entry(key, row["verdict"]["status"] != NOT_GRADED, at)
+        return Entry(key, row["verdict"]["status"] != NOT_GRADED, at, sys.intern(str(row.get("rewarded_by", ""))))
     except (ValueError, KeyError, TypeError):
         return None
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _writing(path: Path) -> Iterator[None]:
+    """Turn a failed write into an error that says what is safe and what to do."""
     try:
         yield
     except OSError as error:
         raise RecordError(
-            f"writing {path}: {error.strerror}; rows written before this are safe. Make room or mend the folder, and "
+            f"writing {path}: {error.strerror}; rows written before this are safe. Make room or fix the folder, and "
             "run the same again: it goes on from there"
         ) from error
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from swebench_lab import _html
 from swebench_lab.agents import flavour as flavours
-from swebench_lab.agents import tools as toolbox
+from swebench_lab.agents.tools import by_name as toolbox
 from swebench_lab.agents.tools.shell import Shell
 from swebench_lab.agents.tools.tool import Tool, ToolLimits, read_arguments
 from swebench_lab.errors import FormatError, RecordError, SandboxError

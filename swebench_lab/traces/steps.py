@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from swebench_lab.agents import tools
+from swebench_lab.agents.tools import by_name as tools
 from swebench_lab.errors import FormatError, RecordError
 from swebench_lab.formats.calls import FORMATS, Call, JsonValue, render_json, render_xml
 from swebench_lab.records.trajectory import Message, Reply, Step, Stop, Trajectory

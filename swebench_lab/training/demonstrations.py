@@ -13,7 +13,7 @@ from itertools import islice
 from random import Random
 
 from swebench_lab.agents import flavour as flavours
-from swebench_lab.agents import tools
+from swebench_lab.agents.tools import by_name as tools
 from swebench_lab.agents.tools.in_sandbox.micro import shown
 from swebench_lab.agents.tools.tool import Tool
 from swebench_lab.records.task import TaskView

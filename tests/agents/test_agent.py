@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from swebench_lab.agents import flavour as flavours
 from swebench_lab.agents.agent import Agent
 from swebench_lab.agents.flavour import Flavour, clip
-from swebench_lab.errors import ContextFull, PolicyError
+from swebench_lab.agents.tools.shell import Shell
+from swebench_lab.agents.tools.tool import BaseTool, Observation, Tool, ToolLimits, offered
+from swebench_lab.errors import AgentError, ContextFull, PolicyError
 from swebench_lab.formats.calls import Call, JsonValue, render_fenced, render_xml
 from swebench_lab.formats.renderer import Renderer
 from swebench_lab.formats.token_ledger import force, segments
-from swebench_lab.policies.policy import Brief
+from swebench_lab.policies.policy import Brief, Conversation
 from swebench_lab.policies.scripted import NullPolicy, ReplayPolicy, ScriptedPolicy
 from swebench_lab.records.task import TaskView
 from swebench_lab.records.trajectory import Message, Reply, Step, Trajectory
@@ -161,7 +164,7 @@ def test_a_long_observation_keeps_its_head_and_tail(box: Sandbox) -> None:
 
 
 @dataclass(frozen=True)
-class Broken:
+class Broken(Conversation):
     """A policy that fails, in the way it is told to."""
 
     error: BaseException
@@ -194,6 +197,48 @@ def test_a_policy_that_fails_is_a_record_and_no_failed_patch(
     trajectory = Agent(Broken(error, at), keep_layers=False).run(TASK, box)
     assert (trajectory.stop, trajectory.patch, len(trajectory)) == ("error", "", max(at, 0))
     assert told in trajectory.error
+
+
+@dataclass(frozen=True)
+class Exploding(BaseTool):
+    """A tool with a mistake."""
+
+    name: str = "explode"
+    description: str = "Explode."
+    parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object", "properties": {}})
+
+    def call(self, sandbox: Sandbox, shell: Shell, arguments: Mapping[str, Any], limits: ToolLimits) -> Observation:
+        raise ZeroDivisionError("my own mistake")
+
+
+def test_a_tool_that_breaks_is_a_record_that_names_the_tool_and_the_line(box: Sandbox) -> None:
+    agent = scripted(render_xml(Call("explode", {})), SUBMIT, tools=(Exploding(), "submit"))
+    attempt = agent.attempt(TASK, box)
+    assert list(attempt) == []
+    trajectory = attempt.trajectory()
+    line = Exploding.call.__code__.co_firstlineno + 1
+    assert (trajectory.stop, trajectory.patch) == ("error", "")
+    assert "calling the tool 'explode' in step 0: ZeroDivisionError: my own mistake" in trajectory.error
+    assert trajectory.error.endswith(f"test_agent.py:{line} in call)")
+    assert isinstance(attempt.failure, AgentError) and isinstance(attempt.failure.__cause__, ZeroDivisionError)
+
+
+def test_a_tool_of_ones_own_needs_four_members_and_is_offered_to_models() -> None:
+    tool = Exploding()
+    assert isinstance(tool, Tool) and not tool.internal and tool.identity() == {}
+    assert [schema["function"]["name"] for schema in offered([tool])] == ["explode"]
+
+
+def test_a_conversation_needs_only_a_reply(box: Sandbox) -> None:
+    class Short(Conversation):
+        def reply(self, messages: Sequence[Message]) -> Reply:
+            return Reply(SUBMIT)
+
+    class Shortest(NullPolicy):
+        def start(self, view: TaskView, attempt: int, seed: int) -> Short:  # type: ignore[override]
+            return Short()
+
+    assert Agent(Shortest(), keep_layers=False).run(TASK, box).stop == "submitted"
 
 
 def test_a_full_context_ends_the_attempt_like_the_token_limit(box: Sandbox) -> None:
@@ -379,7 +424,7 @@ def test_a_string_that_was_written_as_another_value_is_refused(box: Sandbox) -> 
 
 
 @dataclass(frozen=True)
-class Briefed:
+class Briefed(Conversation):
     """A policy that keeps what it is told, and may show the tools itself."""
 
     shows: bool

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import swebench_lab as lab
-from swebench_lab.policies.policy import fingerprint, replies_so_far
+from swebench_lab.policies.policy import Conversation, fingerprint, replies_so_far
 from swebench_lab.records.task import TaskView
 from swebench_lab.records.trajectory import Message, Reply
 from tests.benchmarks.collect import _growth, _own_cpu
@@ -73,7 +73,7 @@ class SlowScript:
         return _Talk(latencies(seed, self.latency), patch)
 
 
-class _Talk:
+class _Talk(Conversation):
     def __init__(self, seconds: list[float], patch: str) -> None:
         change = (
             f"git apply <<'END_OF_PATCH'\n{patch}\nEND_OF_PATCH" if patch else "head -n 20 *.md; echo nothing to do"

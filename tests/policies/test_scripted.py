@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.agents import flavour as flavours
-from swebench_lab.agents import tools
 from swebench_lab.agents.agent import Agent
+from swebench_lab.agents.tools import by_name as tools
 from swebench_lab.errors import PolicyError
 from swebench_lab.formats.calls import Call, render_xml
-from swebench_lab.policies.policy import Policy
+from swebench_lab.policies.policy import Conversation, Policy
 from swebench_lab.policies.scripted import NullPolicy, ReplayPolicy, ScriptedPolicy
 from swebench_lab.policies.teachers.teacher import NoisyTeacher, Teacher
 from swebench_lab.records.rollout import Rollout
@@ -60,7 +60,7 @@ def test_known_answers_come_in_the_call_format_of_the_agent(policy: Policy, flav
 
 
 def test_a_policy_that_breaks_the_contract_is_told_so() -> None:
-    class Forgetful:
+    class Forgetful(Conversation):
         name = ""
         fingerprint = "f"
 

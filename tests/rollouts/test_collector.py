@@ -119,7 +119,7 @@ def test_a_stuck_attempt_is_cut_off_by_its_deadline(sandboxes: lab.SandboxFactor
     sleepy = lab.ScriptedPolicy(
         ["<function=bash>\n<parameter=command>\nsleep 300\n</parameter>\n</function>"] * 3, name="sleepy"
     )
-    collector = lab.RolloutCollector(sandboxes, attempt_timeout=1.0)
+    collector = lab.RolloutCollector(sandboxes, deadlines=lab.Deadlines(attempt=1.0))
     started = time.monotonic()
     (rollout,) = collector.collect(lab.Agent(sleepy), tasks[0], progress=False)
     assert time.monotonic() - started < 30

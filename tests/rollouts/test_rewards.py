@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -82,3 +85,54 @@ def test_rewards_are_composed_by_weight() -> None:
     for wrong in ((), (rewards.resolved,), ((rewards.resolved, "much"),)):
         with pytest.raises(ValueError, match="composing a reward"):
             rewards.weighted(*wrong)  # type: ignore[arg-type]
+
+
+def counting(calls: list[str]) -> rewards.Reward:
+    def count(rollout: Rollout) -> float:
+        calls.append(rollout.task.id)
+        return 1.0
+
+    return count
+
+
+def scaled(by: float) -> rewards.Reward:
+    return lambda rollout: by
+
+
+def test_an_identity_follows_code_and_settings_and_nothing_else() -> None:
+    calls: list[str] = []
+    count = counting(calls)
+    before = rewards.identity(count)
+    count(make_rollout())
+    assert calls and rewards.identity(count) == before == rewards.identity(counting([]))
+    same = rewards.weighted((rewards.resolved, 1.0), (rewards.StepPenalty(), 0.1))
+    assert rewards.identity(same) == rewards.identity(pickle.loads(pickle.dumps(same)))
+    different = (
+        *ALL,
+        same,
+        count,
+        rewards.StepPenalty(free=3),
+        rewards.weighted((rewards.submitted, 0.5)),
+        scaled(1.0),
+        scaled(2.0),
+        lambda rollout: 1.0,
+        lambda rollout: 2.0,
+        partial(scaled, 1.0),
+        partial(scaled, by=2.0),
+    )
+    assert len({rewards.identity(reward) for reward in different}) == len(different)
+
+
+def test_a_reward_that_refers_to_itself_has_an_identity() -> None:
+    def halving(rollout: Rollout, depth: int = 3) -> float:
+        return halving(rollout, depth - 1) / 2 if depth else 1.0
+
+    assert rewards.identity(halving) == rewards.identity(halving) != rewards.identity(scaled(1.0))
+
+
+def test_an_identity_is_the_same_in_another_process() -> None:
+    code = (
+        "from swebench_lab.rollouts import rewards; print(rewards.identity(rewards.weighted((rewards.resolved, 1.0))))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert found == rewards.identity(rewards.weighted((rewards.resolved, 1.0)))

@@ -15,7 +15,7 @@ from swebench_lab.agents.configs.bundles import Bundle, packed
 from swebench_lab.agents.configs.templates import template
 from swebench_lab.agents.tools.bash import readable
 from swebench_lab.agents.tools.shell import Shell
-from swebench_lab.agents.tools.tool import Observation, ToolLimits
+from swebench_lab.agents.tools.tool import BaseTool, Observation, ToolLimits
 from swebench_lab.errors import FormatError, SandboxError, SandboxPathError, SandboxUnavailable
 from swebench_lab.records.task import TaskView
 from swebench_lab.sandbox.contract import Result, Sandbox
@@ -249,7 +249,7 @@ def exports(values: Mapping[str, str]) -> str:
 
 
 @dataclass(frozen=True)
-class CommandTool:
+class CommandTool(BaseTool):
     """A command of a kit as a tool.
 
     Args:

@@ -7,7 +7,7 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from swebench_lab.agents.agent import Agent
 from swebench_lab.agents.configs.models import mini_policy
@@ -15,7 +15,7 @@ from swebench_lab.agents.configs.options import Settings
 from swebench_lab.agents.configs.sweagent_config import STEPS
 from swebench_lab.agents.configs.templates import TemplateFlavour
 from swebench_lab.agents.tools.shell import Shell
-from swebench_lab.agents.tools.tool import Observation, ToolLimits
+from swebench_lab.agents.tools.tool import BaseTool, Observation, ToolLimits
 from swebench_lab.errors import FormatError
 from swebench_lab.formats.calls import Call, JsonValue, parse_json_calls
 from swebench_lab.policies.policy import Policy
@@ -43,7 +43,7 @@ _OF_TOOL = {
 
 
 @dataclass(frozen=True)
-class MiniBash:
+class MiniBash(BaseTool):
     """Runs each command in a new shell, and hands in what follows the mark of a submission.
 
     Args:
@@ -84,7 +84,7 @@ class MiniBash:
 
 
 @dataclass(frozen=True)
-class MiniCalls:
+class MiniCalls(BaseTool):
     """Runs the commands of a reply that makes several calls, one after the other.
 
     Models are not told of it: it is what `MiniFlavour` makes of such a reply.
@@ -97,7 +97,7 @@ class MiniCalls:
     name: str = "bash_calls"
     description: str = "Several calls of bash."
     parameters: Mapping[str, Any] = field(default_factory=lambda: _OF_CALLS)
-    internal: bool = True
+    internal: ClassVar[bool] = True
 
     def call(self, sandbox: Sandbox, shell: Shell, arguments: Mapping[str, Any], limits: ToolLimits) -> Observation:
         """Run `commands`; what follows one that hands in is not run."""

@@ -141,7 +141,7 @@ _AGENT = {
     "step_limit": _mapped("`Agent.max_steps`"),
     "total_time_limit": _mapped("`Agent.wall_time`; without it, the Agent's own"),
     "cost_limit": _nothing("SWE-MiniSandbox does not use it; model.per_instance_cost_limit does it"),
-    "max_retries": _elsewhere("`Deadlines(retries=…)`: what a fault of ours ended is begun again"),
+    "max_retries": _elsewhere("`Deadlines(retries=…)`: an attempt that an infrastructure error ended is retried"),
     "reward": _elsewhere("`RolloutCollector(reward=…)`"),
     "eval": _elsewhere("every attempt is graded"),
     "pre_check": _elsewhere("`Evaluator.check(tasks)`"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from swebench_lab.agents.tools.shell import Shell
-from swebench_lab.agents.tools.tool import Observation, ToolLimits
+from swebench_lab.agents.tools.tool import BaseTool, Observation, ToolLimits
 from swebench_lab.errors import FormatError
 from swebench_lab.sandbox.contract import Result, Sandbox
 
@@ -22,7 +22,7 @@ _BASH = {
 
 
 @dataclass(frozen=True)
-class BashTool:
+class BashTool(BaseTool):
     """Runs a command in the attempt's persistent shell; stdout and stderr come back as one text."""
 
     name: str = "bash"
@@ -65,7 +65,7 @@ def readable(output: str) -> str:
 
 
 @dataclass(frozen=True)
-class SubmitTool:
+class SubmitTool(BaseTool):
     """Hands the work in: the changes in the repository become the attempt's patch."""
 
     name: str = "submit"

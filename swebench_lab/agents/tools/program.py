@@ -27,7 +27,7 @@ from importlib.resources import files
 from typing import Any
 
 from swebench_lab.agents.tools.shell import Shell
-from swebench_lab.agents.tools.tool import Observation, ToolLimits
+from swebench_lab.agents.tools.tool import BaseTool, Observation, ToolLimits
 from swebench_lab.errors import SandboxError
 from swebench_lab.sandbox.contract import Sandbox
 
@@ -39,7 +39,7 @@ _RUN = (
 
 
 @dataclass(frozen=True)
-class ProgramTool:
+class ProgramTool(BaseTool):
     """A tool whose calls run a Python program in the sandbox.
 
     Args:

@@ -2,7 +2,8 @@
 
 A tool is a small value without state; what it does happens inside the sandbox. The schema in `parameters` is the one
 source of what a call may hold: the system prompt is written from it, and every call is checked against it. Your own
-tool is a `ProgramTool` (see `program.py`) or any value with these four members.
+tool is a `ProgramTool` (see `program.py`), or inherits from `BaseTool` and has a name, a description, parameters and
+`call`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from swebench_lab.agents.tools.shell import Shell
 from swebench_lab.errors import FormatError
@@ -76,6 +77,15 @@ class Tool(Protocol):
         """JSON schema of the arguments: an object with `properties` and `required`."""
         ...
 
+    @property
+    def internal(self) -> bool:
+        """Whether only the flavour makes calls of it, so that no model is offered it."""
+        ...
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return what else changes what a call does, as plain JSON values, for the agent's fingerprint."""
+        ...
+
     def call(self, sandbox: Sandbox, shell: Shell, arguments: Mapping[str, Any], limits: ToolLimits) -> Observation:
         """Carry out one call.
 
@@ -90,6 +100,16 @@ class Tool(Protocol):
             SandboxError: The sandbox failed.
         """
         ...
+
+
+class BaseTool:
+    """Defaults of the members that few tools define themselves."""
+
+    internal: ClassVar[bool] = False
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return nothing: name, description, parameters and type say all that the tool does."""
+        return {}
 
 
 @runtime_checkable
@@ -195,8 +215,8 @@ def describe(tool: Tool) -> str:
 
 
 def offered(tools: Iterable[Tool]) -> tuple[dict[str, Any], ...]:
-    """Return the schemas of the tools that a model is told of; a tool with a true `internal` is the flavour's own."""
-    return tuple(json_schema(tool) for tool in tools if not getattr(tool, "internal", False))
+    """Return the schemas of the tools that a model is offered: all but the internal ones."""
+    return tuple(json_schema(tool) for tool in tools if not tool.internal)
 
 
 def json_schema(tool: Tool) -> dict[str, Any]:

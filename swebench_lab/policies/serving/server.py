@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Any
 
 from swebench_lab import _html
-from swebench_lab.errors import ServingError
+from swebench_lab.errors import ServingError, closing_on_error
 from swebench_lab.policies.chat import ChatPolicy
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -143,12 +143,9 @@ def serve(
     folder = Path(log_dir) if log_dir is not None else Path(tempfile.mkdtemp(prefix="swebench-lab-serve-"))
     folder.mkdir(parents=True, exist_ok=True)
     server = Server(str(model), chosen, folder)
-    try:
+    with closing_on_error(server.close):
         server._start()
         server._wait(follow, progress)
-    except BaseException:
-        server.close()
-        raise
     return server
 
 

@@ -12,7 +12,7 @@ from random import Random
 
 from swebench_lab.errors import PolicyError
 from swebench_lab.formats.calls import FORMATS
-from swebench_lab.policies.policy import Brief, fingerprint, replies_so_far
+from swebench_lab.policies.policy import Brief, Conversation, fingerprint, replies_so_far
 from swebench_lab.policies.teachers.plans import Plan, Planner
 from swebench_lab.records.task import Task, TaskView
 from swebench_lab.records.trajectory import Message, Reply
@@ -120,7 +120,7 @@ class NoisyTeacher(Teacher):
         return f"NoisyTeacher({len(self._tasks)} tasks, p={self.p}, seed={self.seed})"
 
 
-class Lesson:
+class Lesson(Conversation):
     """A teacher's conversation: a plan under way.
 
     Entered in the middle of its own attempt it goes on from there; in the middle of another's it begins its plan anew.

@@ -1,12 +1,13 @@
 """Cluster: the Ray cluster that attempts run on, joined or started; Ray is imported when it is first needed.
 
 Two custom resources are for admission only: `sandbox`, how many attempts a node plays at once, and `io`, how much cold
-environment it brings or builds at once. They are counted by Ray, and kept by the node's own engine.
+environment it brings or builds at once. They are counted by Ray, and kept by the node's own executor.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -18,10 +19,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from swebench_lab import _html
-from swebench_lab.errors import LabError
+from swebench_lab.errors import LabError, outcome_of
 
 if TYPE_CHECKING:
     import polars as pl
+
+_log = logging.getLogger(__name__)
 
 SANDBOXES, IO = 128, 40
 """What a node offers unless told otherwise: attempts at once, and units of I/O."""
@@ -30,7 +33,7 @@ _STARTS = 5
 """Times a node is started: under load Ray gives up on its own helpers after 15 to 30 s."""
 
 
-_Made = TypeVar("_Made")
+_Started = TypeVar("_Started")
 
 
 class Cluster:
@@ -146,14 +149,14 @@ def _simulated(count: int, sandbox: int, io: int) -> Cluster:
 
     given = {"num_cpus": 2, "resources": {"sandbox": sandbox, "io": io}, "include_dashboard": False}
     local = started(lambda: Simulated(initialize_head=True, head_node_args=given))
-    made = Cluster(f"{count} nodes simulated on this machine", True, local)
+    simulated = Cluster(f"{count} nodes simulated on this machine", True, local)
     for _ in range(count - 1):
-        made.add_node(sandbox, io)
+        simulated.add_node(sandbox, io)
     ray.init(address=local.address, log_to_driver=False, configure_logging=False)
-    return made
+    return simulated
 
 
-def started(start: Callable[[], _Made]) -> _Made:
+def started(start: Callable[[], _Started]) -> _Started:
     """Start a cluster in this process, again when Ray gave up on its own helpers; what those left behind ends first.
 
     Raises:
@@ -164,12 +167,12 @@ def started(start: Callable[[], _Made]) -> _Made:
     why: Exception | None = None
     for _ in range(_STARTS):
         there = set(_descendants())
-        try:
-            return start()
-        except Exception as error:  # Ray raises nothing more particular
-            why = error
-        with contextlib.suppress(Exception):
-            ray.shutdown()
+        outcome = outcome_of(start)  # Ray raises nothing more particular than Exception
+        if not isinstance(outcome, Exception):
+            return outcome
+        why = outcome
+        _log.warning("starting a Ray cluster: %s", why)
+        outcome_of(ray.shutdown)  # of what half started; the error above is the one that counts
         for pid in set(_descendants()) - there:
             with contextlib.suppress(OSError):
                 if b"/ray/" in Path(f"/proc/{pid}/cmdline").read_bytes():  # a sandbox may have begun meanwhile
@@ -238,7 +241,7 @@ def _descendants() -> list[int]:
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-    found = {os.getpid()}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return sorted(found - {os.getpid()})
+    tree = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in tree} - tree:
+        tree |= more
+    return sorted(tree - {os.getpid()})

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from swebench_lab.errors import LabError
+from swebench_lab.errors import LabError, describe
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.records.trajectory import Stop, Trajectory
-from swebench_lab.records.verdict import NOT_GRADED, Cause, Verdict
 from swebench_lab.rollouts.executors.cluster import Cluster
-from swebench_lab.rollouts.executors.jobs import Batch, Job, Keeper, Source
+from swebench_lab.rollouts.executors.jobs import AttemptSink, Batch, Job, Source, not_graded
 from swebench_lab.rollouts.executors.node import NodeAgent, Order, Setup
 from swebench_lab.rollouts.executors.settings import Deadlines, Stages
+from swebench_lab.rollouts.executors.threads import start_thread
 
 if TYPE_CHECKING:
     from swebench_lab.snapshots.factory import SandboxFactory
+
+_log = logging.getLogger(__name__)
 
 IO_BYTES = 100_000_000
 """Bytes of cold environments in flight that one unit of the resource `io` stands for."""
@@ -28,11 +33,12 @@ _LOOK_SECONDS = 2.0
 _POLL_SECONDS = 0.5
 _SILENT_SECONDS = 30.0
 _NO_NODE_SECONDS = 180.0
-_MOURNED_SECONDS = 30.0
+_REJOIN_SECONDS = 30.0
+"""How long a node that died stays out: the cluster lists it as alive until it notices."""
 
 
-class ClusterKeeper(Keeper, Protocol):
-    """What a driver hands its results to."""
+class ClusterSink(AttemptSink, Protocol):
+    """What a driver reports to."""
 
     def keep_packed(self, digest: str, packed: bytes) -> None:
         """Keep a step layer that a node has packed."""
@@ -42,13 +48,13 @@ class ClusterKeeper(Keeper, Protocol):
 
 
 class _Node:
-    """One node: its actor, the jobs it has, and what it last said of itself."""
+    """One node: its actor, the jobs it has, and its latest status."""
 
     def __init__(self, node_id: str, name: str, workers: int, actor: Any) -> None:
         self.node_id, self.name, self.workers, self.actor = node_id, name, workers, actor
         self.jobs: dict[int, Job] = {}
         self.so_far: dict[int, Trajectory] = {}
-        self.known: set[int] = set()
+        self.batches: set[int] = set()
         self.status: dict[str, Any] = {}
         self.state = "starting"
         self.done = 0
@@ -67,7 +73,7 @@ class Driver:
         workers: Attempts that are played at once, on each node.
         stages: How much of each stage runs at once, on each node.
         deadlines: How long anything may take.
-        keeper: What results are handed to.
+        sink: What is told how attempts and nodes go.
     """
 
     def __init__(
@@ -78,11 +84,11 @@ class Driver:
         workers: int,
         stages: Stages,
         deadlines: Deadlines,
-        keeper: ClusterKeeper,
+        sink: ClusterSink,
     ) -> None:
         from swebench_lab.places import default_root
 
-        self.keeper, self.workers, self.stages, self.deadlines = keeper, workers, stages, deadlines
+        self.sink, self.workers, self.stages, self.deadlines = sink, workers, stages, deadlines
         self.error: BaseException | None = None
         self.retries = self.cut = self.done = 0
         self._cluster = cluster
@@ -94,11 +100,11 @@ class Driver:
         self._batch_numbers: dict[int, int] = {}
         self._nodes: dict[str, _Node] = {}
         self._gone: list[_Node] = []
-        self._buried: dict[str, float] = {}
+        self._died_at: dict[str, float] = {}
         self._lock = threading.RLock()
         self._stopped = threading.Event()
         self._seen_node = time.monotonic()
-        threading.Thread(target=self._guarded, args=(self._look,), name="lab-nodes", daemon=True).start()
+        start_thread("lab-nodes", self._look, self._fail)
 
     # --- from outside -----------------------------------------------------------------------------------------------
 
@@ -110,7 +116,7 @@ class Driver:
         self._source.add(batch, jobs)
 
     def drop(self, batch: Batch) -> None:
-        """End one batch: what of it is going on has no row."""
+        """End one batch; its unfinished attempts have no row."""
         batch.cancelled = True
         for _ in self._source.take_all(batch):
             pass
@@ -144,10 +150,10 @@ class Driver:
                 total = stages.setdefault(name, dict.fromkeys(values, 0))
                 for key, value in values.items():
                     total[key] = total.get(key, 0) + value
-        going = [g for node in nodes for g in node.status.get("going", [])]
+        running = [g for node in nodes for g in node.status.get("going", [])]
         return {
             "stages": stages,
-            "going": sorted(going, key=lambda g: -g["seconds"])[:8],
+            "going": sorted(running, key=lambda g: -g["seconds"])[:8],
             "waiting": self._source.waiting(),
             "in_flight": sum(len(node.jobs) for node in nodes),
             "retries": self.retries,
@@ -158,14 +164,10 @@ class Driver:
 
     # --- nodes ------------------------------------------------------------------------------------------------------
 
-    def _guarded(self, work: Any, *arguments: Any) -> None:
-        try:
-            work(*arguments)
-        except BaseException as error:  # nothing may go on as if all were well
-            if not self._stopped.is_set():
-                self._fail(error)
-
     def _fail(self, error: BaseException) -> None:
+        if self._stopped.is_set():
+            return
+        _log.error("the collection ends: %s", describe(error))
         self.error = self.error or error
         for batch in list(self._batches.values()):
             batch.results.close()
@@ -173,13 +175,11 @@ class Driver:
     def _look(self) -> None:
         """Find nodes that have joined, and batches whose time is over."""
         while not self._stopped.is_set():
-            found = self._cluster.machines()
-            for machine in found:
+            for machine in self._cluster.machines():
                 with self._lock:
-                    known = machine["id"] in self._nodes
-                # One that died is listed as alive until the cluster notices.
-                known = known or time.monotonic() - self._buried.get(machine["id"], -1e9) < _MOURNED_SECONDS
-                if not known:
+                    joined = machine["id"] in self._nodes
+                joined = joined or time.monotonic() - self._died_at.get(machine["id"], -1e9) < _REJOIN_SECONDS
+                if not joined:
                     self._join(machine)
             with self._lock:
                 if self._nodes:
@@ -207,7 +207,7 @@ class Driver:
         # Stragglers and the end of the run are the driver's matter: only it knows what still waits elsewhere.
         deadlines = replace(self.deadlines, run=None, straggler=None)
         setup = Setup(machine["name"], self._sandboxes, self._timeout, self._own_cache, workers, stages, deadlines,
-                      self.keeper.layers)  # fmt: skip
+                      self.sink.layers)  # fmt: skip
         actor = (
             ray.remote(NodeAgent)
             .options(
@@ -222,7 +222,7 @@ class Driver:
         node = _Node(machine["id"], machine["name"], workers, actor)
         with self._lock:
             self._nodes[node.node_id] = node
-        threading.Thread(target=self._guarded, args=(self._serve, node), name="lab-node", daemon=True).start()
+        start_thread("lab-node", partial(self._serve, node), self._fail)
 
     def _serve(self, node: _Node) -> None:
         """Feed a node and take its results until it dies or all is over."""
@@ -231,7 +231,8 @@ class Driver:
 
         try:
             facts = ray.get(node.actor.ready.remote(), timeout=_NO_NODE_SECONDS)
-            self.keeper.event("node joined", node=node.name, workers=node.workers, **facts)
+            _log.info("the node %s joined with %d workers", node.name, node.workers)
+            self.sink.event("node joined", node=node.name, workers=node.workers, **facts)
             node.state = "up"
             self._introduce()
             while not self._stopped.is_set():
@@ -248,7 +249,7 @@ class Driver:
                     self._stopped.wait(0.1)
         except (RayError, LabError, TimeoutError) as error:
             if not self._stopped.is_set():
-                self._bury(node, error)
+                self._lose(node, error)
 
     def _introduce(self) -> None:
         """Tell every node of the others, from which it can bring Snapshots."""
@@ -266,8 +267,8 @@ class Driver:
         while len(node.jobs) < window and (job := self._source.take()) is not None:
             number = next(self._numbers)
             batch = self._batch_numbers[id(job.batch)]
-            if batch not in node.known:
-                node.known.add(batch)
+            if batch not in node.batches:
+                node.batches.add(batch)
                 news.append((batch, job.batch.agent, job.batch.fingerprint))
             with self._lock:
                 node.jobs[number] = job
@@ -280,54 +281,54 @@ class Driver:
         """Do what a node's event says; those of jobs that were taken from it mean nothing any more."""
         what = event[0]
         if what == "layer":
-            self.keeper.keep_packed(event[1], event[2])
+            self.sink.keep_packed(event[1], event[2])
             return
         if what == "event":
-            self.keeper.event(event[1], **event[2])
+            self.sink.event(event[1], **event[2])
             return
         number = event[1]
         with self._lock:
-            job = node.jobs.pop(number, None) if what == "finish" else node.jobs.get(number)
+            job = node.jobs.pop(number, None) if what == "finished" else node.jobs.get(number)
         if job is None:
             return
-        if what == "begun":
+        if what == "began":
             node.so_far[number] = event[2]
-            self.keeper.begun(job, event[2])
+            self.sink.began(job, event[2])
         elif what == "step":
             so_far = node.so_far[number]
             node.so_far[number] = replace(so_far, steps=(*so_far.steps, event[2]))
-            self.keeper.stepped(job, event[2])
-        elif what == "again":
+            self.sink.stepped(job, event[2])
+        elif what == "retried":
             self.retries += 1
-            self.keeper.again(job, event[2], event[3])
+            self.sink.retried(job, event[2], event[3])
         else:
             node.so_far.pop(number, None)
             node.done += 1
             self.done += 1
             job.tries += event[4]
-            self.keeper.finish(job, event[2], event[3], node.name)
+            self.sink.finished(job, event[2], event[3], node.name)
 
-    def _bury(self, node: _Node, error: BaseException) -> None:
+    def _lose(self, node: _Node, error: BaseException) -> None:
         """Give the jobs of a node that died to the others."""
         import ray
+        from ray.exceptions import RayError
 
         with self._lock:
             self._nodes.pop(node.node_id, None)
             self._gone.append(node)
-            self._buried[node.node_id] = time.monotonic()
+            self._died_at[node.node_id] = time.monotonic()
             lost, node.jobs = list(node.jobs.items()), {}
         node.state = "died"
         reason = f"the machine {node.name} died or fell silent ({type(error).__name__})"
-        self.keeper.event("node died", node=node.name, reason=f"{reason}: {str(error)[:300]}", attempts=len(lost))
-        try:
+        _log.warning("%s: %s; %d attempts go to other nodes", reason, error, len(lost))
+        self.sink.event("node died", node=node.name, reason=f"{reason}: {str(error)[:300]}", attempts=len(lost))
+        with contextlib.suppress(RayError, RuntimeError, ValueError):  # it is gone
             ray.kill(node.actor)  # should it still run, it must not go on with what others do now
-        except Exception:  # it is gone
-            pass
         for number, job in lost:
             so_far = node.so_far.get(number)
             job.tries += 1
             self.retries += 1
-            self.keeper.again(job, so_far, f"{reason}; begun again elsewhere")
+            self.sink.retried(job, so_far, f"{reason}; retried elsewhere")
             if job.tries > self.deadlines.retries:
                 self._cut(job, so_far, f"{reason}, as on {job.tries} machines before")
             else:
@@ -340,7 +341,7 @@ class Driver:
         reason = ""
         if batch.ends_at is not None and now >= batch.ends_at:
             reason = "cut off: the time for the whole run was over"
-        elif limit is not None and now - batch.last_began > limit and not self._source.waiting(batch):
+        elif limit is not None and now - batch.last_start > limit and not self._source.waiting(batch):
             reason = f"cut off: a straggler, {limit:g} s after the last attempt had begun"
         if reason:
             for job in self._source.take_all(batch):
@@ -356,16 +357,17 @@ class Driver:
                 for number in [number for number, job in node.jobs.items() if job.batch is batch]:
                     taken.append((node.jobs.pop(number), node.so_far.pop(number, None)))
                 number = self._batch_numbers[id(batch)]
-                if number in node.known:
-                    node.known.discard(number)
+                if number in node.batches:
+                    node.batches.discard(number)
                     node.actor.drop.remote(number)
         return taken
 
     def _cut(self, job: Job, so_far: Trajectory | None, reason: str) -> None:
         self.cut += 1
+        _log.warning("%s, attempt %d: %s", job.task.id, job.attempt, reason)
         stop = Stop.TIMEOUT.value
         record = replace(so_far, stop=stop, error=reason) if so_far else job.blank(stop, reason)
-        self.keeper.finish(job, record, Verdict(NOT_GRADED, reason, cause=Cause.INFRASTRUCTURE))
+        self.sink.finished(job, record, not_graded(reason))
 
 
 def _shown(node: _Node) -> dict[str, Any]:

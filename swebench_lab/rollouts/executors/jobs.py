@@ -1,4 +1,4 @@
-"""Job, Batch and Source: attempts to be made, what they belong to, and the fair order in which they are taken."""
+"""Job, Batch, Source and AttemptSink: attempts to make, their fair order, and what is told how they go."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from swebench_lab.agents.agent import Agent
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.task import Task
 from swebench_lab.records.trajectory import Span, Step, Trajectory
-from swebench_lab.records.verdict import Verdict
-from swebench_lab.rollouts.executors.queues import Line
+from swebench_lab.records.verdict import NOT_GRADED, Cause, Verdict
+from swebench_lab.rollouts.executors.queues import BoundedQueue
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Layer
@@ -35,15 +35,20 @@ class Batch:
         self, agent: Agent, fingerprint: str, count: int, window: int | None = None, run_seconds: float | None = None
     ) -> None:
         self.agent, self.fingerprint, self.count = agent, fingerprint, count
-        self.results: Line[Rollout] = Line(window)
+        self.results: BoundedQueue[Rollout] = BoundedQueue(window)
         self.ends_at = time.monotonic() + run_seconds if run_seconds is not None else None
         self.finished = 0
-        self.last_began = time.monotonic()
+        self.recorded = 0
+        self.error: Exception | None = None
+        """What the reward function raised first."""
+        self.last_start = time.monotonic()
         self.cancelled = False
         self._lock = threading.Lock()
 
-    def done(self, rollout: Rollout) -> None:
-        """Take one result in."""
+    def add(self, rollout: Rollout) -> None:
+        """Take in one result, which is recorded already; wait while the window is full."""
+        with self._lock:
+            self.recorded += 1
         self.results.put(rollout)
         with self._lock:
             self.finished += 1
@@ -56,7 +61,7 @@ class Batch:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One attempt to be made, and what became of it so far.
+    """One attempt to be made, and what has become of it so far.
 
     `spans` says what its time went into outside of the attempt itself, and `since` when it began to wait.
     """
@@ -86,8 +91,13 @@ class Job:
         )
 
 
-class Keeper(Protocol):
-    """What an executor hands its results to."""
+def not_graded(reason: str, tier: str = "") -> Verdict:
+    """Return the verdict of an attempt that an infrastructure error, or its end from outside, kept from its grade."""
+    return Verdict(NOT_GRADED, reason, tier=tier, cause=Cause.INFRASTRUCTURE)
+
+
+class AttemptSink(Protocol):
+    """What an executor reports to: the recorder, or, on a node of a cluster, what sends everything to the driver."""
 
     @property
     def layers(self) -> bool:
@@ -97,17 +107,17 @@ class Keeper(Protocol):
     def keep_layer(self, layer: Layer) -> None:
         """Keep what a step changed."""
 
-    def begun(self, job: Job, trajectory: Trajectory) -> None:
+    def began(self, job: Job, trajectory: Trajectory) -> None:
         """Note that an attempt has begun."""
 
     def stepped(self, job: Job, step: Step) -> None:
         """Note a step of it."""
 
-    def again(self, job: Job, trajectory: Trajectory | None, reason: str) -> None:
-        """Note that a fault of ours ended it, and that it will be begun (or graded) again."""
+    def retried(self, job: Job, trajectory: Trajectory | None, reason: str) -> None:
+        """Note that an infrastructure error ended it, and that it (or its grading) starts again."""
 
-    def finish(self, job: Job, trajectory: Trajectory, verdict: Verdict, node: str = "") -> None:
-        """Keep its one row."""
+    def finished(self, job: Job, trajectory: Trajectory, verdict: Verdict, node: str = "") -> None:
+        """Note how it ended."""
 
 
 class Source:
@@ -153,7 +163,7 @@ class Source:
             if not jobs or batch.cancelled:
                 continue
             self._lines.append((batch, jobs))
-            batch.last_began = time.monotonic()
+            batch.last_start = time.monotonic()
             return jobs.popleft()
         return None
 
@@ -175,7 +185,7 @@ class Source:
         yield from taken
 
     def close(self) -> None:
-        """Let nobody wait any more."""
+        """Wake everyone who waits."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

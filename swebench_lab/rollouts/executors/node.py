@@ -1,6 +1,6 @@
 """NodeAgent: one machine of a cluster; it owns the zygote and many sandboxes there, and answers when it is asked.
 
-It runs the same Engine as a single machine does. Its Snapshots lie on its own disk: what is not there is brought by
+It runs the same ThreadExecutor as a single machine does. Its Snapshots lie on its own disk: what is not there is brought by
 content from a folder that both machines see, else from another node that has it, else built.
 """
 
@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.agents.agent import Agent
-from swebench_lab.errors import LabError
+from swebench_lab.errors import LabError, describe
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.places import default_root
 from swebench_lab.records.task import Task
 from swebench_lab.records.trajectory import Step, Trajectory
 from swebench_lab.records.verdict import Verdict
-from swebench_lab.rollouts.executors.engine import Engine
 from swebench_lab.rollouts.executors.jobs import Batch, Job
 from swebench_lab.rollouts.executors.settings import Deadlines, Stages
+from swebench_lab.rollouts.executors.thread_executor import ThreadExecutor
 from swebench_lab.snapshots.cache import SnapshotCache
 from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.snapshots.transfer import ship
@@ -92,8 +92,8 @@ class NodeAgent:
         self.brought: list[str] = []
         evaluator = Evaluator(self.sandboxes, setup.timeout)
         stages, deadlines = setup.stages, setup.deadlines
-        self.engine = Engine(self.sandboxes, evaluator, setup.workers, stages, deadlines, self, setup.name)
-        self.engine.bring = self._bring
+        self.executor = ThreadExecutor(self.sandboxes, evaluator, setup.workers, stages, deadlines, self, setup.name)
+        self.executor.bring = self._bring
 
     # --- what the driver asks ---------------------------------------------------------------------------------------
 
@@ -117,13 +117,13 @@ class NodeAgent:
                 self._numbers[id(job)], self._jobs[order.number] = order.number, job
             by_batch.setdefault(order.batch, []).append(job)
         for number, jobs in by_batch.items():
-            self.engine.submit(self._batches[number], jobs)
+            self.executor.submit(self._batches[number], jobs)
 
     def poll(self, wait: float) -> tuple[list[tuple[Any, ...]], dict[str, Any], str]:
         """Return what has happened, waiting a while for something; with the state, and an error that ended it."""
         end = time.monotonic() + wait
         with self._changed:
-            while not self._events and self.engine.error is None and (left := end - time.monotonic()) > 0:
+            while not self._events and self.executor.error is None and (left := end - time.monotonic()) > 0:
                 self._changed.wait(min(left, 0.25))
             events, size = [], 0
             while self._events and size < _MOST_BYTES:
@@ -132,17 +132,17 @@ class NodeAgent:
                 events.append(event)
             self._bytes -= size
             self._changed.notify_all()
-        error = self.engine.error
-        return events, self.engine.status(), f"{type(error).__name__}: {error}" if error else ""
+        error = self.executor.error
+        return events, self.executor.status(), describe(error) if error else ""
 
     def drop(self, batch: int) -> None:
         """End a batch."""
-        if found := self._batches.pop(batch, None):
-            self.engine.drop(found)
+        if dropped := self._batches.pop(batch, None):
+            self.executor.drop(dropped)
 
     def stop(self) -> None:
         """End everything."""
-        self.engine.stop()
+        self.executor.stop()
         self.sandboxes.close()
 
     # --- Snapshots --------------------------------------------------------------------------------------------------
@@ -162,8 +162,8 @@ class NodeAgent:
     def contents(self) -> dict[str, Any]:
         """Return what was brought here, and the folders of trees and environments that are here."""
         root = self.sandboxes.cache.root
-        found = sorted(str(p.relative_to(root)) for kind in ("trees", "envs") for p in (root / kind).glob("[!.]*"))
-        return {"cache": str(root), "brought": list(self.brought), "parts": found}
+        parts = sorted(str(p.relative_to(root)) for kind in ("trees", "envs") for p in (root / kind).glob("[!.]*"))
+        return {"cache": str(root), "brought": list(self.brought), "parts": parts}
 
     def _bring(self, task: Task) -> None:
         """Bring a task's Snapshot here, if somebody has it; who has not found it builds it."""
@@ -186,10 +186,10 @@ class NodeAgent:
     def _bring_from(self, peer: Any, task: Task, there: Sequence[str]) -> bool:
         import ray
 
-        found = ray.get(peer.pack.remote(task, there), timeout=600)
-        if found is not None:
-            self._note_brought(ship.unpack(self.sandboxes.cache, found), "another node")
-        return found is not None
+        packed = ray.get(peer.pack.remote(task, there), timeout=600)
+        if packed is not None:
+            self._note_brought(ship.unpack(self.sandboxes.cache, packed), "another node")
+        return packed is not None
 
     def _parts_here(self) -> list[str]:
         root = self.sandboxes.cache.root
@@ -200,7 +200,7 @@ class NodeAgent:
         self.brought += names
         self._put(("event", "brought", {"parts": list(names), "from": where, "node": self.name}))
 
-    # --- what the engine hands over ---------------------------------------------------------------------------------
+    # --- what the executor reports ----------------------------------------------------------------------------------
 
     def keep_layer(self, layer: Layer) -> None:
         """Send what a step changed, once."""
@@ -213,30 +213,30 @@ class NodeAgent:
             packed = Path(file.name).read_bytes()
         self._put(("layer", layer.digest, packed), len(packed))
 
-    def begun(self, job: Job, trajectory: Trajectory) -> None:
+    def began(self, job: Job, trajectory: Trajectory) -> None:
         """Send how an attempt begins."""
-        self._put(("begun", self._numbers[id(job)], trajectory))
+        self._put(("began", self._numbers[id(job)], trajectory))
 
     def stepped(self, job: Job, step: Step) -> None:
         """Send a step."""
         self._put(("step", self._numbers[id(job)], step))
 
-    def again(self, job: Job, trajectory: Trajectory | None, reason: str) -> None:
-        """Send that it is begun again."""
-        self._put(("again", self._numbers[id(job)], trajectory, reason))
+    def retried(self, job: Job, trajectory: Trajectory | None, reason: str) -> None:
+        """Send that it is retried."""
+        self._put(("retried", self._numbers[id(job)], trajectory, reason))
 
-    def finish(self, job: Job, trajectory: Trajectory, verdict: Verdict, node: str = "") -> None:
+    def finished(self, job: Job, trajectory: Trajectory, verdict: Verdict, node: str = "") -> None:
         """Send how it ended."""
         with self._changed:
             number = self._numbers.pop(id(job))
             self._jobs.pop(number, None)
-        self._put(("finish", number, replace(trajectory), verdict, job.tries))
+        self._put(("finished", number, replace(trajectory), verdict, job.tries))
         job.batch.finished += 1
 
     def _put(self, event: tuple[Any, ...], size: int = 0) -> None:
         with self._changed:
             while len(self._events) >= _MOST_EVENTS or (self._bytes and self._bytes + size > 4 * _MOST_BYTES):
-                if self.engine._stopped.is_set():
+                if self.executor._stopped.is_set():
                     return
                 self._changed.wait(1.0)  # the driver is slow: nothing is lost, everything waits
             self._events.append(event)

@@ -1,4 +1,4 @@
-"""Line, Gate and Budget: what attempts wait in and for between their stages."""
+"""BoundedQueue, SlotPool and Budget: what attempts wait in and for between their stages."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Generic, TypeVar
 _Item = TypeVar("_Item")
 
 
-class Line(Generic[_Item]):
-    """A first-in-first-out line between two stages; who puts into a full one waits, which holds back what feeds it.
+class BoundedQueue(Generic[_Item]):
+    """A first-in-first-out queue between two stages; putting into a full one blocks, which holds back what feeds it.
 
     Args:
         most: How many may wait in it; None: any number.
@@ -27,7 +27,7 @@ class Line(Generic[_Item]):
         self._closed = False
 
     def put(self, item: _Item) -> bool:
-        """Append an item, waiting for room; false when the line is closed, and the item still the caller's."""
+        """Append an item, waiting for room; false when the queue is closed, and the item still the caller's."""
         with self._room:
             while self._most is not None and len(self._items) >= self._most and not self._closed:
                 self._room.wait()
@@ -38,7 +38,7 @@ class Line(Generic[_Item]):
             return True
 
     def put_back(self, item: _Item) -> bool:
-        """Append an item that was taken from this line, full or not: if all who take from it waited, it would stand still."""
+        """Append an item that was taken from here, full or not: if all who take from it blocked, it would stand still."""
         with self._some:
             if self._closed:
                 return False
@@ -47,7 +47,7 @@ class Line(Generic[_Item]):
             return True
 
     def get(self, timeout: float | None = None) -> _Item | None:
-        """Take the first item, waiting for one; None when the line is closed, or at the timeout."""
+        """Take the first item, waiting for one; None when the queue is closed, or at the timeout."""
         end = None if timeout is None else time.monotonic() + timeout
         with self._some:
             while not self._items and not self._closed:
@@ -61,7 +61,7 @@ class Line(Generic[_Item]):
             return self._items.popleft()
 
     def close(self) -> list[_Item]:
-        """Let nobody wait any more, and return what was left."""
+        """Wake everyone who waits, and return what was left."""
         with self._some:
             self._closed = True
             left = list(self._items)
@@ -74,58 +74,58 @@ class Line(Generic[_Item]):
         return len(self._items)
 
 
-class Turn:
-    """One holder's turn at a Gate; left once, whoever leaves it first."""
+class Slot:
+    """One holder's place in a SlotPool; released once, whoever does it first."""
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
-        self.entered = time.monotonic()
-        self.left = False
+    def __init__(self, pool: SlotPool) -> None:
+        self._pool = pool
+        self.acquired = time.monotonic()
+        self.released = False
 
-    def leave(self) -> None:
-        """Give the turn to the next; calling it again does nothing."""
-        self._gate._leave(self)
+    def release(self) -> None:
+        """Give the slot to the next; calling it again does nothing."""
+        self._pool._release(self)
 
 
-class Gate:
-    """Lets a bounded number through at once, and counts.
+class SlotPool:
+    """A bounded number of slots, and counts of how they are used.
 
     Args:
-        limit: How many.
+        limit: How many may be held at once.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.inside = 0
+        self.held = 0
         self.waiting = 0
-        self.passed = 0
+        self.released = 0
         self.seconds = 0.0
-        self._turns = threading.Semaphore(limit)
+        self._free = threading.Semaphore(limit)
         self._lock = threading.Lock()
 
-    def enter(self) -> Turn:
-        """Wait for a turn."""
-        if not self._turns.acquire(blocking=False):
+    def acquire(self) -> Slot:
+        """Wait for a slot."""
+        if not self._free.acquire(blocking=False):
             with self._lock:
                 self.waiting += 1
             try:
-                self._turns.acquire()
+                self._free.acquire()
             finally:
                 with self._lock:
                     self.waiting -= 1
         with self._lock:
-            self.inside += 1
-        return Turn(self)
+            self.held += 1
+        return Slot(self)
 
-    def _leave(self, turn: Turn) -> None:
+    def _release(self, slot: Slot) -> None:
         with self._lock:
-            if turn.left:
+            if slot.released:
                 return
-            turn.left = True
-            self.inside -= 1
-            self.passed += 1
-            self.seconds += time.monotonic() - turn.entered
-        self._turns.release()
+            slot.released = True
+            self.held -= 1
+            self.released += 1
+            self.seconds += time.monotonic() - slot.acquired
+        self._free.release()
 
 
 class Budget:

@@ -1,4 +1,4 @@
-"""Stages and Deadlines: how much runs at once, how long anything may take, and how often it is tried again."""
+"""Stages and Deadlines: how much runs at once, how long anything may take, and how often it is retried."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Stages:
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """How long anything may take, in seconds, and how often a fault of ours is tried again.
+    """How long anything may take, in seconds, and how often an infrastructure error is retried.
 
     Commands have the agent's `command_timeout`, and every attempt its `wall_time`. Time spent waiting for a turn in a
     bounded stage does not count against the attempt.
@@ -59,12 +59,12 @@ class Deadlines:
     Args:
         attempt: An attempt, from its first message on; None: the agent's own limit.
         open: Until a sandbox is open, its environment being there.
-        model: One call of the policy; beyond it the endpoint counts as stalled, and the attempt is begun again.
+        model: One call of the policy; beyond it the endpoint counts as stalled, and the attempt is retried.
         grade: One grading; None: as the task's tests allow.
         run: The whole collection; what is not finished then is cut off and recorded as *not graded*.
         straggler: What the last attempts may take once nothing waits any more; None: no limit of its own.
         grace: What an attempt may overrun its end before it is cut off from outside.
-        retries: How often an attempt is begun again when a fault of ours ended it. Faults of an agent's are not.
+        retries: How often an attempt is retried that an infrastructure error ended; errors of agents are not retried.
         backoff: Before the first retry; it doubles with each further one.
     """
 

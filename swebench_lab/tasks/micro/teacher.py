@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from random import Random
 
 from swebench_lab.errors import PolicyError
-from swebench_lab.policies.policy import fingerprint, replies_so_far
+from swebench_lab.policies.policy import Conversation, fingerprint, replies_so_far
 from swebench_lab.records.task import Task, TaskView
 from swebench_lab.records.trajectory import Message, Reply
 from swebench_lab.tasks.micro.bugs import mends
@@ -79,7 +79,7 @@ class RandomEdits:
         return MicroConversation(orders, name)
 
 
-class MicroConversation:
+class MicroConversation(Conversation):
     """Looks at the module, gives orders until the tests pass, and hands in.
 
     Args:

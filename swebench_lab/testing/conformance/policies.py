@@ -28,7 +28,9 @@ def check_policy(policy: Policy, view: TaskView, opening: Sequence[Message], rep
     if not policy.name or policy.fingerprint != policy.fingerprint:
         broken.append("name must not be empty, and fingerprint must not change between two readings")
     first, second = policy.start(view, 0, 0), policy.start(view, 0, 0)
-    if first is second or not isinstance(first, Conversation):
+    if not isinstance(first, Conversation):
+        return [*broken, f"start must return a Conversation; {type(first).__name__} lacks one of: brief, reply, close"]
+    if first is second:
         broken.append("start must return a new Conversation for every attempt")
     before = list(opening)
     one, other = first.reply(before), second.reply(before)
@@ -56,9 +58,8 @@ def _reentered(
     ]
     try:
         entered = policy.start(view, 0, 0)
-        if tell := getattr(entered, "brief", None):
-            step = Step(0, one, tool="bash", observation="OBSERVATION:\n[exit code 0]")
-            tell(Brief(before=Trajectory(view.id, opening=tuple(opening), steps=(step,))))
+        step = Step(0, one, tool="bash", observation="OBSERVATION:\n[exit code 0]")
+        entered.brief(Brief(before=Trajectory(view.id, opening=tuple(opening), steps=(step,))))
         here, there = (conversation.reply(history) for conversation in (first, entered))
     except RuntimeError:  # a PolicyError: one reply was all it had to say
         return []

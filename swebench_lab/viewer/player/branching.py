@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from swebench_lab.errors import LabError, PolicyError
+from swebench_lab.errors import LabError, PolicyError, describe
 from swebench_lab.records.rollout import Rollout, Rollouts, rescore
 from swebench_lab.records.trajectory import Stop, Trajectory
 from swebench_lab.records.verdict import NOT_GRADED, Cause, Verdict
@@ -166,7 +166,7 @@ def graded(rollout: Rollout, evaluator: Evaluator) -> Rollout:
         try:
             verdict = evaluator.grade(rollout.task, trajectory.patch)
         except (LabError, OSError) as error:
-            reason = f"grading failed: {error}"
+            reason = f"grading failed: {describe(error)}"
             verdict = Verdict(NOT_GRADED, reason, tier=trajectory.tier, cause=Cause.INFRASTRUCTURE)
     return rescore(Rollouts([replace(rollout, verdict=verdict)]), rewards.resolved)[0]
 

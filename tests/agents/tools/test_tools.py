@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from swebench_lab.agents import tools
+from swebench_lab.agents.tools import by_name as tools
 from swebench_lab.agents.tools.program import ProgramTool
 from swebench_lab.agents.tools.shell import Shell
 from swebench_lab.agents.tools.tool import Observation, Tool, ToolLimits, describe, json_schema, read_arguments

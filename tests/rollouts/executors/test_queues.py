@@ -1,4 +1,4 @@
-"""Line, Gate, Budget and Source: bounded, in order, fair, and nobody waits in them for ever."""
+"""BoundedQueue, SlotPool, Budget and Source: bounded, in order, fair, and nobody waits in them for ever."""
 
 from __future__ import annotations
 
@@ -9,52 +9,52 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.rollouts.executors.jobs import Batch, Job, Source
-from swebench_lab.rollouts.executors.queues import Budget, Gate, Line
+from swebench_lab.rollouts.executors.queues import BoundedQueue, Budget, SlotPool
 from swebench_lab.rollouts.executors.settings import Deadlines, Stages
 from tests.conftest import make_task
 
 
-def test_a_full_line_holds_back_who_puts_and_keeps_the_order() -> None:
-    line: Line[int] = Line(2)
-    threading.Thread(target=lambda: [line.put(number) for number in range(6)], daemon=True).start()
+def test_a_full_queue_holds_back_who_puts_and_keeps_the_order() -> None:
+    queue: BoundedQueue[int] = BoundedQueue(2)
+    threading.Thread(target=lambda: [queue.put(number) for number in range(6)], daemon=True).start()
     time.sleep(0.1)
-    assert len(line) == 2
-    assert [line.get() for _ in range(6)] == list(range(6))
+    assert len(queue) == 2
+    assert [queue.get() for _ in range(6)] == list(range(6))
 
 
-def test_closing_a_line_lets_all_go_and_gives_back_what_was_left() -> None:
-    line: Line[int] = Line(1)
-    line.put(1)
-    said: list[bool] = []
-    waiting = threading.Thread(target=lambda: said.append(line.put(2)))
+def test_closing_a_queue_lets_all_go_and_gives_back_what_was_left() -> None:
+    queue: BoundedQueue[int] = BoundedQueue(1)
+    queue.put(1)
+    results: list[bool] = []
+    waiting = threading.Thread(target=lambda: results.append(queue.put(2)))
     waiting.start()
     time.sleep(0.05)
-    assert line.close() == [1]
+    assert queue.close() == [1]
     waiting.join(2)
-    assert said == [False] and line.get() is None
+    assert results == [False] and queue.get() is None
 
 
-def test_a_gate_never_lets_more_through_than_its_limit() -> None:
-    gate, inside, most = Gate(3), [0], [0]
+def test_no_more_slots_are_held_than_the_limit() -> None:
+    pool, inside, most = SlotPool(3), [0], [0]
     lock = threading.Lock()
 
     def work() -> None:
-        turn = gate.enter()
+        slot = pool.acquire()
         with lock:
             inside[0] += 1
             most[0] = max(most[0], inside[0])
         time.sleep(0.01)
         with lock:
             inside[0] -= 1
-        turn.leave()
-        turn.leave()  # leaving twice gives one place only
+        slot.release()
+        slot.release()  # releasing twice gives one slot only
 
     threads = [threading.Thread(target=work) for _ in range(30)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert most[0] <= 3 and gate.passed == 30 and gate.inside == gate.waiting == 0
+    assert most[0] <= 3 and pool.released == 30 and pool.held == pool.waiting == 0
 
 
 def test_bytes_in_flight_stay_under_the_budget_and_what_is_larger_goes_alone() -> None:

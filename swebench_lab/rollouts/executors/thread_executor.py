@@ -1,19 +1,19 @@
-"""Engine: attempts go through prepare, open, play and grade on threads of this process, each stage bounded by itself.
+"""ThreadExecutor: attempts go through prepare, open, play and grade on threads of this process.
 
 ```
-jobs → [prepare: cold environments] → [open] → ready → [play: model and tool calls through gates] → [grade] → rows
+jobs → [prepare: cold environments] → [open] → ready → [play: model and tool calls through slots] → [grade] → rows
 ```
 
-One more thread watches: it cuts off what overruns a deadline, begins again what a fault of ours ended, and can do so
-while a call hangs, because a thread that hangs is left behind and another takes its place.
+Each stage is bounded by itself. One more thread watches: it cuts off what overruns a deadline and retries what an
+infrastructure error ended. It can do so while a call hangs, because the thread of that call is abandoned and another
+takes its place.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import heapq
 import itertools
+import logging
 import os
 import threading
 import time
@@ -23,79 +23,31 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from swebench_lab.agents.agent import Attempt
-from swebench_lab.errors import (
-    LabError,
-    QuotaExceeded,
-    RecordError,
-    SandboxError,
-    SandboxPathError,
-    SandboxUnavailable,
-)
-from swebench_lab.grading.boxes import OpenBoxes
+from swebench_lab.errors import RecordError, describe, is_transient, outcome_of
 from swebench_lab.grading.evaluator import Evaluator
-from swebench_lab.records.trajectory import Span, Stop, Trajectory
-from swebench_lab.records.verdict import NOT_GRADED, Cause, Verdict
-from swebench_lab.rollouts.executors.jobs import Batch, Job, Keeper, Source
-from swebench_lab.rollouts.executors.queues import Budget, Gate, Line, Turn
+from swebench_lab.records.trajectory import Stop, Trajectory
+from swebench_lab.records.verdict import Verdict
+from swebench_lab.rollouts.executors.flight import Flight
+from swebench_lab.rollouts.executors.jobs import AttemptSink, Batch, Job, Source, not_graded
+from swebench_lab.rollouts.executors.queues import BoundedQueue, Budget, SlotPool
 from swebench_lab.rollouts.executors.settings import Deadlines, Stages
+from swebench_lab.rollouts.executors.threads import start_thread
 from swebench_lab.sandbox import quotas
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.contract import Sandbox
+    from swebench_lab.snapshots.cache import Snapshot
     from swebench_lab.snapshots.factory import SandboxFactory
+
+_log = logging.getLogger(__name__)
 
 COLD_BYTES = 500_000_000
 """What an environment counts for while it is built: a venv with a scientific stack takes about as much."""
 
-_KINDS = {"waiting": "queue", "ready": "queue", "played": "queue", "prepare": "sandbox", "open": "sandbox",
-          "grade": "grade"}  # fmt: skip
-"""What the time of each stage counts as."""
-
 _TICK = 0.2
 _SHOWN = 8
-_OUT_OF = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EAGAIN)
 
 
-class Flight:
-    """One job on its way through the stages. Whoever settles it first, its thread or the watch, makes its record."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.box: Sandbox | None = None
-        self.boxes = OpenBoxes()
-        self.going: Attempt | None = None
-        self.trajectory: Trajectory | None = None
-        self.stage = ""
-        self.since = self.began = time.monotonic()
-        self.entered = time.time()
-        job.spans.append(Span("queue", -1, job.since, self.entered))
-        self.turn: Turn | None = None
-        self.settled = False
-        self.left_behind = False
-        self._lock = threading.Lock()
-
-    def enter(self, stage: str) -> None:
-        """Note which stage it is in from now on, and how long it was in the one before."""
-        now = time.time()
-        if self.stage in _KINDS and self.going is None:  # an attempt that is going on keeps its own time
-            self.job.spans.append(Span(_KINDS[self.stage], -1, self.entered, now))
-        self.stage, self.since, self.entered = stage, time.monotonic(), now
-
-    def settle(self) -> bool:
-        """Claim the right to make its record; true once."""
-        with self._lock:
-            settled, self.settled = self.settled, True
-            return not settled
-
-    def record(self, stop: str, error: str) -> Trajectory:
-        """Return its record as far as it got."""
-        going = self.going
-        so_far = self.trajectory or (going.trajectory() if going else None)
-        return replace(so_far, stop=stop, error=error) if so_far else self.job.blank(stop, error)
-
-
-class Engine:
+class ThreadExecutor:
     """Runs attempts on threads.
 
     Args:
@@ -104,7 +56,7 @@ class Engine:
         workers: Attempts that are played at once.
         stages: How much of each stage runs at once.
         deadlines: How long anything may take.
-        keeper: What results are handed to.
+        sink: What is told how attempts go and end.
         node: Name of this machine in a cluster.
     """
 
@@ -115,22 +67,22 @@ class Engine:
         workers: int,
         stages: Stages,
         deadlines: Deadlines,
-        keeper: Keeper,
+        sink: AttemptSink,
         node: str = "",
     ) -> None:
-        self.sandboxes, self.evaluator, self.keeper, self.node = sandboxes, evaluator, keeper, node
+        self.sandboxes, self.evaluator, self.sink, self.node = sandboxes, evaluator, sink, node
         self.workers, self.deadlines = workers, deadlines
         limits = self.limits = stages.limits(workers)
         self.source = Source()
-        self.gates = {name: Gate(limits[name]) for name in ("prepare", "open", "model", "tools", "grade")}
+        self.slots = {name: SlotPool(limits[name]) for name in ("prepare", "open", "model", "tools", "grade")}
         self.budget = Budget(stages.io_bytes)
         self.bring: Callable[[Any], None] | None = None
         """Brings a task's Snapshot onto this machine, where a cluster has one that can be brought."""
         self.error: BaseException | None = None
         self.retries = self.cut = self.done = 0
-        self._cold: Line[Job] = Line()
-        self._ready: Line[Flight] = Line(limits["ready"])
-        self._played: Line[Flight] = Line(2 * workers)
+        self._cold: BoundedQueue[Job] = BoundedQueue()
+        self._ready: BoundedQueue[Flight] = BoundedQueue(limits["ready"])
+        self._played: BoundedQueue[Flight] = BoundedQueue(2 * workers)
         self._later: list[tuple[float, int, Job]] = []
         self._number = itertools.count()
         self._flights: dict[int, Flight] = {}
@@ -149,16 +101,9 @@ class Engine:
                 self._start(name, work)
 
     def _start(self, name: str, work: Callable[[], None]) -> None:
-        thread = threading.Thread(target=self._guarded, args=(work,), name=f"lab-{name}", daemon=True)
+        thread = start_thread(f"lab-{name}", work, self.fail)
         with self._lock:
-            self._threads = [other for other in self._threads if other.is_alive() or not other.ident] + [thread]
-        thread.start()
-
-    def _guarded(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except BaseException as error:  # a mistake of this class or a full disk: nothing may go on as if all were well
-            self.fail(error)
+            self._threads = [other for other in self._threads if other.is_alive()] + [thread]
 
     # --- from outside -----------------------------------------------------------------------------------------------
 
@@ -170,13 +115,14 @@ class Engine:
 
     def fail(self, error: BaseException) -> None:
         """End everything because of an error that no record could hold."""
+        _log.error("the collection ends: %s", describe(error))
         self.error = self.error or error
         self._stopped.set()
         for batch in self._batches:
             batch.results.close()
 
     def stop(self, wait: float = 5.0) -> None:
-        """End everything at once: all boxes are closed, what was going on has no row."""
+        """End everything at once: all boxes are closed, unfinished attempts have no row."""
         self._stopped.set()
         self.source.close()
         left = [*self._ready.close(), *self._played.close()]
@@ -187,7 +133,7 @@ class Engine:
             flights = [*self._flights.values(), *left]
         for flight in flights:
             flight.settle()
-        closers = [threading.Thread(target=_release, args=(flight,), daemon=True) for flight in flights]
+        closers = [threading.Thread(target=flight.release, daemon=True) for flight in flights]
         for thread in closers:
             thread.start()
         until = time.monotonic() + wait
@@ -196,13 +142,13 @@ class Engine:
                 thread.join(max(0.0, until - time.monotonic()))
 
     def drop(self, batch: Batch) -> None:
-        """End one batch: what of it is going on has no row."""
+        """End one batch; its unfinished attempts have no row."""
         batch.cancelled = True
         for _ in self.source.take_all(batch):
             pass
         for flight in self._flying(batch):
             if flight.settle():
-                self._leave_behind(flight)
+                self._abandon(flight)
         batch.results.close()
 
     def _flying(self, batch: Batch | None = None) -> list[Flight]:
@@ -212,33 +158,35 @@ class Engine:
     # --- the stages -------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _turn(self, flight: Flight, name: str) -> Iterator[float]:
-        """Hold a turn at a gate on behalf of a flight."""
+    def _slot(self, flight: Flight, name: str) -> Iterator[float]:
+        """Hold a slot of a stage on behalf of a flight; yield the seconds that were waited for it."""
         before, since = flight.stage, time.monotonic()
         flight.enter("waiting")
-        turn = flight.turn = self.gates[name].enter()
+        slot = flight.slot = self.slots[name].acquire()
         flight.enter(name)
         try:
-            yield turn.entered - since
+            yield slot.acquired - since
         finally:
-            turn.leave()
+            slot.release()
             flight.enter(before)
 
     def _prepare(self) -> None:
         while (job := self._cold.get()) is not None:
-            flight = self._take_off(job)
-            try:
-                with self._turn(flight, "prepare"), self.budget.of(COLD_BYTES):
-                    if self.bring:
-                        self.bring(job.task)
-                    self.sandboxes.snapshot(job.task)
-            except Exception as error:  # the recording boundary: what cannot be built is a row
-                self._ended(flight, job.blank(Stop.ERROR.value, told(error)), error)
-                continue
-            if flight.settle():
+            flight = self._track(job)
+            error = outcome_of(partial(self._build, flight))
+            if isinstance(error, Exception):
+                self._fail_attempt(flight, error)
+            elif flight.settle():
                 job.prepared, job.since = True, time.time()
-                self._land(flight)
+                self._untrack(flight)
                 self.source.put_first(job)
+
+    def _build(self, flight: Flight) -> None:
+        """Bring or build the environment of a flight's task."""
+        with self._slot(flight, "prepare"), self.budget.of(COLD_BYTES):
+            if self.bring:
+                self.bring(flight.job.task)
+            self.sandboxes.snapshot(flight.job.task)
 
     def _open(self) -> None:
         while (job := self.source.get()) is not None:
@@ -246,23 +194,22 @@ class Engine:
             if snapshot is None and not job.prepared:
                 self._cold.put(job)
                 continue
-            flight = self._take_off(job)
-            try:
-                with quotas.reserved(partial(self._given_up, flight)), self._turn(flight, "open"):
-                    flight.box = self.sandboxes.open(snapshot or job.task)
-            except Exception as error:  # the recording boundary
-                self._ended(flight, job.blank(Stop.ERROR.value, told(error)), error)
-                if flight.left_behind:
-                    return
-                continue
-            if flight.settled:
+            flight = self._track(job)
+            error = outcome_of(partial(self._open_box, flight, snapshot))
+            if isinstance(error, Exception):
+                self._fail_attempt(flight, error)
+            elif flight.settled and flight.box is not None:
                 flight.box.close()
-                if flight.left_behind:
-                    return
-                continue
-            flight.enter("ready")
-            if not self._ready.put(flight):
-                _release(flight)
+            else:
+                flight.enter("ready")
+                if not self._ready.put(flight):
+                    flight.release()
+            if flight.abandoned:
+                return
+
+    def _open_box(self, flight: Flight, snapshot: Snapshot | None) -> None:
+        with quotas.reserved(partial(self._given_up, flight)), self._slot(flight, "open"):
+            flight.box = self.sandboxes.open(snapshot or flight.job.task)
 
     def _given_up(self, flight: Flight) -> bool:
         """Whether nobody waits for the sandbox of an attempt any more."""
@@ -271,59 +218,68 @@ class Engine:
     def _play(self) -> None:
         while (flight := self._ready.get()) is not None:
             if flight.settled:
-                _release(flight)
+                flight.release()
                 continue
             self._play_one(flight)
-            if flight.left_behind:
+            if flight.abandoned:
                 return
 
     def _play_one(self, flight: Flight) -> None:
-        job, agent = flight.job, flight.job.batch.agent
-        assert flight.box is not None
         flight.enter("play")
-        fault: BaseException | None = None
-        limit = self.deadlines.attempt
-        try:
-            going = flight.going = agent.begin(
-                job.task,
-                flight.box,
-                job.attempt,
-                job.seed,
-                deadline=time.monotonic() + limit if limit is not None else None,
-                layer_sink=self.keeper.keep_layer if self.keeper.layers else None,
-                stage=lambda name: self._turn(flight, "model" if name == "model" else "tools"),
-            )
-            if not flight.settled:
-                self.keeper.begun(job, going.trajectory())
-            for step in going.play():
-                if flight.settled:
-                    break
-                self.keeper.stepped(job, step)
-            trajectory, fault = going.trajectory(), going.fault
-        except Exception as error:  # the recording boundary
-            trajectory, fault = flight.record(Stop.ERROR.value, told(error)), error
-        finally:
-            flight.box.close()
+        outcome = outcome_of(partial(self._run_attempt, flight))
+        if isinstance(outcome, Exception):
+            outcome = flight.record(Stop.ERROR.value, describe(outcome)), outcome
+        trajectory, failure = outcome
         flight.box = None
         if not flight.settled:
             flight.trajectory = trajectory
-            flight.going = None  # each holds the other: the record would wait for the collector of cycles
+            flight.attempt = None  # each holds the other: the record would wait for the collector of cycles
             flight.enter("played")
-            self._ended(flight, trajectory, fault)
+            self._conclude(flight, trajectory, failure)
 
-    def _ended(self, flight: Flight, trajectory: Trajectory, fault: BaseException | None) -> None:
-        """Send an attempt on: to be begun again, to be graded, or to its record."""
-        if isinstance(fault, RecordError):
-            raise fault
+    def _run_attempt(self, flight: Flight) -> tuple[Trajectory, Exception | None]:
+        """Make an attempt in a flight's sandbox; return its record, and the error that ended it if one did."""
+        job, box, limit = flight.job, flight.box, self.deadlines.attempt
+        assert box is not None
+        _log.info("%s, attempt %d: started (try %d)", job.task.id, job.attempt, job.tries + 1)
+        try:
+            attempt = flight.attempt = job.batch.agent.attempt(
+                job.task,
+                box,
+                job.attempt,
+                job.seed,
+                deadline=time.monotonic() + limit if limit is not None else None,
+                layer_sink=self.sink.keep_layer if self.sink.layers else None,
+                slot=lambda name: self._slot(flight, "model" if name == "model" else "tools"),
+            )
+            if not flight.settled:
+                self.sink.began(job, attempt.trajectory())
+            for step in attempt:
+                if flight.settled:
+                    break
+                self.sink.stepped(job, step)
+            return attempt.trajectory(), attempt.failure
+        finally:
+            box.close()
+
+    def _fail_attempt(self, flight: Flight, error: Exception) -> None:
+        """Conclude an attempt that did not get to its first step."""
+        if not flight.settled:
+            _log.warning("%s, attempt %d: %s", flight.job.task.id, flight.job.attempt, describe(error))
+        self._conclude(flight, flight.job.blank(Stop.ERROR.value, describe(error)), error)
+
+    def _conclude(self, flight: Flight, trajectory: Trajectory, failure: Exception | None) -> None:
+        """Send an attempt on: to be retried, to be graded, or to its record."""
+        if isinstance(failure, RecordError):
+            raise failure
         job = flight.job
-        if fault is not None and ours(fault) and job.tries < self.deadlines.retries:
+        if failure is not None and is_transient(failure) and job.tries < self.deadlines.retries:
             if flight.settle():
-                self._again(flight, trajectory, told(fault))
+                self._retry(flight, trajectory, describe(failure))
         elif trajectory.stop in (Stop.ERROR, Stop.CANCELLED):
             if flight.settle():
                 reason = f"the attempt ended in an error: {trajectory.error}"
-                verdict = Verdict(NOT_GRADED, reason, tier=trajectory.tier, cause=Cause.INFRASTRUCTURE)
-                self._finish(flight, trajectory, verdict)
+                self._finish(flight, trajectory, not_graded(reason, trajectory.tier))
         else:
             flight.trajectory = trajectory
             self._played.put(flight)
@@ -334,33 +290,34 @@ class Engine:
                 continue
             trajectory, job = flight.trajectory, flight.job
             assert trajectory is not None
-            try:
-                with self._turn(flight, "grade"):
-                    verdict = self.evaluator.grade(job.task, trajectory.patch, boxes=flight.boxes)
-            except Exception as error:  # the recording boundary: an infrastructure error is "not graded", never a zero
-                reason = f"grading failed: {told(error)}"
-                verdict = Verdict(NOT_GRADED, reason, tier=trajectory.tier, cause=Cause.INFRASTRUCTURE)
+            verdict = outcome_of(partial(self._grade_patch, flight, trajectory.patch))
+            if isinstance(verdict, Exception):  # an infrastructure error is "not graded", never reward 0
+                verdict = not_graded(f"grading failed: {describe(verdict)}", trajectory.tier)
             if not verdict.graded and not flight.settled and job.grade_tries < self.deadlines.retries:
                 job.grade_tries += 1
                 self.retries += 1
-                self.keeper.again(job, None, f"grading again: {verdict.reason}")
+                self.sink.retried(job, None, f"grading again: {verdict.reason}")
                 time.sleep(self.deadlines.backoff * 2 ** (job.grade_tries - 1))
                 flight.enter("played")
                 self._played.put_back(flight)
             elif flight.settle():
                 self._finish(flight, trajectory, verdict)
-            elif flight.left_behind:
+            elif flight.abandoned:
                 return
 
-    # --- beginnings and ends ----------------------------------------------------------------------------------------
+    def _grade_patch(self, flight: Flight, patch: str) -> Verdict:
+        with self._slot(flight, "grade"):
+            return self.evaluator.grade(flight.job.task, patch, boxes=flight.boxes)
 
-    def _take_off(self, job: Job) -> Flight:
+    # --- tracking and ends ----------------------------------------------------------------------------------------
+
+    def _track(self, job: Job) -> Flight:
         flight = Flight(job)
         with self._lock:
             self._flights[id(flight)] = flight
         return flight
 
-    def _land(self, flight: Flight) -> None:
+    def _untrack(self, flight: Flight) -> None:
         with self._lock:
             self._flights.pop(id(flight), None)
 
@@ -368,18 +325,19 @@ class Engine:
         """Keep the one row of a settled flight."""
         if not self._stopped.is_set():
             spans = sorted({*flight.job.spans, *trajectory.spans}, key=lambda span: span.start)
-            self.keeper.finish(flight.job, replace(trajectory, spans=tuple(spans)), verdict, self.node)
+            self.sink.finished(flight.job, replace(trajectory, spans=tuple(spans)), verdict, self.node)
             self.done += 1
-        self._land(flight)
+        self._untrack(flight)
 
-    def _again(self, flight: Flight, trajectory: Trajectory | None, reason: str) -> None:
-        """Begin a settled flight's job again, after a while."""
+    def _retry(self, flight: Flight, trajectory: Trajectory | None, reason: str) -> None:
+        """Put a settled flight's job back in line, after a while."""
         job = flight.job
-        self._land(flight)
+        self._untrack(flight)
         self.retries += 1
         job.tries += 1
+        _log.warning("%s, attempt %d: retry %d: %s", job.task.id, job.attempt, job.tries, reason)
         job.prepared, job.since, job.spans = False, time.time(), []
-        self.keeper.again(job, trajectory, reason)
+        self.sink.retried(job, trajectory, reason)
         due = time.monotonic() + self.deadlines.backoff * 2 ** (job.tries - 1)
         with self._lock:
             heapq.heappush(self._later, (due, next(self._number), job))
@@ -406,7 +364,7 @@ class Engine:
         reason = ""
         if batch.ends_at is not None and now >= batch.ends_at:
             reason = "cut off: the time for the whole run was over"
-        elif limit is not None and now - batch.last_began > limit and not self.source.waiting(batch):
+        elif limit is not None and now - batch.last_start > limit and not self.source.waiting(batch):
             reason = f"cut off: a straggler, {limit:g} s after the last attempt had begun"
         if not reason:
             return
@@ -415,13 +373,13 @@ class Engine:
             self._later = [entry for entry in self._later if entry[2].batch is not batch]
             heapq.heapify(self._later)
         for job in (*self.source.take_all(batch), *waiting):
-            flight = self._take_off(job)
+            flight = self._track(job)
             flight.settle()
-            self._cut(flight, reason)
+            self._cut_off(flight, reason)
         for flight in self._flying(batch):
             if flight.settle():
-                self._cut(flight, reason)
-                self._leave_behind(flight)
+                self._cut_off(flight, reason)
+                self._abandon(flight)
 
     def _watch_flight(self, flight: Flight, now: float) -> None:
         """Cut off a flight whose call hangs or whose end is long over."""
@@ -431,68 +389,68 @@ class Engine:
         elif flight.stage == "model" and limits.model is not None and took > limits.model:
             self._stalled(flight, f"a call of the policy took more than {limits.model:g} s: the endpoint is stalled")
         elif flight.stage == "grade" and limits.grade is not None and took > limits.grade and flight.settle():
-            self._cut(flight, f"cut off: grading took more than {limits.grade:g} s")
-            self._leave_behind(flight)
+            self._cut_off(flight, f"cut off: grading took more than {limits.grade:g} s")
+            self._abandon(flight)
         elif self._overdue(flight, now) and flight.settle():
-            self._cut(flight, f"cut off: {limits.grace:g} s after its time was over, in the stage {flight.stage!r}")
-            self._leave_behind(flight)
+            self._cut_off(flight, f"cut off: {limits.grace:g} s after its time was over, in the stage {flight.stage!r}")
+            self._abandon(flight)
 
     def _overdue(self, flight: Flight, now: float) -> bool:
-        playing = flight.going if flight.stage in ("play", "model", "tools") else None
-        return playing is not None and now > playing.ends_at + self.deadlines.grace
+        attempt = flight.attempt if flight.stage in ("play", "model", "tools") else None
+        return attempt is not None and now > attempt.ends_at + self.deadlines.grace
 
     def _stalled(self, flight: Flight, reason: str) -> None:
         if not flight.settle():
             return
         if flight.job.tries < self.deadlines.retries:
-            going = flight.going
-            so_far = going.trajectory() if going else None
-            self._leave_behind(flight)
-            self._again(flight, so_far, reason)
+            attempt = flight.attempt
+            so_far = attempt.trajectory() if attempt else None
+            self._abandon(flight)
+            self._retry(flight, so_far, reason)
         else:
-            self._cut(flight, reason)
-            self._leave_behind(flight)
+            self._cut_off(flight, reason)
+            self._abandon(flight)
 
-    def _cut(self, flight: Flight, reason: str) -> None:
+    def _cut_off(self, flight: Flight, reason: str) -> None:
         """Record a settled flight as cut off."""
         self.cut += 1
-        verdict = Verdict(NOT_GRADED, reason, cause=Cause.INFRASTRUCTURE)
-        self._finish(flight, flight.record(Stop.TIMEOUT.value, reason), verdict)
+        _log.warning("%s, attempt %d: %s", flight.job.task.id, flight.job.attempt, reason)
+        self._finish(flight, flight.record(Stop.TIMEOUT.value, reason), not_graded(reason))
 
-    def _leave_behind(self, flight: Flight) -> None:
+    def _abandon(self, flight: Flight) -> None:
         """Give the place of a flight's thread to another one: nobody knows when, or whether, its call returns."""
-        self._land(flight)
+        self._untrack(flight)
         kind = {"open": "open", "grade": "grade", "prepare": "prepare"}.get(flight.stage, "play")
         replaces = flight.stage not in ("ready", "played", "")
         if replaces and not self._stopped.is_set():
             work = {"open": self._open, "grade": self._grade, "prepare": self._prepare, "play": self._play}[kind]
-            flight.left_behind = True
+            flight.abandoned = True
             self._start(kind, work)
-        if flight.turn:
-            flight.turn.leave()
-        threading.Thread(target=_release, args=(flight,), daemon=True).start()
+        if flight.slot:
+            flight.slot.release()
+        threading.Thread(target=flight.release, daemon=True).start()
 
-    # --- what can be seen -------------------------------------------------------------------------------------------
+    # --- status -----------------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        """Return what goes on now, as plain values."""
+        """Return the state of every stage and the longest running attempts, as plain values."""
         flights, now = self._flying(), time.monotonic()
         stages = {
-            name: {"running": g.inside, "waiting": g.waiting, "limit": g.limit, "done": g.passed, "seconds": g.seconds}
-            for name, g in self.gates.items()
+            name: {"running": p.held, "waiting": p.waiting, "limit": p.limit, "done": p.released, "seconds": p.seconds}
+            for name, p in self.slots.items()
         }
-        playing = [(f, going) for f in flights if (going := f.going) and f.trajectory is None]
+        playing = [(f, attempt) for f in flights if (attempt := f.attempt) and f.trajectory is None]
         stages["prepare"]["waiting"] += len(self._cold)
         stages["grade"]["waiting"] += len(self._played)
         stages["play"] = {"running": len(playing), "waiting": len(self._ready), "limit": self.workers}
-        slowest = sorted(playing, key=lambda pair: pair[0].began)[:_SHOWN]
+        slowest = sorted(playing, key=lambda pair: pair[0].start)[:_SHOWN]
         shown = [
             {
                 "task": f.job.task.id,
                 "attempt": f.job.attempt,
                 "stage": f.stage,
                 "steps": len(attempt.steps),
-                "seconds": now - f.began,
+                "seconds": now - f.start,
                 "node": self.node,
             }
             for f, attempt in slowest
@@ -511,27 +469,3 @@ class Engine:
             "load": os.getloadavg()[0],
             "processors": len(os.sched_getaffinity(0)),
         }
-
-
-def _release(flight: Flight) -> None:
-    """Close all that a flight holds; used on threads of their own, since a box may take seconds to die."""
-    flight.boxes.close()
-    going = flight.going
-    conversation = going.conversation if going else None
-    if conversation is not None:
-        with contextlib.suppress(Exception):  # a user's code, whose attempt is over anyway
-            conversation.close()
-    if flight.box is not None:
-        flight.box.close()
-
-
-def ours(error: BaseException) -> bool:
-    """Say whether an error is a fault of ours that may pass: a box that died, a machine that ran out of something."""
-    if isinstance(error, SandboxError):
-        return not isinstance(error, SandboxPathError | SandboxUnavailable | QuotaExceeded)
-    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _OUT_OF)
-
-
-def told(error: BaseException) -> str:
-    """Return an error as a record keeps it: the package's own speak for themselves, others need their type."""
-    return str(error) if isinstance(error, LabError) and str(error) else f"{type(error).__name__}: {error}"

@@ -1,7 +1,8 @@
-"""Engine: stages do not hold up each other, faults of ours are tried again, what overruns is cut off, all is one row."""
+"""ThreadExecutor: stages do not block each other, infrastructure errors are retried, overruns are cut off, all is one row."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import SandboxError
+from swebench_lab.policies.policy import Conversation
 from swebench_lab.records.task import Tasks, TaskView
 from swebench_lab.records.trajectory import Message
 from swebench_lab.rollouts.run_directory import RunDirectory
@@ -42,7 +44,7 @@ def events(run_dir: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-class Watched:
+class Watched(Conversation):
     """A script that notes how many of its calls run at once, and may hang in the first call of an attempt."""
 
     name = "watched"
@@ -118,7 +120,7 @@ def test_an_endpoint_that_always_hangs_ends_as_rows_that_say_so(sandboxes: lab.S
     assert all("stalled" in r.verdict.reason and r.reward is None for r in rollouts)
 
 
-def test_a_box_that_is_killed_is_a_fault_of_ours_and_the_attempt_is_begun_again(
+def test_a_killed_box_is_an_infrastructure_error_and_the_attempt_is_retried(
     sandboxes: lab.SandboxFactory, tasks: Tasks, tmp_path: Path
 ) -> None:
     policy = Watched(["sleep 1"])
@@ -132,6 +134,30 @@ def test_a_box_that_is_killed_is_a_fault_of_ours_and_the_attempt_is_begun_again(
     os.kill(boxes[0], signal.SIGKILL)
     (rollout,) = handle.result(timeout=60)
     assert rollout.verdict.graded and rollout.tries == 2 and len(events(tmp_path)) == 1
+
+
+class Exhausted(Watched):
+    """A script whose first call finds no file descriptor left."""
+
+    def reply(self, messages: Sequence[Message]) -> lab.Reply:
+        reply = super().reply(messages)
+        if self.calls == 1:
+            raise OSError(errno.EMFILE, "too many open files")
+        return reply
+
+
+def test_a_policy_that_finds_the_machine_exhausted_is_retried_and_any_other_error_is_not(
+    sandboxes: lab.SandboxFactory, tasks: Tasks, tmp_path: Path
+) -> None:
+    deadlines = lab.Deadlines(backoff=0.01)
+    collector = lab.RolloutCollector(sandboxes, workers=1, run_dir=tmp_path, deadlines=deadlines)
+    (rollout,) = collector.collect(lab.Agent(Exhausted(["true"])), tasks[:1], progress=False)
+    assert rollout.verdict.graded and rollout.tries == 2
+    (event,) = events(tmp_path)
+    assert "asking 'watched' for reply 0: OSError: [Errno 24] too many open files" in str(event["reason"])
+    wrong = lab.ScriptedPolicy([], name="empty")
+    (rollout,) = collector.collect(lab.Agent(wrong), tasks[:1], progress=False)
+    assert not rollout.verdict.graded and rollout.tries == 1
 
 
 def test_a_grading_that_is_tried_again_never_waits_for_room_that_only_it_could_make(
@@ -237,8 +263,8 @@ def test_attempts_of_a_process_that_died_are_kept_as_far_as_they_got(tmp_path: P
         finally:
             os._exit(0)
     os.waitpid(pid, 0)
-    assert RunDirectory(tmp_path).bury() == 1
+    assert RunDirectory(tmp_path).recover_partial() == 1
     (row,) = [json.loads(line) for line in (tmp_path / "partial.jsonl").read_text().splitlines()]
     kept = lab.Trajectory.from_dict(row["trajectory"])
     assert (kept.task_id, kept.attempt, [step.command for step in kept.steps]) == ("a__b-1", 2, ["ls"])
-    assert RunDirectory(tmp_path).bury() == 0
+    assert RunDirectory(tmp_path).recover_partial() == 0

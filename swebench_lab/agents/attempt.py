@@ -1,0 +1,383 @@
+"""Attempt: one try at a task as it happens, one reply and one call at a time.
+
+The list of messages is the record: the policy sees the opening, then its own replies and what came of them, and the
+Trajectory holds the same in the same order. Whatever ends an attempt (a submission, a limit, a failure of the policy
+or the sandbox) ends in a Trajectory that says so; only a KeyboardInterrupt passes through.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from swebench_lab.agents.settings import AgentSettings
+from swebench_lab.agents.tools.shell import Shell
+from swebench_lab.agents.tools.tool import Observation, ToolLimits, offered, read_arguments
+from swebench_lab.errors import (
+    AgentError,
+    ContextFull,
+    FormatError,
+    LabError,
+    PatchError,
+    PolicyError,
+    boundary,
+    describe,
+)
+from swebench_lab.formats.calls import Call
+from swebench_lab.policies.policy import Brief, Conversation
+from swebench_lab.records.task import Task
+from swebench_lab.records.trajectory import Message, Reply, Span, Step, Stop, Trajectory
+from swebench_lab.sandbox.contract import Layer, Sandbox
+
+_log = logging.getLogger(__name__)
+
+SlotOf = Callable[[str], AbstractContextManager[float]]
+"""Given "model" or "tool": what is held while it is used; entering it yields the seconds that were waited for it."""
+
+_LIMITS = (Stop.MAX_STEPS, Stop.MAX_TOKENS, Stop.MAX_COST, Stop.TIMEOUT, Stop.FORMAT)
+
+
+def at_once(_: str) -> AbstractContextManager[float]:
+    """Return a slot that nobody waits for."""
+    return nullcontext(0.0)
+
+
+class _Ended(Exception):
+    """The attempt is over, for this reason."""
+
+    def __init__(self, stop: Stop) -> None:
+        super().__init__(stop)
+        self.stop = stop
+
+
+@dataclass
+class _Draft:
+    """A step in the making.
+
+    Args:
+        reply: What the policy said.
+        asked_at: When it was asked, in seconds since the epoch.
+        answered: When it had answered, on the clock of `time.monotonic()`; moved on by what the call waited for a slot.
+        call: The call in the reply; without a name when there is none.
+        observation: What the call brought.
+        error: Why nothing was run.
+    """
+
+    reply: Reply
+    asked_at: float
+    answered: float
+    call: Call = field(default_factory=lambda: Call("", {}))
+    observation: Observation = field(default_factory=lambda: Observation(""))
+    error: FormatError | None = None
+
+
+class Attempt:
+    """One attempt as it goes: the messages, the steps, the shell, and what is left of the limits.
+
+    Iterate over it once: it yields each step until the attempt is over, then takes the patch. Other threads may ask
+    for its `trajectory()` at any moment. `Agent.attempt` makes it and says what the arguments are.
+
+    Raises:
+        ValueError: `resume` is of another task.
+    """
+
+    def __init__(
+        self,
+        agent: AgentSettings,
+        task: Task,
+        sandbox: Sandbox,
+        number: int = 0,
+        seed: int = 0,
+        *,
+        deadline: float | None = None,
+        layer_sink: Callable[[Layer], object] | None = None,
+        resume: Trajectory | None = None,
+        slot: SlotOf = at_once,
+    ) -> None:
+        if resume is not None and resume.task_id != task.id:
+            raise ValueError(f"resuming an attempt at {task.id}: the given steps are of {resume.task_id}")
+        self.agent, self.fingerprint = agent, agent.fingerprint
+        self.flavour = agent.resolved_flavour
+        self.tools = {tool.name: tool for tool in agent.resolved_tools}
+        self.task, self.sandbox, self.number, self.seed = task, sandbox, number, seed
+        self.view = replace(task.view(), workdir=sandbox.workdir)
+        self.opening: tuple[Message, ...] = resume.opening if resume is not None else ()
+        if resume is None and agent.setup is None:  # what a setup finds may be part of the opening
+            self.opening = self.flavour.opening(self.view, list(self.tools.values()))
+        self.steps: list[Step] = list(resume.steps) if resume is not None else []
+        self.messages: list[Message] = resume.messages if resume is not None else list(self.opening)
+        self.resume = resume
+        self.shell = Shell(sandbox, self.steps[-1].cwd if self.steps else "")
+        self.layer_sink = layer_sink if agent.keep_layers else None
+        self.slot = slot
+        self.started_at, self.start = time.time(), time.monotonic()
+        self.ends_at = self.start + agent.wall_time
+        if deadline is not None:
+            self.ends_at = min(self.ends_at, deadline)
+        self.stop, self.error, self.patch = Stop.CANCELLED, "", ""
+        self.failure: Exception | None = None
+        """What ended the attempt as `error`, as it was raised."""
+        self.conversation: Conversation | None = None
+        self.facts: Mapping[str, Any] = {}
+        """What the agent's setup found in the sandbox."""
+        self.spans: list[Span] = []
+        """What the time went into so far."""
+        self.submission: Observation | None = None
+        """The observation of the call that handed the work in."""
+
+    def __iter__(self) -> Iterator[Step]:
+        """Yield each step until the attempt is over, then take the patch."""
+        _log.debug("%s, attempt %d: started with %s", self.task.id, self.number, self.agent.policy.name)
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(self.shell)
+                self.prepare()
+                self.converse(stack)
+                while self.submission is None:
+                    self.check_limits()
+                    yield self.step()
+                self.stop = Stop.SUBMITTED
+        except _Ended as end:
+            self.stop = end.stop
+        except ContextFull as error:
+            self.stop, self.error = Stop.MAX_TOKENS, str(error)
+        except Exception as error:  # the recording boundary: policies, tools and sandboxes fail; the record goes on
+            self.fail(error, describe(error))
+        self.take_patch()
+        _log.debug("%s, attempt %d: %s after %d steps", self.task.id, self.number, self.stop.value, len(self.steps))
+
+    def fail(self, error: Exception, text: str) -> None:
+        """End the attempt with an error."""
+        self.stop, self.error, self.failure = Stop.ERROR, text, error
+        _log.warning("%s, attempt %d: %s", self.task.id, self.number, text)
+
+    # --- before the first reply -------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Do what the agent's setup does, and open with what it found."""
+        setup = self.agent.setup
+        if setup is None:
+            return
+        with self.stage("sandbox"), boundary(AgentError, f"setting up the sandbox for {self.task.id}"):
+            self.facts = setup.prepare(self.sandbox, self.shell, self.view, self.resume is not None)
+        self.open(shown=False)
+
+    def open(self, shown: bool) -> None:
+        """Write the opening anew, unless the attempt goes on from one."""
+        if self.resume is None:
+            self.opening = self.flavour.opening(self.view, list(self.tools.values()), shown, self.facts)
+            self.messages = list(self.opening)
+
+    def converse(self, stack: ExitStack) -> None:
+        """Start the conversation and brief it; leave the tools out of the prompt if it shows them itself."""
+        policy = self.agent.policy
+        native = offered(self.tools.values()) if self.flavour.native else ()
+        with boundary(PolicyError, f"starting {policy.name!r} on {self.task.id}"):
+            self.conversation = policy.start(self.view, self.number, self.seed)
+            stack.callback(self.conversation.close)
+            brief = Brief(native, self.flavour.call_format, lambda: self.ends_at, self.resume)
+            shown = self.conversation.brief(brief)
+        if self.flavour.needs_tools_shown and shown is False:
+            raise PolicyError(
+                f"the prompts of {self.flavour.name!r} leave it to the policy to show the tools, and this one does "
+                "not; use ChatPolicy(tool_calls=True), or a token-exact policy whose chat template shows them"
+            )
+        if shown and native:
+            self.open(shown=True)
+
+    # --- the loop ---------------------------------------------------------------------------------------------------
+
+    def check_limits(self) -> None:
+        """End the attempt if a limit is reached."""
+        agent = self.agent
+        last = self.steps[-agent.max_format_errors :]
+        if len(last) == agent.max_format_errors and all(step.malformed for step in last):
+            raise _Ended(Stop.FORMAT)
+        if len(self.steps) >= agent.max_steps:
+            raise _Ended(Stop.MAX_STEPS)
+        if agent.max_tokens is not None and sum(s.reply.completion_tokens for s in self.steps) >= agent.max_tokens:
+            raise _Ended(Stop.MAX_TOKENS)
+        if agent.max_cost is not None and sum(s.reply.cost for s in self.steps) >= agent.max_cost:
+            raise _Ended(Stop.MAX_COST)
+        late = self.steps[-agent.max_timeouts :] if agent.max_timeouts is not None else []
+        if late and len(late) == agent.max_timeouts and all(step.timed_out for step in late):
+            raise _Ended(Stop.TIMEOUT)
+        if agent.tool_time is not None and sum(s.seconds for s in self.steps) >= agent.tool_time:
+            raise _Ended(Stop.TIMEOUT)
+        if time.monotonic() >= self.ends_at:
+            raise _Ended(Stop.TIMEOUT)
+
+    def step(self) -> Step:
+        """Ask the policy once, carry out what it wrote, and record both."""
+        return self.record(self.act(self.parse(self.ask())))
+
+    def ask(self) -> _Draft:
+        """Ask the policy for a reply."""
+        assert self.conversation is not None
+        number = len(self.steps)
+        with self.stage("model", number):
+            asked_at = time.time()
+            with boundary(AgentError, f"preparing the messages for reply {number}"):
+                messages = self.agent.shown(self.messages)
+            with boundary(PolicyError, f"asking {self.agent.policy.name!r} for reply {number}"):
+                reply = self.conversation.reply(messages)
+        return _Draft(reply, asked_at, time.monotonic())
+
+    def parse(self, draft: _Draft) -> _Draft:
+        """Read the call in the reply."""
+        try:
+            with boundary(AgentError, f"parsing reply {len(self.steps)} as {self.flavour.name!r}"):
+                draft.call = self.flavour.parse(draft.reply.text)
+        except FormatError as error:
+            draft.error = error
+        return draft
+
+    def act(self, draft: _Draft) -> _Draft:
+        """Carry out the call within what time is left."""
+        if draft.error is not None:
+            return draft
+        try:
+            with self.stage("tool", len(self.steps)) as waited:
+                draft.answered += waited
+                draft.observation = self.execute(draft.call)
+        except FormatError as error:
+            draft.error = error
+        return draft
+
+    def execute(self, call: Call) -> Observation:
+        """Run the tool that is called.
+
+        Raises:
+            FormatError: There is no such tool, or its arguments are wrong; nothing was run.
+        """
+        tool = self.tools.get(call.name)
+        if tool is None:
+            raise FormatError(f"There is no function {call.name!r}.")
+        timeout = max(0.1, min(self.agent.command_timeout, self.ends_at - time.monotonic()))
+        limits = ToolLimits(timeout, self.agent.observation_limit)
+        with boundary(AgentError, f"calling the tool {call.name!r} in step {len(self.steps)}"):
+            return tool.call(self.sandbox, self.shell, read_arguments(tool, call.arguments), limits)
+
+    def show(self, draft: _Draft) -> str:
+        """Return the observation as the policy is shown it, or what was wrong with its reply."""
+        with boundary(AgentError, f"showing the observation of step {len(self.steps)} as {self.flavour.name!r}"):
+            if draft.error is not None:
+                shown = self.flavour.correct(draft.error, list(self.tools.values()), self.view, draft.reply)
+            else:
+                shown = self.flavour.show(draft.observation, self.agent.observation_limit, self.view)
+        if self.agent.reminder:
+            left = self.agent.max_steps - len(self.steps) - 1
+            shown += "\n" + self.agent.reminder.replace("{{left}}", str(left))
+        return shown
+
+    def record(self, draft: _Draft) -> Step:
+        """Append the step and its messages."""
+        call, observation = draft.call, draft.observation
+        if draft.error is not None:
+            call, observation = Call("", {}, draft.reply.text), Observation("")
+        shown = self.show(draft)
+        seconds = time.monotonic() - draft.answered
+        layer = self.keep_layer()
+        step = Step(
+            index=len(self.steps),
+            reply=draft.reply,
+            thought=call.thought,
+            tool=call.name,
+            arguments={key: str(value) for key, value in call.arguments.items()},
+            command=observation.command,
+            observation=shown,
+            exit_code=observation.exit_code,
+            timed_out=observation.timed_out,
+            limit=observation.limit,
+            seconds=seconds,
+            layer=layer.digest if layer else "",
+            cwd=self.shell.cwd,
+            env=dict(layer.env) if layer else {},
+            started_at=draft.asked_at,
+            role=self.flavour.observation_role if call.name else "user",
+        )
+        self.steps.append(step)
+        self.messages += step.messages
+        self.submission = observation if observation.done else None
+        return step
+
+    def keep_layer(self) -> Layer | None:
+        """Freeze what the step changed, hand it over and return it; None when layers are not kept."""
+        if self.layer_sink is None:
+            return None
+        with self.clock("sandbox", len(self.steps)):
+            layer = self.sandbox.checkpoint()
+            self.layer_sink(layer)
+        return layer
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def stage(self, kind: str, step: int = -1) -> Iterator[float]:
+        """Wait for a slot at the model or the sandbox, then note how long it is used.
+
+        Args:
+            kind: `"model"`, `"tool"` or `"sandbox"`; the latter two share the slots of the sandbox.
+            step: Index of the step that the time belongs to; -1: none.
+
+        Yields:
+            Seconds that were waited, which do not count against the attempt.
+        """
+        asked = time.time()
+        with self.slot("model" if kind == "model" else "tool") as waited:
+            self.ends_at += waited
+            if waited:
+                self.spans.append(Span("queue", step, asked, asked + waited))
+            with self.clock(kind, step):
+                yield waited
+
+    @contextmanager
+    def clock(self, kind: str, step: int) -> Iterator[None]:
+        """Note how long something takes."""
+        start = time.time()
+        try:
+            yield
+        finally:
+            self.spans.append(Span(kind, step, start, time.time()))
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def take_patch(self) -> None:
+        """Take what was changed as a patch, if the attempt hands anything in."""
+        if self.stop == Stop.SUBMITTED and self.submission is not None and self.submission.patch is not None:
+            self.patch = self.submission.patch
+            return
+        if self.stop != Stop.SUBMITTED and not (self.agent.submit_on_limit and self.stop in _LIMITS):
+            return
+        try:
+            with self.stage("sandbox"):
+                self.patch = self.sandbox.diff()
+        except PatchError as error:  # the attempt's own doing, so it is graded: as one that hands in nothing
+            self.error = f"taking the patch: {error}"
+        except LabError as error:
+            self.fail(error, f"taking the patch: {error}")
+
+    def trajectory(self) -> Trajectory:
+        """Return the record so far."""
+        return Trajectory(
+            task_id=self.task.id,
+            attempt=self.number,
+            seed=self.seed,
+            opening=self.opening,
+            steps=tuple(self.steps),
+            stop=self.stop.value,
+            patch=self.patch,
+            error=self.error,
+            agent=self.fingerprint,
+            policy=self.agent.policy.name,
+            flavour=self.flavour.name,
+            snapshot=self.sandbox.snapshot.key,
+            tier=self.sandbox.tier,
+            seconds=time.monotonic() - self.start,
+            started_at=self.started_at,
+            spans=tuple(self.spans),
+        )

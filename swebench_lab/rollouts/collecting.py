@@ -1,0 +1,108 @@
+"""Collecting: the handle of attempts that were asked for together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+
+from swebench_lab.records.rollout import Rollout, Rollouts
+from swebench_lab.records.task import Tasks
+from swebench_lab.rollouts.executors.jobs import Batch
+from swebench_lab.rollouts.recorder import Recorder
+from swebench_lab.rollouts.run_directory import Entry
+from swebench_lab.rollouts.workers import Workers
+
+
+class Collecting:
+    """Attempts that were asked for: iterate over it for Rollouts as they come, or ask for all of them.
+
+    Args:
+        batch: The attempts that have to be made.
+        recorder: What keeps them, and reads those that were stored before.
+        workers: What makes them; None when there is nothing to make.
+        tasks: What is attempted.
+        attempts: Attempts at each task.
+        stored: Entries of the rollouts that were there already, by task id and attempt.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        recorder: Recorder,
+        workers: Workers | None,
+        tasks: Tasks,
+        attempts: int,
+        stored: Mapping[tuple[str, int], Entry],
+    ) -> None:
+        self._batch, self._recorder, self._workers = batch, recorder, workers
+        self._tasks, self._attempts = tasks, attempts
+        self._stored, self._stored_count = dict(stored), len(stored)
+        self._rollouts: list[Rollout] = []
+        self._yielded = 0
+        self._left = workers is None
+
+    def __len__(self) -> int:
+        return len(self._tasks) * self._attempts
+
+    def __iter__(self) -> Iterator[Rollout]:
+        """Yield those that are there already, then each new one when it is graded; each rollout once."""
+        for task_id, attempt in list(self._stored):
+            entry = self._stored.pop((task_id, attempt))
+            yield self._recorder.stored(entry, self._tasks[task_id], self._batch)
+        while self._workers and self._yielded < self._batch.count:
+            rollout = self._batch.results.get()
+            if rollout is None:
+                break
+            self._yielded += 1
+            yield rollout
+        self._leave()
+        self._raise()
+
+    def _raise(self) -> None:
+        """Raise what ended the workers, or what the reward function raised."""
+        if self._workers and self._workers.executor.error is not None:
+            raise self._workers.executor.error
+        if error := self._batch.error:
+            error.add_note("raised by the reward function; every attempt is kept, and a rerun computes its reward anew")
+            raise error
+
+    def result(self, timeout: float | None = None) -> Rollouts:
+        """Wait until all attempts have ended, and return them, ordered by task, then attempt.
+
+        Raises:
+            TimeoutError: They have not after so many seconds; they go on, and asking again waits on.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while self._workers and not self.done:
+            if end is not None and time.monotonic() > end:
+                raise TimeoutError(f"{self._batch.finished} of {self._batch.count} attempts have ended")
+            if self._workers.executor.error is not None:
+                break
+            time.sleep(0.02)
+        if not self._rollouts:
+            self._rollouts = list(self)
+        order = {task.id: place for place, task in enumerate(self._tasks)}
+        ordered = sorted(self._rollouts, key=lambda r: (order[r.task.id], r.trajectory.attempt))
+        return Rollouts(ordered, self._batch.agent.policy.name)
+
+    @property
+    def done(self) -> bool:
+        """Whether all attempts have ended."""
+        return self._batch.over
+
+    def cancel(self) -> None:
+        """End the attempts that are still being made; finished ones are kept."""
+        if self._workers and not self._left and not self.done:
+            self._workers.executor.drop(self._batch)
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._workers and not self._left:
+            self._left = True
+            self._workers.leave(self._batch)
+
+    def __repr__(self) -> str:
+        """Return one line: how many attempts have ended."""
+        return (
+            f"Collecting({self._stored_count} were there, {self._batch.finished} of {self._batch.count} others ended)"
+        )
