@@ -35,7 +35,7 @@ from swebench_lab.rollouts.executors.threads import start_thread
 from swebench_lab.sandbox import quotas
 
 if TYPE_CHECKING:
-    from swebench_lab.snapshots.cache import Snapshot
+    from swebench_lab.sandbox.snapshot import Snapshot
     from swebench_lab.snapshots.factory import SandboxFactory
 
 _log = logging.getLogger(__name__)
