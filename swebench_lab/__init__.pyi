@@ -84,13 +84,15 @@ from swebench_lab.testing.doctor import probe as probe
 from swebench_lab.testing.doctor.doctor import doctor as doctor
 from swebench_lab.traces.collection import Trajectories as Trajectories
 from swebench_lab.traces.reading import load_trajectories as load_trajectories
-from swebench_lab.training.batches import Rules as Rules
 from swebench_lab.training.corpus import Corpus as Corpus
 from swebench_lab.training.corpus import Curation as Curation
 from swebench_lab.training.demonstrations import micro_demonstrations as micro_demonstrations
 from swebench_lab.training.grading_cache import GradingCache as GradingCache
 from swebench_lab.training.grpo import GRPO as GRPO
-from swebench_lab.training.sft import load_tokenizer as load_tokenizer
+from swebench_lab.training.models import load_tokenizer as load_tokenizer
+from swebench_lab.training.rules import Rules as Rules
+from swebench_lab.training.settings import GRPOSettings as GRPOSettings
+from swebench_lab.training.settings import SFTSettings as SFTSettings
 from swebench_lab.training.sft import SFT as SFT
 from swebench_lab.training.tiny import make_tiny_model as make_tiny_model
 from swebench_lab.training.watch import Watch as Watch
@@ -132,6 +134,7 @@ __all__ = [
     "GradingCache",
     "GradingError",
     "GRPO",
+    "GRPOSettings",
     "HumanPolicy",
     "LabError",
     "Layer",
@@ -182,6 +185,7 @@ __all__ = [
     "ServingError",
     "Session",
     "SFT",
+    "SFTSettings",
     "Snapshot",
     "SnapshotCache",
     "SnapshotError",

@@ -13,7 +13,7 @@ PACKAGE = Path(lab.__file__).parent
 MOVED = Path(__file__).parents[1] / "docs/moved.md"
 LAYERS = (
     {"errors"},
-    {"_html", "_unix", "_processes", "places"},
+    {"_compat", "_html", "_unix", "places"},
     {"_files"},
     {"records"},
     {"formats", "sandbox"},

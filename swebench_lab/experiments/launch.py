@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import click
 
 import swebench_lab as lab
 from swebench_lab.experiments.recipes import describe
+from swebench_lab.training.config import Config
 
 
 @click.command()
@@ -36,22 +38,7 @@ def sft(values: Mapping[str, object]) -> object:
     """Train on the rows of a run directory, and return the policy."""
     v = SimpleNamespace(**values)
     rows, held_out = lab.Corpus.load(Path(v.run_dir, "rows.jsonl")).split(0.1, v.seed)
-    trainer = lab.SFT(
-        v.model,
-        Path(v.run_dir, "sft"),
-        learning_rate=v.learning_rate,
-        epochs=v.epochs,
-        max_steps=v.steps or -1,
-        batch_size=v.batch_size,
-        accumulation=v.accumulation,
-        max_length=v.max_length,
-        packing=v.packing,
-        lora=v.lora,
-        gradient_checkpointing=v.gradient_checkpointing,
-        save_every=100,
-        report_to=v.report_to,
-        seed=v.seed,
-    )
+    trainer = lab.SFT(v.model, output_dir=Path(v.run_dir, "sft"), save_steps=100, **settings(values, lab.SFTSettings))
     return trainer.fit(rows, held_out)
 
 
@@ -65,23 +52,20 @@ def grpo(values: Mapping[str, object]) -> object:
         run = lab.GRPO(
             lab.Agent(policy, v.flavour, max_steps=v.max_steps, keep_layers=False),
             collector,
-            v.group_size,
-            tasks_per_update=v.tasks_per_update,
-            engine=v.engine,
             output_dir=Path(v.run_dir, "grpo"),
-            learning_rate=v.learning_rate,
-            updates=v.updates,
-            minutes=v.minutes,
-            batch_size=v.batch_size,
-            rules=lab.Rules(max_length=v.max_length),
-            save_every=v.save_every,
-            lora=v.lora,
-            report_to=v.report_to,
-            seed=v.seed,
-            options={"gradient_checkpointing": v.gradient_checkpointing}
-            | ({"beta": v.beta} if v.engine == "sync" else {}),
+            rules=lab.Rules(below_mean=v.below_mean, failed_commands=v.failed_commands),
+            **settings(values, lab.GRPOSettings),
         )
         return run.fit(train)
+
+
+def settings(values: Mapping[str, object], kind: type[Config]) -> dict[str, Any]:
+    """Return the parameters of a recipe that are settings of a real model's training.
+
+    The temperature is the policy's; context tokens are trained on only where a model is made from nothing.
+    """
+    names = kind.names() - {"temperature", "context_loss_weight"}
+    return {name: value for name, value in values.items() if name in names}
 
 
 if __name__ == "__main__":

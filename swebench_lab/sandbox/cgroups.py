@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from swebench_lab._processes import PerProcess
 from swebench_lab.sandbox.limits import Limits
+from swebench_lab.sandbox.linux.per_process import PerProcess
 from swebench_lab.sandbox.quotas import quota_of
 from swebench_lab.sandbox.zygote.client import Channel, ZygoteClient, remove_on_exit
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from swebench_lab._processes import PerProcess
 from swebench_lab.errors import SandboxError, SandboxUnavailable
 from swebench_lab.sandbox.layers.tasks import task as local_task
 from swebench_lab.sandbox.leases import leased_folder
+from swebench_lab.sandbox.linux.per_process import PerProcess
 from swebench_lab.sandbox.zygote.client import default_tier, remove_on_exit, renewed, zygote_of
 
 MOST_LAYERS = 50

@@ -87,6 +87,10 @@ class Sandbox(abc.ABC):
 
         Processes of the box are stopped while files are copied and go on afterwards. What a layer holds is files (with
         deletions, modes, owners, times, links); not processes, open files, or /dev/shm.
+
+        Raises:
+            SandboxError: The box has written more than a layer holds: directories nested deeper than 256, more than
+                400,000 names, or more than can be copied in five minutes. The box goes on.
         """
 
     @abc.abstractmethod

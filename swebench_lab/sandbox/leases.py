@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from swebench_lab._processes import PerProcess
 from swebench_lab._unix import fcntl
 from swebench_lab.errors import SandboxError
 from swebench_lab.sandbox.layers.remove import LEASE
+from swebench_lab.sandbox.linux.per_process import PerProcess
 
 _PREFIX = "of-process-"
 _DRAFT = ".draft-"

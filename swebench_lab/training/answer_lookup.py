@@ -1,4 +1,4 @@
-"""Leaks: attempts that looked the answer up instead of finding it, which nobody should learn from."""
+"""Answer lookup: attempts that looked the answer up instead of finding it, which are not trained on."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _LOOKS_UP = re.compile(
 )
 """Commands that reach for the repository's future or for a published release of it."""
 
-_TELLING = 24
-"""Characters of an added line from which on it is not written twice by chance."""
+_LONG_ENOUGH = 24
+"""Characters from which on a line is hardly written twice by coincidence."""
 
 
-def leak(rollout: Rollout) -> str:
-    """Say how an attempt may have come by the answer; empty when nothing points to it.
+def answer_lookup(rollout: Rollout) -> str:
+    """Return how an attempt may have looked the answer up; empty when nothing points to it.
 
     Covered: commands that fetch from elsewhere or look into other branches, and the gold patch's own lines shown by an
     observation before the policy wrote them. Not covered: a policy that knew the answer from its training.
@@ -28,15 +28,15 @@ def leak(rollout: Rollout) -> str:
     added = {
         line[1:].strip()
         for line in rollout.task.gold_patch.splitlines()
-        if line.startswith("+") and not line.startswith("+++") and len(line[1:].strip()) >= _TELLING
+        if line.startswith("+") and not line.startswith("+++") and len(line[1:].strip()) >= _LONG_ENOUGH
     }
     removed = {line[1:].strip() for line in rollout.task.gold_patch.splitlines() if line.startswith("-")}
-    telling = added - removed
-    if not telling:
+    revealing = added - removed
+    if not revealing:
         return ""
     for step in rollout.trajectory.steps:
-        telling = {line for line in telling if line not in step.reply.text}
+        revealing = {line for line in revealing if line not in step.reply.text}
         shown = {line.strip() for line in step.observation.splitlines()}
-        if len(telling) == len(added - removed) and telling <= shown:
+        if len(revealing) == len(added - removed) and revealing <= shown:
             return "the gold patch was shown before it was written"
     return ""

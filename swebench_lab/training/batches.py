@@ -1,14 +1,14 @@
-"""Batches: groups of attempts at one task → samples with advantages, by rules that are stated and can be chosen.
+"""Batches: groups of attempts at one task → samples with advantages, by stated rules.
 
 | what happened | what is done with it |
 |---|---|
-| a fault of ours: not graded, policy or sandbox failed | masked; not in the group's mean; counted as `fault` |
+| an infrastructure error: not graded, or the policy or sandbox failed | masked; not in the group's mean |
 | cut off (steps, time, format) | `Rules.truncated`: graded as it stands, or masked |
-| the context was full, or longer than `Rules.max_length` | masked, not in the mean; counted as `over-long` |
-| a group whose rewards are all the same, or with fewer than two | `Rules.no_spread`: masked, or kept with advantage 0 |
-| an attempt with no sampled token | masked; counted as `silent` |
-| an attempt that did worse than its group | `Rules.worse`: made less likely, or masked; counted as `worse` |
-| a command that failed, in an attempt that did better | `Rules.in_vain`: made likelier with all else, or spared |
+| the context was full, or longer than the settings allow | masked, not in the mean; counted as `over-long` |
+| a group whose rewards are all the same, or with fewer than two | `Rules.zero_variance`: masked, or kept with advantage 0 |
+| an attempt with no sampled token | masked; counted as `empty` |
+| an attempt below its group's mean | `Rules.below_mean`: made less likely, or masked |
+| a command that failed, in an attempt above the mean | `Rules.failed_commands`: made likelier, or its tokens masked |
 
 A masked attempt adds nothing to the loss, not even to what the loss is divided by. Nothing is ever turned into a
 reward of 0 that was not graded.
@@ -26,43 +26,14 @@ from swebench_lab.formats.token_ledger import Segment, segments
 from swebench_lab.records.rollout import Rollout, Rollouts
 from swebench_lab.records.task import Tasks
 from swebench_lab.records.trajectory import Stop
+from swebench_lab.training.settings import GRPOSettings
 
 EPSILON = 1e-4
 """Added to a group's standard deviation, as TRL's GRPOTrainer does."""
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What is trained on, and how rewards become advantages.
-
-    Args:
-        truncated: `graded`: an attempt that a limit ended counts by its verdict; `masked`: it is left out.
-        no_spread: `masked`: a group without differing rewards is left out; `kept`: it dilutes the loss with zeros.
-        scale: `group`: advantages are divided by the group's standard deviation; `none`: they are not.
-        worse: `trained`: an attempt that did worse than its group is made less likely; `masked`: it is left out, which
-            is right where most of what it says is right, and blame for all of it is mostly noise.
-        in_vain: What becomes of a reply whose command exited with other than 0, where the attempt did better than its
-            group. `trained`: it becomes likelier with the rest; `spared`: it does not, for that is not what did it.
-        max_length: Most tokens of a row.
-    """
-
-    truncated: str = "graded"
-    no_spread: str = "masked"
-    scale: str = "group"
-    worse: str = "trained"
-    in_vain: str = "trained"
-    max_length: int = 32_768
-
-    def __post_init__(self) -> None:
-        for name, known in (
-            ("truncated", ("graded", "masked")),
-            ("no_spread", ("masked", "kept")),
-            ("scale", ("group", "none")),
-            ("worse", ("trained", "masked")),
-            ("in_vain", ("trained", "spared")),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(f"Rules({name}={getattr(self, name)!r}): known are {', '.join(map(repr, known))}")
+INFRASTRUCTURE, ZERO_VARIANCE, BELOW_MEAN = "infrastructure error", "zero variance", "below mean"
+TRUNCATED, OVER_LONG, EMPTY = "truncated", "over-long", "empty"
+REASONS = (INFRASTRUCTURE, ZERO_VARIANCE, BELOW_MEAN, TRUNCATED, OVER_LONG, EMPTY)
+"""Why a sample is masked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,28 +55,34 @@ class Sample:
     masked: str = ""
 
 
-def samples(group: Sequence[Rollout], rules: Rules) -> list[Sample]:
-    """Turn the attempts at one task into samples."""
-    found = [_looked_at(rollout, rules) for rollout in group]
-    rewards = [reward for _, reward, _ in found if reward is not None]
+def samples(group: Sequence[Rollout], settings: GRPOSettings) -> list[Sample]:
+    """Turn the attempts at one task into samples.
+
+    Args:
+        group: The attempts.
+        settings: Whose rules, bounds of length and scaling are used.
+    """
+    rules = settings.rules
+    read = [_read(rollout, settings) for rollout in group]
+    rewards = [reward for _, reward, _ in read if reward is not None]
     mean = statistics.fmean(rewards) if rewards else 0.0
     spread = statistics.stdev(rewards) if len(rewards) > 1 else 0.0
-    flat = spread == 0.0 and rules.no_spread == "masked"
-    made = []
-    for rollout, (parts, reward, masked) in zip(group, found, strict=True):
-        masked = masked or ("no spread" if flat else "")
-        if not masked and reward is not None and reward < mean and rules.worse == "masked":
-            masked = "worse"
-        by = spread + EPSILON if rules.scale == "group" else 1.0
-        advantage = 0.0 if masked or reward is None else (reward - mean) / by
-        if advantage > 0 and rules.in_vain == "spared":
+    drop = spread == 0.0 and rules.zero_variance == "drop"
+    batch = []
+    for rollout, (parts, reward, masked) in zip(group, read, strict=True):
+        masked = masked or (ZERO_VARIANCE if drop else "")
+        if not masked and reward is not None and reward < mean and rules.below_mean == "mask":
+            masked = BELOW_MEAN
+        scale = spread + EPSILON if settings.scale_rewards == "group" else 1.0
+        advantage = 0.0 if masked or reward is None else (reward - mean) / scale
+        if advantage > 0 and rules.failed_commands == "mask":
             failed = [step.index for step in rollout.trajectory.steps if step.exit_code]
             parts = segments(rollout.trajectory, failed)
-        made.append(Sample(rollout, parts, reward, advantage, masked))
-    return made
+        batch.append(Sample(rollout, parts, reward, advantage, masked))
+    return batch
 
 
-def _looked_at(rollout: Rollout, rules: Rules) -> tuple[tuple[Segment, ...], float | None, str]:
+def _read(rollout: Rollout, settings: GRPOSettings) -> tuple[tuple[Segment, ...], float | None, str]:
     """Return an attempt's rows, its reward if it counts, and why it is masked."""
     stop = rollout.trajectory.stop
     try:
@@ -113,19 +90,27 @@ def _looked_at(rollout: Rollout, rules: Rules) -> tuple[tuple[Segment, ...], flo
     except RecordError:  # the policy failed before it kept any ids
         parts = ()
     if rollout.reward is None or stop in (Stop.ERROR, Stop.CANCELLED):
-        return parts, None, "fault"
-    if stop == Stop.MAX_TOKENS or any(len(part) > rules.max_length for part in parts):
-        return parts, None, "over-long"
-    if stop != Stop.SUBMITTED and rules.truncated == "masked":
-        return parts, None, "truncated"
+        return parts, None, INFRASTRUCTURE
+    if stop == Stop.MAX_TOKENS or any(_too_long(part, settings) for part in parts):
+        return parts, None, OVER_LONG
+    if stop != Stop.SUBMITTED and settings.rules.truncated == "mask":
+        return parts, None, TRUNCATED
     if not any(part.sampled for part in parts):
-        return parts, None, "silent"
+        return parts, None, EMPTY
     return parts, rollout.reward, ""
 
 
-def masked_counts(found: Iterable[Sample]) -> Counter[str]:
+def _too_long(part: Segment, settings: GRPOSettings) -> bool:
+    """Say whether a row, or what follows its prompt, has more tokens than the settings allow."""
+    if len(part) > settings.max_length:
+        return True
+    most = settings.max_completion_length
+    return bool(most and part.sampled and len(part) - list(part.mask).index(1) > most)
+
+
+def masked_counts(batch: Iterable[Sample]) -> Counter[str]:
     """Return how many samples are left out, by reason."""
-    return Counter(sample.masked for sample in found if sample.masked)
+    return Counter(sample.masked for sample in batch if sample.masked)
 
 
 def by_difficulty(tasks: Tasks, measured: Rollouts, low: float = 0.05, high: float = 0.95) -> Tasks:

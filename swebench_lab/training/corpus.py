@@ -1,6 +1,6 @@
 """Corpus: rows of token ids and masks to train on, made from attempts, curated, with a report of what was left out.
 
-A row is one segment of an attempt (see episode.py): the ids its policy saw and said, and 1 in the mask where it spoke.
+A row is one segment of an attempt (see token_ledger.py): the ids its policy saw and wrote, and 1 in the mask where it wrote.
 Attempts of policies that keep no ids are run through the same driver with their replies forced, so their rows begin
 with the very ids that the student is sent when it is sampled.
 """
@@ -23,7 +23,7 @@ from swebench_lab.formats.token_ledger import Segment, force, segments
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.trajectory import Stop, Trajectory
 from swebench_lab.traces.reading import read_record
-from swebench_lab.training.answer_lookup import leak
+from swebench_lab.training.answer_lookup import answer_lookup
 
 if TYPE_CHECKING:
     import polars as pl
@@ -40,10 +40,10 @@ class Row:
 
     Args:
         ids: The tokens.
-        mask: 1 where the policy spoke, else 0.
+        mask: 1 where the policy wrote, else 0.
         task: The task's id, or what the trace is called.
         repo: Its repository; empty when unknown.
-        source: Which policy said it.
+        source: Which policy wrote it.
     """
 
     ids: tuple[int, ...]
@@ -54,8 +54,8 @@ class Row:
 
     @property
     def labels(self) -> list[int]:
-        """The ids where the policy spoke, else `IGNORED`."""
-        return [token if spoke else IGNORED for token, spoke in zip(self.ids, self.mask, strict=True)]
+        """The ids where the policy wrote, else `IGNORED`."""
+        return [token if mark else IGNORED for token, mark in zip(self.ids, self.mask, strict=True)]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -98,7 +98,7 @@ class Corpus(Sequence[Row]):
                 reason = f"longer than {rules.max_length} tokens"
             digest = hashlib.sha256(repr([row.ids for row in rows]).encode()).hexdigest()
             if not reason and digest in seen:
-                reason = "said before"
+                reason = "duplicate"
             if reason:
                 dropped[reason] += 1
             else:
@@ -236,7 +236,7 @@ _FIELDS = ("ids", "mask", "task", "repo", "source")
 
 @dataclass(frozen=True)
 class Curation:
-    """What an attempt must be to be learned from.
+    """What an attempt must be to be trained on.
 
     Args:
         resolved: Whether its tests must have passed.
@@ -274,10 +274,11 @@ class Curation:
         if self.submitted and rollout.trajectory.stop != Stop.SUBMITTED:
             return f"ended by {rollout.trajectory.stop}"
         if not steps:
-            return "nothing was said"
+            return "no reply"
         if sum(step.malformed for step in steps) > self.malformed:
             return "malformed replies"
-        return f"leak: {found}" if self.leaks and (found := leak(rollout)) else ""
+        reason = answer_lookup(rollout) if self.leaks else ""
+        return f"leak: {reason}" if reason else ""
 
 
 _Good = list[tuple[Rollout, list[Row]]]
@@ -289,20 +290,20 @@ def _balanced(good: _Good, rules: Curation, dropped: Counter[str]) -> _Good:
     random.Random(rules.seed).shuffle(order)
     tasks: Counter[str] = Counter()
     repos: Counter[str] = Counter()
-    kept: list[int] = []
+    chosen: list[int] = []
     for index in order:
         task = good[index][0].task
         if rules.per_task is not None and tasks[task.id] >= rules.per_task:
             dropped["above the cap of its task"] += 1
         elif rules.per_repo is not None and repos[task.repo] >= rules.per_repo:
             dropped["above the cap of its repository"] += 1
-        elif rules.total is not None and len(kept) >= rules.total:
+        elif rules.total is not None and len(chosen) >= rules.total:
             dropped["above the cap of all"] += 1
         else:
             tasks[task.id] += 1
             repos[task.repo] += 1
-            kept.append(index)
-    return [good[index] for index in sorted(kept)]
+            chosen.append(index)
+    return [good[index] for index in sorted(chosen)]
 
 
 def rows_of(trajectory: Trajectory, renderer: Renderer, repo: str = "") -> list[Row]:
@@ -313,14 +314,14 @@ def rows_of(trajectory: Trajectory, renderer: Renderer, repo: str = "") -> list[
     own = bool(trajectory.steps) and all(
         step.reply.token_ids is not None
         and step.reply.context_ids is not None
-        and _says(renderer, step.reply.token_ids, step.reply.text)
+        and _matches(renderer, step.reply.token_ids, step.reply.text)
         for step in trajectory.steps
     )
-    found: tuple[Segment, ...] = segments(trajectory) if own else force(trajectory, renderer)
-    return [Row(s.ids, s.mask, trajectory.task_id, repo, trajectory.policy) for s in found if s.sampled]
+    parts: tuple[Segment, ...] = segments(trajectory) if own else force(trajectory, renderer)
+    return [Row(s.ids, s.mask, trajectory.task_id, repo, trajectory.policy) for s in parts if s.sampled]
 
 
-def _says(renderer: Renderer, ids: Sequence[int], text: str) -> bool:
+def _matches(renderer: Renderer, ids: Sequence[int], text: str) -> bool:
     try:
         return renderer.text(ids) == text
     except (IndexError, KeyError, OverflowError, ValueError):  # ids that this tokenizer does not have
@@ -340,17 +341,17 @@ def foreign(
     """Turn traces of other projects into rows, in any of the shapes the field has.
 
     Text replies stay as they are. Tool calls are written in this package's XML form, their arguments read from JSON
-    once and nothing added to them, so no null that a table put in and no doubly encoded text is learned. What a tool
+    once and nothing added to them, so no null that a table put in and no doubly encoded text is trained on. What a tool
     said becomes a user's message.
 
     Args:
         rows: Trajectories, as `load_trajectories` returns them; or records of any format that it knows, such as objects
             with `messages` and perhaps `instance_id` and `resolved`; or lists of messages.
-        renderer: Of the model that is to learn.
+        renderer: Of the model that is trained.
         keep: Further condition; traces that are known to be unresolved are left out in any case.
         max_length: Most tokens; longer ones are left out.
     """
-    made: list[list[Row]] = []
+    rows_by_trace: list[list[Row]] = []
     dropped: Counter[str] = Counter()
     for row in rows:
         parts: list[Row] = []
@@ -359,16 +360,16 @@ def foreign(
             trace = row if isinstance(row, Trajectory) else read_record(_record(row))
             reason = _left_out(trace) or ("" if keep is None or keep(row) else "not wanted")
             if not reason:
-                parts = rows_of(_told_by_user(trace), renderer, repo)
+                parts = rows_of(_with_user_observations(trace), renderer, repo)
         except LabError as error:
             reason = re.sub(r"\d+", "n", str(error))[:120]
         if any(len(part) > max_length for part in parts):
             reason = f"longer than {max_length} tokens"
         if reason or not parts:
-            dropped[reason or "nothing was said"] += 1
+            dropped[reason or "no reply"] += 1
         else:
-            made.append(parts)
-    return Corpus((part for parts in made for part in parts), dropped, len(made))
+            rows_by_trace.append(parts)
+    return Corpus((part for parts in rows_by_trace for part in parts), dropped, len(rows_by_trace))
 
 
 def _record(row: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -376,17 +377,17 @@ def _record(row: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Mapping[str
 
 
 def _left_out(trace: Trajectory) -> str:
-    """Return why nothing is learned from a trace, or an empty text."""
+    """Return why a trace is left out, or an empty text."""
     if trace.extra.get("resolved") is False:
         return "unresolved"
     if not trace.opening or not trace.steps:
         return "it needs a task and at least one reply"
     if any(len(step.extra.get("calls", ())) > 1 for step in trace.steps):
-        return "a reply makes several calls at once, which no turn of this package's agents can"
+        return "a reply makes several calls at once, which no step of this package's agents can"
     return ""
 
 
-def _told_by_user(trace: Trajectory) -> Trajectory:
+def _with_user_observations(trace: Trajectory) -> Trajectory:
     """Return a foreign trace whose observations are a user's messages: its calls are text, so no tool may answer them."""
     if not trace.extra.get("format"):
         return trace

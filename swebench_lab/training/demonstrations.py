@@ -1,7 +1,7 @@
 """Demonstrations of micro tasks as they would be recorded, written without a sandbox.
 
 A small model has to read some ten thousand of them, and a sandbox for each would take hours. The module is shown and
-the suite is run by the same text that runs in the box (`micro/program.py`, `Draft.said`), so a lesson is word for word
+the suite is run by the same text that runs in the box (`micro/program.py`, `Draft.said`), so each is word for word
 what the collector records for that task and teacher; a test holds this against real attempts.
 """
 
@@ -19,7 +19,7 @@ from swebench_lab.agents.tools.tool import Tool
 from swebench_lab.records.task import TaskView
 from swebench_lab.records.trajectory import Message, Reply, Step, Stop, Trajectory
 from swebench_lab.tasks.micro.build import Draft, drafts
-from swebench_lab.tasks.micro.teacher import lesson
+from swebench_lab.tasks.micro.teacher import demonstrated_edits
 
 HANDED_IN = "The work is handed in."
 
@@ -34,23 +34,25 @@ def micro_demonstrations(count: int, seed: int = 1, slips: float = 0.25, split: 
         split: Families of the training or the testing split.
     """
     for draft in islice(drafts(split, seed), count):
-        yield taught(draft, slips)
+        yield demonstration(draft, slips)
 
 
-def taught(draft: Draft, slips: float, seed: int = 0, attempt: int = 0) -> Trajectory:
+def demonstration(draft: Draft, slips: float, seed: int = 0, attempt: int = 0) -> Trajectory:
     """Return what MicroTeacher's attempt at a draft's task is recorded as."""
     code = shown(draft.bad, draft.function.name)
-    dice = Random(f"slips/{seed}/{draft.id}/{attempt}")
-    turns = [(f"view {draft.function.name}", code)]
-    turns += [(f"sub {order}", draft.said(order)) for order in _until_passed(draft, code, slips, dice)]
-    turns.append(("submit", HANDED_IN))
-    steps = tuple(Step(i, Reply(said), tool=said.split()[0], observation=seen) for i, (said, seen) in enumerate(turns))
+    rng = Random(f"slips/{seed}/{draft.id}/{attempt}")
+    exchanges = [(f"view {draft.function.name}", code)]
+    exchanges += [(f"sub {order}", draft.said(order)) for order in _until_passed(draft, code, slips, rng)]
+    exchanges.append(("submit", HANDED_IN))
+    steps = tuple(
+        Step(i, Reply(text), tool=text.split()[0], observation=seen) for i, (text, seen) in enumerate(exchanges)
+    )
     return Trajectory(draft.id, attempt, opening=_opening(draft), steps=steps, stop=Stop.SUBMITTED.value,
                       policy="micro teacher", flavour="micro")  # fmt: skip
 
 
-def _until_passed(draft: Draft, code: str, slips: float, dice: Random) -> Iterator[str]:
-    for order in lesson(code, draft.issue, draft.fix, slips, dice):
+def _until_passed(draft: Draft, code: str, slips: float, rng: Random) -> Iterator[str]:
+    for order in demonstrated_edits(code, draft.issue, draft.fix, slips, rng):
         yield order
         if draft.said(order) == "passed":
             return
@@ -67,7 +69,7 @@ def _tools() -> tuple[Tool, ...]:
 
 
 def texts_for_tokenizer(count: int = 600) -> Iterator[str]:
-    """Yield what a micro model's tokenizer is trained on: lessons of training families, and every number and mark."""
+    """Yield what a micro model's tokenizer is trained on: demonstrations of training families, and every number and mark."""
     for trajectory in micro_demonstrations(count):
         yield from (message["content"] for message in trajectory.messages)
     for number in range(100):

@@ -1,8 +1,8 @@
 """The engine `sync`: all attempts of an update, then its training, on TRL's GRPOTrainer and its `rollout_func`.
 
-TRL hands over prompts only, so a task travels as its id. Attempts are made on rank 0 for all ranks, whatever their
+TRL hands over prompts only, so a task travels as its id. Attempts run on rank 0 for all ranks, whatever their
 lengths, and each rank is given those of its own prompts. TRL corrects for the difference between sampler and trainer
-only when it thinks that vLLM samples; so it is told so, and finds nothing to send to it.
+only where it thinks that vLLM samples, which `_compat.correct_for_sampler` lets it think.
 """
 
 from __future__ import annotations
@@ -13,96 +13,105 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from swebench_lab._compat import correct_for_sampler
 from swebench_lab.errors import TrainingError
 from swebench_lab.training.batches import Sample
 from swebench_lab.training.busy import SAMPLING, TRAINING
-from swebench_lab.training.grpo import GRPO
+from swebench_lab.training.capabilities import SYNC
+from swebench_lab.training.models import adapter, load_model
 from swebench_lab.training.muon import muon
-from swebench_lab.training.sft import adapter, last_checkpoint, load_model
+from swebench_lab.training.processes import last_checkpoint
+from swebench_lab.training.run import Run
+from swebench_lab.training.settings import GRPOSettings, UpdateSize
 from swebench_lab.training.watch import answering, trained
 
 if TYPE_CHECKING:
     from swebench_lab.policies.local import LocalPolicy
 
 
-def train(run: GRPO, tokenizer: Any) -> Any:
-    """Train, and return TRL's trainer."""
-    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-    trainer = build(run, tokenizer)
-    trainer.train(resume_from_checkpoint=last_checkpoint(run.output_dir))
-    return trainer
+class SyncEngine:
+    """Attempts and training take turns."""
+
+    capabilities = SYNC
+
+    def build(self, run: Run, tokenizer: Any) -> Any:
+        """Return TRL's GRPOTrainer, wired to a run's attempts."""
+        from datasets import Dataset
+
+        os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+        settings = run.settings
+        attempts, model = _Attempts(run), load_model(run.policy, settings.dtype)
+        optimizer = (
+            muon(model, lr=settings.learning_rate, weight_decay=settings.weight_decay) if settings.muon else None
+        )
+        trainer = _sparing_trainer()(
+            model=model,
+            reward_funcs=[_reward],
+            args=arguments(settings, run.size, run.temperature),
+            train_dataset=Dataset.from_list([{"prompt": task.id} for task in run.tasks]),
+            processing_class=tokenizer,
+            rollout_func=attempts,
+            peft_config=adapter(settings.lora),
+            optimizers=(optimizer, None),
+            callbacks=[_training(run, attempts), *run.callbacks()],
+        )
+        bare = trainer.accelerator.unwrap_model(trainer.model)
+        attempts.policy = trained(run.policy, bare, tokenizer, settings.temperature)
+        attempts.policy.sampler.on_batch = partial(run.busy.add, SAMPLING)
+        correct_for_sampler(trainer)
+        return trainer
+
+    def train(self, run: Run, trainer: Any) -> None:
+        """Train to the end, from the last checkpoint where there is one."""
+        trainer.train(resume_from_checkpoint=last_checkpoint(run.folder))
 
 
-def build(run: GRPO, tokenizer: Any) -> Any:
-    """Return TRL's trainer, wired to a GRPO's attempts."""
-    from datasets import Dataset
+def arguments(settings: GRPOSettings, size: UpdateSize, temperature: float) -> Any:
+    """Return TRL's GRPOConfig.
 
-    attempts, model = _Attempts(run), load_model(run.policy)
-    trainer = _sparing_trainer()(
-        model=model,
-        reward_funcs=[_reward],
-        args=_arguments(run),
-        train_dataset=Dataset.from_list([{"prompt": task.id} for task in run.tasks]),
-        processing_class=tokenizer,
-        rollout_func=attempts,
-        peft_config=adapter(run.lora),
-        optimizers=(muon(model, lr=run.learning_rate, weight_decay=0.0) if run.muon else None, None),
-        callbacks=[_training(run, attempts), *run.callbacks()],
-    )
-    attempts.policy = trained(run.policy, trainer.accelerator.unwrap_model(trainer.model), tokenizer)
-    attempts.policy.sampler.on_batch = partial(run.busy.add, SAMPLING)
-    trainer.use_vllm = True
-    trainer.vllm_generation = _Shared()
-    trainer._last_loaded_step = -1
-    return trainer
-
-
-def _arguments(run: GRPO) -> Any:
+    Args:
+        settings: How to train.
+        size: How an update is shared out among the processes.
+        temperature: Sampling temperature of the attempts.
+    """
     import torch
     from trl import GRPOConfig
 
-    every = run.group_size * run.tasks_per_update
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if every % (run.batch_size * processes):
-        raise TrainingError(f"GRPO: {every} attempts of an update do not divide among {processes} processes")
-    batches = every // (run.batch_size * processes)
-    if batches % run.steps:
-        raise TrainingError(
-            f"GRPO: {batches} batches of an update on each process do not divide among {run.steps} steps"
-        )
-    steps = run.steps * run.passes
     on_gpu = torch.cuda.is_available()
     given: dict[str, Any] = {
-        "output_dir": str(run.output_dir),
-        "learning_rate": run.learning_rate,
-        "lr_scheduler_type": "constant_with_warmup",
-        "warmup_steps": 2,
-        "max_steps": run.updates * steps,
-        "num_generations": run.group_size,
-        "num_iterations": run.passes,
-        "per_device_train_batch_size": run.batch_size,
-        "gradient_accumulation_steps": batches // run.steps,
-        "steps_per_generation": batches,
-        "max_completion_length": run.rules.max_length,
-        "temperature": run.policy.temperature,
-        "shuffle_dataset": run.shuffle,
-        "scale_rewards": run.rules.scale,
+        "output_dir": settings.output_dir,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": settings.lr_scheduler_type,
+        "warmup_steps": settings.warmup_steps,
+        "weight_decay": settings.weight_decay,
+        "max_steps": settings.updates * size.steps,
+        "num_generations": settings.num_generations,
+        "num_iterations": settings.num_iterations,
+        "per_device_train_batch_size": settings.per_device_train_batch_size,
+        "gradient_accumulation_steps": size.accumulation,
+        "steps_per_generation": size.batches,
+        "max_completion_length": settings.max_completion_length or settings.max_length,
+        "temperature": temperature,
+        "shuffle_dataset": settings.shuffle_dataset,
+        "scale_rewards": settings.scale_rewards,
+        "epsilon": settings.epsilon,
+        "epsilon_high": settings.epsilon_high,
         "vllm_importance_sampling_mode": "token_truncate",
-        "vllm_importance_sampling_clip_max": run.ratio_cap,
-        "loss_type": "dapo",
-        "beta": 0.0,
+        "vllm_importance_sampling_clip_max": settings.vllm_importance_sampling_clip_max,
+        "loss_type": settings.loss_type,
+        "beta": settings.beta,
         "bf16": on_gpu,
         "use_cpu": not on_gpu,
-        "gradient_checkpointing": False,
+        "gradient_checkpointing": settings.gradient_checkpointing,
         "logging_steps": 1,
-        "save_strategy": "steps" if run.save_every else "no",
-        "save_steps": steps * run.save_every or 500,
+        "save_strategy": "steps" if settings.save_steps else "no",
+        "save_steps": settings.save_steps or 500,
         "save_total_limit": 2,
-        "report_to": run.report_to,
-        "seed": run.seed,
-        "data_seed": run.seed,
+        "report_to": settings.report_to,
+        "seed": settings.seed,
+        "data_seed": settings.seed,
     }
-    return GRPOConfig(**{**given, **run.options})
+    return GRPOConfig(**{**given, **settings.options})
 
 
 class _Attempts:
@@ -110,7 +119,7 @@ class _Attempts:
 
     __name__ = "attempts"
 
-    def __init__(self, run: GRPO) -> None:
+    def __init__(self, run: Run) -> None:
         self.run = run
         self.policy: LocalPolicy | None = None
         self.ended = 0.0
@@ -121,21 +130,21 @@ class _Attempts:
 
         update = self.run.update_of(int(trainer.state.global_step) + 1)
         every: list[str] = gather_object(list(prompts))
-        told: list[Any] = [None]
+        answer: list[Any] = [None]
         if trainer.accelerator.is_main_process:
             try:
-                told = [self._rows(update, every, trainer)]
-            except Exception as error:  # told to all ranks, which would wait for ever otherwise
-                told = [error]
-        (made,) = broadcast_object_list(told)
-        if isinstance(made, Exception):
-            raise made
+                answer = [self._rows(update, every, trainer)]
+            except Exception as error:  # raised on all ranks, which would wait for ever otherwise
+                answer = [error]
+        (rows,) = broadcast_object_list(answer)
+        if isinstance(rows, Exception):
+            raise rows
         first = trainer.accelerator.process_index * len(prompts)
-        own = made[first : first + len(prompts)]
+        own = rows[first : first + len(prompts)]
         return {name: [row[name] for row in own] for name in own[0]}
 
     def _rows(self, update: int, prompts: Sequence[str], trainer: Any) -> list[dict[str, Any]]:
-        run, size = self.run, self.run.group_size
+        run, size = self.run, self.run.settings.num_generations
         names = [prompts[at] for at in range(0, len(prompts), size)]
         if any(prompts[i] != names[i // size] for i in range(len(prompts))):
             raise TrainingError("GRPO: TRL did not hand the prompts over by groups; trl==1.16.* does")
@@ -191,13 +200,6 @@ STAND_IN = (0, 0)
 """Places of the row that stands for a masked attempt: a prompt and a completion of one token each."""
 
 
-class _Shared:
-    """Stands where TRL expects vLLM, which it brings new weights to; here the model is shared."""
-
-    def sync_weights(self) -> None:
-        """Nothing has to be brought anywhere."""
-
-
 def row(sample: Sample, filler: int) -> dict[str, Any]:
     """Return what TRL is given for one attempt: the prompt up to the first sampled token, then the rest.
 
@@ -222,7 +224,7 @@ def _reward(outcome: list[float | None], **_: Any) -> list[float | None]:
     return outcome
 
 
-def _training(run: GRPO, attempts: _Attempts) -> Any:
+def _training(run: Run, attempts: _Attempts) -> Any:
     from transformers import TrainerCallback
 
     class Training(TrainerCallback):  # type: ignore[misc]

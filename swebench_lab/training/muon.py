@@ -36,8 +36,8 @@ def muon(model: Any, *, lr: float, weight_decay: float = 0.05) -> Any:
             return {"parts": [part.state_dict() for part in self.parts]}
 
         def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-            for part, kept in zip(self.parts, state_dict["parts"], strict=True):
-                part.load_state_dict(kept)
+            for part, state in zip(self.parts, state_dict["parts"], strict=True):
+                part.load_state_dict(state)
             self.param_groups = [group for part in self.parts for group in part.param_groups]
 
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from swebench_lab import _html
 from swebench_lab.records.statistics import wilson
-from swebench_lab.training.batches import Sample, masked_counts
+from swebench_lab.training.batches import REASONS, Sample, masked_counts
 
 if TYPE_CHECKING:
     import polars as pl
@@ -34,7 +34,7 @@ class Updates:
                 self._rows[row["update"]] = {**self._rows.get(row["update"], {}), **row}
 
     def note(self, update: int, values: Mapping[str, Any]) -> None:
-        """Add what is known of an update; a later value of the same name replaces the earlier."""
+        """Add values of an update; a later value of the same name replaces the earlier."""
         row = {"update": update, **values}
         self._rows[update] = {**self._rows.get(update, {}), **row}
         if self.file is not None:
@@ -56,8 +56,8 @@ class Updates:
         from matplotlib.figure import Figure
 
         rows = [self._rows[n] for n in sorted(self._rows)]
-        made = Figure(figsize=(11, 6), layout="constrained")
-        axes = made.subplots(2, 2).ravel()
+        drawn = Figure(figsize=(11, 6), layout="constrained")
+        axes = drawn.subplots(2, 2).ravel()
         for axis, names, title in zip(axes, _PANELS.values(), _PANELS, strict=True):
             for name in names:
                 points = [(row["update"], row[name]) for row in rows if row.get(name) is not None]
@@ -72,7 +72,7 @@ class Updates:
         ]
         if bounds:
             axes[1].fill_between(*zip(*bounds, strict=True), alpha=0.2)
-        return made
+        return drawn
 
     def __repr__(self) -> str:
         return f"Updates({len(self)} updates)"
@@ -90,7 +90,7 @@ _PANELS: Mapping[str, tuple[str, ...]] = {
     "entropy and logprob gap": ("entropy", "logprob_gap"),
     "seconds": ("sampling_seconds", "train_seconds", "idle_seconds", "update_seconds"),
 }
-_SHOWN = ("update", "reward", "resolved", "reward_spread", "fault", "steps", "tokens", "entropy", "logprob_gap",
+_SHOWN = ("update", "reward", "resolved", "reward_spread", "infrastructure error", "steps", "tokens", "entropy", "logprob_gap",
           "ratio", "kl", "clip_rate", "staleness", "update_seconds", "idle_seconds")  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def about(groups: Sequence[Sequence[Sample]], seconds: float) -> dict[str, Any]:
     """
     every = [sample for group in groups for sample in group]
     rewards = [s.reward for s in every if s.reward is not None]
-    spreads = [statistics.stdev(known) for group in groups if len(known := _rewards(group)) > 1]
+    spreads = [statistics.stdev(values) for values in map(_rewards, groups) if len(values) > 1]
     graded = [s.rollout for s in every if s.rollout.verdict.graded]
     good = sum(r.verdict.resolved for r in graded)
     rate = wilson(good, len(graded))
@@ -122,10 +122,7 @@ def about(groups: Sequence[Sequence[Sample]], seconds: float) -> dict[str, Any]:
         "resolved": float(rate) if graded else None,
         "resolved_low": rate.low if graded else None,
         "resolved_high": rate.high if graded else None,
-        **{
-            name: masked_counts(every)[name]
-            for name in ("fault", "no spread", "worse", "truncated", "over-long", "silent")
-        },
+        **{reason: masked_counts(every)[reason] for reason in REASONS},
         "steps": _mean([len(t.steps) for t in trajectories]),
         "tokens": _mean([sum(part.sampled for part in s.segments) for s in every]),
         "row_tokens": _mean([sum(map(len, s.segments)) for s in every]),

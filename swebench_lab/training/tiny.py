@@ -30,7 +30,7 @@ def make_tiny_model(
 
     Args:
         folder: Where to.
-        texts: What the tokenizer is trained on; None: lessons of training families.
+        texts: What the tokenizer is trained on; None: demonstrations of training families.
         hidden: Width.
         layers: Depth.
         heads: Attention heads.
@@ -79,23 +79,23 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 1024) -> Any:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.Sequence(
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_PIECES), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    made.decoder = decoders.ByteLevel()
+    core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=list(SPECIAL),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    made.train_from_iterator(texts, trainer)
+    core.train_from_iterator(texts, trainer)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=made,
+        tokenizer_object=core,
         pad_token="<|pad|>",
         eos_token="<|end|>",
         additional_special_tokens=list(SPECIAL[2:]),

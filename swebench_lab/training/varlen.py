@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from swebench_lab._compat import attend_with, skip_peak_flops
+
 
 class TorchVarlen:
     """Stands where TRL expects the FlashAttention 3 module."""
@@ -49,10 +51,10 @@ class TorchVarlen:
             seen = other <= place
             if window_size[0] >= 0:
                 seen &= other >= place - window_size[0]
-            made = torch.nn.functional.scaled_dot_product_attention(
+            attended = torch.nn.functional.scaled_dot_product_attention(
                 query, key, value, attn_mask=seen, scale=softmax_scale
             )
-            parts.append(made.transpose(0, 1))
+            parts.append(attended.transpose(0, 1))
         return torch.cat(parts)
 
 
@@ -67,10 +69,7 @@ def without_flash_attention() -> bool:
             return False
         except ImportError:
             pass
-    import trl.experimental.async_grpo.async_grpo_trainer as trainer
-    import trl.experimental.async_grpo.packing as packing
-
-    packing._flash_attn = lambda: TorchVarlen
+    attend_with(TorchVarlen)
     if not torch.cuda.is_available():
-        trainer.get_peak_flops_per_device = lambda *_: None
+        skip_peak_flops()
     return True

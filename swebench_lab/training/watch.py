@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from swebench_lab.agents.agent import Agent
 from swebench_lab.errors import TrainingError
+from swebench_lab.policies.local import LocalPolicy
 from swebench_lab.records.statistics import wilson
 from swebench_lab.records.task import Tasks
 from swebench_lab.rollouts.collector import RolloutCollector
 
-if TYPE_CHECKING:
-    from swebench_lab.policies.local import LocalPolicy
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Watch:
     def __post_init__(self) -> None:
         if self.every < 1 or self.attempts < 1 or not len(self.tasks):
             raise TrainingError("Watch: `every` and `attempts` must be positive, and there must be tasks")
-        if not hasattr(type(self.agent.policy), "sampler"):
+        if not isinstance(self.agent.policy, LocalPolicy):
             raise TrainingError("Watch: give an agent with a LocalPolicy, which says how the model is sampled")
 
     def look(self, model: Any, tokenizer: Any, step: int, folder: Path) -> dict[str, float]:
@@ -53,7 +54,7 @@ class Watch:
             folder: Where the attempts are kept, below `watched/`.
         """
         began, given = time.monotonic(), self.collector
-        policy: LocalPolicy = self.agent.policy  # type: ignore[assignment]
+        assert isinstance(self.agent.policy, LocalPolicy)
         collector = RolloutCollector(
             given.sandboxes,
             given.evaluator,
@@ -67,15 +68,17 @@ class Watch:
         )
         try:
             with answering(model):
-                seen = trained(policy, model, tokenizer)
-                found = collector.collect(self.agent.using(seen), self.tasks, self.attempts, progress=False)
+                policy = trained(self.agent.policy, model, tokenizer)
+                rollouts = collector.collect(self.agent.using(policy), self.tasks, self.attempts, progress=False)
         finally:
             collector.close()
-        graded = [rollout for rollout in found if rollout.verdict.graded]
+        graded = [rollout for rollout in rollouts if rollout.verdict.graded]
         rate = wilson(sum(rollout.verdict.resolved for rollout in graded), len(graded)) if graded else None
         seconds = {"watched_graded": float(len(graded)), "watched_seconds": time.monotonic() - began}
         if rate is None:
+            _log.warning("step %d: not one attempt at a held-out task was graded", step)
             return seconds
+        _log.info("step %d: %s of the attempts at held-out tasks resolved", step, rate)
         return {"watched_resolved": float(rate), "watched_low": rate.low, "watched_high": rate.high, **seconds}
 
 
@@ -92,7 +95,7 @@ def answering(model: Any) -> Iterator[None]:
         model.config.use_cache = cached
 
 
-def settings(policy: LocalPolicy) -> dict[str, Any]:
+def sampling_settings(policy: LocalPolicy) -> dict[str, Any]:
     """Return how a policy samples, as LocalPolicy's own arguments."""
     return {
         "renderer": policy.__dict__.get("_renderer"),
@@ -104,11 +107,18 @@ def settings(policy: LocalPolicy) -> dict[str, Any]:
     }
 
 
-def trained(policy: LocalPolicy, model: Any, tokenizer: Any) -> LocalPolicy:
-    """Return a policy that samples from the very model a trainer changes, as `policy` samples."""
-    from swebench_lab.policies.local import LocalPolicy
+def trained(policy: LocalPolicy, model: Any, tokenizer: Any, temperature: float | None = None) -> LocalPolicy:
+    """Return a policy that samples from the very model a trainer changes.
 
-    given = settings(policy) | {"name": policy.name, "renderer": policy.renderer}
+    Args:
+        policy: Whose way to sample is taken over.
+        model: The model in training.
+        tokenizer: Its tokenizer.
+        temperature: Sampling temperature in place of the policy's; None: the policy's.
+    """
+    given = sampling_settings(policy) | {"name": policy.name, "renderer": policy.renderer}
+    if temperature is not None:
+        given["temperature"] = temperature
     return LocalPolicy(model, tokenizer, **given)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ARM = "grpo"
 """What the other arms are compared with."""
-SUREST = f"{ARM}, greedy"
+GREEDY = f"{ARM}, greedy"
 """What arms at temperature 0 are compared with as well."""
 
 
@@ -80,16 +80,16 @@ def pool(verdicts: Mapping[int, Mapping[str, Mapping[str, Sequence[str]]]]) -> d
     }
     units = {arm: {unit: found for part in parts for unit, found in part.items()} for arm, parts in seeds.items()}
     gains = {arm: compare(found, units[ARM]).difference.to_dict() for arm, found in units.items() if arm != ARM}
-    surest = {
-        arm: compare(found, units[SUREST]).difference.to_dict()
+    greedy = {
+        arm: compare(found, units[GREEDY]).difference.to_dict()
         for arm, found in units.items()
-        if SUREST in units and arm != SUREST and arm.endswith(", greedy")
+        if GREEDY in units and arm != GREEDY and arm.endswith(", greedy")
     }
     return {
         "seeds": list(verdicts),
         "rates": {arm: _rate(found).to_dict() for arm, found in units.items()},
         "gains": gains,
-        "surest": surest,
+        "greedy": greedy,
         "by_seed": {arm: [float(_rate(part)) for part in parts] for arm, parts in seeds.items()},
     }
 
@@ -105,7 +105,7 @@ def told(pooled: Mapping[str, Any]) -> str:
     lines = []
     for arm, rate in pooled["rates"].items():
         line = f"{arm}: {rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%}) of {rate['n']}"
-        for by, over in ((ARM, "gains"), (SUREST, "surest")):
+        for by, over in ((ARM, "gains"), (GREEDY, "greedy")):
             if gain := pooled[over].get(arm):
                 line += f"; {by} is {gain['value']:+.1%} ({gain['low']:+.1%} to {gain['high']:+.1%}) over it"
         lines.append(line)

@@ -91,13 +91,14 @@ def _model(folder: Path, updates: int, small: bool) -> Path:
     from swebench_lab.formats.renderer import Renderer
     from swebench_lab.training.corpus import Corpus
     from swebench_lab.training.demonstrations import micro_demonstrations
-    from swebench_lab.training.sft import SFT, load_tokenizer
+    from swebench_lab.training.models import load_tokenizer
     from swebench_lab.training.tiny import make_tiny_model
 
     start = make_tiny_model(folder / "tiny", hidden=64 if small else 256, layers=2 if small else 4)
     renderer = Renderer.of(load_tokenizer(start))
     rows = Corpus.of_trajectories(micro_demonstrations(8 * updates), renderer)
-    SFT(start, folder / "sft", learning_rate=3e-3, batch_size=8, accumulation=1, muon=True).fit(rows)
+    lab.SFT(start, output_dir=folder / "sft", learning_rate=3e-3, per_device_train_batch_size=8,
+            gradient_accumulation_steps=1, muon=True).fit(rows)  # fmt: skip
     return folder / "sft" / "final"
 
 
@@ -114,9 +115,11 @@ def _train(
         collector = lab.RolloutCollector(sandboxes, workers=group * tasks, reward=_by_words)
         policy = LocalPolicy(model, max_tokens=16, batch_size=32)
         agent = lab.Agent(policy, "micro", max_steps=4, keep_layers=False)
-        run = lab.GRPO(agent, collector, group, tasks_per_update=tasks, engine=engine, output_dir=folder,
-                       updates=updates, batch_size=8, learning_rate=1e-5, save_every=0)  # fmt: skip
-        run.fit(chosen)
+        grpo = lab.GRPO(agent, collector, num_generations=group, tasks_per_update=tasks, engine=engine,
+                        output_dir=folder, updates=updates, learning_rate=1e-5)  # fmt: skip
+        grpo.fit(chosen)
+    run = grpo.run
+    assert run is not None
     began, ended = run.busy.began, run.ended
     return run.busy.seconds(began, ended), ended - began
 

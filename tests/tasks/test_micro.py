@@ -79,12 +79,12 @@ def test_tasks_are_certified_and_solved_in_real_sandboxes(few: Tasks) -> None:
     assert taught.resolved_rate == 1.0
     assert all(len(r.trajectory.steps) == 4 for r in taught)  # view, a slip, the fix, submit
     assert len(guessed.graded) == len(few)
-    # what a lesson says without a sandbox is what was recorded in one
-    from swebench_lab.training.demonstrations import taught as lesson
+    # what a demonstration says without a sandbox is what was recorded in one
+    from swebench_lab.training.demonstrations import demonstration
 
     by_id = {draft.id: draft for draft in build.distinct("test", 3)}
     for rollout in taught:
-        assert lesson(by_id[rollout.task.id], 1.0).messages == rollout.trajectory.messages
+        assert demonstration(by_id[rollout.task.id], 1.0).messages == rollout.trajectory.messages
 
 
 def test_sizes_and_kinds_are_mixed() -> None:

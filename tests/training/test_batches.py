@@ -10,7 +10,9 @@ from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.trajectory import Reply, Step, Stop, Trajectory
 from swebench_lab.records.verdict import RESOLVED, UNRESOLVED, Verdict
 from swebench_lab.tasks.micro import build
-from swebench_lab.training.batches import Rules, Sample, masked_counts, samples
+from swebench_lab.training.batches import Sample, masked_counts, samples
+from swebench_lab.training.rules import Rules
+from swebench_lab.training.settings import GRPOSettings
 
 TASK = build.load("train", train=1)[0]
 
@@ -38,23 +40,42 @@ def trained(sample: Sample) -> list[int]:
     ("rules", "better", "worse"),
     [
         (Rules(), [10, 11, 12], [10, 11, 12]),
-        (Rules(in_vain="spared"), [10, 12], [10, 11, 12]),
-        (Rules(worse="masked"), [10, 11, 12], []),
-        (Rules(worse="masked", in_vain="spared"), [10, 12], []),
+        (Rules(failed_commands="mask"), [10, 12], [10, 11, 12]),
+        (Rules(below_mean="mask"), [10, 11, 12], []),
+        (Rules(below_mean="mask", failed_commands="mask"), [10, 12], []),
     ],
 )
 def test_the_rules_say_which_tokens_are_trained_on(rules: Rules, better: list[int], worse: list[int]) -> None:
-    good, bad = samples(GROUP, rules)
+    good, bad = samples(GROUP, GRPOSettings(rules=rules))
     assert [trained(good), trained(bad)] == [better, worse]
-    assert good.segments[0].ids == (1, 10, 1, 11, 1, 12)  # what is spared is still seen
+    assert good.segments[0].ids == (1, 10, 1, 11, 1, 12)  # a masked token is still context
     assert good.advantage > 0 >= bad.advantage
-    assert masked_counts([good, bad]) == Counter({"worse": 1} if rules.worse == "masked" else {})
+    assert masked_counts([good, bad]) == Counter({"below mean": 1} if rules.below_mean == "mask" else {})
 
 
-def test_a_group_without_spread_teaches_nothing_and_a_fault_is_no_zero() -> None:
-    same = samples([GROUP[0], rollout(1, [0], True)], Rules(worse="masked"))
-    assert masked_counts(same) == Counter({"no spread": 2})
-    fault = Rollout(TASK, GROUP[1].trajectory, Verdict("not graded", "the machine"), None)
-    found = samples([*GROUP, fault], Rules())
-    assert [s.masked for s in found] == ["", "", "fault"]
-    assert found[0].advantage == pytest.approx(-found[1].advantage)  # the mean is that of two
+def test_a_group_without_variance_is_dropped_and_an_infrastructure_error_is_no_zero() -> None:
+    same = samples([GROUP[0], rollout(1, [0], True)], GRPOSettings(rules=Rules(below_mean="mask")))
+    assert masked_counts(same) == Counter({"zero variance": 2})
+    error = Rollout(TASK, GROUP[1].trajectory, Verdict("not graded", "the machine"), None)
+    batch = samples([*GROUP, error], GRPOSettings())
+    assert [s.masked for s in batch] == ["", "", "infrastructure error"]
+    assert batch[0].advantage == pytest.approx(-batch[1].advantage)  # the mean is that of two
+
+
+def test_a_group_without_variance_may_be_kept_and_advantages_left_unscaled() -> None:
+    same = samples([GROUP[0], rollout(1, [0], True)], GRPOSettings(rules=Rules(zero_variance="keep")))
+    assert [(s.masked, s.advantage) for s in same] == [("", 0.0), ("", 0.0)]
+    good, bad = samples(GROUP, GRPOSettings(scale_rewards="none"))
+    assert (good.advantage, bad.advantage) == (0.5, -0.5)
+
+
+def test_a_row_that_is_too_long_is_masked_whole_or_by_its_completion() -> None:
+    assert len(GROUP[0].trajectory.steps) == 3  # a row of six tokens, five of them from the first sampled one on
+    for bounds, masked in (({"max_length": 5}, "over-long"), ({"max_length": 6}, ""),
+                           ({"max_completion_length": 4}, "over-long"), ({"max_completion_length": 5}, "")):  # fmt: skip
+        assert {s.masked for s in samples(GROUP, GRPOSettings(**bounds))} == {masked}
+
+
+def test_rules_refuse_values_that_are_none_of_the_choices() -> None:
+    with pytest.raises(ValueError, match="'train' or 'mask'"):
+        Rules(below_mean="masked")

@@ -84,7 +84,7 @@ def test_what_is_left_out_is_counted_by_reason(renderer: Renderer) -> None:
     made = Corpus.of_rollouts(rollouts, renderer, Curation(max_length=300, per_task=2, certified={"owner__name-0"}))
     assert made.kept == len(made) == 2
     assert made.dropped == {
-        "said before": 1,
+        "duplicate": 1,
         "above the cap of its task": 1,
         "longer than 300 tokens": 1,
         "unresolved": 1,
@@ -151,7 +151,7 @@ def test_foreign_calls_hold_no_null_and_are_encoded_once(renderer: Renderer, arg
     assert "<|im_start|>" not in trained  # no token of a header is learned
 
 
-def test_a_trace_that_makes_no_sense_is_told(renderer: Renderer) -> None:
+def test_a_trace_that_makes_no_sense_is_an_error(renderer: Renderer) -> None:
     with pytest.raises(RecordError, match="unknown role"):
         read_record({"messages": [{"role": "user", "content": "a"}, {"role": "wizard", "content": "b"}]})
     two = trace({})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import swebench_lab as lab
 from swebench_lab.errors import SandboxError, TrainingError
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.rollouts.executors.settings import Deadlines
+from swebench_lab.training.settings import GRPOSettings
 from tests.training import ground
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -31,11 +34,12 @@ def by_words(rollout: Rollout) -> float:
 def grpo(folder: Path, sandboxes: Any, tmp: Path, **settings: Any) -> Any:
     from swebench_lab.training.grpo import GRPO
 
-    once = Deadlines(retries=0)  # a fault stays one
+    once = Deadlines(retries=0)  # an infrastructure error stays one
     collector = lab.RolloutCollector(sandboxes, workers=4, reward=by_words, deadlines=once)
     chosen = {"flavour": settings.pop("flavour", "micro"), "max_steps": settings.pop("max_steps", 3)}
     answering = settings.pop("policy", None) or ground.policy(folder, max_tokens=6)
-    given = {"group_size": 4, "tasks_per_update": 2, "batch_size": 4, "updates": 1, "learning_rate": 0.0}
+    given = {"num_generations": 4, "tasks_per_update": 2, "per_device_train_batch_size": 4, "updates": 1,
+             "learning_rate": 0.0}  # fmt: skip
     return GRPO(ground.agent(answering, **chosen), collector, output_dir=tmp, **{**given, **settings})
 
 
@@ -48,13 +52,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_sync_engine_trains_on_the_sampled_tokens(
     folder: Path, sandboxes: Any, tmp_path: Path, flavour: str
 ) -> None:
-    from swebench_lab.training import engine_sync
-    from swebench_lab.training.grpo import kept
-    from swebench_lab.training.sft import load_tokenizer
+    from swebench_lab.training.engine_sync import SyncEngine
+    from swebench_lab.training.models import load_tokenizer
+    from swebench_lab.training.run import read_rollouts
 
-    run = grpo(folder, sandboxes, tmp_path, flavour=flavour)
-    run.tasks = ground.micro()
-    trainer = engine_sync.build(run, load_tokenizer(run.policy))
+    run = grpo(folder, sandboxes, tmp_path, flavour=flavour).begin(ground.micro())
+    trainer = SyncEngine().build(run, load_tokenizer(run.policy))
     seen: list[Any] = []
     made = trainer._generate_and_score_completions
     trainer._generate_and_score_completions = lambda inputs: seen.append(made(inputs)) or seen[-1]
@@ -64,25 +67,26 @@ def test_the_sync_engine_trains_on_the_sampled_tokens(
     gap = (batch["old_per_token_logps"] - batch["sampling_per_token_logps"]).abs()[mask].max().item()
     assert gap < 1e-4
     assert (batch["importance_sampling_ratio"][mask] - 1).abs().max().item() < 1e-3
-    said = {tuple(t for s in r.trajectory.steps for t in s.reply.token_ids) for r in kept(tmp_path / "rollouts")}
+    said = {
+        tuple(t for s in r.trajectory.steps for t in s.reply.token_ids) for r in read_rollouts(tmp_path / "rollouts")
+    }
     trained = {tuple(ids[m].tolist()) for ids, m in zip(batch["completion_ids"], mask, strict=True) if m.any()}
     assert trained <= said
     assert len(trained) >= 4
-    assert any(len(r.trajectory.steps) > 1 for r in kept(tmp_path / "rollouts"))
+    assert any(len(r.trajectory.steps) > 1 for r in read_rollouts(tmp_path / "rollouts"))
 
 
 @pytest.mark.parametrize("flavour", ["xml", "tool-calling", "mini"])
 def test_the_async_engine_trains_on_the_sampled_tokens(
     folder: Path, sandboxes: Any, tmp_path: Path, flavour: str
 ) -> None:
-    from swebench_lab.training import engine_async
-    from swebench_lab.training.grpo import kept
-    from swebench_lab.training.sft import load_tokenizer
+    from swebench_lab.training.engine_async import AsyncEngine
+    from swebench_lab.training.models import load_tokenizer
+    from swebench_lab.training.run import read_rollouts
 
-    run = grpo(folder, sandboxes, tmp_path, engine="async", updates=2, flavour=flavour)
+    run = grpo(folder, sandboxes, tmp_path, engine="async", updates=2, flavour=flavour).begin(ground.micro())
     pushed: list[Any] = []
-    run.tasks = ground.micro()
-    trainer = engine_async.build(run, load_tokenizer(run.policy))
+    trainer = AsyncEngine().build(run, load_tokenizer(run.policy))
     put = trainer.rollout_worker._put
     trainer.rollout_worker._put = lambda sample: (pushed.append(sample), put(sample))[1]
     trainer.train()
@@ -90,7 +94,9 @@ def test_the_async_engine_trains_on_the_sampled_tokens(
     assert entry["sampling/sampling_logp_difference/max"] < 1e-4
     assert entry["ratio"] == pytest.approx(1.0, abs=1e-4)
     assert entry["kl"] == pytest.approx(0.0, abs=1e-6)
-    said = {tuple(t for s in r.trajectory.steps for t in s.reply.token_ids) for r in kept(tmp_path / "rollouts")}
+    said = {
+        tuple(t for s in r.trajectory.steps for t in s.reply.token_ids) for r in read_rollouts(tmp_path / "rollouts")
+    }
     assert {tuple(s.input_ids[s.completion_mask.astype(bool)].tolist()) for s in pushed} <= said
     assert len(pushed) >= 8
 
@@ -108,29 +114,61 @@ class Faulty(lab.SandboxFactory):
 
 
 @pytest.mark.parametrize("engine", ["sync", "async"])
-def test_a_fault_is_masked_and_counted_and_never_a_reward_of_zero(folder: Path, tmp_path: Path, engine: str) -> None:
-    from swebench_lab.training.grpo import kept
+def test_an_infrastructure_error_is_masked_and_counted_and_never_a_reward_of_zero(
+    folder: Path, tmp_path: Path, engine: str
+) -> None:
+    from swebench_lab.training.run import read_rollouts
 
     with Faulty("namespace") as sandboxes:
         run = grpo(folder, sandboxes, tmp_path, engine=engine, updates=2)
         run.fit(ground.micro())
-    rollouts = kept(tmp_path / "rollouts")
-    faults = [r for r in rollouts if not r.verdict.graded]
-    assert faults and all(r.reward is None for r in faults)
+    rollouts = read_rollouts(tmp_path / "rollouts")
+    errors = [r for r in rollouts if not r.verdict.graded]
+    assert errors and all(r.reward is None for r in errors)
     table = run.table.to_frame()
-    assert table["fault"].sum() >= 1
+    assert table["infrastructure error"].sum() >= 1
     assert math.isfinite(table["loss"].drop_nulls()[-1])
+    assert run.trainer.state.global_step == 2  # TRL's trainer stays at hand
+    facts = json.loads((tmp_path / "manifest.json").read_text())
+    assert facts["status"] == "completed" and facts["parameters"] == run.settings.to_dict()
 
 
-@pytest.mark.parametrize("more", [{}, {"steps": 2, "passes": 2, "muon": True}], ids=["one step", "four steps"])
+def test_attempts_are_sampled_at_the_temperature_of_the_settings(folder: Path, sandboxes: Any, tmp_path: Path) -> None:
+    from swebench_lab.training.engine_sync import SyncEngine
+    from swebench_lab.training.models import load_tokenizer
+
+    answering = ground.policy(folder, max_tokens=6, temperature=0.9)
+    for given, used in ((None, 0.9), (0.5, 0.5)):
+        run = grpo(folder, sandboxes, tmp_path, policy=answering, temperature=given).begin(ground.micro())
+        trainer = SyncEngine().build(run, load_tokenizer(run.policy))
+        assert trainer.temperature == trainer.rollout_func.policy.temperature == used
+
+
+def test_what_cannot_be_trained_is_refused_before_anything_runs(folder: Path, sandboxes: Any, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="LocalPolicy"):
+        grpo(folder, sandboxes, tmp_path, policy=lab.NullPolicy())
+    with pytest.raises(TrainingError, match="fewer than the 4 of an update"):
+        grpo(folder, sandboxes, tmp_path, tasks_per_update=4).begin(ground.micro()[:3])
+    with pytest.raises(TrainingError, match="'num_generations' is given twice"):
+        lab.GRPO(ground.agent(ground.policy(folder)), lab.RolloutCollector(sandboxes),
+                 GRPOSettings(num_generations=4), num_generations=8)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"gradient_accumulation_steps": 2, "num_iterations": 2, "muon": True, "save_steps": 4}],
+    ids=["one step", "four steps"],
+)
 def test_killed_and_resumed_the_next_update_is_the_same_to_the_bit(
-    folder: Path, sandboxes: Any, tmp_path: Path, more: dict[str, Any]
+    folder: Path, sandboxes: Any, tmp_path: Path, more: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "swebench_lab.training")
+
     def outcome(where: str, *stages: int) -> tuple[list[float], list[float], list[Any]]:
         for updates in stages:
             answering = ground.policy(folder, max_tokens=6, deterministic=True)
-            run = grpo(folder, sandboxes, tmp_path / where, policy=answering, updates=updates, save_every=1,
-                       learning_rate=1e-2, max_steps=2, batch_size=2, **more)  # fmt: skip
+            run = grpo(folder, sandboxes, tmp_path / where, policy=answering, updates=updates, max_steps=2,
+                       learning_rate=1e-2, per_device_train_batch_size=2, **{"save_steps": 1, **more})  # fmt: skip
             trained = run.fit(ground.micro())
         table = run.table.to_frame()
         weights = [value.tolist() for value in trained.model.state_dict().values()]
@@ -139,15 +177,16 @@ def test_killed_and_resumed_the_next_update_is_the_same_to_the_bit(
     whole = outcome("whole", 3)
     assert whole == outcome("parts", 1, 3)
     assert len(whole[0]) == 3 and all(whole[1])
+    for line in ("update 3: 8 attempts", "checkpoint written to", "resuming from"):
+        assert line in caplog.text
 
 
 def test_the_worker_goes_on_with_the_first_group_that_was_not_trained_on(
     folder: Path, sandboxes: Any, tmp_path: Path
 ) -> None:
-    from swebench_lab.training.engine_async import Worker
+    from swebench_lab.training.rollout_worker import Worker
 
-    run = grpo(folder, sandboxes, tmp_path, engine="async")
-    run.tasks = ground.micro()
+    run = grpo(folder, sandboxes, tmp_path, engine="async").begin(ground.micro())
     worker = Worker(run, run.policy)
     worker.version = 7
     worker.finished = {2}  # had nothing to train on

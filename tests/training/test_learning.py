@@ -11,7 +11,7 @@ from tests.benchmarks.learning import draw, pool, told
 
 def seed(start: str, grpo: str, other: str = "", attempts: int = 1) -> dict[str, dict[str, list[str]]]:
     status = {"1": "resolved", "0": "unresolved", "x": "not graded"}
-    arms = {"start": start, "grpo": grpo, **({"lessons": other} if other else {})}
+    arms = {"start": start, "grpo": grpo, **({"demonstrations": other} if other else {})}
     marks = {arm: [row[at : at + attempts] for at in range(0, len(row), attempts)] for arm, row in arms.items()}
     return {arm: {f"t{i}": [status[c] for c in task] for i, task in enumerate(row)} for arm, row in marks.items()}
 
@@ -37,6 +37,6 @@ def test_several_attempts_at_a_task_are_one_pair() -> None:
 def test_arms_at_temperature_0_are_compared_with_grpo_at_temperature_0_as_well() -> None:
     arms = seed("0011", "0111")
     found = pool({0: arms | {f"{arm}, greedy": known for arm, known in seed("0001", "1111").items()}})
-    assert found["gains"]["start, greedy"]["value"] == 0.5 and found["surest"]["start, greedy"]["value"] == 0.75
-    assert set(found["surest"]) == {"start, greedy"}
+    assert found["gains"]["start, greedy"]["value"] == 0.5 and found["greedy"]["start, greedy"]["value"] == 0.75
+    assert set(found["greedy"]) == {"start, greedy"}
     assert "grpo, greedy is +75.0%" in told(found)

@@ -19,7 +19,7 @@ def test_both_recipes_run_to_their_ends(tmp_path: Path) -> None:
     model = tmp_path / "sft" / "sft" / "final"
     rows = tmp_path / "sft" / "rows.jsonl"
     lab.run_recipe(
-        "grpo", preset="smoke", model=str(model), demos=str(rows), control_steps=1, run_dir=str(tmp_path / "grpo")
+        "grpo", preset="smoke", model=str(model), demos=str(rows), control_updates=1, run_dir=str(tmp_path / "grpo")
     )
     said = json.loads((tmp_path / "grpo" / "metrics.json").read_text())
     trained = {"start", "grpo", "fresh demonstrations", "same demonstrations"}

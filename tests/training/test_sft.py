@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,37 +26,42 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def rows(folder: Path) -> Corpus:
     from swebench_lab.training.demonstrations import micro_demonstrations
-    from swebench_lab.training.sft import load_tokenizer
+    from swebench_lab.training.models import load_tokenizer
 
     renderer = Renderer.of(load_tokenizer(folder))
     return Corpus.of_trajectories(micro_demonstrations(24), renderer)
 
 
 def sft(folder: Path, tmp: Path, **settings: Any) -> lab.SFT:
-    given = {"learning_rate": 1e-2, "batch_size": 8, "accumulation": 1, "options": {"logging_steps": 1}}
-    return lab.SFT(folder, tmp, **{**given, **settings})
+    given = {"learning_rate": 1e-2, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}
+    return lab.SFT(folder, output_dir=tmp, logging_steps=1, **{**given, **settings})
 
 
-@pytest.mark.parametrize("more", [{}, {"muon": True, "reading": 0.5}], ids=["usual", "from nothing"])
+@pytest.mark.parametrize("more", [{}, {"muon": True, "context_loss_weight": 0.5}], ids=["usual", "from nothing"])
 def test_the_loss_falls_and_a_stopped_run_goes_on_as_if_it_had_not_been(
     folder: Path, rows: Corpus, tmp_path: Path, more: dict[str, Any]
 ) -> None:
-    whole = sft(folder, tmp_path / "whole", max_steps=6, save_every=3, held_out=0.2, **more)
+    whole = sft(folder, tmp_path / "whole", updates=6, save_steps=3, held_out=0.2, **more)
     policy = whole.fit(rows)
     losses = [entry["loss"] for entry in whole.history if "loss" in entry]
     assert len(losses) == 6 and losses[-1] < losses[0]
+    facts = json.loads((tmp_path / "whole" / "manifest.json").read_text())
+    assert (facts["status"], facts["parameters"]) == ("completed", whole.settings.to_dict())
+    assert whole.trainer.state.global_step == 6
     assert any("eval_loss" in entry for entry in whole.history)
     assert policy.renderer.text(policy.renderer.spoken("view")) == "view"
     # the checkpoint of update 3 alone, as a kill after it leaves it
     (tmp_path / "part").mkdir()
     (tmp_path / "whole" / "checkpoint-3").rename(tmp_path / "part" / "checkpoint-3")
-    again = sft(folder, tmp_path / "part", max_steps=6, save_every=3, held_out=0.2, **more)
+    again = sft(folder, tmp_path / "part", updates=6, save_steps=3, held_out=0.2, **more)
     again.fit(rows)
     assert [entry["loss"] for entry in again.history if "loss" in entry] == losses
 
 
 def test_an_adapter_and_packed_rows_end_in_a_whole_model(folder: Path, rows: Corpus, tmp_path: Path) -> None:
-    policy = sft(folder, tmp_path, lora=4, packing=True, max_length=512, max_steps=2, batch_size=2).fit(rows)
+    policy = sft(folder, tmp_path, lora=4, packing=True, max_length=512, updates=2, per_device_train_batch_size=2).fit(
+        rows
+    )
     assert not (tmp_path / "final" / "adapter_config.json").exists()
     assert len(policy.logprobs(policy.renderer.spoken("view"))) == 2
 
@@ -64,21 +70,21 @@ def test_nothing_to_learn_from_is_an_error_that_says_why(folder: Path, tmp_path:
     with pytest.raises(TrainingError, match="unresolved"):
         sft(folder, tmp_path).fit(Corpus((), {"unresolved": 3}))
     with pytest.raises(TrainingError, match="row before"):
-        sft(folder, tmp_path, reading=0.5, packing=True)
+        sft(folder, tmp_path, context_loss_weight=0.5, packing=True)
     with pytest.raises(TrainingError, match="lora"):
-        lab.SFT(folder, tmp_path, quantized=True)
+        lab.SFT(folder, output_dir=tmp_path, load_in_4bit=True)
 
 
-def test_loaded_traces_are_learned_from_as_they_are(folder: Path, tmp_path: Path) -> None:
+def test_loaded_traces_are_trained_on_as_they_are(folder: Path, tmp_path: Path) -> None:
     from swebench_lab.training.demonstrations import micro_demonstrations
 
-    taught = list(micro_demonstrations(8))
-    lab.Trajectories(taught).save(tmp_path / "lessons.jsonl")
-    traces = lab.load_trajectories(tmp_path / "lessons.jsonl")
+    shown = list(micro_demonstrations(8))
+    lab.Trajectories(shown).save(tmp_path / "demonstrations.jsonl")
+    traces = lab.load_trajectories(tmp_path / "demonstrations.jsonl")
     lost = replace(traces[0], extra={"resolved": False})
-    training = sft(folder, tmp_path / "sft", max_steps=1)
+    training = sft(folder, tmp_path / "sft", updates=1)
     training.fit([*traces, lost])
-    assert training.corpus is not None and training.corpus.kept == len(taught) > 0
+    assert training.corpus is not None and training.corpus.kept == len(shown) > 0
     assert training.corpus.dropped == {"unresolved": 1}
 
 
@@ -90,7 +96,7 @@ def test_attempts_at_held_out_tasks_are_made_and_kept_while_it_trains(
     with lab.SandboxFactory("namespace") as sandboxes:
         collector = lab.RolloutCollector(sandboxes, workers=2)
         watch = Watch(ground.agent(ground.policy(folder)), collector, ground.micro()[:2], every=2)
-        trained = sft(folder, tmp_path, max_steps=4, watch=watch)
+        trained = sft(folder, tmp_path, updates=4, watch=watch)
         trained.fit(rows)
     seen = [entry for entry in trained.history if "watched_graded" in entry]
     assert [entry["step"] for entry in seen] == [2, 4]

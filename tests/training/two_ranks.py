@@ -13,8 +13,7 @@ import swebench_lab as lab
 from swebench_lab.policies.local import LocalPolicy
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.tasks.micro import build
-from swebench_lab.training import engine_async, engine_sync
-from swebench_lab.training.grpo import GRPO
+from swebench_lab.training.settings import GRPOSettings
 
 
 def by_words(rollout: Rollout) -> float:
@@ -26,22 +25,14 @@ def main() -> None:
 
     torch.set_num_threads(1)
     engine, model, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-    engines = {"sync": engine_sync, "async": engine_async}
     with lab.SandboxFactory("namespace") as sandboxes:
         collector = lab.RolloutCollector(sandboxes, workers=4, reward=by_words)
         agent = lab.Agent(LocalPolicy(model, max_tokens=6), "micro", max_steps=3, keep_layers=False)
-        run = GRPO(agent, collector, 4, tasks_per_update=2, batch_size=2, updates=2, learning_rate=1e-2,
-                   engine=engine, output_dir=folder)  # fmt: skip
-        built = engines[engine].build
-
-        def spied(*given: object) -> object:
-            trainer = built(*given)  # type: ignore[arg-type]
-            run.trainer = trainer  # type: ignore[attr-defined]
-            return trainer
-
-        engines[engine].build = spied  # type: ignore[assignment]
-        run.fit(build.load("train", train=4))
-    trainer = run.trainer  # type: ignore[attr-defined]
+        settings = GRPOSettings(num_generations=4, tasks_per_update=2, per_device_train_batch_size=2, updates=2,
+                                learning_rate=1e-2, engine=engine, output_dir=str(folder))  # fmt: skip
+        grpo = lab.GRPO(agent, collector, settings)
+        grpo.fit(build.load("train", train=4))
+    trainer = grpo.trainer
     digest = hashlib.sha256()
     for name, value in sorted(trainer.accelerator.unwrap_model(trainer.model).state_dict().items()):
         digest.update(name.encode() + value.detach().contiguous().numpy().tobytes())

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab import _files
-from swebench_lab._processes import PerProcess
 from swebench_lab.errors import SandboxUnavailable
 from swebench_lab.sandbox.docker import bundle
 from swebench_lab.sandbox.layers.pack import PLAIN, Packer
+from swebench_lab.sandbox.linux.per_process import PerProcess
 from swebench_lab.sandbox.zygote import layout, plan
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from swebench_lab._processes import PerProcess
 from swebench_lab.errors import SandboxClosed, SandboxError, SandboxUnavailable
 from swebench_lab.sandbox.linux import wire
+from swebench_lab.sandbox.linux.per_process import PerProcess
 from swebench_lab.sandbox.zygote import layout, plan, process
 from swebench_lab.sandbox.zygote.refusals import explain
 

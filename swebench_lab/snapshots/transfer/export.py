@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
-from swebench_lab.sandbox.layers.archive import EXPORT, Extraction
+from swebench_lab.sandbox.layers.archive import DAMAGE, EXPORT, Extraction
 from swebench_lab.sandbox.layers.pack import Form, Packer
 from swebench_lab.sandbox.layers.source import Source, members
 from swebench_lab.sandbox.layers.tree import DIRECTORY
@@ -124,16 +124,7 @@ def read(root: Path, file: Path) -> list[str]:
         keys = [store.checked_name(record["key"], "key of a Snapshot") for record in records]
     except SnapshotError:
         raise
-    except (
-        lzma.LZMAError,
-        tarfile.TarError,
-        EOFError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-    ) as error:
+    except (*DAMAGE, lzma.LZMAError, LookupError, TypeError, AttributeError) as error:
         raise SnapshotError(f"importing {file}: it is damaged ({error})") from error
     except OSError as error:
         raise SnapshotError(f"importing {file} into {root}: {error.strerror or error}") from error

@@ -47,7 +47,9 @@ class MicroTeacher:
             raise PolicyError(f"the micro teacher knows nothing of task {view.id}; build it with the tasks to solve")
         dice = Random(f"slips/{self.seed}/{view.id}/{attempt}")
         name = view.issue.split()[0]
-        return MicroConversation(lambda code: lesson(code, view.issue, self._fixes[view.id], self.slips, dice), name)
+        return MicroConversation(
+            lambda code: demonstrated_edits(code, view.issue, self._fixes[view.id], self.slips, dice), name
+        )
 
 
 class RandomEdits:
@@ -136,7 +138,7 @@ def candidates(code: str, name: str = "") -> list[str]:
     return found
 
 
-def lesson(code: str, issue: str, fix: str, slips: float, dice: Random) -> list[str]:
+def demonstrated_edits(code: str, issue: str, fix: str, slips: float, dice: Random) -> list[str]:
     """Return the orders of one demonstration: the right edit, perhaps after a wrong one.
 
     Args:

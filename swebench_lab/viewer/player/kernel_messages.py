@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from swebench_lab._compat import answer_on_subshell_asked
+
 
 def deliver_while_busy(widget: Any) -> None:
     """Let the page choose which kernel shell handles the messages of a widget and its children.
@@ -14,12 +16,6 @@ def deliver_while_busy(widget: Any) -> None:
     Args:
         widget: A widget whose handlers only pass work on, so that any thread may call them.
     """
-    comm: Any = getattr(widget, "comm", None)
-    if hasattr(comm, "_reply_subshell_for"):
-        comm._reply_subshell_for = _as_requested
+    answer_on_subshell_asked(getattr(widget, "comm", None))
     for child in getattr(widget, "children", ()):
         deliver_while_busy(child)
-
-
-def _as_requested(_: object, requested: str | None) -> str | None:
-    return requested

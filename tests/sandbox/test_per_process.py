@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from swebench_lab._processes import PerProcess
+from swebench_lab.sandbox.linux.per_process import PerProcess
 
 
 def in_child(answer: Callable[[], bool]) -> bool:
