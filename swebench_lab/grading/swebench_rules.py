@@ -15,6 +15,7 @@ import types
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module, util
+from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 from swebench_lab.errors import GradingError
@@ -57,9 +58,9 @@ def rules() -> SWEbenchRules:
     """
     try:
         _import_harness_lazily()
-        grading = import_module(f"{_HARNESS}.grading")
-        constants = import_module(f"{_HARNESS}.constants")
-        infra = import_module(f"{_HARNESS}.infra_failure")
+        grading = import_module("swebench.harness.grading")
+        constants = import_module("swebench.harness.constants")
+        infra = import_module("swebench.harness.infra_failure")
         kinds = import_module("swebench.types")
     except ImportError as error:
         raise GradingError(
@@ -85,7 +86,7 @@ class _LazyPackage(types.ModuleType):
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("__"):
             try:
-                return import_module(f"{self.__name__}.{name}")
+                return resolve_name(f"{self.__name__}.{name}:")
             except ModuleNotFoundError as error:
                 if error.name != f"{self.__name__}.{name}":
                     raise

@@ -4,18 +4,18 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-HOMES = {
-    "capture": "capture",
-    "remember": "capture",
-    "squash": "merge",
-    "flatten": "merge",
-    "pack": "pack",
-    "unpack": "archive",
-    "unpack_image_layer": "archive",
-    "remove": "remove",
-    "remove_all": "remove",
+HOMES: dict[str, Callable[[], Any]] = {
+    "capture": lambda: import_module("swebench_lab.sandbox.layers.capture"),
+    "remember": lambda: import_module("swebench_lab.sandbox.layers.capture"),
+    "squash": lambda: import_module("swebench_lab.sandbox.layers.merge"),
+    "flatten": lambda: import_module("swebench_lab.sandbox.layers.merge"),
+    "pack": lambda: import_module("swebench_lab.sandbox.layers.pack"),
+    "unpack": lambda: import_module("swebench_lab.sandbox.layers.archive"),
+    "unpack_image_layer": lambda: import_module("swebench_lab.sandbox.layers.archive"),
+    "remove": lambda: import_module("swebench_lab.sandbox.layers.remove"),
+    "remove_all": lambda: import_module("swebench_lab.sandbox.layers.remove"),
 }
-"""Task → the module beside this one that has the function of that name."""
+"""Task → how the module beside this one is loaded that has the function of that name."""
 
 
 def task(name: str) -> Callable[..., Any]:
@@ -24,5 +24,5 @@ def task(name: str) -> Callable[..., Any]:
     Raises:
         KeyError: There is no such task.
     """
-    function: Callable[..., Any] = getattr(import_module(f"{__package__}.{HOMES[name]}"), name)
+    function: Callable[..., Any] = getattr(HOMES[name](), name)
     return function
