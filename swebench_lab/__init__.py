@@ -65,7 +65,7 @@ _NAMES = {
     "traces.reading": "load_trajectories",
     "training.corpus": "Corpus Curation",
     "training.demonstrations": "micro_demonstrations",
-    "training.grading_cache": "GradingCache",
+    "grading.grading_cache": "GradingCache",
     "training.grpo": "GRPO",
     "training.models": "load_tokenizer",
     "training.rules": "Rules",

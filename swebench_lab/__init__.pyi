@@ -35,6 +35,7 @@ from swebench_lab.experiments.sweep_result import SweepResult as SweepResult
 from swebench_lab.experiments.sweeps import sweep as sweep
 from swebench_lab.formats.renderer import Renderer as Renderer
 from swebench_lab.grading.evaluator import Evaluator as Evaluator
+from swebench_lab.grading.grading_cache import GradingCache as GradingCache
 from swebench_lab.grading.verdicts import Verdicts as Verdicts
 from swebench_lab.policies.chat import ChatPolicy as ChatPolicy
 from swebench_lab.policies.human import HumanPolicy as HumanPolicy
@@ -88,7 +89,6 @@ from swebench_lab.traces.reading import load_trajectories as load_trajectories
 from swebench_lab.training.corpus import Corpus as Corpus
 from swebench_lab.training.corpus import Curation as Curation
 from swebench_lab.training.demonstrations import micro_demonstrations as micro_demonstrations
-from swebench_lab.training.grading_cache import GradingCache as GradingCache
 from swebench_lab.training.grpo import GRPO as GRPO
 from swebench_lab.training.models import load_tokenizer as load_tokenizer
 from swebench_lab.training.rules import Rules as Rules

@@ -11,7 +11,8 @@ from swebench_lab.grading.boxes import OpenBoxes
 from swebench_lab.grading.certificates import Certificate, Certificates
 from swebench_lab.grading.certifier import Certifier
 from swebench_lab.grading.evaluation import evaluate
-from swebench_lab.grading.grader import Grader, GradingCache
+from swebench_lab.grading.grader import Grader
+from swebench_lab.grading.grading_cache import GradingCache
 from swebench_lab.grading.harness import evaluate_officially
 from swebench_lab.grading.leak_audit import Audit
 from swebench_lab.grading.predictions import Predictions
@@ -67,6 +68,20 @@ class Evaluator:
         return self._grader.timeout
 
     # --- patches ----------------------------------------------------------------------------------------------------
+
+    def caching(self, cache: GradingCache | None = None) -> Evaluator:
+        """Return an Evaluator with the same settings that grades equal patches of a task once.
+
+        Args:
+            cache: Where the verdicts are kept; None: a new cache in memory.
+        """
+        return Evaluator(
+            self.sandboxes,
+            self.timeout,
+            workers=self.workers,
+            certificates=self.certificates.root,
+            cache=cache or GradingCache(),
+        )
 
     def grade(self, task: Task, patch: str, *, boxes: OpenBoxes | None = None) -> Verdict:
         """Grade one patch of one task.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from swebench_lab.errors import LabError
 from swebench_lab.grading.boxes import OpenBoxes
 from swebench_lab.grading.expectation import Expectation
+from swebench_lab.grading.grading_cache import GradingCache
 from swebench_lab.grading.judge import does_not_apply, judge, judge_log
 from swebench_lab.grading.runner import NotApplied, TestRunner
 from swebench_lab.records.task import Task
@@ -24,21 +24,6 @@ EMPTY = "the patch is empty; SWE-bench counts that as unresolved, so nothing was
 NOT_RUN = "the tests could not be run"
 
 logger = logging.getLogger(__name__)
-
-
-class GradingCache(Protocol):
-    """What a Grader asks for a verdict before it runs anything; must be safe for many threads."""
-
-    def verdict(self, task: Task, snapshot: str, patch: str, grade: Callable[[], Verdict]) -> Verdict:
-        """Return the verdict stored of this patch, or else the one that `grade()` gives.
-
-        Args:
-            task: The task.
-            snapshot: Key of the Snapshot that the tests would run in.
-            patch: The patch.
-            grade: Runs the tests.
-        """
-        ...
 
 
 class Grader:

@@ -19,7 +19,6 @@ from swebench_lab.policies.local import LocalPolicy
 from swebench_lab.records.task import Task, Tasks
 from swebench_lab.rollouts.collector import RolloutCollector
 from swebench_lab.training.engine import engine_named
-from swebench_lab.training.grading_cache import GradingCache
 from swebench_lab.training.models import load_tokenizer, save_trained
 from swebench_lab.training.processes import everybody, is_main, recorded, together, world_size
 from swebench_lab.training.run import Run
@@ -122,7 +121,7 @@ class GRPO:
             size=self.size,
             agent=self.agent,
             collector=self.collector,
-            evaluator=GradingCache(evaluator) if self.settings.cache_verdicts else evaluator,
+            evaluator=evaluator.caching() if self.settings.cache_verdicts else evaluator,
             tasks=chosen,
             table=self.table,
             watch=self.watch,

@@ -18,9 +18,9 @@ from swebench_lab.errors import SandboxUnavailable
 from swebench_lab.grading import grader, judge
 from swebench_lab.grading.boxes import OpenBoxes
 from swebench_lab.grading.evaluator import Evaluator
+from swebench_lab.grading.grading_cache import GradingCache
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import Cause, Verdict
-from swebench_lab.training.grading_cache import GradingCache
 from tests.handmade import BUGGY, FILES, FIXED, GOLD, QUICK, HandMade, code, task
 
 SLEEPS = code("import time\n\n\ndef add(a, b):\n    time.sleep(600)\n\n\nkeep = add\n")
@@ -157,12 +157,13 @@ def test_a_cache_is_asked_for_every_patch_and_never_by_a_check(boxes: HandMade, 
 
 
 def test_equal_patches_are_graded_once_and_what_is_not_graded_again(evaluator: Evaluator, boxes: HandMade) -> None:
-    cached = GradingCache(evaluator)
+    cache = GradingCache()
+    cached = evaluator.caching(cache)
     before = boxes.opened
     with ThreadPoolExecutor(4) as pool:
         verdicts = list(pool.map(lambda _: cached.grade(task(), WRONG), range(4)))
     assert len(set(map(id, verdicts))) == 1 and boxes.opened == before + 1
-    assert (cached.asked, cached.ran) == (4, 1)
+    assert (cache.asked, cache.ran) == (4, 1)
     broken = task(spec={**QUICK, "test_command": "false #"}, id="lab__pkg-2")
     assert not cached.grade(broken, GOLD).graded and not cached.grade(broken, GOLD).graded
-    assert (cached.asked, cached.ran) == (6, 3)
+    assert (cache.asked, cache.ran) == (6, 3)

@@ -1,4 +1,4 @@
-"""Grading cache: equal patches of the same tree are graded once."""
+"""GradingCache: equal patches of the same tree are graded once."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 
-from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import Verdict
 
 
-class EqualPatches:
-    """A GradingCache in memory.
+class GradingCache:
+    """Verdicts by task, Snapshot and patch, in memory: give it to an Evaluator. Safe for many threads.
 
     The attempts of a group often end in the very same patch. Tasks whose tests are certified give it the same verdict
     each time, so running them again would show nothing. A verdict *not graded* is never stored.
@@ -28,7 +27,14 @@ class EqualPatches:
         """Patches that were graded."""
 
     def verdict(self, task: Task, snapshot: str, patch: str, grade: Callable[[], Verdict]) -> Verdict:
-        """Return the verdict stored of this patch, or else the one that `grade()` gives."""
+        """Return the verdict stored of this patch, or else the one that `grade()` gives.
+
+        Args:
+            task: The task.
+            snapshot: Key of the Snapshot that the tests would run in.
+            patch: The patch.
+            grade: Runs the tests.
+        """
         key = (task.id, snapshot, patch)
         with self._guard:
             self.asked += 1
@@ -42,31 +48,3 @@ class EqualPatches:
                     return verdict
                 self._verdicts[key] = verdict
             return self._verdicts[key]
-
-
-class GradingCache(Evaluator):
-    """Grades like the Evaluator it is made of, and takes equal patches from a cache.
-
-    Args:
-        evaluator: Whose settings are taken over.
-    """
-
-    def __init__(self, evaluator: Evaluator) -> None:
-        self.cache = EqualPatches()
-        super().__init__(
-            evaluator.sandboxes,
-            evaluator.timeout,
-            workers=evaluator.workers,
-            certificates=evaluator.certificates.root,
-            cache=self.cache,
-        )
-
-    @property
-    def asked(self) -> int:
-        """Patches it was asked to grade."""
-        return self.cache.asked
-
-    @property
-    def ran(self) -> int:
-        """Patches it graded."""
-        return self.cache.ran
