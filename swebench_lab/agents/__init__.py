@@ -1,1 +1,1 @@
-"""Agents."""
+"""Agents: the loop around a policy, its prompts and its tools."""

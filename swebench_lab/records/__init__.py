@@ -1,1 +1,1 @@
-"""Records."""
+"""Records: the nouns as frozen data, and pure functions over them."""

@@ -1,1 +1,1 @@
-"""Rollouts."""
+"""Rollouts: attempts at tasks, collected, graded, rewarded and stored."""

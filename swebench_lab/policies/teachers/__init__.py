@@ -1,1 +1,1 @@
-"""Teachers."""
+"""Teachers: attempts made from gold patches, without a model."""
