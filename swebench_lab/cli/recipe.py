@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
 import click
+
+from swebench_lab.cli.summary import metrics_lines
 
 
 @click.group()
@@ -42,6 +43,7 @@ def recipe_run(name: str, preset: str | None, pairs: Iterable[str], run_dir: str
     """Run a recipe without a notebook interface; parameters are checked before anything starts."""
     from swebench_lab.experiments.recipes import describe, run_recipe
 
+    from_user = run_dir is not None
     described = describe(name)
     parameters = {parameter.name: parameter for parameter in described.parameters}
     values: dict[str, Any] = {}
@@ -50,13 +52,17 @@ def recipe_run(name: str, preset: str | None, pairs: Iterable[str], run_dir: str
         if not equals:
             raise click.BadParameter(f"{pair!r} is not of the form KEY=VALUE", param_hint="-p")
         if key == "run_dir":
-            run_dir = text
+            run_dir, from_user = text, True
         else:
             values[key] = parameters[key].read(text) if key in parameters else text
     described.check(values)
     run = run_recipe(name, preset=preset, run_dir=run_dir, progress=not quiet, **values)
-    for key, value in run.metrics.items():
-        click.echo(f"{key}: {json.dumps(value)}")
+    for line in metrics_lines(run.metrics):
+        click.echo(line)
     click.echo(f"notebook: {run.notebook}")
     if (run.run_dir / "attempts" / "index.html").is_file():
         click.echo(f"pages: {run.run_dir / 'attempts' / 'index.html'}")
+    if not from_user:
+        click.echo(
+            f"resume: swebench-lab recipe run {name} --run-dir {run.run_dir} (with the same preset and parameters)"
+        )

@@ -1,8 +1,9 @@
-"""What the command line says of rollouts: the rate, and the attempts that were not graded."""
+"""What the command line says of rollouts and of recipes: rates, intervals, and the attempts that were not graded."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -38,3 +39,35 @@ def by_agent(rollouts: Rollouts) -> dict[str, Rollouts]:
         name(*pair): rollouts.filter(lambda r, pair=pair: (r.trajectory.policy, r.trajectory.agent) == pair)  # type: ignore[misc]
         for pair in agents
     }
+
+
+def metrics_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """Return a recipe's metrics as lines for people: numbers by name, then one table of the agents.
+
+    Values with parts of their own other than an agent's are left to metrics.json, and named.
+    """
+    agents = {name: value for name, value in metrics.items() if isinstance(value, Mapping) and "graded" in value}
+    plain = {name: value for name, value in metrics.items() if not isinstance(value, Mapping | list)}
+    rest = [name for name in metrics if name not in agents and name not in plain]
+    lines = [f"{name.replace('_', ' ')}: {_short(value)}" for name, value in plain.items()]
+    if agents:
+        rows = [("agent", "resolved", "pass@1", "95 % interval", "not graded"), *map(_agent_row, agents.items())]
+        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        lines.append("")
+        lines += ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+        lines.append("")
+    if rest:
+        lines.append(f"in metrics.json: {', '.join(rest)}")
+    return lines
+
+
+def _agent_row(agent: tuple[str, Mapping[str, Any]]) -> tuple[str, str, str, str, str]:
+    name, value = agent
+    rate = value.get("pass_at_1") or {}
+    shown = f"{rate['value']:.1%}" if rate.get("n") else "–"
+    interval = f"{rate['low']:.1%} to {rate['high']:.1%}" if rate.get("n") else "–"
+    return name, f"{value.get('resolved', 0)} of {value['graded']}", shown, interval, str(value.get("not_graded", 0))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,6 +1,6 @@
 """ChatPolicy: any endpoint that speaks OpenAI's chat completions, such as vLLM's.
 
-Passing trouble (time-outs, dropped connections, 429, 5xx, answers that are no answer) is tried again, with growing
+Transient errors (time-outs, dropped connections, 429, 5xx, malformed responses) are retried, with growing
 pauses. What lasts becomes a `PolicyError`, so that the attempt ends as `error` and is never taken for a failed patch;
 a full context becomes `ContextFull`, which ends it like the token limit.
 

@@ -39,7 +39,7 @@ class LocalPolicy:
         tokenizer: The model's tokenizer; None: the one beside the model.
         renderer: How messages become ids; None: by the tokenizer's chat template, or ChatML where it has none.
         revision: What tells this model from others of that name; of a hub id, its commit.
-        temperature: Sampling temperature; 0 takes the likeliest token. Logprobs are those at this temperature.
+        temperature: Sampling temperature; 0 is greedy. Logprobs are those at this temperature.
         max_tokens: Most tokens of one reply.
         max_length: Most tokens of a conversation; None: what the model was made for.
         batch_size: Most replies that are sampled together.

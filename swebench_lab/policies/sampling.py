@@ -50,7 +50,7 @@ class Request:
         limit: Most tokens to sample.
         dice: The request's own chance.
         stop_ids: Ids that end a reply.
-        temperature: Sampling temperature; 0: the likeliest token.
+        temperature: Sampling temperature; 0: greedy.
         deadline: Moment on the monotonic clock at which sampling is cut off.
         kept: What is known of a beginning of the prompt; replaced by what is known when the reply is there.
     """
@@ -309,13 +309,13 @@ def _draw(torch: Any, logits: Any, rows: Sequence[Request]) -> None:
     """Draw one token for each row that is not finished, each from its own chance."""
     warmth = torch.tensor([[row.temperature or 1.0] for row in rows], device=logits.device)
     logprobs = (logits / warmth).log_softmax(dim=-1)
-    likeliest = logprobs.argmax(dim=-1)
+    best = logprobs.argmax(dim=-1)
     shares = logprobs.double().exp().cumsum(dim=-1)
     throws = [[row.dice.random()] for row in rows]
     points = torch.tensor(throws, device=logits.device, dtype=torch.float64) * shares[:, -1:]
     drawn = torch.searchsorted(shares, points, right=True)[:, 0].clamp(max=logits.shape[1] - 1)
     greedy = torch.tensor([row.temperature == 0 for row in rows], device=logits.device)
-    chosen = torch.where(greedy, likeliest, drawn)
+    chosen = torch.where(greedy, best, drawn)
     found = logprobs.gather(1, chosen[:, None])[:, 0]
     now = time.monotonic()
     for row, token, logprob in zip(rows, chosen.tolist(), found.tolist(), strict=True):

@@ -33,7 +33,7 @@ class Rollout:
         reward: The number a trainer uses; None when the attempt is not graded.
         layers: Folder that holds the attempt's step layers, by digest; empty when they were not kept.
         node: Machine of a cluster on which the attempt was made; empty: the collector's own.
-        tries: How often the attempt was begun: more than once where a fault of ours ended it.
+        tries: How often the attempt was begun: more than once where an infrastructure error ended it.
     """
 
     task: Task
@@ -178,7 +178,7 @@ class Rollouts(Sequence[Rollout]):
 
     @property
     def not_graded(self) -> Rollouts:
-        """Those that a fault of ours kept from being graded; `verdict.reason` says which."""
+        """Those that an infrastructure error kept from being graded; `verdict.reason` says which."""
         return self._status(NOT_GRADED)
 
     @property

@@ -300,7 +300,7 @@ class SandboxFactory:
         )
 
     def reenter(self, attempt: StoredAttempt, step: int = -1) -> Sandbox:
-        """Open a stored attempt again, alive, as it was after one of its steps.
+        """Open a live sandbox of a stored attempt, as it was after one of its steps.
 
         Files are as they were, and so are the session's directory and variables. Processes that ran then do not.
 

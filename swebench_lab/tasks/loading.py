@@ -80,7 +80,7 @@ def _keep(tasks: Tasks, split: str | None, what: object) -> Tasks:
 
 
 def _read_all(rows: Iterable[tuple[str, Any]], what: str, name: str) -> Tasks:
-    """Turn rows into Tasks; all that is wrong is reported at once, so that a file is mended in one go."""
+    """Turn rows into Tasks; all that is wrong is reported at once, so that a file can be fixed in one go."""
     tasks: list[Task] = []
     wrong: list[str] = []
     seen: dict[str, str] = {}

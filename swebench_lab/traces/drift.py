@@ -1,4 +1,4 @@
-"""Drift: whether what a call shows now is what was recorded, told apart from what differs at every run anyway."""
+"""Drift: whether what a call shows now is what was recorded, as opposed to what differs at every run anyway."""
 
 from __future__ import annotations
 

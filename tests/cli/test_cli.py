@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from swebench_lab.cli.summary import metrics_lines
 from swebench_lab.records.task import Tasks
 from swebench_lab.tasks.loading import load_tasks
 from tests.sandbox.repositories import BUG, FILES, make_task, write
@@ -241,3 +242,14 @@ model: {model_name: openai/other, model_kwargs: {temperature: 0.25}}
         collect = tuple(part for part in collect if part not in ("--url", endpoint.url))
         cli(folder, *collect, "--config", "mini.yaml", "--run-dir", "named", OPENAI_BASE_URL=endpoint.url)
         assert (endpoint.requests[-1]["model"], endpoint.requests[-1]["temperature"]) == ("other", 0.25)
+
+
+def test_a_recipe_ends_in_a_table_for_people_and_keeps_the_rest_in_metrics_json() -> None:
+    rate = {"value": 0.625, "low": 0.375, "high": 0.875, "n": 16}
+    agent = {"resolved": 10, "graded": 16, "not_graded": 2, "pass_at_1": rate, "per_task": {"a": 1.0}}
+    empty = {"resolved": 0, "graded": 0, "not_graded": 3, "pass_at_1": {"value": None, "n": 0}}
+    lines = metrics_lines({"tasks": 16, "seconds": 47.0012, "noisy": agent, "null": empty, "prepared": {"built": 2}})
+    assert "tasks: 16" in lines and "seconds: 47" in lines
+    assert "noisy  10 of 16   62.5%  37.5% to 87.5%           2" in lines
+    assert any(line.startswith("null") and "nan" not in line and line.endswith("3") for line in lines)
+    assert lines[-1] == "in metrics.json: prepared" and not any("{" in line for line in lines)

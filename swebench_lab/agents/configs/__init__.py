@@ -1,4 +1,4 @@
-"""Foreign: agents that work as another program's configuration file says: SWE-agent's (0.x, 1.x) or mini-swe-agent's.
+"""Configurations: agents that work as another program's configuration file says: SWE-agent's (0.x, 1.x) or mini-swe-agent's.
 
 options.py      a configuration file: its values, and an error for every option that is not known
 tables.py       what becomes of each option; docs/configs.md is made from it
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def _settings(path: str | Path) -> tuple[str, Settings]:
-    """Return a file's kind (`swe-agent`, `swe-agent-0` or `mini`), told by its content, and its checked settings."""
+    """Return a file's kind (`swe-agent`, `swe-agent-0` or `mini`), recognised by its content, and its checked settings."""
     from swebench_lab.agents.configs import tables
     from swebench_lab.agents.configs.options import Settings, load
 

@@ -50,7 +50,7 @@ def read(settings: Settings, policy: Policy | None) -> Agent:
     """
     kind = settings.text("agent.type", "default")
     if kind not in ("default", *_SANDBOXED):
-        raise settings.wrong("agent.type", _OTHER_AGENTS.get(kind, f"{kind!r} is no kind of agent"))
+        raise settings.wrong("agent.type", _OTHER_AGENTS.get(kind, f"unknown agent type {kind!r}"))
     parser = settings.text("agent.tools.parse_function.type", "function_calling")
     if parser not in READERS:
         known = ", ".join(READERS)

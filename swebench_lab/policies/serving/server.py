@@ -1,4 +1,4 @@
-"""Server: a model behind an endpoint, started with the right flags, watched while it loads, and stopped for sure.
+"""Server: a model behind an endpoint, started with the right flags, watched while it loads, and always stopped.
 
     with lab.serve("Qwen/Qwen3-4B", tensor_parallel=2, replicas=4) as server:
         rollouts = collector.collect(lab.Agent(server.policy()), tasks)
@@ -50,7 +50,7 @@ class ServeOptions:
         name: What requests call the model; empty: the last part of its path.
         dtype: Type of the weights.
         head: Type in which the last layer makes logits; empty: that of the weights. `float32` lets a bfloat16 model's
-            logprobs be told again by a trainer that does the same (TRL's `cast_lm_head_to_fp32`): a bfloat16 logit of
+            logprobs be recomputed by a trainer that does the same (TRL's `cast_lm_head_to_fp32`): a bfloat16 logit of
             8 to 16 is rounded to sixteenths, and two ways of computing round differently.
         max_length: Longest conversation, in tokens; None: what the model was made for.
         gpu_memory: Share of each GPU's memory that is used.

@@ -50,7 +50,7 @@ class Teacher:
         parts = ((t.id, t.issue, t.gold_patch, *t.fail_to_pass, *t.pass_to_pass) for t in self._tasks.values())
         return sorted(fingerprint("task", parts=list(part)) for part in parts)
 
-    def start(self, view: TaskView, attempt: int, seed: int) -> Lesson:
+    def start(self, view: TaskView, attempt: int, seed: int) -> TeacherConversation:
         """Begin one attempt.
 
         Raises:
@@ -67,7 +67,7 @@ class Teacher:
             spoken = self.call_format or told
             return self._plan(Planner(task, view, Random(f"{seed}/{task.id}/{attempt}"), spoken), attempt)
 
-        return Lesson(plan, self.name)
+        return TeacherConversation(plan, self.name)
 
     def _plan(self, going: Planner, attempt: int) -> Plan:
         return going.solve()
@@ -120,7 +120,7 @@ class NoisyTeacher(Teacher):
         return f"NoisyTeacher({len(self._tasks)} tasks, p={self.p}, seed={self.seed})"
 
 
-class Lesson(Conversation):
+class TeacherConversation(Conversation):
     """A teacher's conversation: a plan under way.
 
     Entered in the middle of its own attempt it goes on from there; in the middle of another's it begins its plan anew.

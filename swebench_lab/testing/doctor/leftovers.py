@@ -1,4 +1,4 @@
-"""Leftovers: what killed processes left on this machine, told by leases that nobody holds any more, and removed."""
+"""Leftovers: what killed processes left on this machine, recognised by leases that nobody holds any more, and removed."""
 
 from __future__ import annotations
 
