@@ -1,4 +1,4 @@
-"""Tables: what becomes of every option of SWE-agent (0.x, 1.x), SWE-MiniSandbox and mini-swe-agent, or why not."""
+"""Tables: what becomes of every option of SWE-agent 1.x, SWE-MiniSandbox and mini-swe-agent, or why not."""
 
 from __future__ import annotations
 
@@ -212,34 +212,6 @@ SWE_AGENT: Mapping[str, Option] = {
 }
 """SWE-agent 1.x and SWE-MiniSandbox: dotted name → what becomes of it."""
 
-SWE_AGENT_0: Mapping[str, Option] = {
-    **{name: option for name, option in _TEMPLATES.items() if name not in (
-        "max_observation_length", "next_step_truncated_observation_template", "disable_image_processing",
-        "shell_check_error_template", "command_cancelled_timeout_template")},
-    "format_error_template": _mapped("what is shown for a reply that cannot be read"),
-    "command_files": _mapped("files of shell functions, which are sourced, and programs, which are put on the PATH"),
-    "env_variables": _mapped("variables of the shell, and names for templates", tree=True),
-    "util_functions": _nothing("functions of the command files without documentation, as there", tree=True),
-    "submit_command": _mapped("the command that hands in"),
-    "parse_function": _mapped("ThoughtActionParser and XMLThoughtActionParser"),
-    "parse_command": _nothing("documentation is made from the command files either way"),
-    "history_processor": _mapped("Last5Observations and its like, ClosedWindowHistoryProcessor: `Agent.history`"),
-    "history_processor_args": _refused("one number there means several things; name Last5Observations or its like"),
-    "command_docs": _nothing("made from the command files, as there"),
-    "blocklist_error_template": _mapped("what is shown for a command that is not allowed"),
-    "blocklist": _mapped("commands that begin so are not run", tree=True),
-    "blocklist_standalone": _mapped("commands that are just this are not run", tree=True),
-    "block_unless_regex": _mapped("commands of this name are run only if they fit", tree=True),
-    "multi_line_command_endings": _mapped("commands of several lines, and the line that ends each", tree=True),
-    "submit_command_end_name": _nothing("made from the command files, as there"),
-    "state_command.name": _mapped("the function that prints the tools' state"),
-    "state_command.code": _mapped("its text"),
-    **{f"state_command.{name}": _nothing("it is not shown to the model", tree=True)
-       for name in ("docstring", "end_name", "arguments", "signature")},
-    "subroutine_types": _refused("agents that call agents are not taken over"),
-}  # fmt: skip
-"""SWE-agent 0.x: name → what becomes of it."""
-
 _MINI_AGENT = {
     "system_template": _mapped("the flavour's system prompt"),
     "instance_template": _mapped("the flavour's first message"),
@@ -295,10 +267,9 @@ MINI: Mapping[str, Option] = {
 }
 """mini-swe-agent 1.x and 2.x: dotted name → what becomes of it."""
 
-TABLES: Mapping[str, Mapping[str, Option]] = {"swe-agent": SWE_AGENT, "swe-agent-0": SWE_AGENT_0, "mini": MINI}
+TABLES: Mapping[str, Mapping[str, Option]] = {"swe-agent": SWE_AGENT, "mini": MINI}
 _TITLES = {
     "swe-agent": "SWE-agent 1.x and SWE-MiniSandbox",
-    "swe-agent-0": "SWE-agent 0.x",
     "mini": "mini-swe-agent",
 }
 

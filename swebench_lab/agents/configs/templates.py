@@ -41,7 +41,7 @@ class TemplateFlavour(Flavour):
     """Prompts and a call format of another program's configuration.
 
     Args:
-        kind: Whose: `swe-agent`, `swe-agent-0` (templates of `str.format`) or `mini` (what is not known is an error).
+        kind: Whose: `swe-agent` or `mini` (what is not known is an error).
         replies: How replies are read: a name in `replies.READERS`, or `regex:` and an expression.
         strategy: Template of what follows the task; empty: nothing.
         demonstrations: Messages before the task, as they are shown.
@@ -69,8 +69,7 @@ class TemplateFlavour(Flavour):
     def __post_init__(self) -> None:
         reader(self.replies)
         for text in (self.system, self.instance, self.observation, self.format_error, self.no_output, self.truncated):
-            if self.kind != "swe-agent-0":
-                template(text, self.kind == "mini")
+            template(text, self.kind == "mini")
 
     @property
     def needs_tools_shown(self) -> bool:
@@ -139,11 +138,6 @@ class TemplateFlavour(Flavour):
         Raises:
             ConfigError: It names something that is not known, or fails.
         """
-        if self.kind == "swe-agent-0":
-            try:
-                return text.format_map(known)
-            except (KeyError, IndexError, ValueError, AttributeError) as error:
-                raise ConfigError(f"flavour {self.name!r}: nothing is known by {error} of {text[:80]!r}") from error
         from jinja2 import TemplateError
 
         try:

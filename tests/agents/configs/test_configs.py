@@ -451,56 +451,7 @@ def test_a_mini_file_that_names_what_is_not_known_is_refused(home: Path) -> None
 
 # --- SWE-agent 0.x --------------------------------------------------------------------------------------------------
 
-COMMANDS = """# @yaml
-# signature: swap <old> <new>
-# docstring: replaces text in calc.py
-# arguments:
-#   old:
-#     type: string
-#     description: what is there
-#     required: true
-#   new:
-#     type: string
-#     description: what comes
-#     required: true
-swap() {
-    sed -i "s/$1/$2/" calc.py
-    export LAST="$2"
-}
 
-# @yaml
-# signature: submit
-# docstring: hands in
-submit() {
-    git add -A
-    echo "<<SUBMISSION||"
-    git diff --cached
-    echo "||SUBMISSION>>"
-}
-"""
-FLAT: dict[str, Any] = {
-    "system_template": "You have:\n{command_docs}",
-    "instance_template": "{issue} ({working_dir}, {last})",
-    "next_step_template": "{observation}\n(last: {last})$",
-    "next_step_no_output_template": "Nothing.\n(last: {last})$",
-    "command_files": ["commands/mine.sh"],
-    "env_variables": {"LAST": "none"},
-    "parse_function": "ThoughtActionParser",
-    "history_processor": "Last5Observations",
-    "state_command": {
-        "name": "state",
-        "code": 'state() { echo "{\\"working_dir\\": \\"$PWD\\", \\"last\\": \\"$LAST\\"}"; };',
-    },
-}
-
-
-def test_a_flat_file_of_the_first_versions_works_with_its_shell_functions(home: Path, box: Sandbox) -> None:
-    (home / "commands").mkdir()
-    (home / "commands" / "mine.sh").write_text(COMMANDS)
-    replies = ["I repair.\n```\nswap 'a - b' 'a + b'\n```", "Done.\n```\nsubmit\n```"]
-    made = attempt(written(home, config=FLAT), box, *replies)
-    assert (made.stop, made.error) == ("submitted", "")
-    assert "swap:\n  docstring: replaces text in calc.py\n  signature: swap <old> <new>" in made.opening[0]["content"]
-    assert made.opening[1]["content"] == f"{TASK.issue} (/testbed, none)"
-    assert made.steps[0].observation == "Nothing.\n(last: a + b)$"
-    assert "+    return a + b" in made.patch
+def test_a_flat_file_of_the_first_versions_is_refused_by_name(home: Path) -> None:
+    with pytest.raises(ConfigError, match=r"SWE-agent 0\.x, which is not supported"):
+        lab.Agent.from_config(written(home, config={"system_template": "You have:", "instance_template": "{issue}"}))
