@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from swebench_lab.records.reply import Message, Reply
@@ -10,6 +12,28 @@ from swebench_lab.records.step import Step
 from swebench_lab.records.task import Task
 from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.records.verdict import Verdict
+
+LONG = (
+    "training/test_recipes.py",
+    "experiments/test_recipes.py",
+    "experiments/test_sweeps.py",
+    "test_notebooks.py",
+    "training/test_engines.py",
+    "grading/test_evaluator.py",
+    "rollouts/test_collector.py",
+    "sandbox/test_landlock.py",
+    "sandbox/test_namespace.py",
+)
+"""Files that take longest: several workers begin with these, so that none is left alone with one at the end."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Order files by their weight where workers share them; one process alone keeps the order of the folders."""
+    if hasattr(config, "workerinput"):
+        here = Path(__file__).parent
+        rank = {here / name: number for number, name in enumerate(LONG)}
+        items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
 
 GOLD = """\
 diff --git a/calc.py b/calc.py
