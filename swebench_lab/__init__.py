@@ -87,7 +87,7 @@ _MODULES = {
     "plots": "experiments.plots",
     "probe": "testing.doctor.probe",
     "rewards": "rollouts.rewards",
-    "specs": "snapshots.environment.specs",
+    "specs": "snapshots.specs",
 }
 """Public name → the module that it is."""
 

@@ -75,7 +75,7 @@ from swebench_lab.sandbox.limits import Limits as Limits
 from swebench_lab.sandbox.session import Session as Session
 from swebench_lab.sandbox.snapshot import Snapshot as Snapshot
 from swebench_lab.snapshots.cache import SnapshotCache as SnapshotCache
-from swebench_lab.snapshots.environment import specs as specs
+from swebench_lab.snapshots import specs as specs
 from swebench_lab.snapshots.factory import SandboxFactory as SandboxFactory
 from swebench_lab.tasks.loading import load_tasks as load_tasks
 from swebench_lab.tasks.making.make import make_tasks as make_tasks

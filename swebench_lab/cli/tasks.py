@@ -64,7 +64,7 @@ def tasks_show(task_id: str, source: str, answer: bool) -> None:
 )
 def tasks_explain(task_id: str, source: str, specs: str | None) -> None:
     """Explain how a task is installed and tested, and where each step comes from."""
-    from swebench_lab.snapshots.environment.specs import Table, explain
+    from swebench_lab.snapshots.specs import Table, explain
 
     click.echo(explain(_task(source, task_id), tables=[Table.read(specs)] if specs else None))
 

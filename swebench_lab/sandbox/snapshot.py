@@ -28,6 +28,7 @@ class Snapshot:
             hold another copy of the repaired code.
         own_root: Whether the layers hold a root file system of their own (a container image's), so that nothing of this
             machine's is shown.
+        usr: Folders laid out as /usr whose files boxes see beside this machine's own: Debian packages that it lacks.
     """
 
     key: str
@@ -40,6 +41,7 @@ class Snapshot:
     meta: Mapping[str, Any] = field(hash=False)
     hidden: tuple[Path, ...] = ()
     own_root: bool = False
+    usr: tuple[Path, ...] = ()
 
     def __repr__(self) -> str:
         """Return one line: key, repository, commit, Python."""

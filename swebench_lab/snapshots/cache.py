@@ -7,6 +7,7 @@
 <root>/envs/<key>/layer/opt/venv     interpreter's venv, with lock.txt beside
 <root>/packages/<key>/layer          a big package of such venvs, shared by all that have it
 <root>/installs/<key>/layer          what a project's own build added, where it needs one
+<root>/system/<key>/layer            Debian packages that a spec wants and the machine lacks
 <root>/image-layers/<digest>/layer   one layer of a container image, shared by all images that have it
 <root>/conda/<version>/layer         what lets scripts written for images with conda run in our venv
 <root>/snapshots/<key>.json          which of them make a Snapshot
@@ -30,7 +31,7 @@ from swebench_lab.sandbox.snapshot import Snapshot
 from swebench_lab.snapshots.assembly import assemble, snapshot_key
 from swebench_lab.snapshots.catalogue import Catalogue
 from swebench_lab.snapshots.checkouts import Checkouts
-from swebench_lab.snapshots.environment import install, packages
+from swebench_lab.snapshots.environment import debian, install, packages
 from swebench_lab.snapshots.environment.metadata import Metadata, read_metadata
 from swebench_lab.snapshots.environment.specs import Spec, Table, needs_checkout, spec_for, spec_of
 from swebench_lab.snapshots.environment.venv import WORKDIR
@@ -145,9 +146,11 @@ class SnapshotCache:
         commit = self._checkouts.commit(task)
         spec = self.spec_for(task, self._checkouts.metadata(task, commit) if self.needs_checkout(task) else None)
         env = self._environments.build(spec)
-        installed = self._install(task, commit, spec, env) if spec.install or spec.pre_install else None
+        system = self._environments.system(spec)
+        builds = spec.install or spec.pre_install
+        installed = self._install(task, commit, spec, env, system) if builds else None
         tree = self._tree(task, commit, installed)
-        built = assemble(self.root, task, spec, tree, env, installed, self.masks(task))
+        built = assemble(self.root, task, spec, tree, env, installed, self.masks(task), system)
         self._catalogue.add(built)
         self._checkouts.drop_base(task, commit)
         return built
@@ -160,10 +163,11 @@ class SnapshotCache:
         if keys is None:
             return None
         spec, *names = keys
-        tree, env, installed = (complete_part(self.root, kind, name) for kind, name in zip(KINDS, names, strict=True))
-        if tree is None or env is None or (names[2] and installed is None):
+        parts = [complete_part(self.root, kind, name) for kind, name in zip(KINDS, names, strict=True)]
+        tree, env, installed, system = parts
+        if tree is None or env is None or any(name and part is None for name, part in zip(names, parts, strict=True)):
             return None
-        return assemble(self.root, task, spec, tree, env, installed, self.masks(task))
+        return assemble(self.root, task, spec, tree, env, installed, self.masks(task), system)
 
     def key(self, task: Task) -> str:
         """Return the key that a task's Snapshot has or would have; empty when that takes building to know."""
@@ -171,7 +175,7 @@ class SnapshotCache:
             of_image = self._of_image(task, source, build=False)
             return of_image.key if of_image else ""
         keys = self._keys(task)
-        return snapshot_key(*keys, self.masks(task)) if keys else ""
+        return snapshot_key(*keys[:4], self.masks(task), keys[4]) if keys else ""
 
     def spec(self, task: Task) -> Spec | None:
         """Return how a task is installed and tested, what is derived included; None when that takes building to know."""
@@ -187,7 +191,7 @@ class SnapshotCache:
         Raises:
             TaskError: The task's `spec` is wrong.
         """
-        return spec_for(task, checkout, self.specs)
+        return spec_for(task, checkout, self.specs, self.allow_python)
 
     def needs_checkout(self, task: Task) -> bool:
         """Whether a task's files must be looked into, because nobody states packages and paths."""
@@ -254,8 +258,8 @@ class SnapshotCache:
 
     # --- its parts ----------------------------------------------------------------------------------------------------
 
-    def _keys(self, task: Task) -> tuple[Spec, str, str, str] | None:
-        """Return spec, and keys of tree, environment and install (or ""); None when that takes building to know."""
+    def _keys(self, task: Task) -> tuple[Spec, str, str, str, str] | None:
+        """Return spec, and keys of tree, environment, install and system (or ""); None when that takes building to know."""
         try:
             commit = self._checkouts.commit(task)
         except SnapshotError:
@@ -267,8 +271,9 @@ class SnapshotCache:
         env = self._environments.key(spec)
         if not env:
             return None
-        installed = install.key(spec, commit, env) if spec.install or spec.pre_install else ""
-        return spec, start.tree_key(task, commit, installed), env, installed
+        system = debian.key_of(spec.system)
+        installed = install.key(spec, commit, env, system) if spec.install or spec.pre_install else ""
+        return spec, start.tree_key(task, commit, installed), env, installed, system
 
     def _tree(self, task: Task, commit: str, installed: Part | None = None) -> Part:
         """Return the key and marker of a task's START tree, building it when it is not there."""
@@ -282,15 +287,16 @@ class SnapshotCache:
 
         return key, build_part(self.root / "trees" / key, build)[0]
 
-    def _install(self, task: Task, commit: str, spec: Spec, env: Part) -> Part:
+    def _install(self, task: Task, commit: str, spec: Spec, env: Part, system: Part | None) -> Part:
         """Return the key and marker of the project's own build, which every task of its commit shares."""
-        key = install.key(spec, commit, env[0])
+        key = install.key(spec, commit, env[0], system[0] if system else "")
 
         def build(folder: Path) -> dict[str, Any]:
             clean = replace(task, id=f"{task.repo} at {commit[:12]}", setup_patch="", hide_tests=False, test_patch="",
                             fail_to_pass=(), pass_to_pass=())  # fmt: skip
             tree = self._tree(clean, commit)
-            return install.build(folder, assemble(self.root, clean, spec, tree, env, None, self.masks(clean)), spec)
+            shown = assemble(self.root, clean, spec, tree, env, None, self.masks(clean), system)
+            return install.build(folder, shown, spec)
 
         return key, build_part(self.root / "installs" / key, build)[0]
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
-from swebench_lab.snapshots.environment import packages
+from swebench_lab.snapshots.environment import debian, packages
 from swebench_lab.snapshots.environment.interpreter import Interpreter, find_interpreter, install_interpreter
 from swebench_lab.snapshots.environment.specs import Spec
 from swebench_lab.snapshots.environment.venv import Pins, build_venv, known_pins, pins_folder, resolve
@@ -48,7 +49,7 @@ class Environments:
         except SnapshotError:
             return ""
         pins = known_pins(spec.packages, interpreter, spec.exclude_newer, self._root, spec.pins)
-        return _key(interpreter, pins, spec.paths) if pins else ""
+        return _key(interpreter, pins, spec.paths, spec.about) if pins else ""
 
     def pins_folder(self, spec: Spec) -> Path | None:
         """Return where the pins of a spec's requirements are kept; None when it has none."""
@@ -70,14 +71,24 @@ class Environments:
         self._resolved[_wanted(spec)] = part
         return part
 
+    def system(self, spec: Spec) -> Part | None:
+        """Return the layer of Debian packages that a spec wants and this machine lacks, fetching what is not there.
+
+        Raises:
+            SnapshotError: They cannot be had.
+        """
+        if not spec.system:
+            return None
+        return self._errors.make(("system", spec.system), lambda: debian.build(spec.system, self._root, build_part))
+
     def _build(self, spec: Spec) -> Part:
         interpreter = self._interpreter(spec, install=True)
         pins = resolve(spec.packages, interpreter, spec.exclude_newer, self._root, spec.pins, build_part)
-        key = _key(interpreter, pins, spec.paths)
+        key = _key(interpreter, pins, spec.paths, spec.about)
 
         def build(folder: Path) -> dict[str, Any]:
             layer = folder / "layer"
-            facts = build_venv(layer, interpreter, pins, spec.paths, self._root, build_part)
+            facts = build_venv(layer, interpreter, pins, spec.paths, self._root, build_part, spec.about)
             (folder / "lock.txt").write_text(pins.text())
             store.share_files(layer, self._root / "files")
             facts["binds"] = [str(path) for path in interpreter.binds]
@@ -99,9 +110,10 @@ class Environments:
 
 
 def _wanted(spec: Spec) -> tuple[Any, ...]:
-    return spec.python, spec.packages, spec.pins, spec.paths, spec.exclude_newer, spec.allow_python
+    about = tuple(sorted(spec.about.items()))
+    return spec.python, spec.packages, spec.pins, spec.paths, spec.exclude_newer, spec.allow_python, about
 
 
-def _key(interpreter: Interpreter, pins: Pins, paths: tuple[str, ...]) -> str:
+def _key(interpreter: Interpreter, pins: Pins, paths: tuple[str, ...], about: Mapping[str, str]) -> str:
     place = (interpreter.version, str(interpreter.path))
-    return _files.digest_of(BUILDER, place, sysconfig.get_platform(), pins.lines, paths)
+    return _files.digest_of(BUILDER, place, sysconfig.get_platform(), pins.lines, paths, *sorted(about.items()))

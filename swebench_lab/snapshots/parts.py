@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from swebench_lab.sandbox.quotas import quota_of
-from swebench_lab.snapshots.environment import packages
+from swebench_lab.snapshots.environment import debian, packages
 from swebench_lab.snapshots.image import oci
 from swebench_lab.snapshots.storage import store
 from swebench_lab.snapshots.transfer import shared_cache
 
-KINDS = ("trees", "envs", "installs")
-"""What a Snapshot is made of, one folder of a cache each; a record names their keys as tree, env and install."""
+KINDS = ("trees", "envs", "installs", debian.KIND)
+"""What a Snapshot is made of, one folder of a cache each; a record names their keys as tree, env, install and system."""
 
 Part = tuple[str, dict[str, Any]]
 """Key and marker of one such folder."""
@@ -66,7 +66,7 @@ def folders_of(root: Path, record: Mapping[str, Any]) -> list[Path]:
         root: Of the cache.
         record: What the cache notes of the Snapshot, or the Snapshot's own meta.
     """
-    keys = (record["tree"], record["env"], record.get("install", ""))
+    keys = (record["tree"], record["env"], record.get("install", ""), record.get("system", ""))
     own = [root / kind / key for kind, key in zip(KINDS, keys, strict=True) if key]
     own += [root / packages.KIND / key for key in record.get("packages", ())]
     return own + [root / oci.KIND / key for key in record.get("image_layers", ())]

@@ -15,11 +15,11 @@ from swebench_lab.snapshots.environment.specs import (
     FILE_VARIABLE,
     Spec,
     Table,
-    explain,
     known_repositories,
     needs_checkout,
     spec_for,
 )
+from swebench_lab.snapshots.specs import explain
 from tests.conftest import make_task
 
 PROJECT = (

@@ -18,7 +18,8 @@ import pytest
 
 from swebench_lab.errors import SnapshotError
 from swebench_lab.snapshots.environment.interpreter import find_interpreter, interpreters
-from swebench_lab.snapshots.environment.venv import Pins, build_venv, resolve, too_late
+from swebench_lab.snapshots.environment.uv_runs import too_late
+from swebench_lab.snapshots.environment.venv import Pins, build_venv, resolve
 
 
 def wheel(folder: Path, name: str = "tiny-thing", requires: str = "", version: str = "1.0") -> Path:
@@ -86,6 +87,7 @@ import sys
 from pathlib import Path
 sys.path += sys.argv[2:]
 from swebench_lab.snapshots.environment.interpreter import find_interpreter
+from swebench_lab.snapshots.environment.uv_runs import too_late
 from swebench_lab.snapshots.environment.venv import Pins, _copy_installed
 import tiny_thing
 

@@ -194,7 +194,7 @@ class NodeAgent:
 
     def _parts_here(self) -> list[str]:
         root = self.sandboxes.cache.root
-        kinds = ("trees", "envs", "packages", "installs", "metadata", "pins")
+        kinds = ("trees", "envs", "packages", "installs", "system", "metadata", "pins")
         return [f"{kind}/{path.name}" for kind in kinds for path in (root / kind).glob("[!.]*")]
 
     def _note_brought(self, names: Sequence[str], where: str) -> None:

@@ -89,7 +89,7 @@ OWN = Rules("unpack a part of a Snapshot", Style(owners=False), marks="headers",
 
 PARTS = Rules(
     "unpack a Snapshot", Style(parents=True, owners=False, digests=False), marks="headers", fifos=True,
-    first_names=("trees", "envs", "packages", "installs", "metadata", "pins"),
+    first_names=("trees", "envs", "packages", "installs", "system", "metadata", "pins"),
 )  # fmt: skip
 """Several parts of Snapshots that another machine packed."""
 

@@ -370,7 +370,8 @@ def _plan_on_wire(
     stage, upper, work = plan.writable(limits.room(bounded), folder)
     stage.append(plan.root(lower, base, upper, work, rootless))
     hidden, shared = tuple(snapshot.hidden), limits.shared_memory
-    box = plan.box(snapshot.binds, snapshot.git_dir, shared, network, hidden, snapshot.own_root)
+    kind = (snapshot.own_root, snapshot.usr, rootless)
+    box = plan.box(snapshot.binds, snapshot.git_dir, shared, network, hidden, *kind)
     settings = {
         "stage": layout.to_wire(stage),
         "upper": upper,

@@ -144,7 +144,7 @@ class Tmpfs:
 
 @record
 class Overlay:
-    """The root of the box: read-only layers (top first) under one private writable directory."""
+    """Read-only layers (top first) under one private writable directory; without one the whole is read-only."""
 
     at: str
     lower: tuple[str, ...]
@@ -153,7 +153,8 @@ class Overlay:
     userxattr: bool = False
 
     def describe(self) -> str:
-        return f"overlay on {self.at} of {len(self.lower)} layers, writes to {self.upper}"
+        writes = f"writes to {self.upper}" if self.upper else "read-only"
+        return f"overlay on {self.at} of {len(self.lower)} layers, {writes}"
 
     def execute(self, root: int) -> None:
         flags: list[tuple[str, str | None]] = [
@@ -168,7 +169,9 @@ class Overlay:
         try:
             options: list[tuple[str, str | None]] = [("source", "lab")]
             options += [("lowerdir+", _short(path, opened)) for path in self.lower]
-            options += [("upperdir", _short(self.upper, opened)), ("workdir", _short(self.work, opened)), *flags]
+            if self.upper:
+                options += [("upperdir", _short(self.upper, opened)), ("workdir", _short(self.work, opened))]
+            options += flags if self.upper else [flag for flag in flags if flag[0] != "volatile"]
             mount = kernel.detached("overlay", options, kernel.ATTR_NOSUID | kernel.ATTR_NODEV)
             _attach(mount, root, self.at)
         except OSError as error:
@@ -182,7 +185,11 @@ class Overlay:
     def _execute_by_string(self, flags: Sequence[tuple[str, str | None]]) -> None:
         """Mount as kernels before 6.7 want it: all layers in one option string."""
         layers = ":".join(path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,") for path in self.lower)
-        words = [f"lowerdir={layers}", f"upperdir={self.upper}", f"workdir={self.work}"]
+        words = [f"lowerdir={layers}"]
+        if self.upper:
+            words += [f"upperdir={self.upper}", f"workdir={self.work}"]
+        else:
+            flags = [flag for flag in flags if flag[0] != "volatile"]
         words += [key if value is None else f"{key}={value}" for key, value in flags]
         text = ",".join(words)
         if len(os.fsencode(text)) >= _PAGE:

@@ -137,10 +137,10 @@ def root(layers: Sequence[Path], key: str, upper: str, work: str, userxattr: boo
 
 def box(
     binds: Iterable[Path], git_dir: Path | None, shared_memory: int, network: str, hidden: Iterable[Path] = (),
-    own_root: bool = False,
+    own_root: bool = False, usr: Sequence[Path] = (), rootless: bool = False,
 ) -> list[layout.Operation]:  # fmt: skip
     """Everything mounted on top of the root file system; without this machine's /usr where the layers have their own."""
-    operations: list[layout.Operation] = [] if own_root else [layout.Bind("/usr", "/usr")]
+    operations: list[layout.Operation] = [] if own_root else [_usr(usr, rootless)]
     operations += (
         []
         if own_root
@@ -161,6 +161,13 @@ def box(
     operations += [layout.Mask(at) for at in _HIDDEN if os.access(at, os.R_OK)]
     operations.append(layout.Dev(f"{STAGE}/dev", "/dev", shared_memory))
     return operations
+
+
+def _usr(beside: Sequence[Path], rootless: bool) -> layout.Operation:
+    """This machine's /usr, with what some folders add to it."""
+    if not beside:
+        return layout.Bind("/usr", "/usr")
+    return layout.Overlay("/usr", (*map(str, beside), "/usr"), "", "", rootless)
 
 
 def outside_usr(binds: Iterable[Path]) -> list[Path]:

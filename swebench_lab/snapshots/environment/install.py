@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
 from swebench_lab.snapshots.environment.specs import Spec
-from swebench_lab.snapshots.environment.venv import WORKDIR, index_settings
+from swebench_lab.snapshots.environment.uv_runs import index_settings
+from swebench_lab.snapshots.environment.venv import WORKDIR
 from swebench_lab.snapshots.storage import store
 
 if TYPE_CHECKING:
@@ -36,10 +37,10 @@ _PASSED_ON = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_prox
               "REQUESTS_CA_BUNDLE")  # fmt: skip
 
 
-def key(spec: Spec, commit: str, env_key: str) -> str:
+def key(spec: Spec, commit: str, env_key: str, system: str = "") -> str:
     """Return the key of a build: a hash of everything that goes into it."""
     return _files.digest_of(
-        VERSION, commit, env_key, spec.pre_install, spec.install, dict(spec.env), spec.exclude_newer
+        VERSION, commit, env_key, spec.pre_install, spec.install, dict(spec.env), spec.exclude_newer, system
     )
 
 

@@ -118,6 +118,21 @@ def install_interpreter(version: str = "") -> Interpreter:
     return find_interpreter(version)
 
 
+def interpreter_state(version: str, allow_python: str) -> str:
+    """Return in words whether a Python is on this machine, and what happens where it is not."""
+    try:
+        one = find_interpreter(version)
+        return f"{one.version} is at hand: {one.path} ({one.origin})"
+    except SnapshotError:
+        pass
+    if allow_python == "install":
+        return f"{version} is not at hand; uv will install it"
+    near = _nearest(version) if allow_python == "nearest" and _VERSION.fullmatch(version) else None
+    if near:
+        return f"{version} is not at hand; the nearest, {near.version}, will be taken"
+    return f"{version} is not at hand, and building will fail: allow_python is {allow_python!r}"
+
+
 def other_than(wanted: str, have: str) -> str:
     """Return a remark when an interpreter is not of the version that was wanted; else an empty text."""
     if not wanted or have == wanted or have.startswith(wanted + "."):

@@ -13,6 +13,8 @@ from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any
 
+from swebench_lab.snapshots.environment import distribution
+
 GROUPS = ("test", "tests", "testing", "unittest", "pytest", "dev", "develop", "development")
 """Names under which projects keep what their tests need; of those that exist, the first is used."""
 
@@ -29,17 +31,13 @@ _REQUIREMENT_FILES = (
         pattern.format(name)
         for name in ("test", "tests", "testing", "dev", "develop", "development")
         for pattern in (
-            "requirements-{}.txt",
-            "requirements_{}.txt",
-            "{}-requirements.txt",
-            "{}_requirements.txt",
-            "requirements/{}.txt",
-            "requirements.{}.txt",
+            "requirements-{}.txt", "requirements_{}.txt", "{}-requirements.txt", "{}_requirements.txt",
+            "requirements/{}.txt", "requirements.{}.txt",
         )
     ),
     "tests/requirements.txt",
     "test/requirements.txt",
-)
+)  # fmt: skip
 
 _LISTS = (
     "*requirements*.txt",
@@ -53,19 +51,10 @@ _LISTS = (
 """Where projects keep lists of requirements."""
 
 _CONDA_NAMES = {
-    "dask-core": "dask",
-    "iris": "scitools-iris",
-    "matplotlib-base": "matplotlib",
-    "pytables": "tables",
-    "pyqt": "PyQt5",
-    "python-graphviz": "graphviz",
-    "wxpython": "",
-    "pygobject": "",
-    "cdms2": "",
-    "pynio": "",
-    "esmpy": "",
-    "cairocffi": "cairocffi",
-}
+    "dask-core": "dask", "iris": "scitools-iris", "matplotlib-base": "matplotlib", "pytables": "tables",
+    "pyqt": "PyQt5", "python-graphviz": "graphviz", "wxpython": "", "pygobject": "", "cdms2": "", "pynio": "",
+    "esmpy": "", "cairocffi": "cairocffi",
+}  # fmt: skip
 """conda's name of a package to the index's; empty: the index has no wheel of it."""
 
 _NOT_PYTHON = re.compile(
@@ -92,6 +81,8 @@ class Metadata:
         read: The files that were read for this.
         date: ISO date of the commit the files are of; empty when it is not known.
         listed: The requirements in each requirements file and conda `environment.yml`, by the file's path.
+        requires: Its `requires-python`; empty when it does not say.
+        about: The files of its `.dist-info`, by name, as far as they can be told without building it.
     """
 
     name: str = ""
@@ -103,6 +94,8 @@ class Metadata:
     read: tuple[str, ...] = field(default=(), compare=False)
     listed: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     date: str = ""
+    requires: str = ""
+    about: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Metadata:
@@ -129,6 +122,8 @@ def read_metadata(root: Path) -> Metadata:
         build=_merged(project.build(), own=name, pytest=False),
         read=tuple(project.read),
         listed=project.listed(),
+        requires=project.requires_python(),
+        about=project.about(),
     )
 
 
@@ -226,6 +221,11 @@ class _Project:
             or (info[1] if info else "")
         )
         return str(found)
+
+    def about(self) -> dict[str, str]:
+        version = distribution.version_of(self.root, self.toml, self.cfg, self.setup, self.info)
+        scripts = distribution.entry_points(self.toml, self.cfg, self.setup)
+        return distribution.about(self.name(), version, self.runtime(), scripts) if self.name() else {}
 
     def build(self) -> list[str]:
         return _texts(_table(self.toml, "build-system").get("requires", ["setuptools", "wheel"]))

@@ -19,13 +19,13 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import date, timedelta
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.errors import TaskError
+from swebench_lab.snapshots.environment.era import RUNNING, era, python_of_date
 
 if TYPE_CHECKING:
     from swebench_lab.records.task import Task
@@ -51,7 +51,8 @@ class Spec:
         requirements: Files of the checkout (requirements files, conda's `environment.yml`) of which the first that is
             there is added to `packages`.
         paths: Folders of the repository that a `.pth` file puts on `sys.path`, so that nothing has to be built.
-        system: Debian packages that build or tests want; noted, never installed: a box has what the machine has.
+        system: Debian packages that build or tests want. Those that the machine lacks are taken from its distribution,
+            with what they need, and shown in the boxes of these tasks alone.
         pre_install: Shell commands run in the repository, with the network, before `install`. What they change of
             tracked files is taken back after the build.
         install: Shell command run in the repository, with the network, for projects that must be built.
@@ -63,6 +64,7 @@ class Spec:
         env: Variables for tests and agent.
         timeout: Seconds that one test run may take.
         exclude_newer: `YYYY-MM-DD`; packages published later are not considered.
+        about: Files of the project's own `.dist-info`, by name, written into the venv where the project is not built.
         allow_python: What may be done where the wanted interpreter is not on this machine: `"exact"` nothing,
             `"install"` uv may install it, `"nearest"` the nearest version is taken and recorded; empty: as the
             SnapshotCache says.
@@ -84,11 +86,14 @@ class Spec:
     system: tuple[str, ...] = ()
     test_arguments: str = "files"
     allow_python: str = ""
+    about: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; `from_dict` reads them back."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {k: list(v) if isinstance(v, tuple) else dict(v) if k == "env" else v for k, v in values.items()}
+        return {
+            k: list(v) if isinstance(v, tuple) else dict(v) if isinstance(v, Mapping) else v for k, v in values.items()
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "spec") -> Spec:
@@ -103,21 +108,21 @@ class Spec:
 _START, _END = ">>>>> Start Test Output", ">>>>> End Test Output"  # how SWE-bench's evaluation scripts mark the tests
 
 _LISTS = ("packages", "pins", "requirements", "paths", "system", "pre_install")
-_FIELDS = tuple(f.name for f in fields(Spec))
+FIELDS = tuple(f.name for f in fields(Spec))
 _CHOICES = {"test_arguments": ("files", "modules", "none"), "allow_python": ("", "exact", "install", "nearest")}
 
 
 def _checked(name: str, value: Any, where: str) -> Any:
     """Return one field's value in its own type, or say what was expected."""
-    if name not in _FIELDS:
-        raise TaskError(f"{where}, field {name!r}: not a field of a Spec; known are {', '.join(_FIELDS)}")
+    if name not in FIELDS:
+        raise TaskError(f"{where}, field {name!r}: not a field of a Spec; known are {', '.join(FIELDS)}")
     if name in _LISTS:
         if isinstance(value, str) or not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
             raise TaskError(f"{where}, field {name!r}: expected a list of texts, found {value!r}")
         return tuple(value)
-    if name == "env":
+    if name in ("env", "about"):
         if not isinstance(value, Mapping) or not all(isinstance(v, str) for kv in value.items() for v in kv):
-            raise TaskError(f"{where}, field 'env': expected names and texts, found {value!r}")
+            raise TaskError(f"{where}, field {name!r}: expected names and texts, found {value!r}")
         return dict(value)
     if name == "timeout":
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
@@ -294,7 +299,9 @@ def spec_of(snapshot: Snapshot) -> Spec:
 # --- one task's -------------------------------------------------------------------------------------------------------
 
 
-def spec_for(task: Task, checkout: Path | Metadata | None = None, tables: Tables = None) -> Spec:
+def spec_for(
+    task: Task, checkout: Path | Metadata | None = None, tables: Tables = None, allow_python: str = ""
+) -> Spec:
     """Return how a task's repository is installed and tested.
 
     Args:
@@ -302,12 +309,13 @@ def spec_for(task: Task, checkout: Path | Metadata | None = None, tables: Tables
         checkout: The repository's files at `base_commit`, or what was read from them; unknown repositories are derived
             from it. Without it only bundled repositories and plain folders can be looked into.
         tables: Files of specs that override the known ones; those that `$SWEBENCH_LAB_SPECS` names when not given.
+        allow_python: What may be done where a Python is missing, where no Spec says it: `Spec.allow_python`.
 
     Raises:
         TaskError: The task's `spec`, or the user's file, has an unknown field or a value of the wrong type.
     """
     merged: dict[str, Any] = {}
-    for _, values in _voices(task, checkout, tables):
+    for _, values in voices(task, checkout, tables, allow_python):
         merged |= values
     return Spec(**merged)
 
@@ -327,60 +335,34 @@ def _stated(task: Task, tables: Tables) -> dict[str, Any]:
     return found | {name: _checked(name, value, where) for name, value in (task.spec or {}).items()}
 
 
-def explain(task: Task, checkout: Path | Metadata | None = None, tables: Tables = None) -> str:
-    """Return a text that says what will be run for a task, and for every field why.
-
-    Args:
-        task: The task.
-        checkout: The repository's files at `base_commit`, as for `spec_for`.
-        tables: Files of specs that override the known ones, as for `spec_for`.
-    """
-    spec = spec_for(task, checkout, tables).to_dict()
-    origin = dict.fromkeys(_FIELDS, "default")
-    for where, values in _voices(task, checkout, tables):
-        origin |= dict.fromkeys(values, where)
-    lines = [f"{task.id}: {task.repo} at {task.base_commit[:12] or 'its only commit'}"]
-    for name in _FIELDS:
-        shown = _shown(spec[name])
-        if name == "python" and not shown:
-            shown = "the version that runs the workbench"
-        lines.append(f"  {name:14} {shown or '(none)':50} {origin[name]}")
-    if needs_checkout(task, tables) and (checkout or _own_folder(task)) is None:
-        lines.append("  packages and paths are derived from the project's own files when its tree is built")
-    return "\n".join(lines)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, Mapping):
-        value = [f"{name}={text}" for name, text in value.items()]
-    return ", ".join(value) if isinstance(value, list) else str(value).replace("\n", "; ")
-
-
-def _voices(task: Task, checkout: Path | Metadata | None, tables: Tables) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def voices(
+    task: Task, checkout: Path | Metadata | None, tables: Tables, allow_python: str = ""
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield (where it comes from, fields), the quietest first."""
     yield "default", {}
     known, user = _known(task), list(_user(task, tables))
     own = {name: _checked(name, value, f"spec of task {task.id}") for name, value in (task.spec or {}).items()}
     loud = {name for _, values in (*user, ("", own)) for name in values}
     stated = _stated(task, tables)
-    found = checkout or _own_folder(task)
+    asked, stated_day = str(stated.get("python", "")), stated.get("exclude_newer")
+    found = checkout or own_folder(task)
     listed: tuple[str, list[str]] = ("", [])
-    written = ""
+    requires, day = "", task.created_at[:10] if stated_day is None else str(stated_day)
     if found is not None and needs_checkout(task, tables):
         if isinstance(found, Path):
             from swebench_lab.snapshots.environment.metadata import read_metadata
 
             found = read_metadata(found)
-        derived = derive(found, stated)
-        listed, written = _listed(found, stated.get("requirements", ())), found.date
+        if day and stated_day is None:
+            day = max(day, found.date)  # an issue may be older than the commit that its fix starts from
+        listed, requires = _listed(found, stated.get("requirements", ())), found.requires
+        derived = derive(found, stated, dated=bool(day))
         yield f"derived from {', '.join(found.read) or 'the tree'}", derived
         stated = derived | stated
-    if task.created_at and "packages" not in loud:
-        yield (
-            "date of the task" + (", and when its Python was in use" if stated.get("python") else ""),
-            # an issue may be older than the commit that its fix starts from
-            {"exclude_newer": era(max(task.created_at[:10], written), stated.get("python", ""))},
-        )
+    if day and "packages" not in loud:
+        yield _of_date(day, asked, requires, str(stated.get("allow_python") or allow_python))
+    elif day and (stated.get("install") or stated.get("pre_install")):
+        yield "date of the task, for its build", {"exclude_newer": era(day, asked)}
     if "test_command" not in stated and (scripted := _scripted(task)):
         yield "eval_script of the row", scripted
     if known:
@@ -391,6 +373,15 @@ def _voices(task: Task, checkout: Path | Metadata | None, tables: Tables) -> Ite
     if listed[1]:
         packages = tuple(dict.fromkeys((*stated.get("packages", ()), *listed[1])))
         yield f"stated or derived, and {listed[0]}", {"packages": packages}
+
+
+def _of_date(day: str, asked: str, requires: str, allow_python: str) -> tuple[str, dict[str, Any]]:
+    """Return what the date of a task says of its packages, and of its Python where nobody asks for one."""
+    if asked:
+        return "date of the task, and when its Python was in use", {"exclude_newer": era(day, asked)}
+    python = python_of_date(day, requires, allow_python)
+    bounded = {"exclude_newer": era(day, python or RUNNING)}
+    return "date of the task", {"python": python, **bounded} if python else bounded
 
 
 def _scripted(task: Task) -> dict[str, Any]:
@@ -411,12 +402,14 @@ def _listed(found: Metadata, names: tuple[str, ...]) -> tuple[str, list[str]]:
     return name, list(found.listed.get(name, ()))
 
 
-def derive(found: Metadata, stated: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def derive(found: Metadata, stated: Mapping[str, Any] | None = None, dated: bool = False) -> dict[str, Any]:
     """Return Spec fields from what a project says of itself.
 
     Args:
         found: What it says.
         stated: Fields that somebody states; what they need is added, and they are not derived.
+        dated: Whether the packages are those of a date. Environments of that time held setuptools, and much imports it
+            without asking for it.
     """
     said = stated or {}
     derived: dict[str, Any] = {"packages": found.packages, "paths": found.paths}
@@ -431,6 +424,10 @@ def derive(found: Metadata, stated: Mapping[str, Any] | None = None) -> dict[str
         names = {_name(p) for p in derived["packages"]}
         derived["packages"] += tuple(p for p in (*found.build, *tools) if _name(p) not in names)
         derived["packages"] = tuple(dict.fromkeys(derived["packages"]))
+    if dated and "setuptools" not in {_name(p) for p in derived["packages"]}:
+        derived["packages"] += ("setuptools",)
+    if not command and found.about:
+        derived["about"] = found.about
     return derived
 
 
@@ -450,27 +447,7 @@ def _name(requirement: str) -> str:
     return re.split(r"[^\w.-]", requirement.strip(), maxsplit=1)[0].lower()
 
 
-_RELEASED = {
-    "3.5": date(2015, 9, 13), "3.6": date(2016, 12, 23), "3.7": date(2018, 6, 27), "3.8": date(2019, 10, 14),
-    "3.9": date(2020, 10, 5), "3.10": date(2021, 10, 4), "3.11": date(2022, 10, 24), "3.12": date(2023, 10, 2),
-    "3.13": date(2024, 10, 7), "3.14": date(2025, 10, 7),
-}  # fmt: skip
-_SETTLED = timedelta(days=180)
-"""How long after a Python's release packages that run on it, and wheels for it, can be counted on."""
-
-
-def era(created_at: str, python: str) -> str:
-    """Return the date up to which packages are considered: the task's, or when its Python had come into use if later.
-
-    Args:
-        created_at: ISO date of the task.
-        python: The version of the interpreter; empty: the task's date alone counts.
-    """
-    first = _RELEASED.get(".".join(python.split(".")[:2]))
-    return max(created_at[:10], (first + _SETTLED).isoformat() if first else "")
-
-
-def _own_folder(task: Task) -> Path | None:
+def own_folder(task: Task) -> Path | None:
     """Return the folder that holds the clean files already: a bundled repository, or a plain folder without git."""
     source = task.source or (f"demo:{task.repo.removeprefix('demo/')}" if task.repo.startswith("demo/") else "")
     if source.startswith("demo:"):

@@ -7,13 +7,12 @@ same environment until the cache is emptied. Packages come, in this order, from
    copied file by file as its RECORDs list them, each file's hash checked; works without any network;
 2. uv's cache; 3. the package index. Files are hard links into uv's cache where the file system allows it.
 
-Not covered: a package that has no wheel is built on the host, by uv, with the rights of the user.
+A package that has no wheel is built from source in a box, never on the host: see `source_builds.py`.
 """
 
 from __future__ import annotations
 
 import base64
-import datetime
 import hashlib
 import importlib.metadata as installed
 import logging
@@ -23,7 +22,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
-from swebench_lab.snapshots.environment import packages
+from swebench_lab.snapshots.environment import distribution, packages, uv_runs
 from swebench_lab.snapshots.environment.interpreter import Interpreter
 from swebench_lab.snapshots.storage import store
 from swebench_lab.snapshots.storage.store import BuildOnce
@@ -49,11 +47,6 @@ WORKDIR = "testbed"
 """Where the repository lies, from the root of the box."""
 
 _PINS = 2  # version of the stored pins
-_CACHE, _INDEX = "uv's cache", "package index"
-_UNASKED = ", among the releases in its cache, as no index answered"
-_MOST_LATE = 12  # packages that may be newer than a task's date because a chosen version needs them
-_SAID = 1200  # characters of an installer's message that an error keeps: how it begins, and the hints at its end
-_NO_DATE = "2100-01-01"  # for a version that somebody has chosen, its age is no matter
 _ACTIVATE = """\
 # Use as: . /opt/venv/bin/activate
 deactivate () {
@@ -131,17 +124,13 @@ def resolve(
 
     def build(_: Path) -> Mapping[str, Any]:
         pins = None
-        if not louder and (not exclude_newer or all(_is_exact(text) for text in wanted)):
+        if not louder and (not exclude_newer or all(uv_runs.is_exact(text) for text in wanted)):
             pins = _resolve_installed(wanted, interpreter)
-        pins = pins or _resolve_uv(wanted, interpreter, exclude_newer, louder)
+        pins = pins or Pins(*uv_runs.resolve(wanted, interpreter, exclude_newer, louder))
         return {"requirements": wanted, "lines": pins.lines, "origin": pins.origin, "python": interpreter.version}
 
     marker, _ = build_once(pins_folder(wanted, interpreter, exclude_newer, cache, louder), build)
     return Pins(tuple(marker["lines"]), str(marker["origin"]))
-
-
-def _is_exact(text: str) -> bool:
-    return re.search(r"==\s*[^*,;\s]+\s*(;|$)", text) is not None
 
 
 def build_venv(
@@ -151,6 +140,7 @@ def build_venv(
     paths: Sequence[str],
     cache: Path | None = None,
     build_once: BuildOnce = store.build_once,
+    about: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Write a venv into an empty layer.
 
@@ -161,6 +151,7 @@ def build_venv(
         paths: Folders of the repository that go on `sys.path`, relative to its root.
         cache: Root of the cache in which big packages become layers of their own; None: all stays in this layer.
         build_once: Builds such a layer where it is not there.
+        about: Files of the project's own `.dist-info`, by name.
 
     Returns:
         Facts for the Snapshot's meta.
@@ -172,8 +163,9 @@ def build_venv(
     site = _write_skeleton(venv, interpreter)
     origin = "installed"
     if not _copy_installed(pins, interpreter, venv, site):
-        origin = _install_uv(pins, venv)
+        origin = uv_runs.install(pins.lines, venv)
     (site / "testbed.pth").write_text("".join(f"{_in_box(path)}\n" for path in paths))
+    _write_about(about or {}, venv / "bin", site)
     _repoint_scripts(venv / "bin")
     shared: list[str] = []
     if cache:
@@ -191,6 +183,21 @@ def build_venv(
         "site_packages": "/" + site.relative_to(layer).as_posix(),
         "paths": [_in_box(path) for path in paths],
     }
+
+
+def _write_about(files: Mapping[str, str], programs: Path, site: Path) -> None:
+    """Write the project's `.dist-info` and its console scripts, as if it had been installed."""
+    name = distribution.folder_name(files)
+    if not name or (site / name).exists():
+        return
+    (site / name).mkdir()
+    for file, text in files.items():
+        if file in distribution.FILES:
+            (site / name / file).write_text(text)
+    for script, text in distribution.console_scripts(files).items():
+        if not (programs / script).exists():
+            (programs / script).write_text(text)
+            (programs / script).chmod(0o755)
 
 
 def _in_box(path: str) -> str:
@@ -329,131 +336,6 @@ def _copy_installed(pins: Pins, interpreter: Interpreter, venv: Path, site: Path
 
 def _hash(path: Path) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest()).rstrip(b"=").decode()
-
-
-# --- by uv ------------------------------------------------------------------------------------------------------------
-
-
-def _resolve_uv(
-    requirements: Sequence[str], interpreter: Interpreter, exclude_newer: str, louder: Sequence[str] = ()
-) -> Pins:
-    arguments = ["pip", "compile", "-", "--quiet", "--no-header", "--no-annotate", "--python", str(interpreter.path)]
-    exact = [text for text in louder if _is_exact(text)]
-    if exclude_newer:
-        arguments += ["--exclude-newer", exclude_newer]
-        for text in exact:
-            arguments += ["--exclude-newer-package", f"{re.split(r'[^A-Za-z0-9._-]', text.strip())[0]}={_NO_DATE}"]
-    doing = f"resolving {', '.join((*requirements, *louder))[:200]} for Python {interpreter.version}"
-    with tempfile.NamedTemporaryFile("w", prefix="swebench_lab-", suffix=".txt") as overrides:
-        overrides.write("".join(f"{text}\n" for text in exact))
-        overrides.flush()
-        arguments += ["--overrides", overrides.name]
-        said, late, source = _resolve_with_late(arguments, doing, "\n".join((*requirements, *louder)) + "\n")
-    lines = sorted(line.strip() for line in said.splitlines() if line.strip() and not line.startswith(("#", "-")))
-    newer = f", with releases after {exclude_newer} of {', '.join(sorted(late))}, which others need" if late else ""
-    return Pins(tuple(lines), f"uv{newer}{'' if source == _INDEX else _UNASKED}")
-
-
-def _resolve_with_late(arguments: Sequence[str], doing: str, data: str) -> tuple[str, dict[str, str], str]:
-    """Run uv, allowing releases after the date where there is no solution without them.
-
-    A version that somebody has chosen may be newer than the task, and need others that are newer too.
-
-    Returns:
-        What uv said, by package the moment from which its releases are left out, and where uv found them.
-    """
-    late: dict[str, str] = {}
-    while True:
-        more = [text for name in sorted(late) for text in ("--exclude-newer-package", f"{name}={late[name]}")]
-        try:
-            said, source = _uv_index_first([*arguments, *more], doing, data)
-            return said, late, source
-        except SnapshotError as error:
-            found = {name: when for name, when in too_late(str(error)).items() if name not in late}
-            if not found or len(late) >= _MOST_LATE:
-                raise
-            late |= found
-
-
-def too_late(said: str) -> dict[str, str]:
-    """Return the packages that uv says it would need newer than the date, each with the second after that release."""
-    found = {}
-    hints = r"`([\w.-]+)` was filtered by `exclude-newer`[^`]*?published at (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)"
-    for name, when in re.findall(hints, said):
-        after = datetime.datetime.fromisoformat(f"{when}+00:00") + datetime.timedelta(seconds=1)
-        found[name] = after.strftime("%Y-%m-%dT%H:%M:%SZ")
-    return found
-
-
-def _install_uv(pins: Pins, venv: Path) -> str:
-    arguments = ["pip", "install", "--quiet", "--no-deps", "--link-mode", "hardlink", "--python",
-                 str(venv / "bin" / "python"), "--requirement", "-"]  # fmt: skip
-    return _uv_offline_first(arguments, f"installing {', '.join(pins.lines)[:200]}", pins.text())[1]
-
-
-def _uv_offline_first(arguments: list[str], doing: str, data: str) -> tuple[str, str]:
-    """Run uv on its cache alone, then with the network; return what it said, and which of the two was enough."""
-    with tempfile.TemporaryDirectory(prefix="swebench_lab-") as folder:  # no project's settings lie here
-        done = _uv([*arguments, "--offline"], data, folder, {})
-        if done.returncode == 0:
-            return done.stdout, _CACHE
-        log.info("%s: not all is in uv's cache, asking the package index", doing)
-        done = _uv(arguments, data, folder, index_settings())
-    return _said(done, doing), _INDEX
-
-
-def _uv_index_first(arguments: list[str], doing: str, data: str) -> tuple[str, str]:
-    """Run uv with the network, and on its cache alone only where no index answers.
-
-    What its cache happens to hold must not decide versions: alone, uv takes the newest of those that it has seen before.
-    """
-    with tempfile.TemporaryDirectory(prefix="swebench_lab-") as folder:
-        log.info(doing)
-        done = _uv(arguments, data, folder, index_settings())
-        if done.returncode and "Failed to fetch" in done.stderr:
-            log.warning("%s: no package index answers, trying uv's cache alone", doing)
-            alone = _uv([*arguments, "--offline"], data, folder, {})
-            if alone.returncode == 0:
-                return alone.stdout, _CACHE
-    return _said(done, doing), _INDEX
-
-
-def _said(done: subprocess.CompletedProcess[str], doing: str) -> str:
-    """What uv said; an error where it failed."""
-    if done.returncode:
-        said = " ".join(done.stderr.split())
-        said = said if len(said) <= _SAID else f"{said[: _SAID // 2]} … {said[-_SAID // 2 :]}"
-        raise SnapshotError(f"{doing}: {said or f'uv ended with status {done.returncode}'}")
-    return done.stdout
-
-
-def _uv(arguments: list[str], data: str, folder: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    import uv
-
-    out = {"VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME"}
-    variables = {k: v for k, v in os.environ.items() if k not in out} | {"UV_PYTHON_DOWNLOADS": "never", **env}
-    try:
-        command = [uv.find_uv_bin(), *arguments, "--no-progress"]
-        return subprocess.run(
-            command, input=data, capture_output=True, text=True, cwd=folder, env=variables, check=False
-        )
-    except OSError as error:
-        raise SnapshotError(f"running uv: {error}; reinstall the package uv in this environment") from error
-
-
-def index_settings() -> dict[str, str]:
-    """Return pip's index settings as uv's variables, where uv has none of its own: uv does not read pip's files."""
-    names = {"index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX", "find-links": "UV_FIND_LINKS"}
-    if any(os.environ.get(name) for name in (*names.values(), "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")):
-        return {}
-    done = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False,
-                          stdin=subprocess.DEVNULL)  # fmt: skip
-    found: dict[str, str] = {}
-    for key, value in re.findall(r"^(?:global|install|:env:)\.([\w-]+)='(.*)'$", done.stdout, re.MULTILINE):
-        if key in names:
-            found[names[key]] = " ".join(value.replace("\\n", " ").split())
-    # pip takes the best version that any of its indexes has; uv would stop at the first index with the name.
-    return found | ({"UV_INDEX_STRATEGY": "unsafe-best-match"} if "UV_INDEX" in found else {})
 
 
 # --- finishing --------------------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 REPOS_VARIABLE = "SWEBENCH_LAB_REPOS"
 """The variable that names folders of clones, several of them separated as in `PATH`; read where none are given."""
 
-_BUNDLED = ("demo:", "micro:")
+BUNDLED = ("demo:", "micro:")
 _IMPORT = "imported.git"  # folder name of a repository made here, of files that have no history
 
 _File = tuple[str, str, bytes]  # path from the root, git's mode, content (a link's target)
@@ -153,13 +153,13 @@ def open_source(
     kept = _Cache(cache, build_once)
     if not text:
         return _from_repo(repo, kept, commit, default_repos() if repos is None else repos)
-    if text.startswith(_BUNDLED):
+    if text.startswith(BUNDLED):
         return _bundled(text, kept)
     if text.startswith("pypi:"):
         return _from_pypi(text, kept)
     if text.startswith("file://"):
         text = urllib.parse.unquote(urllib.parse.urlsplit(text).path)
-    elif _is_remote(text):
+    elif is_remote(text):
         return _mirror(text, kept, commit)
     return _from_path(text, kept)
 
@@ -177,12 +177,17 @@ def default_repos() -> tuple[Path, ...]:
     return tuple(Path(root) for root in os.environ.get(REPOS_VARIABLE, "").split(os.pathsep) if root)
 
 
+def is_bundled(repo: str) -> bool:
+    """Whether a repository of this name comes with the package."""
+    return repo.startswith(("demo/", "micro/"))
+
+
 def is_full_name(commit: str) -> bool:
     """Whether it is the full name of a commit, which no repository has to be asked about."""
     return _SHA.fullmatch(commit) is not None
 
 
-def _is_remote(text: str) -> bool:
+def is_remote(text: str) -> bool:
     """Whether it names another machine: `https://…`, `ssh://…`, `user@host:path`."""
     return "://" in text or (re.match(r"[\w.-]+@[\w.-]+:", text) is not None and not Path(text).exists())
 
@@ -190,16 +195,20 @@ def _is_remote(text: str) -> bool:
 def _from_repo(repo: str, cache: _Cache, commit: str, repos: Sequence[Path]) -> Source:
     if not repo:
         raise SnapshotError("finding a repository: the task names neither a source nor a repo")
-    if repo.startswith(("demo/", "micro/")):
+    if is_bundled(repo):
         return _bundled(repo.replace("/", ":", 1), cache)
-    for root in repos:
-        for name in (repo, repo.replace("/", "__"), repo.rpartition("/")[2]):
-            for folder in (Path(root, name), Path(root, name + ".git")):
-                if folder.is_dir():
-                    return _from_path(str(folder), cache)
+    if (clone := clone_of(repo, repos)) is not None:
+        return _from_path(str(clone), cache)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
         raise SnapshotError(f"finding repository {repo!r}: not of the form owner/name; set the task's source instead")
     return _mirror(f"https://github.com/{repo}.git", cache, commit)
+
+
+def clone_of(repo: str, repos: Sequence[Path]) -> Path | None:
+    """Return a repository's clone below some folders."""
+    names = (repo, repo.replace("/", "__"), repo.rpartition("/")[2])
+    places = (Path(root, name + end) for root in repos for name in names if name for end in ("", ".git"))
+    return next((folder for folder in places if folder.is_dir()), None)
 
 
 # --- git repositories -------------------------------------------------------------------------------------------------
@@ -271,30 +280,34 @@ def _common_dir(git_dir: Path) -> Path:
 
 def _mirror(url: str, cache: _Cache, commit: str) -> Source:
     """Clone a repository into the cache, once; fetch again when a commit that is wanted is missing."""
-    name = re.sub(r"[^\w.-]+", "-", url.rpartition("/")[2].removesuffix(".git"))
-    folder = cache.root / "sources" / f"git-{name}-{_files.digest_of(url)[:12]}"
+    folder = mirror_folder(url, cache.root)
     git_dir = folder / "repository"
 
     def build(temporary: Path) -> dict[str, str]:
         hint = "without the network, name a folder of clones: SandboxFactory(repos=…) or $SWEBENCH_LAB_REPOS"
-        doing = f"cloning {_no_secret(url)}; {hint}"
-        log.info("cloning %s", _no_secret(url))
+        doing = f"cloning {no_secret(url)}; {hint}"
+        log.info("cloning %s", no_secret(url))
         git("clone", "--quiet", "--mirror", "--", url, temporary / "repository", doing=doing, user_config=True)
-        return {"name": _no_secret(url)}
+        return {"name": no_secret(url)}
 
     cache.build_once(folder, build)
     if is_full_name(commit) and not _has(git_dir, commit):
         with _files.locked(cache.root / "locks" / f"fetch-{folder.name}.lock"):
             if not _has(git_dir, commit):
-                log.info("fetching commit %s of %s", commit[:12], _no_secret(url))
-                doing = f"fetching commit {commit[:12]} of {_no_secret(url)}"
+                log.info("fetching commit %s of %s", commit[:12], no_secret(url))
+                doing = f"fetching commit {commit[:12]} of {no_secret(url)}"
                 git("fetch", "--quiet", "--all", "--tags", git_dir=git_dir, doing=doing, user_config=True)
                 if not _has(git_dir, commit):
                     git("fetch", "--quiet", "origin", commit, git_dir=git_dir, doing=doing, user_config=True)
     head = git(
-        "rev-parse", "--verify", "HEAD^{commit}", git_dir=git_dir, doing=f"reading the mirror of {_no_secret(url)}"
+        "rev-parse", "--verify", "HEAD^{commit}", git_dir=git_dir, doing=f"reading the mirror of {no_secret(url)}"
     )
-    return Source(_no_secret(url), git_dir, head.decode().strip())
+    return Source(no_secret(url), git_dir, head.decode().strip())
+
+
+def mirror_folder(url: str, root: Path) -> Path:
+    name = re.sub(r"[^\w.-]+", "-", url.rpartition("/")[2].removesuffix(".git"))
+    return root / "sources" / f"git-{name}-{_files.digest_of(url)[:12]}"
 
 
 def _has(git_dir: Path, commit: str) -> bool:
@@ -302,7 +315,7 @@ def _has(git_dir: Path, commit: str) -> bool:
     return b" commit " in answer
 
 
-def _no_secret(url: str) -> str:
+def no_secret(url: str) -> str:
     """Return the URL without a user name or password in it, for messages and records."""
     return re.sub(r"(?<=://)[^/@]*@", "", url)
 

@@ -34,7 +34,7 @@ VARIABLE = "SWEBENCH_LAB_SHARED_CACHE"
 LINK = ".shared"
 """The link in a cache's root that names its shared folder."""
 
-KINDS = ("metadata", "pins", "trees", "envs", "packages", "installs")
+KINDS = ("metadata", "pins", "trees", "envs", "packages", "installs", "system")
 """The parts of Snapshots that are shared; clean files and repositories are only needed to build."""
 
 _LEVEL = 1  # of compression: a pack is read by neighbours on the same machine or a fast file server

@@ -20,7 +20,7 @@ from swebench_lab.snapshots.storage import store
 if TYPE_CHECKING:
     from swebench_lab.records.task import Task
 
-_TREES = ("trees", "envs", "packages", "installs")
+_TREES = ("trees", "envs", "packages", "installs", "system")
 
 
 class Cache(Protocol):

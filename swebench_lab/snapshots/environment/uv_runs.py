@@ -1,0 +1,158 @@
+"""uv: resolves requirements to exact versions and installs them, as a program run on the host.
+
+Only wheels are taken here: a source distribution is a program of its author's, and runs in a box or not at all.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from swebench_lab.errors import SnapshotError
+from swebench_lab.snapshots.environment.interpreter import Interpreter
+
+log = logging.getLogger(__name__)
+
+_CACHE, _INDEX = "uv's cache", "package index"
+_UNASKED = ", among the releases in its cache, as no index answered"
+_MOST_LATE = 12  # packages that may be newer than a task's date because a chosen version needs them
+_SAID = 1200  # characters of an installer's message that an error keeps: how it begins, and the hints at its end
+_NO_DATE = "2100-01-01"  # for a version that somebody has chosen, its age is no matter
+
+
+def is_exact(text: str) -> bool:
+    """Whether a requirement names one version."""
+    return re.search(r"==\s*[^*,;\s]+\s*(;|$)", text) is not None
+
+
+def resolve(
+    requirements: Sequence[str], interpreter: Interpreter, exclude_newer: str, louder: Sequence[str] = ()
+) -> tuple[tuple[str, ...], str]:
+    """Return exact pins for requirements, sorted, and what resolved them; the arguments are those of `venv.resolve`."""
+    arguments = ["pip", "compile", "-", "--quiet", "--no-header", "--no-annotate", "--python", str(interpreter.path)]
+    exact = [text for text in louder if is_exact(text)]
+    if exclude_newer:
+        arguments += ["--exclude-newer", exclude_newer]
+        for text in (*exact, *filter(is_exact, requirements)):  # somebody has chosen it, whatever its age
+            arguments += ["--exclude-newer-package", f"{re.split(r'[^A-Za-z0-9._-]', text.strip())[0]}={_NO_DATE}"]
+    doing = f"resolving {', '.join((*requirements, *louder))[:200]} for Python {interpreter.version}"
+    with tempfile.NamedTemporaryFile("w", prefix="swebench_lab-", suffix=".txt") as overrides:
+        overrides.write("".join(f"{text}\n" for text in exact))
+        overrides.flush()
+        arguments += ["--overrides", overrides.name]
+        said, late, source = _resolve_with_late(arguments, doing, "\n".join((*requirements, *louder)) + "\n")
+    lines = sorted(line.strip() for line in said.splitlines() if line.strip() and not line.startswith(("#", "-")))
+    newer = f", with releases after {exclude_newer} of {', '.join(sorted(late))}, which others need" if late else ""
+    return tuple(lines), (f"uv{newer}{'' if source == _INDEX else _UNASKED}")
+
+
+def _resolve_with_late(arguments: Sequence[str], doing: str, data: str) -> tuple[str, dict[str, str], str]:
+    """Run uv, allowing releases after the date where there is no solution without them.
+
+    A version that somebody has chosen may be newer than the task, and need others that are newer too.
+
+    Returns:
+        What uv said, by package the moment from which its releases are left out, and where uv found them.
+    """
+    late: dict[str, str] = {}
+    while True:
+        more = [text for name in sorted(late) for text in ("--exclude-newer-package", f"{name}={late[name]}")]
+        try:
+            said, source = _uv_index_first([*arguments, *more], doing, data)
+            return said, late, source
+        except SnapshotError as error:
+            found = {name: when for name, when in too_late(str(error)).items() if name not in late}
+            if not found or len(late) >= _MOST_LATE:
+                raise
+            late |= found
+
+
+def too_late(said: str) -> dict[str, str]:
+    """Return the packages that uv says it would need newer than the date, each with the second after that release."""
+    found = {}
+    hints = r"`([\w.-]+)` was filtered by `exclude-newer`[^`]*?published at (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)"
+    for name, when in re.findall(hints, said):
+        after = datetime.datetime.fromisoformat(f"{when}+00:00") + datetime.timedelta(seconds=1)
+        found[name] = after.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return found
+
+
+def install(lines: Sequence[str], venv: Path) -> str:
+    """Install pins into a venv; returns where they came from."""
+    arguments = ["pip", "install", "--quiet", "--no-deps", "--link-mode", "hardlink", "--python",
+                 str(venv / "bin" / "python"), "--requirement", "-"]  # fmt: skip
+    return _uv_offline_first(arguments, f"installing {', '.join(lines)[:200]}", "".join(f"{line}\n" for line in lines))[
+        1
+    ]
+
+
+def _uv_offline_first(arguments: list[str], doing: str, data: str) -> tuple[str, str]:
+    """Run uv on its cache alone, then with the network; return what it said, and which of the two was enough."""
+    with tempfile.TemporaryDirectory(prefix="swebench_lab-") as folder:  # no project's settings lie here
+        done = _uv([*arguments, "--offline"], data, folder, {})
+        if done.returncode == 0:
+            return done.stdout, _CACHE
+        log.info("%s: not all is in uv's cache, asking the package index", doing)
+        done = _uv(arguments, data, folder, index_settings())
+    return _said(done, doing), _INDEX
+
+
+def _uv_index_first(arguments: list[str], doing: str, data: str) -> tuple[str, str]:
+    """Run uv with the network, and on its cache alone only where no index answers.
+
+    What its cache happens to hold must not decide versions: alone, uv takes the newest of those that it has seen before.
+    """
+    with tempfile.TemporaryDirectory(prefix="swebench_lab-") as folder:
+        log.info(doing)
+        done = _uv(arguments, data, folder, index_settings())
+        if done.returncode and "Failed to fetch" in done.stderr:
+            log.warning("%s: no package index answers, trying uv's cache alone", doing)
+            alone = _uv([*arguments, "--offline"], data, folder, {})
+            if alone.returncode == 0:
+                return alone.stdout, _CACHE
+    return _said(done, doing), _INDEX
+
+
+def _said(done: subprocess.CompletedProcess[str], doing: str) -> str:
+    """What uv said; an error where it failed."""
+    if done.returncode:
+        said = " ".join(done.stderr.split())
+        said = said if len(said) <= _SAID else f"{said[: _SAID // 2]} … {said[-_SAID // 2 :]}"
+        raise SnapshotError(f"{doing}: {said or f'uv ended with status {done.returncode}'}")
+    return done.stdout
+
+
+def _uv(arguments: list[str], data: str, folder: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    import uv
+
+    out = {"VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME"}
+    variables = {k: v for k, v in os.environ.items() if k not in out} | {"UV_PYTHON_DOWNLOADS": "never", **env}
+    try:
+        command = [uv.find_uv_bin(), *arguments, "--no-progress"]
+        return subprocess.run(
+            command, input=data, capture_output=True, text=True, cwd=folder, env=variables, check=False
+        )
+    except OSError as error:
+        raise SnapshotError(f"running uv: {error}; reinstall the package uv in this environment") from error
+
+
+def index_settings() -> dict[str, str]:
+    """Return pip's index settings as uv's variables, where uv has none of its own: uv does not read pip's files."""
+    names = {"index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX", "find-links": "UV_FIND_LINKS"}
+    if any(os.environ.get(name) for name in (*names.values(), "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")):
+        return {}
+    done = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False,
+                          stdin=subprocess.DEVNULL)  # fmt: skip
+    found: dict[str, str] = {}
+    for key, value in re.findall(r"^(?:global|install|:env:)\.([\w-]+)='(.*)'$", done.stdout, re.MULTILINE):
+        if key in names:
+            found[names[key]] = " ".join(value.replace("\\n", " ").split())
+    # pip takes the best version that any of its indexes has; uv would stop at the first index with the name.
+    return found | ({"UV_INDEX_STRATEGY": "unsafe-best-match"} if "UV_INDEX" in found else {})
