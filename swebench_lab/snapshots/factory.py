@@ -25,6 +25,7 @@ from swebench_lab.sandbox.snapshot import Snapshot
 from swebench_lab.snapshots.backends import Opening, backend_named
 from swebench_lab.snapshots.cache import SnapshotCache
 from swebench_lab.snapshots.environment.specs import Table
+from swebench_lab.snapshots.runner_check import check_runner, is_shown
 
 if TYPE_CHECKING:
     import polars as pl
@@ -135,6 +136,8 @@ class SandboxFactory:
     def prepare(self, tasks: Iterable[Task], workers: int | None = None, raise_errors: bool = False) -> pl.DataFrame:
         """Build the Snapshots of tasks that are not there yet: different repositories first, then the rest.
 
+        It ends with proof, once for each environment and commit, that the test runner starts on the untouched tree.
+
         Args:
             tasks: The tasks.
             workers: How many at once; the factory's own number when not given.
@@ -148,16 +151,17 @@ class SandboxFactory:
 
         wanted = list(tasks)
         rows: dict[str, dict[str, Any]] = {}
-        missing = []
+        missing, there = [], set()
         for task in wanted:
             began = time.perf_counter()
             snapshot = self.present(task)
-            if snapshot is None:
+            if snapshot is None or not is_shown(self.cache.root, snapshot):
                 missing.append(task)
+                there |= {task.id} if snapshot else set()
             else:
                 rows[task.id] = self._row(task, "cached", began, snapshot)
         for task, row in self._build_all(missing, len(wanted), workers, raise_errors):
-            rows[task.id] = row
+            rows[task.id] = row | ({"status": "cached"} if task.id in there and row["status"] == "built" else {})
         schema = {"id": pl.String, "key": pl.String, "status": pl.String, "seconds": pl.Float64, "bytes": pl.Int64,
                   "error": pl.String}  # fmt: skip
         return pl.DataFrame([rows[task.id] for task in wanted], schema=schema)
@@ -191,7 +195,9 @@ class SandboxFactory:
         """Build one Snapshot; this is where an error of one task becomes a row instead of ending all."""
         began = time.perf_counter()
         try:
-            return self._row(task, "built", began, self.cache.build(task))
+            snapshot = self.cache.build(task)
+            check_runner(self.cache.root, task, snapshot, self.open)
+            return self._row(task, "built", began, snapshot)
         except (LabError, OSError) as error:
             if raise_errors:
                 raise

@@ -26,7 +26,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def task(shared: Path) -> Task:
-    spec = {"packages": [], "paths": ["src"], "pre_install": ["test -d src"], "install": BUILD}
+    spec = {"packages": ["pytest"], "paths": ["src"], "pre_install": ["test -d src"], "install": BUILD}
     return make_task(write(shared / "plain", FILES), setup_patch=BUG, spec=spec)
 
 

@@ -306,6 +306,7 @@ def _mirror(url: str, cache: _Cache, commit: str) -> Source:
 
 
 def mirror_folder(url: str, root: Path) -> Path:
+    """Return where the mirror of a repository is kept."""
     name = re.sub(r"[^\w.-]+", "-", url.rpartition("/")[2].removesuffix(".git"))
     return root / "sources" / f"git-{name}-{_files.digest_of(url)[:12]}"
 
