@@ -47,6 +47,7 @@ def assemble(
     }
     facts["resolved_by"] = env[1].get("resolved_by", "")
     seen = {name: tree[1][name] for name in ("source", "base_commit", "head", "seal", "not_hidden", "bytes")}
+    facts["submodules_missing"] = tree[1].get("submodules_missing", [])
     facts["masks"] = list(masks)
     facts["python_note"] = other_than(spec.python, str(facts["python"]))
     parts = {"tree": tree[0], "env": env[0], "install": install[0] if install else "",

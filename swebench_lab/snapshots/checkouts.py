@@ -75,6 +75,8 @@ class Checkouts:
 
         folder = self.base_folder(commit)
         with store.use(self._root, f"base-{commit}"):
+            if "submodules" not in (store.read_marker(folder) or {"submodules": ()}):  # built before they were filled
+                store.evict(folder)
             build_part(folder, build)
             yield folder
 

@@ -74,13 +74,13 @@ class Source:
     @property
     def objects(self) -> Path:
         """The folder of its objects, also when the repository is a linked work tree's."""
-        return _common_dir(self.git_dir) / "objects"
+        return common_dir(self.git_dir) / "objects"
 
     @property
     def shallow(self) -> tuple[str, ...]:
         """Commits whose parents it does not have."""
         try:
-            return tuple((_common_dir(self.git_dir) / "shallow").read_text().split())
+            return tuple((common_dir(self.git_dir) / "shallow").read_text().split())
         except FileNotFoundError:
             return ()
 
@@ -218,7 +218,7 @@ def _from_path(text: str, cache: _Cache) -> Source:
     path = Path(text).expanduser().resolve()
     if not path.is_dir():
         raise SnapshotError(f"finding repository {text!r}: there is no such folder")
-    git_dir = _git_dir_of(path)
+    git_dir = git_dir_of(path)
     if git_dir is None:
         state = _state_of(path)
         known = _imports.get((text, cache.root))
@@ -258,7 +258,7 @@ def _state_of(root: Path) -> str:
     return state.hexdigest()
 
 
-def _git_dir_of(path: Path) -> Path | None:
+def git_dir_of(path: Path) -> Path | None:
     """Return the git folder of a work tree, a linked work tree, a submodule or a bare repository; else nothing."""
     inner = path / ".git"
     if inner.is_dir():
@@ -271,7 +271,8 @@ def _git_dir_of(path: Path) -> Path | None:
     return None
 
 
-def _common_dir(git_dir: Path) -> Path:
+def common_dir(git_dir: Path) -> Path:
+    """Return where a git folder keeps its objects: itself, but for a linked work tree's."""
     try:
         return (git_dir / (git_dir / "commondir").read_text().strip()).resolve()
     except (FileNotFoundError, NotADirectoryError):

@@ -8,6 +8,7 @@ that an agent touches is always newer than what was compiled or built from it.
 from __future__ import annotations
 
 import configparser
+import logging
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
 from swebench_lab.records.diff import touched_files
 from swebench_lab.snapshots.environment.venv import WORKDIR
-from swebench_lab.snapshots.repository import history
+from swebench_lab.snapshots.repository import history, submodules
 from swebench_lab.snapshots.repository.git import git, make_repository
 from swebench_lab.snapshots.repository.hidden_tests import by_file, cut_tests
 from swebench_lab.snapshots.repository.seal import commit_start, exclude, seal, start_repository, verify_seal
@@ -30,8 +31,10 @@ from swebench_lab.snapshots.storage.store import BuildOnce
 if TYPE_CHECKING:
     from swebench_lab.records.task import Task
 
-VERSION = 3
+VERSION = 4
 """Part of every tree's key; a change of what is written here must raise it."""
+
+log = logging.getLogger(__name__)
 
 _HARNESS = ("conftest.py", "pytest.ini", ".pytest.ini", "tox.ini")
 
@@ -64,6 +67,9 @@ def build_base(folder: Path, source: Source, commit: str, pool: Path) -> dict[st
     tree.mkdir()
     make_repository(git_dir, bare=False)
     read_tree(source, commit, git_dir, tree)
+    filled, missing = submodules.fill(tree, git_dir, source)
+    if missing:
+        log.warning("%s at %s: no files of its submodules %s", source.name, commit[:12], ", ".join(missing))
     for path in _files.walk(tree):
         _stamp(path)
     store.share_files(tree, pool)
@@ -79,6 +85,8 @@ def build_base(folder: Path, source: Source, commit: str, pool: Path) -> dict[st
         "source": source.name,
         "date": int(date[1]) if date else IMPORT_DATE,
         "bytes": _files.size_of(tree),
+        "submodules": filled,
+        "submodules_missing": missing,
     }
 
 
@@ -168,6 +176,7 @@ def build_tree(
     kept = keep_tests(base / "tree", folder / "tests", test_paths(task))
     return {
         "task": task.id, "repo": task.repo, "source": source.name, "base_commit": commit, "head": head, "seal": audit,
+        "submodules_missing": list((store.read_marker(base) or {}).get("submodules_missing", ())),
         "not_hidden": not_hidden, "tests": kept, "digest": store.digest_tree(folder / "layer"),
         "bytes": _files.size_of(folder),
     }  # fmt: skip
