@@ -10,6 +10,7 @@ import pytest
 from swebench_lab.errors import TaskError
 from swebench_lab.grading import expectation, log_parsers
 from swebench_lab.records.task import Task
+from swebench_lab.snapshots.environment import era
 from swebench_lab.snapshots.environment.metadata import read_metadata
 from swebench_lab.snapshots.environment.specs import (
     FILE_VARIABLE,
@@ -77,10 +78,68 @@ def test_the_task_is_louder_than_the_project(checkout: Path) -> None:
 
 
 def test_the_date_of_a_task_bounds_what_was_derived_and_not_what_was_stated(checkout: Path) -> None:
-    dated = make_task(created_at="2021-05-06T07:08:09Z")
-    assert spec_for(dated, checkout).exclude_newer == "2021-05-06"
+    dated = spec_for(make_task(created_at="2021-05-06T07:08:09Z"), checkout)
+    assert dated.exclude_newer == era.era("2021-05-06", dated.python or era.RUNNING)
+    assert dated.packages == ("attrs", "pytest", "mock", "setuptools"), "environments of that time held it"
     stated = make_task(created_at="2021-05-06T07:08:09Z", spec={"packages": ["pytest==9.0.0"]})
     assert spec_for(stated, checkout).exclude_newer == ""
+
+
+def test_the_date_of_a_task_bounds_its_build_whatever_was_stated(checkout: Path) -> None:
+    spec = {"packages": ["pytest==9.0.0"], "install": "pip install -e .", "python": "3.9"}
+    built = spec_for(make_task(created_at="2021-05-06T07:08:09Z", spec=spec), checkout)
+    assert built.exclude_newer == "2021-05-06"
+    free = spec_for(make_task(created_at="2021-05-06T07:08:09Z", spec={**spec, "exclude_newer": ""}), checkout)
+    assert free.exclude_newer == ""
+
+
+@pytest.mark.parametrize(
+    ("day", "requires", "first"),
+    [
+        ("2019-06-01", "", "3.7"), ("2021-05-06", "", "3.9"), ("2021-05-06", ">=3.6,<3.9", "3.8"),
+        ("2014-01-01", "", None), ("2019-06-01", ">=3.12", None), ("nonsense", "", None),
+    ],
+)  # fmt: skip
+def test_the_python_of_a_date_had_settled_by_then(day: str, requires: str, first: str | None) -> None:
+    fitting = era.pythons_of_date(day, requires)
+    assert (first in fitting[:2]) if first else fitting == []
+    if era.RUNNING not in fitting:
+        assert fitting[:1] == ([first] if first else [])
+    else:
+        assert fitting[0] == era.RUNNING, "the one that runs the workbench comes first where it was in use"
+
+
+def test_a_python_that_is_not_at_hand_is_asked_for_only_where_that_is_allowed(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make_task(created_at="2019-06-01T00:00:00Z")
+    here = [version for version in era.pythons_of_date("2019-06-01", "") if era.is_at_hand(version)]
+    assert spec_for(task, checkout).python == (here[0] if here else "")
+    monkeypatch.setattr(era, "is_at_hand", lambda version: False)
+    assert spec_for(task, checkout, allow_python="nearest").python == "3.7"
+    assert spec_for(task, checkout, allow_python="install").python == "3.7"
+    exact = spec_for(task, checkout, allow_python="exact")
+    assert (exact.python, exact.exclude_newer) == ("", era.era("2019-06-01", era.RUNNING)), "packages fit their Python"
+    stated = spec_for(replace(task, spec={"python": "3.6"}), checkout, allow_python="exact")
+    assert (stated.python, stated.exclude_newer) == ("3.6", "2019-06-01")
+
+
+def test_an_explanation_says_what_is_at_hand(checkout: Path, tmp_path: Path) -> None:
+    task = make_task(source=str(checkout), spec={"python": "3.2", "system": ["no-such-package-of-debian"]})
+    text = explain(task, root=tmp_path)
+    assert "3.2 is not at hand, and building will fail: allow_python is 'exact'" in text
+    assert f"at hand: {checkout}" in text
+    assert "no-such-package-of-debian" in text.rpartition("Debian")[2]
+    nearest = explain(replace(task, source="", repo="owner/name"), allow_python="nearest", root=tmp_path, repos=[])
+    assert "3.2 is not at hand; the nearest, " in nearest
+    assert "not at hand; https://github.com/owner/name.git will be cloned" in nearest
+    (tmp_path / "clones" / "owner__name").mkdir(parents=True)
+    assert "at hand: " + str(tmp_path / "clones" / "owner__name") in explain(
+        replace(task, source="", repo="owner/name"), repos=[tmp_path / "clones"]
+    )
+    assert "not at hand; its source distribution will be downloaded" in explain(
+        replace(task, source="pypi:six==1.16.0"), root=tmp_path
+    )
 
 
 def test_code_that_must_be_compiled_gets_an_install_command(checkout: Path) -> None:
