@@ -105,6 +105,9 @@ class LocalSandbox(Sandbox):
         run_task("flatten", layers=[str(path) for path in order], target=str(self._root))
         for name in ("root", "tmp"):
             (self._root / name).mkdir(exist_ok=True)
+        settings = self._root / "root" / ".gitconfig"
+        if not settings.exists() and not settings.is_symlink():
+            settings.write_text(plan.GIT_IDENTITY)
         if self.layers:
             return  # moved when the first copy was made
         venv = self._root / _VENV.lstrip("/")

@@ -119,8 +119,20 @@ export GIT_ALTERNATE_OBJECT_DIRECTORIES=$LAB_GIT/objects
 if [ -f "$LAB_GIT/info/exclude" ]; then printf '%s\n' "$(<"$LAB_GIT/info/exclude")" >"$t/git/info/exclude"; fi
 """
 
+# What the box's own git was made to follow, against the rules about ignored files: `git add -f`. Its list is read by a git
+# that knows nothing else of that repository.
+_FORCED = r"""
+forced() {
+  if [ -f "$LAB_WORK/.git/index" ] && [ ! -L "$LAB_WORK/.git" ]; then
+    GIT_INDEX_FILE=$LAB_WORK/.git/index git ls-files -z 2>/dev/null || true
+  fi
+}
+"""
+
 # New files inside a repository that the box made below the work tree are files like any other.
-_STAGE = r"""
+_STAGE = (
+    _FORCED
+    + r"""
 git read-tree "$LAB_HEAD"
 if ! git add --update -- . 2>/dev/null; then
   git ls-files -z >"$t/tracked"
@@ -136,10 +148,19 @@ while IFS= read -r -d '' name; do
     *) printf '%s\0' "$name" ;;
   esac
 done <"$t/others" | git update-index --add -z --stdin
+git ls-files -z | LC_ALL=C sort -z >"$t/held"
+forced | LC_ALL=C sort -z | LC_ALL=C comm -z -23 - "$t/held" | while IFS= read -r -d '' name; do
+  above=$name
+  while [ "$above" != "${above%/*}" ] && [ ! -L "${above%/*}" ]; do above=${above%/*}; done
+  if [ "$above" = "${above%/*}" ] && { [ -f "$name" ] || [ -L "$name" ]; }; then printf '%s\0' "$name"; fi
+done | git update-index --add -z --stdin
 """
+)
 
 # The same from a list of paths that may have changed: the tracked ones first, then those that could be new.
-_STAGE_LISTED = r"""
+_STAGE_LISTED = (
+    _FORCED
+    + r"""
 git read-tree "$LAB_HEAD"
 mapfile -d '' -t paths
 for name in "${paths[@]:0:LAB_TRACKED}"; do printf '%s\0' "$name"; done >"$t/listed"
@@ -148,12 +169,16 @@ if (( ${#paths[@]} > LAB_TRACKED )); then
   git check-ignore -z --stdin <"$t/others" >"$t/ignored" || (( $? == 1 ))
   declare -A ignored
   while IFS= read -r -d '' name; do ignored["$name"]=1; done <"$t/ignored"
+  if [ -s "$t/ignored" ]; then
+    while IFS= read -r -d '' name; do unset "ignored[./$name]"; done < <(forced)
+  fi
   for name in "${paths[@]:LAB_TRACKED}"; do
     if [ -z "${ignored["./$name"]+x}" ]; then printf '%s\0' "$name"; fi
   done >>"$t/listed"
 fi
 git update-index --add --remove --replace -z --stdin <"$t/listed"
 """
+)
 
 _FORM = "--binary --no-renames --no-color --no-ext-diff --no-textconv --src-prefix=a/ --dst-prefix=b/"
 _DIFF = f"git diff --cached {_FORM}"

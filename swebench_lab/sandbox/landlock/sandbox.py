@@ -16,7 +16,8 @@ Not held, because nothing but a namespace can:
 - That a process number or a file name is in use can be told (by `kill`, `stat`), but not what it is.
 - What everybody may read below /usr, and the kernel's own figures (cpuinfo, meminfo, ...), can be read.
 - A service on the own loopback cannot be reached, not even by the box itself; nor can semaphores and shared memory
-  (`multiprocessing.Lock`), pseudo-terminals, `inotify`, or most of /proc (`ps`).
+  (`multiprocessing.Lock`), pseudo-terminals, or most of /proc (`ps`). Watching files by `inotify` can be begun, and is
+  refused for every single file; what is begun counts among the 128 of the host's user.
 - Directories that even their owner may not enter are opened to him in a fork.
 - Before Linux 6.12 a box can end the process that serves it (`kill -KILL -1`), and is then gone.
 - Bytes written are not bounded in sum, only each file. Processes and memory in sum are bounded by a cgroup where there is
@@ -195,7 +196,10 @@ class LandlockSandbox(Sandbox):
         binds = [str(path) for path in snapshot.binds]
         os.makedirs(self.private_temp, 0o700)
         os.makedirs(root, 0o700)
-        allowed = ruleset.rules([*_READABLE, *binds, self.sealed_git], [root, self.private_temp], _USABLE)
+        Path(self._git_config()).write_text(plan.GIT_IDENTITY)
+        allowed = ruleset.rules(
+            [*_READABLE, *binds, self.sealed_git, self._git_config()], [root, self.private_temp], _USABLE
+        )
         bounded = cgroup_pool().controllers
         file_size = min((size for size in (limits.file_size, limits.disk) if size is not None), default=None)
         layers = [*reversed([str(path) for path in snapshot.layers]), *(str(layer.path) for layer in self.layers)]
@@ -216,7 +220,10 @@ class LandlockSandbox(Sandbox):
     def _own(self) -> dict[str, str]:
         """The variables that are other ones in every box."""
         root = f"{self.folder}/root"
-        return {"HOME": f"{root}/root", "TMPDIR": f"{root}/tmp", "USER": "lab", "GIT_CONFIG_NOSYSTEM": "1"}
+        return {"HOME": f"{root}/root", "TMPDIR": f"{root}/tmp", "USER": "lab", "GIT_CONFIG_SYSTEM": self._git_config()}
+
+    def _git_config(self) -> str:
+        return f"{self.folder}/gitconfig"
 
     def _environment(self) -> dict[str, str]:
         given = {**plan.ENVIRONMENT, **self.snapshot.env, **self._options.env}

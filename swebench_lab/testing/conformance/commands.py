@@ -119,7 +119,7 @@ def the_environment_is_clean(box: Sandbox) -> None:
         "TERM",
         "PAGER",
         "GIT_PAGER",
-        "GIT_CONFIG_NOSYSTEM",
+        "GIT_CONFIG_SYSTEM",
         "VIRTUAL_ENV",
     }
     known |= set(box.snapshot.env)
