@@ -120,7 +120,10 @@ class Certifier:
     def audit(self, task: Task, scope: str = "all", boxes: OpenBoxes | None = None) -> Audit:
         """Look through a fresh box of a task for its fix; see `Evaluator.audit`."""
         snapshot = self.sandboxes.snapshot(task)
-        with self.sandboxes.open(snapshot) as box, (boxes or OpenBoxes()).holding(box):
+        with (
+            self.sandboxes.open(snapshot, network=self.sandboxes.grading_network) as box,
+            (boxes or OpenBoxes()).holding(box),
+        ):
             return leak_audit.look(box, snapshot, task, scope, self._scans)
 
     def logs(self, task: Task) -> dict[str, str]:

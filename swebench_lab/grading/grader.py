@@ -105,7 +105,7 @@ class Grader:
         if patch is not None and not patch.strip():
             return Verdict(UNRESOLVED, EMPTY, official=UNRESOLVED, cause=Cause.NOT_APPLIED)
         snapshot = self.sandboxes.snapshot(task)
-        with self.sandboxes.open(snapshot) as box, boxes.holding(box):
+        with self.sandboxes.open(snapshot, network=self.sandboxes.grading_network) as box, boxes.holding(box):
             runner = TestRunner(box, snapshot, task, self.timeout)
             try:
                 run = runner.run(patch)

@@ -22,7 +22,7 @@ class Opening(TypedDict):
         limits: What the box may use.
         scratch: Folder of the host for what it writes; None: the backend's own choice.
         store: Where its checkpoints are kept; None: a folder that goes with this process.
-        network: `"none"` or `"host"`.
+        network: `"none"`, `"host"`, or where the kind has it `"dropping"`.
         env: Variables of every command, on top of the Snapshot's.
     """
 
@@ -47,12 +47,14 @@ class Backend:
         options: Names of the options that only this kind has.
         needs_linux: Whether its boxes are made by this machine's kernel.
         shows_images: Whether its boxes can show a container image's own root file system.
+        drops: Whether its boxes can have a network of which a few addresses never answer.
     """
 
     open: Opener
     options: Callable[[], frozenset[str]]
     needs_linux: bool = True
     shows_images: bool = False
+    drops: bool = False
 
 
 def _namespace(snapshot: Snapshot, opening: Opening, options: Mapping[str, Any]) -> Sandbox:
@@ -98,9 +100,9 @@ def _names(*names: str) -> Callable[[], frozenset[str]]:
 
 
 BACKENDS: Mapping[str, Backend] = {
-    "namespace": Backend(_namespace, _names("services", "tier"), shows_images=True),
-    "namespace-root": Backend(_namespace_root, _names("services"), shows_images=True),
-    "namespace-rootless": Backend(_namespace_rootless, _names("services"), shows_images=True),
+    "namespace": Backend(_namespace, _names("services", "tier"), shows_images=True, drops=True),
+    "namespace-root": Backend(_namespace_root, _names("services"), shows_images=True, drops=True),
+    "namespace-rootless": Backend(_namespace_rootless, _names("services"), shows_images=True, drops=True),
     "landlock": Backend(_landlock, _names("version")),
     "docker": Backend(_docker, _docker_options, needs_linux=False, shows_images=True),
     "local": Backend(_local, _names()),

@@ -223,6 +223,14 @@ class SandboxFactory:
         """Return the key of a task's Snapshot without building it; empty when that takes building to know."""
         return self.cache.key(task)
 
+    @property
+    def grading_network(self) -> str:
+        """The network of boxes that grade: where it can be had, a few addresses that nobody has never answer.
+
+        Suites connect to them to see a time-out. An agent's box does not have it: there, every address fails at once.
+        """
+        return "dropping" if self.network == "none" and self._backend.drops else self.network
+
     # --- Snapshot → Sandbox -------------------------------------------------------------------------------------------
 
     @property
@@ -244,7 +252,7 @@ class SandboxFactory:
             task: The task, or its Snapshot.
             layers: Checkpoints to start on top of it, oldest first.
             limits: What it may use, instead of the factory's.
-            network: `"none"` or `"host"`, instead of the factory's.
+            network: `"none"` or `"host"`, instead of the factory's; `grading_network` for boxes that grade.
             env: Further variables of every command.
             store: Where its checkpoints are kept; a folder that goes with this process when not given.
 

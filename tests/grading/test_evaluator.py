@@ -129,7 +129,7 @@ def test_an_infrastructure_error_is_not_graded(boxes: HandMade) -> None:
         def __init__(self) -> None:
             self.cache, self.made, self.tier = boxes.cache, boxes.made, boxes.tier
 
-        def open(self, _snapshot: Any) -> Any:
+        def open(self, _snapshot: Any, **_: Any) -> Any:
             raise SandboxUnavailable("no user namespaces here; do this and that")
 
     verdict = Evaluator(NoBoxes()).grade(task(), GOLD)  # type: ignore[arg-type]

@@ -72,7 +72,7 @@ def test_a_sandbox_that_cannot_be_opened_is_an_infrastructure_error_and_is_logge
         def __init__(self) -> None:
             self.cache, self.made, self.tier = boxes.cache, boxes.made, boxes.tier
 
-        def open(self, _snapshot: Any) -> Any:
+        def open(self, _snapshot: Any, **_: Any) -> Any:
             raise SandboxUnavailable("no user namespaces here; do this and that")
 
     with caplog.at_level(logging.DEBUG, "swebench_lab.grading"):

@@ -225,6 +225,31 @@ def loopback_up() -> None:
         fcntl.ioctl(control, set_flags, struct.pack("16sh22x", b"lo", flags | up))
 
 
+DROPPED = ("10.255.255.0", "192.0.2.0")
+"""Networks (of 256 addresses each) that suites connect to in order to time out: one unassigned, one for documentation."""
+
+
+def drop_routes() -> None:
+    """Have packets to the networks of `DROPPED` vanish in this network namespace, so that connecting to them hangs.
+
+    They go to the loopback device, where nobody takes them: without a route, connecting fails at once.
+    """
+    family, new_route, loopback, bits = 2, 24, 1, 24  # AF_INET, RTM_NEWROUTE
+    request, acknowledge, create = 0x1, 0x4, 0x400
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as channel:
+        for number, network in enumerate(DROPPED, 1):
+            facts = struct.pack("=8BI", family, bits, 0, 0, 254, 4, 253, 1, 0)  # main table, static, link, unicast
+            for kind, value in (
+                (1, socket.inet_aton(network)), (4, struct.pack("=I", loopback)), (7, socket.inet_aton("127.0.0.1")),
+            ):  # fmt: skip
+                facts += struct.pack("=HH", 4 + len(value), kind) + value
+            head = struct.pack("=IHHII", 16 + len(facts), new_route, request | acknowledge | create, number, 0)
+            channel.sendto(head + facts, (0, 0))
+            code = struct.unpack_from("=i", channel.recv(4096), 16)[0]
+            if code:
+                raise OSError(-code, f"route {network}/{bits} to nowhere: {os.strerror(-code)}")
+
+
 # --- mounts: made detached, given their attributes, and only then attached ------------------------------------------
 
 

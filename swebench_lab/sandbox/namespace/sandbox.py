@@ -71,7 +71,9 @@ def open_namespace(
         scratch: A folder of the host for what the box writes; by default that is memory, up to `limits.disk`, of which
             nothing can be left behind.
         store: Where its checkpoints are kept; by default a folder that goes with this process.
-        network: "none" (its own loopback only) or "host" (everything the host can reach; for builders).
+        network: "none" (its own loopback only; every other address fails at once), "dropping" (the same, but for a few
+            addresses that nobody has and that never answer, so that tests of time-outs see one) or "host" (everything the
+            host can reach).
         services: Programs on the box's own loopback, started and answering before this returns; forks have them too.
         env: Variables of every command, on top of the snapshot's.
         tier: "namespace-root" or "namespace-rootless"; by default what this user can have.
@@ -79,8 +81,8 @@ def open_namespace(
     Raises:
         SandboxUnavailable: This machine does not grant what such a box needs; the message says what to do.
     """
-    if network not in ("none", "host"):
-        raise ValueError(f"network must be 'none' or 'host', not {network!r}")
+    if network not in ("none", "dropping", "host"):
+        raise ValueError(f"network must be 'none', 'dropping' or 'host', not {network!r}")
     options = _Options(
         limits or Limits(), scratch, store, network, tuple(services), dict(env or {}), tier or default_tier()
     )
@@ -359,7 +361,7 @@ def _plan_on_wire(
         snapshot: What the box starts from.
         limits: What it may use.
         bounded: What cgroups see to.
-        network: "none" or "host".
+        network: "none", "dropping" or "host".
         rootless: Whether its mounts are made without root.
         lower: The layers of its root file system, top first.
         base: The key of the bottom layer.

@@ -187,7 +187,7 @@ class Zygote:
     def _clone(self, network: str) -> tuple[int, int]:
         """Fork into the namespaces of a box: (pid, pidfd) here, (0, -1) there."""
         flags = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
-        if network == "none":
+        if network != "host":
             flags |= kernel.CLONE_NEWNET
         if self._rootless:
             flags |= kernel.CLONE_NEWUSER  # so that bounds per user count each box for itself
@@ -253,8 +253,10 @@ class Zygote:
         self._channel.close()
         os.close(self._client)
         os.close(self._stage)  # what a clone mounts must be below its own copy
-        if network == "none":
+        if network != "host":
             kernel.loopback_up()
+        if network == "dropping":
+            kernel.drop_routes()
         self._scores = Scores(_process_table())
 
     def _become_box(self, plan: dict[str, Any], control: socket.socket) -> NoReturn:
