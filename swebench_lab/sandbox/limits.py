@@ -20,6 +20,7 @@ class Limits:
         processes: Processes and threads alive at once, where there is a pids cgroup; otherwise per user (rootless).
         cpus: Processors' worth of time, e.g. 1.5, where there is a cpu cgroup.
         disk: Bytes the box may write, when it writes to memory (`scratch=None`); at most three quarters of `memory`.
+        files: Files, directories and links the box may have written, when it writes to memory; as many as a layer holds.
         file_size: Bytes of one file, holes included; `disk` when None.
         open_files: Descriptors of one process.
         shared_memory: Bytes of /dev/shm.
@@ -32,6 +33,7 @@ class Limits:
     file_size: int | None = None
     open_files: int | None = None
     shared_memory: int = 256 << 20
+    files: int | None = 400_000
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

@@ -330,6 +330,25 @@ class NamespaceSandbox(Sandbox):
         if self._folder is not None:
             remove_tree(Path(self._folder))
 
+    def listen(self, port: int = 0) -> socket.socket:
+        """Return a socket of this process that listens on the box's own loopback.
+
+        What programs in the box connect to at `127.0.0.1` is answered here, on the host, and the box needs no network.
+
+        Args:
+            port: The port; any free one when not given.
+
+        Raises:
+            SandboxError: The port is taken, or the box has no loopback of its own.
+        """
+        if self._options.network == "host":
+            raise SandboxError(f"listen in sandbox {self.id}: its loopback is the machine's own")
+        try:
+            _, received = self._ask({"op": "listen", "port": port})
+        except OSError as error:
+            raise SandboxError(f"listen on port {port} of sandbox {self.id}: {error.strerror}") from error
+        return socket.socket(fileno=received[0])
+
     def _sweep(self) -> None:
         self._ask({"op": "sweep"})
 
@@ -339,6 +358,8 @@ class NamespaceSandbox(Sandbox):
             self._sweep()  # what ended commands left behind must not keep the box from going on
         room = os.fstatvfs(self._upper)
         full = "disk" if room.f_blocks and room.f_bavail * room.f_frsize < _FULL else ""
+        if self._folder is None and room.f_files and not room.f_ffree:
+            full = "disk"  # no further name
         return bounded or full if killed else full or bounded
 
 
@@ -369,7 +390,7 @@ def _plan_on_wire(
         cwd: Where its commands run.
         env: Their variables.
     """
-    stage, upper, work = plan.writable(limits.room(bounded), folder)
+    stage, upper, work = plan.writable(limits.room(bounded), folder, limits.files or 0)
     stage.append(plan.root(lower, base, upper, work, rootless))
     hidden, shared = tuple(snapshot.hidden), limits.shared_memory
     kind = (snapshot.own_root, snapshot.usr, rootless)

@@ -108,6 +108,13 @@ class Init:
         finally:
             wire.close_all(descriptors)
 
+    def _op_listen(self, message: dict[str, Any], descriptors: list[int], reply: socket.socket) -> None:
+        """Hand out a socket that listens on this box's own loopback: what connects to it reaches the client."""
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as listener:
+            listener.bind(("127.0.0.1", message["port"]))
+            listener.listen(128)
+            wire.send(reply, {"port": listener.getsockname()[1]}, [listener.fileno()])
+
     # --- commands ----------------------------------------------------------------------------------------------------
 
     def _op_run(self, message: dict[str, Any], descriptors: list[int], reply: socket.socket) -> None:

@@ -133,11 +133,15 @@ def base_key(operations: Iterable[layout.Operation]) -> str:
     return hashlib.sha256(json.dumps(layout.to_wire(operations)).encode()).hexdigest()[:16]
 
 
-def writable(size: int, folder: str | None) -> tuple[list[layout.Operation], str, str]:
+def writable(size: int, folder: str | None, files: int = 0) -> tuple[list[layout.Operation], str, str]:
     """Where a box writes: memory of its own, or an existing folder of the host; with the upper and work directories."""
     if folder is not None:
         return [], f"{folder}/upper", f"{folder}/work"
-    operations: list[layout.Operation] = [layout.Tmpfs("/box", size), layout.Dir("/box/upper"), layout.Dir("/box/work")]
+    operations: list[layout.Operation] = [
+        layout.Tmpfs("/box", size, inodes=files),
+        layout.Dir("/box/upper"),
+        layout.Dir("/box/work"),
+    ]
     return operations, f"{STAGE}/box/upper", f"{STAGE}/box/work"
 
 

@@ -1,4 +1,4 @@
-"""Installs: what a project's own build adds to its tree and venv, made in a box with the network and kept as a layer.
+"""Installs: what a project's own build adds to its tree and venv, made in a box that reaches the package index alone.
 
 The build runs over the clean tree of the base commit, so every task of that commit shares the result; what it leaves in
 the user's folders, caches and temporary folders is thrown away.
@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import shlex
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
+from swebench_lab.snapshots.environment.index_relay import IndexRelay, upstreams
 from swebench_lab.snapshots.environment.specs import Spec
 from swebench_lab.snapshots.environment.uv_runs import index_settings
 from swebench_lab.snapshots.environment.venv import WORKDIR
@@ -25,16 +26,14 @@ if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Sandbox
     from swebench_lab.sandbox.snapshot import Snapshot
 
-VERSION = 1
+VERSION = 2
 """Part of every key; a change of how builds are run must raise it."""
 
 _SECONDS = 1800.0
-_TEMPORARY = "/tmp/lab-build"
-_TIDY = f"rm -rf {_TEMPORARY} /tmp/* /var/tmp/* /root/.cache; find . -name __pycache__ -prune -exec rm -rf {{}} +"
-_PASSED_ON = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "UV_DEFAULT_INDEX",
-              "UV_INDEX", "UV_FIND_LINKS", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_EXCLUDE_NEWER", "PIP_INDEX_URL",
-              "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_CERT", "SSL_CERT_FILE",
-              "REQUESTS_CA_BUNDLE")  # fmt: skip
+TEMPORARY = "/tmp/lab-build"
+_TIDY = f"rm -rf {TEMPORARY} /tmp/* /var/tmp/* /root/.cache; find . -name __pycache__ -prune -exec rm -rf {{}} +"
+_SETTINGS = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "PIP_INDEX_URL",
+             "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS")  # fmt: skip
 
 
 def key(spec: Spec, commit: str, env_key: str, system: str = "") -> str:
@@ -62,19 +61,25 @@ def build(folder: Path, clean: Snapshot, spec: Spec) -> dict[str, Any]:
     from swebench_lab.sandbox.namespace.sandbox import open_namespace
 
     program = Path(uv.find_uv_bin()).resolve()
-    env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | index_settings()
-    env |= {"HOME": f"{_TEMPORARY}/home", "TMPDIR": f"{_TEMPORARY}/tmp", "UV_CACHE_DIR": f"{_TEMPORARY}/uv",
-            "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_LINK_MODE": "copy",
-            "PATH": f"{clean.env['PATH']}:{program.parent}"}  # fmt: skip
-    if spec.exclude_newer:
-        env["UV_EXCLUDE_NEWER"] = spec.exclude_newer
     log: list[str] = []
     kept = LayerStore(folder / "store")
-    shown = replace(clean, binds=(*clean.binds, program, *_local_indexes(env)))
-    with open_namespace(shown, network="host", env=env, store=kept) as box:
-        box.run(["mkdir", "-p", env["HOME"], env["TMPDIR"]], cwd="/", timeout=60)
+    settings = {name: os.environ[name] for name in _SETTINGS if name in os.environ} | index_settings()
+    # What lies in a folder bears no date.
+    dated = bool(spec.exclude_newer) and not settings.get("UV_DEFAULT_INDEX", "").startswith(("file:", "/"))
+    local = [] if dated else local_indexes(settings)
+    shown = replace(clean, binds=(*clean.binds, program, *local))
+    path = f"{clean.env['PATH']}:{program.parent}"
+    with (
+        open_namespace(shown, env=build_variables(path), store=kept) as box,
+        IndexRelay(box.listen(), upstreams(settings), spec.exclude_newer) as relay,
+    ):
+        env = relay_variables(relay, settings, local)
+        if spec.exclude_newer:
+            env["UV_EXCLUDE_NEWER"] = spec.exclude_newer
+        box.run(["mkdir", "-p", f"{TEMPORARY}/home", f"{TEMPORARY}/tmp"], cwd="/", timeout=60)
+        box.write(f"{TEMPORARY}/home/.pydistutils.cfg", f"[easy_install]\nindex_url = {env['PIP_INDEX_URL']}\n")
         for command in filter(None, (*spec.pre_install, spec.install)):
-            log.append(_run(box, command, clean.meta["repo"]))
+            log.append(_run(box, command, clean.meta["repo"], env))
         box.run(_TIDY, timeout=300)
         added = box.checkpoint()
     layer = folder / "layer"
@@ -90,9 +95,37 @@ def build(folder: Path, clean: Snapshot, spec: Spec) -> dict[str, Any]:
     }
 
 
-def _local_indexes(env: Mapping[str, str]) -> list[Path]:
+def build_variables(path: str) -> dict[str, str]:
+    """Return the variables of every command of a build but those that name an index.
+
+    Args:
+        path: Where programs are looked for.
+    """
+    return {"HOME": f"{TEMPORARY}/home", "TMPDIR": f"{TEMPORARY}/tmp", "UV_CACHE_DIR": f"{TEMPORARY}/uv",
+            "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_LINK_MODE": "copy",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PATH": path}  # fmt: skip
+
+
+def relay_variables(relay: IndexRelay, settings: Mapping[str, str], local: Sequence[Path]) -> dict[str, str]:
+    """Return the variables that name the indexes of a build: the relay, and folders of this machine that it is shown."""
+    found = relay.variables()
+    for uv_name, pip_name in (("UV_INDEX", "PIP_EXTRA_INDEX_URL"), ("UV_FIND_LINKS", "PIP_FIND_LINKS")):
+        words = [
+            w for w in settings.get(uv_name, settings.get(pip_name, "")).split() if w.startswith(("file:///", "/"))
+        ]
+        if words and local:
+            joined = " ".join(filter(None, (found.get(uv_name, ""), *words)))
+            found |= {uv_name: joined, pip_name: joined, "UV_INDEX_STRATEGY": "unsafe-best-match"}
+    first = settings.get("UV_DEFAULT_INDEX", "")
+    if first.startswith(("file:///", "/")):
+        found |= {"UV_DEFAULT_INDEX": first, "PIP_INDEX_URL": first}
+    return found
+
+
+def local_indexes(settings: Mapping[str, str]) -> list[Path]:
     """Return the folders of this machine that the index settings name, which the box must show to be of use."""
-    words = " ".join(env.get(name, "") for name in ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS")).split()
+    names = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS", "PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL")
+    words = " ".join(settings.get(name, "") for name in names).split()
     places = (
         Path(urllib.parse.unquote(word.removeprefix("file://"))) for word in words if word.startswith(("file:///", "/"))
     )
@@ -101,8 +134,8 @@ def _local_indexes(env: Mapping[str, str]) -> list[Path]:
     return sorted(folder for folder in folders if folder.is_dir() and folder != Path("/"))
 
 
-def _run(box: Sandbox, command: str, repo: str) -> str:
-    result = box.run(command, timeout=_SECONDS)
+def _run(box: Sandbox, command: str, repo: str, env: Mapping[str, str]) -> str:
+    result = box.run(command, timeout=_SECONDS, env=env)
     if not result.ok:
         ended = (
             "ran out of time" if result.timed_out else f"ended with {result.exit_code or result.limit or 'a signal'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -117,7 +118,17 @@ def doctor() -> Report:
         A report whose repr says what works, what does not, and what to do about it.
     """
     return Report(
-        (_python(), _system(), *_sandboxes(), *_programs(), *_room(), *_sharing(), *_accelerator(), *_extras())
+        (
+            _python(),
+            _system(),
+            *_sandboxes(),
+            *_programs(),
+            *_room(),
+            *_watches(),
+            *_sharing(),
+            *_accelerator(),
+            *_extras(),
+        )
     )
 
 
@@ -191,6 +202,22 @@ def _room() -> Iterator[Finding]:
         else "use fewer workers: sandboxes write to memory unless they are given a scratch folder"
     )
     yield Finding("memory", state, f"{memory / _GIB:.1f} GiB available", fix)
+
+
+def _watches() -> Iterator[Finding]:
+    """Count the instances of inotify of this user, which sandboxes share with everything else that runs as the user."""
+    try:
+        most = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    except (OSError, ValueError):
+        return
+    count = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is somebody else's
+            if process.stat().st_uid == os.geteuid():
+                count += sum(os.readlink(fd) == "anon_inode:inotify" for fd in (process / "fd").iterdir())
+    state = State.OK if count < most // 2 else State.TIGHT
+    fix = "" if state == State.OK else "sysctl fs.inotify.max_user_instances=1024, or end what watches files"
+    yield Finding("inotify", state, f"{count} of {most} instances of this user in use, sandboxes included", fix)
 
 
 def _sharing() -> Iterator[Finding]:
