@@ -88,7 +88,9 @@ class Environments:
 
         def build(folder: Path) -> dict[str, Any]:
             layer = folder / "layer"
-            facts = build_venv(layer, interpreter, pins, spec.paths, self._root, build_part, spec.about)
+            facts = build_venv(
+                layer, interpreter, pins, spec.paths, self._root, build_part, spec.about, spec.exclude_newer
+            )
             (folder / "lock.txt").write_text(pins.text())
             store.share_files(layer, self._root / "files")
             facts["binds"] = [str(path) for path in interpreter.binds]

@@ -6,19 +6,23 @@ the user's folders, caches and temporary folders is thrown away.
 
 from __future__ import annotations
 
-import os
 import shlex
-import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
+from swebench_lab.snapshots.environment.build_box import (
+    TEMPORARY,
+    build_variables,
+    index_variables,
+    local_indexes,
+    relay_variables,
+)
 from swebench_lab.snapshots.environment.index_relay import IndexRelay, upstreams
 from swebench_lab.snapshots.environment.specs import Spec
-from swebench_lab.snapshots.environment.uv_runs import index_settings
 from swebench_lab.snapshots.environment.venv import WORKDIR
 from swebench_lab.snapshots.storage import store
 
@@ -30,10 +34,7 @@ VERSION = 2
 """Part of every key; a change of how builds are run must raise it."""
 
 _SECONDS = 1800.0
-TEMPORARY = "/tmp/lab-build"
 _TIDY = f"rm -rf {TEMPORARY} /tmp/* /var/tmp/* /root/.cache; find . -name __pycache__ -prune -exec rm -rf {{}} +"
-_SETTINGS = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "PIP_INDEX_URL",
-             "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS")  # fmt: skip
 
 
 def key(spec: Spec, commit: str, env_key: str, system: str = "") -> str:
@@ -63,7 +64,7 @@ def build(folder: Path, clean: Snapshot, spec: Spec) -> dict[str, Any]:
     program = Path(uv.find_uv_bin()).resolve()
     log: list[str] = []
     kept = LayerStore(folder / "store")
-    settings = {name: os.environ[name] for name in _SETTINGS if name in os.environ} | index_settings()
+    settings = index_variables()
     # What lies in a folder bears no date.
     dated = bool(spec.exclude_newer) and not settings.get("UV_DEFAULT_INDEX", "").startswith(("file:", "/"))
     local = [] if dated else local_indexes(settings)
@@ -93,45 +94,6 @@ def build(folder: Path, clean: Snapshot, spec: Spec) -> dict[str, Any]:
         "digest": store.digest_tree(layer),
         "bytes": _files.size_of(layer),
     }
-
-
-def build_variables(path: str) -> dict[str, str]:
-    """Return the variables of every command of a build but those that name an index.
-
-    Args:
-        path: Where programs are looked for.
-    """
-    return {"HOME": f"{TEMPORARY}/home", "TMPDIR": f"{TEMPORARY}/tmp", "UV_CACHE_DIR": f"{TEMPORARY}/uv",
-            "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_LINK_MODE": "copy",
-            "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PATH": path}  # fmt: skip
-
-
-def relay_variables(relay: IndexRelay, settings: Mapping[str, str], local: Sequence[Path]) -> dict[str, str]:
-    """Return the variables that name the indexes of a build: the relay, and folders of this machine that it is shown."""
-    found = relay.variables()
-    for uv_name, pip_name in (("UV_INDEX", "PIP_EXTRA_INDEX_URL"), ("UV_FIND_LINKS", "PIP_FIND_LINKS")):
-        words = [
-            w for w in settings.get(uv_name, settings.get(pip_name, "")).split() if w.startswith(("file:///", "/"))
-        ]
-        if words and local:
-            joined = " ".join(filter(None, (found.get(uv_name, ""), *words)))
-            found |= {uv_name: joined, pip_name: joined, "UV_INDEX_STRATEGY": "unsafe-best-match"}
-    first = settings.get("UV_DEFAULT_INDEX", "")
-    if first.startswith(("file:///", "/")):
-        found |= {"UV_DEFAULT_INDEX": first, "PIP_INDEX_URL": first}
-    return found
-
-
-def local_indexes(settings: Mapping[str, str]) -> list[Path]:
-    """Return the folders of this machine that the index settings name, which the box must show to be of use."""
-    names = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS", "PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL")
-    words = " ".join(settings.get(name, "") for name in names).split()
-    places = (
-        Path(urllib.parse.unquote(word.removeprefix("file://"))) for word in words if word.startswith(("file:///", "/"))
-    )
-    # An index is a folder beside its files, so its parent is shown.
-    folders = {(place.parent if place.name == "simple" else place).resolve() for place in places}
-    return sorted(folder for folder in folders if folder.is_dir() and folder != Path("/"))
 
 
 def _run(box: Sandbox, command: str, repo: str, env: Mapping[str, str]) -> str:

@@ -10,13 +10,14 @@ import logging
 import os
 import re
 import subprocess
-import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from swebench_lab.errors import SnapshotError
+from swebench_lab.snapshots.environment.build_box import index_settings
 from swebench_lab.snapshots.environment.interpreter import Interpreter
+from swebench_lab.snapshots.environment.source_builds import UvBox, build_wheels
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ _CACHE, _INDEX = "uv's cache", "package index"
 _UNASKED = ", among the releases in its cache, as no index answered"
 _MOST_LATE = 12  # packages that may be newer than a task's date because a chosen version needs them
 _SAID = 1200  # characters of an installer's message that an error keeps: how it begins, and the hints at its end
+_WHEELS_ONLY = ("--only-binary", ":all:")
 _NO_DATE = "2100-01-01"  # for a version that somebody has chosen, its age is no matter
 
 
@@ -43,20 +45,42 @@ def resolve(
         for text in (*exact, *filter(is_exact, requirements)):  # somebody has chosen it, whatever its age
             arguments += ["--exclude-newer-package", f"{re.split(r'[^A-Za-z0-9._-]', text.strip())[0]}={_NO_DATE}"]
     doing = f"resolving {', '.join((*requirements, *louder))[:200]} for Python {interpreter.version}"
+    data, forced = "\n".join((*requirements, *louder)) + "\n", "".join(f"{text}\n" for text in exact)
     with tempfile.NamedTemporaryFile("w", prefix="swebench_lab-", suffix=".txt") as overrides:
-        overrides.write("".join(f"{text}\n" for text in exact))
+        overrides.write(forced)
         overrides.flush()
-        arguments += ["--overrides", overrides.name]
-        said, late, source = _resolve_with_late(arguments, doing, "\n".join((*requirements, *louder)) + "\n")
+
+        def on_host(more: Sequence[str]) -> tuple[str, str]:
+            return _uv_index_first([*arguments, "--overrides", overrides.name, *_WHEELS_ONLY, *more], doing, data)
+
+        try:
+            said, late, source = _resolve_with_late(on_host)
+        except SnapshotError as error:
+            if not without_wheels(str(error)):
+                raise
+            said, late, source = _resolve_in_a_box(arguments, forced, data, interpreter, doing)
     lines = sorted(line.strip() for line in said.splitlines() if line.strip() and not line.startswith(("#", "-")))
     newer = f", with releases after {exclude_newer} of {', '.join(sorted(late))}, which others need" if late else ""
     return tuple(lines), (f"uv{newer}{'' if source == _INDEX else _UNASKED}")
 
 
-def _resolve_with_late(arguments: Sequence[str], doing: str, data: str) -> tuple[str, dict[str, str], str]:
+def _resolve_in_a_box(
+    arguments: Sequence[str], forced: str, data: str, interpreter: Interpreter, doing: str
+) -> tuple[str, dict[str, str], str]:
+    """Resolve where packages have to be built to tell what they need; see `_resolve_with_late`."""
+    log.info("%s: a package has no wheel, so it is asked in a box", doing)
+    with UvBox(interpreter, doing) as box:
+        place = box.write("overrides.txt", forced)
+        return _resolve_with_late(lambda more: (box.run([*arguments, "--overrides", place, *more], data), _INDEX))
+
+
+def _resolve_with_late(run: Callable[[Sequence[str]], tuple[str, str]]) -> tuple[str, dict[str, str], str]:
     """Run uv, allowing releases after the date where there is no solution without them.
 
     A version that somebody has chosen may be newer than the task, and need others that are newer too.
+
+    Args:
+        run: Runs uv with further arguments; returns what it said and where it found packages.
 
     Returns:
         What uv said, by package the moment from which its releases are left out, and where uv found them.
@@ -65,13 +89,19 @@ def _resolve_with_late(arguments: Sequence[str], doing: str, data: str) -> tuple
     while True:
         more = [text for name in sorted(late) for text in ("--exclude-newer-package", f"{name}={late[name]}")]
         try:
-            said, source = _uv_index_first([*arguments, *more], doing, data)
+            said, source = run(more)
             return said, late, source
         except SnapshotError as error:
             found = {name: when for name, when in too_late(str(error)).items() if name not in late}
             if not found or len(late) >= _MOST_LATE:
                 raise
             late |= found
+
+
+def without_wheels(said: str) -> list[str]:
+    """Return the packages of which uv says that they must be built from source."""
+    found = re.findall(r"Wheels are required for `([\w.-]+)`", said)
+    return found or re.findall(r"\b([\w.-]+?)(?:==\S+)? ha(?:s|ve) no (?:usable )?wheels", said)
 
 
 def too_late(said: str) -> dict[str, str]:
@@ -84,13 +114,39 @@ def too_late(said: str) -> dict[str, str]:
     return found
 
 
-def install(lines: Sequence[str], venv: Path) -> str:
-    """Install pins into a venv; returns where they came from."""
-    arguments = ["pip", "install", "--quiet", "--no-deps", "--link-mode", "hardlink", "--python",
-                 str(venv / "bin" / "python"), "--requirement", "-"]  # fmt: skip
-    return _uv_offline_first(arguments, f"installing {', '.join(lines)[:200]}", "".join(f"{line}\n" for line in lines))[
-        1
-    ]
+def install(lines: Sequence[str], venv: Path, interpreter: Interpreter, exclude_newer: str = "") -> str:
+    """Install pins into a venv; returns where they came from.
+
+    Args:
+        lines: `name==version`.
+        venv: Where to.
+        interpreter: What it is for.
+        exclude_newer: `YYYY-MM-DD`; packages that have no wheel are built with what was published by then.
+
+    Raises:
+        SnapshotError: One cannot be had or built.
+    """
+    doing, data = f"installing {', '.join(lines)[:200]}", "".join(f"{line}\n" for line in lines)
+    built: set[str] = set()
+    with tempfile.TemporaryDirectory(prefix="swebench_lab-") as wheels:
+        arguments = ["pip", "install", "--quiet", "--no-deps", "--link-mode", "hardlink", "--python",
+                     str(venv / "bin" / "python"), *_WHEELS_ONLY, "--requirement", "-"]  # fmt: skip
+        while True:
+            more = ["--find-links", wheels] if built else []
+            try:
+                source = _uv_offline_first([*arguments, *more], doing, data)[1]
+                return f"{source}, {', '.join(sorted(built))} built from source in a box" if built else source
+            except SnapshotError as error:
+                names = {_normal(name) for name in without_wheels(str(error))}
+                wanted = [line for line in lines if _normal(line.partition("==")[0]) in names - built]
+                if not wanted:
+                    raise
+                build_wheels(wanted, interpreter, exclude_newer, Path(wheels))
+                built |= names
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _uv_offline_first(arguments: list[str], doing: str, data: str) -> tuple[str, str]:
@@ -141,18 +197,3 @@ def _uv(arguments: list[str], data: str, folder: str, env: Mapping[str, str]) ->
         )
     except OSError as error:
         raise SnapshotError(f"running uv: {error}; reinstall the package uv in this environment") from error
-
-
-def index_settings() -> dict[str, str]:
-    """Return pip's index settings as uv's variables, where uv has none of its own: uv does not read pip's files."""
-    names = {"index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX", "find-links": "UV_FIND_LINKS"}
-    if any(os.environ.get(name) for name in (*names.values(), "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")):
-        return {}
-    done = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False,
-                          stdin=subprocess.DEVNULL)  # fmt: skip
-    found: dict[str, str] = {}
-    for key, value in re.findall(r"^(?:global|install|:env:)\.([\w-]+)='(.*)'$", done.stdout, re.MULTILINE):
-        if key in names:
-            found[names[key]] = " ".join(value.replace("\\n", " ").split())
-    # pip takes the best version that any of its indexes has; uv would stop at the first index with the name.
-    return found | ({"UV_INDEX_STRATEGY": "unsafe-best-match"} if "UV_INDEX" in found else {})

@@ -141,6 +141,7 @@ def build_venv(
     cache: Path | None = None,
     build_once: BuildOnce = store.build_once,
     about: Mapping[str, str] | None = None,
+    exclude_newer: str = "",
 ) -> dict[str, Any]:
     """Write a venv into an empty layer.
 
@@ -152,6 +153,7 @@ def build_venv(
         cache: Root of the cache in which big packages become layers of their own; None: all stays in this layer.
         build_once: Builds such a layer where it is not there.
         about: Files of the project's own `.dist-info`, by name.
+        exclude_newer: What builds a package that has no wheel was published by this date; empty: at any time.
 
     Returns:
         Facts for the Snapshot's meta.
@@ -163,7 +165,7 @@ def build_venv(
     site = _write_skeleton(venv, interpreter)
     origin = "installed"
     if not _copy_installed(pins, interpreter, venv, site):
-        origin = uv_runs.install(pins.lines, venv)
+        origin = uv_runs.install(pins.lines, venv, interpreter, exclude_newer)
     (site / "testbed.pth").write_text("".join(f"{_in_box(path)}\n" for path in paths))
     _write_about(about or {}, venv / "bin", site)
     _repoint_scripts(venv / "bin")
