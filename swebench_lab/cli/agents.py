@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from swebench_lab.cli.options import Command
+from swebench_lab.cli.options import Command, trusted
 
 if TYPE_CHECKING:
     from swebench_lab.agents.agent import Agent
@@ -107,5 +107,5 @@ def _policy(agent: str, options: dict[str, Any]) -> Policy:
         if not isinstance(replies, list) or not all(isinstance(reply, str) for reply in replies):
             raise click.BadParameter("expected a JSON list of strings", param_hint="--script")
         return ScriptedPolicy(replies, Path(options["script"]).stem)
-    tasks = load_tasks(options["source"])
+    tasks = load_tasks(options["source"], trust=trusted())
     return Teacher(tasks) if agent == "teacher" else NoisyTeacher(tasks, options["noise"], options["seed"])

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from swebench_lab.cli.options import backend_option, finish, open_factory, show
+from swebench_lab.cli.options import backend_option, finish, open_factory, show, trust_option, trusted
 
 
 @click.command()
@@ -52,6 +52,7 @@ def gc(older_than: float, everything: bool, scratch: tuple[str, ...]) -> None:
 @click.option(
     "--list", "listing", is_flag=True, help="List the attacks and the verdict each must get, without running them."
 )
+@trust_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def redteam(backend: str, names: tuple[str, ...], source: str, listing: bool, as_json: bool) -> None:
     """Attack sandboxes and grading (escape, tampering, reward hacking); exit code 3 if any attack succeeds."""
@@ -64,7 +65,7 @@ def redteam(backend: str, names: tuple[str, ...], source: str, listing: bool, as
         return
     with open_factory(backend) as sandboxes:
         try:
-            report = attack(sandboxes, load_tasks(source) if source else None, names or None)
+            report = attack(sandboxes, load_tasks(source, trust=trusted()) if source else None, names or None)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--only") from error
     frame = report.to_frame()

@@ -34,10 +34,30 @@ def task_options(command: Command) -> Command:
         click.option("--split", default="", help="Only this split: train or test."),
         click.option("-n", "--count", type=click.IntRange(1), help="Sample this many tasks (see --seed)."),
         click.option("--seed", default=0, show_default=True, help="Random seed."),
+        trust_option,
     )
     for option in reversed(options):
         command = option(command)
     return command
+
+
+_TRUST = "swebench_lab.trust"
+
+
+def trust_option(command: Command) -> Command:
+    """Add the option that lets rows of a file name places of this machine; `trusted` says whether it was given."""
+
+    def remember(context: click.Context, _: click.Parameter, value: bool) -> None:
+        context.meta[_TRUST] = value
+
+    said = "Let tasks of a file name folders of this machine as their repository."
+    return click.option("--trust", is_flag=True, expose_value=False, callback=remember, help=said)(command)
+
+
+def trusted() -> bool:
+    """Whether the running command was told to trust the tasks that it loads."""
+    context = click.get_current_context(silent=True)
+    return bool(context and context.meta.get(_TRUST))
 
 
 def choose_tasks(source: str, pattern: str, split: str, count: int | None, seed: int) -> Tasks:
@@ -45,7 +65,7 @@ def choose_tasks(source: str, pattern: str, split: str, count: int | None, seed:
     from swebench_lab.errors import TaskError
     from swebench_lab.tasks.loading import load_tasks
 
-    tasks = load_tasks(source, split or None).filter(pattern or None)
+    tasks = load_tasks(source, split or None, trust=trusted()).filter(pattern or None)
     if not tasks:
         raise TaskError(f"no task of {source!r} matches --filter {pattern!r} --split {split!r}")
     return tasks.sample(count, seed) if count else tasks

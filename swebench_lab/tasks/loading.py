@@ -12,6 +12,7 @@ from typing import Any
 from swebench_lab.errors import TaskError, shortly
 from swebench_lab.records.task import Task, Tasks
 from swebench_lab.tasks.schemas import WRITERS, read_row
+from swebench_lab.tasks.trust import check_source
 
 BUNDLED = ("demo",)
 """Names of the task sets that travel in the package, under `data/<name>/tasks.jsonl`."""
@@ -22,7 +23,9 @@ _MAX_REPORTED = 5
 # --- many rows ------------------------------------------------------------------------------------------------------
 
 
-def load_tasks(source: str | Path | Iterable[Mapping[str, Any]] | Tasks, split: str | None = None) -> Tasks:
+def load_tasks(
+    source: str | Path | Iterable[Mapping[str, Any]] | Tasks, split: str | None = None, *, trust: bool = False
+) -> Tasks:
     """Read tasks from wherever the field keeps them.
 
     Args:
@@ -31,6 +34,8 @@ def load_tasks(source: str | Path | Iterable[Mapping[str, Any]] | Tasks, split: 
             package), or rows as dictionaries. Rows may be SWE-bench's, SWE-smith's or this package's own; each is
             recognised by its columns.
         split: Keep only this split: the row's own `split` field, or the hub dataset's split.
+        trust: Whether rows of files and of the hub may name files and folders of this machine as their repository, which
+            boxes then show.
 
     Returns:
         The tasks in the order of their rows.
@@ -53,13 +58,13 @@ def load_tasks(source: str | Path | Iterable[Mapping[str, Any]] | Tasks, split: 
         )
     path = Path(source).expanduser()
     if (path / "tasks").is_dir() and (path / "sweb.yaml").is_file():
-        return _keep(_read_all(_task_repo_rows(path), str(path), path.name), split, str(source))
+        return _keep(_read_all(_task_repo_rows(path), str(path), path.name, trust), split, str(source))
     if path.is_dir():
-        return _keep(_read_all(_dataset_rows(path, split), str(path), path.name), split, str(source))
+        return _keep(_read_all(_dataset_rows(path, split), str(path), path.name, trust), split, str(source))
     if path.is_file():
-        return _keep(_read_all(_file_rows(path), str(path), path.stem), split, str(source))
+        return _keep(_read_all(_file_rows(path), str(path), path.stem, trust), split, str(source))
     if isinstance(source, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", source) and path.suffix not in _READERS:
-        return _read_all(_hub_rows(source, split), source, source)
+        return _read_all(_hub_rows(source, split), source, source, trust)
     known = ", ".join(repr(name) for name in (*BUNDLED, "micro"))
     raise TaskError(
         f"loading tasks: {str(source)!r} is no bundled set ({known}), file, folder or 'owner/dataset' hub id; "
@@ -79,7 +84,7 @@ def _keep(tasks: Tasks, split: str | None, what: object) -> Tasks:
     return kept
 
 
-def _read_all(rows: Iterable[tuple[str, Any]], what: str, name: str) -> Tasks:
+def _read_all(rows: Iterable[tuple[str, Any]], what: str, name: str, trust: bool = True) -> Tasks:
     """Turn rows into Tasks; all that is wrong is reported at once, so that a file can be fixed in one go."""
     tasks: list[Task] = []
     wrong: list[str] = []
@@ -89,6 +94,8 @@ def _read_all(rows: Iterable[tuple[str, Any]], what: str, name: str) -> Tasks:
         count += 1
         try:
             task = row if isinstance(row, Task) else read_row(row, where)
+            if not trust:
+                check_source(task, where)
         except TaskError as error:
             wrong.append(str(error))
             continue

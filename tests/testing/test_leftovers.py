@@ -26,7 +26,7 @@ from swebench_lab.testing.redteam.victim import make_victim
 from swebench_lab.sandbox.zygote import client
 from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.tasks.loading import load_tasks
-(task,) = load_tasks(sys.argv[1])
+(task,) = load_tasks(sys.argv[1], trust=True)
 scratch = Path(sys.argv[2])
 factory = SandboxFactory("namespace", scratch=scratch)
 box = factory.open(task)

@@ -1,0 +1,35 @@
+"""Trust: rows of files and of the hub name no place of this machine, unless whoever loads them vouches for them."""
+
+from __future__ import annotations
+
+from swebench_lab.errors import TaskError
+from swebench_lab.records.task import Task
+from swebench_lab.snapshots.repository.sources import BUNDLED, is_remote
+
+_ELSEWHERE = ("docker://", "engine:")
+
+
+def check_source(task: Task, where: str) -> None:
+    """Refuse a task whose repository or image is a file or folder of this machine: boxes would show what it holds.
+
+    Args:
+        task: The task.
+        where: Its row, for the message.
+
+    Raises:
+        TaskError: It names one.
+    """
+    text = task.source.strip()
+    if text.startswith("image:"):
+        is_local = not text.removeprefix("image:").startswith(_ELSEWHERE)
+    else:
+        is_local = bool(text) and not text.startswith((*BUNDLED, "pypi:")) and not _is_elsewhere(text)
+    if is_local:
+        raise TaskError(
+            f"{where}, field 'source': {task.source!r} is a place of this machine, and a box would show what it holds; "
+            "load_tasks(..., trust=True) takes it, where you know who wrote these rows (on the command line: --trust)"
+        )
+
+
+def _is_elsewhere(text: str) -> bool:
+    return is_remote(text) and not text.lower().startswith("file:")
