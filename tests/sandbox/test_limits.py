@@ -216,3 +216,23 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path):
     os.chown(home, 1234, 1234)
     with pytest.raises(SandboxError, match="belongs to somebody else"):
         leases.leased_folder(home, shutil.rmtree, lambda folder: None)
+
+
+@pytest.mark.parametrize("tier", ["namespace-root", "namespace-rootless"])
+def test_a_box_writes_no_more_files_than_it_may(snapshot, tier):
+    with open_namespace(snapshot, tier=tier, limits=Limits(files=300)) as box:
+        done = box.run("for i in $(seq 1000); do : > /tmp/f$i || exit 7; done")
+        assert done.exit_code == 7 and "No space left" in done.output
+        assert done.limit == "disk"
+        assert int(box.run("ls /tmp | wc -l").output) < 300
+        assert box.run("rm /tmp/f*; echo x > /tmp/y && cat /tmp/y").output == "x\n"
+        box.checkpoint()
+
+
+@pytest.mark.parametrize("tier", ["namespace-root", "namespace-rootless"])
+def test_requests_that_the_whole_host_counts_together_are_refused(snapshot, tier):
+    ask = "import ctypes, os; c = ctypes.CDLL(None, use_errno=True); p = ctypes.c_ulong(); "
+    ask += "n = 206 if os.uname().machine == 'x86_64' else 0; "
+    ask += "print(c.syscall(n, 100, ctypes.byref(p)), ctypes.get_errno())"
+    with open_namespace(snapshot, tier=tier) as box:
+        assert box.run(["python3", "-c", ask]).output == "-1 1\n"
