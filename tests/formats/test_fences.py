@@ -20,8 +20,8 @@ CUT = {
     "two heredocs at once": "cat - /dev/fd/3 <<A 3<<B\n1\nA\n```\n2\n```\nB",
     "a string in single quotes": "git commit -m 'docs\n```\ncode\n```\n'",
     "a string in double quotes": 'printf "%s" "\n```\ncode\n```\n"',
-    "a substitution": 'gh pr create --body "$(cat <<\'EOF\'\n```\ncode\n```\nEOF\n)"',
-    "a program in an argument": "python3 -c '\nx = \"\"\"\n```\ny\n```\n\"\"\"'",
+    "a substitution": "gh pr create --body \"$(cat <<'EOF'\n```\ncode\n```\nEOF\n)\"",
+    "a program in an argument": 'python3 -c \'\nx = """\n```\ny\n```\n"""\'',
 }
 
 

@@ -79,9 +79,7 @@ def test_a_replacement_leaves_all_other_bytes_alone(
         (LATIN, 2, "y = '\xe9'", LATIN + b"y = '\xe9'\n"),
     ],
 )
-def test_new_lines_end_as_those_around_them_do(
-    box: Sandbox, content: bytes, line: int, new: str, after: bytes
-) -> None:
+def test_new_lines_end_as_those_around_them_do(box: Sandbox, content: bytes, line: int, new: str, after: bytes) -> None:
     seen, now = edit(box, content, command="insert", insert_line=line, new_str=new)
     assert (seen.exit_code, now) == (0, after)
 
@@ -97,7 +95,10 @@ def test_new_lines_end_as_those_around_them_do(
     ],
 )
 def test_what_the_encoding_cannot_hold_is_refused(box: Sandbox, content: bytes, new: str) -> None:
-    for arguments in ({"command": "str_replace", "old_str": "x", "new_str": new}, {"command": "insert", "insert_line": 0}):
+    for arguments in (
+        {"command": "str_replace", "old_str": "x", "new_str": new},
+        {"command": "insert", "insert_line": 0},
+    ):
         seen, now = edit(box, content, **{"new_str": new, **arguments})
         assert (seen.exit_code, now) == (1, content)
 

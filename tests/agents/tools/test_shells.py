@@ -70,7 +70,14 @@ def test_a_shell_that_goes_on_says_nothing_of_it(box: Sandbox) -> None:
 
 
 def test_a_trace_shows_the_commands_that_were_written_and_no_others(box: Sandbox) -> None:
-    written = ["set -x", "echo a; echo b >&2", "f() { echo c; }; export -f f; f", "false", "echo $?", "PS4='# '\necho d"]
+    written = [
+        "set -x",
+        "echo a; echo b >&2",
+        "f() { echo c; }; export -f f; f",
+        "false",
+        "echo $?",
+        "PS4='# '\necho d",
+    ]
     steps = run(box, [*written, "set +x; echo e"], layers=True).steps
     assert [step.observation.split("\n", 1)[1] for step in steps[:-1]] == [
         "[exit code 0]",
@@ -91,7 +98,17 @@ def test_redirections_of_the_shell_itself_last(box: Sandbox) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["vi a.py", "cd src && vim b.py", "less a.py", "git log | more", "top", "htop -d 1", "sudo nano a.py", "watch ls", "tmux"],
+    [
+        "vi a.py",
+        "cd src && vim b.py",
+        "less a.py",
+        "git log | more",
+        "top",
+        "htop -d 1",
+        "sudo nano a.py",
+        "watch ls",
+        "tmux",
+    ],
 )
 def test_full_screen_programs_are_refused_at_once(box: Sandbox, command: str) -> None:
     step = run(box, [f"touch ran; {command}"]).steps[0]
@@ -102,7 +119,15 @@ def test_full_screen_programs_are_refused_at_once(box: Sandbox, command: str) ->
 
 @pytest.mark.parametrize(
     "command",
-    ["echo vi", "which vim", "grep -rn less .", "top -b -n1 | head", "vim -es -c q a.py", "python -c 'import top'", "ls # vi"],
+    [
+        "echo vi",
+        "which vim",
+        "grep -rn less .",
+        "top -b -n1 | head",
+        "vim -es -c q a.py",
+        "python -c 'import top'",
+        "ls # vi",
+    ],
 )
 def test_what_only_names_a_full_screen_program_or_needs_no_terminal_is_not(command: str) -> None:
     assert full_screen(command) == ""
