@@ -81,6 +81,7 @@ _FULL = tuple(
         rf"\b{_LIMIT}{_NEAR}\b{_OVER}",
         r"\b(?:prompt|input|inputs|context|conversation|sequence|messages?|history)\b[^\n.]{0,60}?\b(?:is|are|was|were)\b"
         r"[^\n.]{0,20}?\btoo (?:long|large|big)",
+        r"\b(?:tokens?|input|prompt|context)\b[^\n]{0,60}?\bexceed\w*[^\n]{0,60}?\blimit of \d+",
         r"too (?:many|much) (?:input |prompt |total |context )?tokens",
         r"(?:maximum|max) (?:context|prompt|sequence|input) (?:length|size)",
         r"context length is only",
