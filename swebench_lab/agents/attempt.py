@@ -203,8 +203,8 @@ class Attempt:
             raise _Ended(Stop.MAX_STEPS)
         if agent.max_tokens is not None and sum(s.reply.completion_tokens or 0 for s in self.steps) >= agent.max_tokens:
             raise _Ended(Stop.MAX_TOKENS)
-        if agent.max_cost is not None and sum(s.reply.cost or 0.0 for s in self.steps) >= agent.max_cost:
-            raise _Ended(Stop.MAX_COST)
+        if agent.max_cost is not None:
+            self.check_cost(agent.max_cost)
         late = self.steps[-agent.max_timeouts :] if agent.max_timeouts is not None else []
         if late and len(late) == agent.max_timeouts and all(step.timed_out for step in late):
             raise _Ended(Stop.TIMEOUT)
@@ -212,6 +212,21 @@ class Attempt:
             raise _Ended(Stop.TIMEOUT)
         if time.monotonic() >= self.ends_at:
             raise _Ended(Stop.TIMEOUT)
+
+    def check_cost(self, limit: float) -> None:
+        """End the attempt if it has cost as much as it may.
+
+        Raises:
+            PolicyError: Nobody knows what a reply cost, so the limit cannot bind.
+        """
+        costs = [step.reply.cost for step in self.steps]
+        if None in costs:
+            raise PolicyError(
+                f"max_cost={limit:g} cannot bind: what reply {costs.index(None)} of {self.agent.policy.name!r} cost is "
+                "unknown; give the policy prices, or leave max_cost out"
+            )
+        if sum(cost or 0.0 for cost in costs) >= limit:
+            raise _Ended(Stop.MAX_COST)
 
     def step(self) -> Step:
         """Ask the policy once, carry out what it wrote, and record both."""

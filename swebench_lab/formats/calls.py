@@ -1,6 +1,6 @@
 """Call: what a reply asks for, and the whitespace-exact ways of reading and writing it in text.
 
-Six formats are known, each with one call per reply:
+Six formats are known, each with one call per reply (`fences.py` says when a fenced block is no whole command):
 
 - `xml`: `<function=bash>`, then for each parameter a line `<parameter=command>`, the value on lines of its own, and
   `</parameter>`, then `</function>`; the format of SWE-agent's XML calls. One newline after `<parameter=...>` and one
@@ -10,8 +10,8 @@ Six formats are known, each with one call per reply:
   Qwen. Strings may hold line breaks as they are; tags inside strings are text.
 - `fenced`: one bash command in a fenced block marked `bash` (or `mswea_bash_command`, as mini-swe-agent has it); other
   blocks are prose. The lone command `submit` hands the work in.
-- `ticks`: a thought and one fenced block, marked or not, that is the command; the format of SWE-agent's
-  thought-and-action prompts.
+- `ticks`: a thought and a fenced block, marked or not, that is the command; of several, the last, as in SWE-agent's
+  thought-and-action prompts, whose format this is.
 - `line`: one line, a function's name and behind a space its one parameter; for models of a few million parameters.
 
 Reading never guesses. What is not one whole call is a `FormatError` that tells the policy what to write instead, so
@@ -24,9 +24,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from swebench_lab.errors import FormatError
+from swebench_lab.formats.fences import Block, check_whole, fenced_blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,44 +352,26 @@ def render_json(call: Call) -> str:
     return _proved(call, f"{thought}<tool_call>\n{body}\n</tool_call>", parse_json)
 
 
-_FENCE = re.compile(r"(`{3,})[ \t]*([^`]*)")
-
-
-def fenced_blocks(text: str, start: int) -> list[tuple[str, str, int, int]]:
-    """Return info string, content, start and end of every closed fenced block, in one pass over the lines."""
-    found: list[tuple[str, str, int, int]] = []
-    opened: tuple[str, str, int, int] | None = None  # fence, info, start of the block, start of its content
-    position = start
-    for line in text[start:].split("\n"):
-        fence = _FENCE.fullmatch(line)
-        if opened is None and fence:
-            opened = (fence[1], fence[2].strip(), position, position + len(line) + 1)
-        elif opened and fence and not fence[2].strip() and len(fence[1]) >= len(opened[0]):
-            found.append((opened[1], text[opened[3] : position], opened[2], position + len(line)))
-            opened = None
-        position += len(line) + 1
-    return found
-
-
 def parse_fenced(text: str) -> Call:
     """Read the one fenced bash command of a reply; other fenced blocks are prose.
 
     A command that itself holds a line of three back-ticks is written between fences of four.
 
     Raises:
-        FormatError: There is no block marked `bash`, or more than one.
+        FormatError: There is no block marked `bash`, more than one, or one that may be the beginning of a longer one.
     """
-    blocks = [
-        block for block in fenced_blocks(text, after_thinking(text)) if block[0] in ("bash", "mswea_bash_command")
-    ]
+    start = after_thinking(text)
+    all_blocks = fenced_blocks(text, start)
+    blocks = [block for block in all_blocks if block[0] in ("bash", "mswea_bash_command")]
     if not blocks:
         raise FormatError("The reply holds no closed block that begins with ```bash.")
     if len(blocks) > 1:
         raise FormatError(f"The reply holds {len(blocks)} bash blocks; write one, and wait for what it shows.")
+    check_whole(text, start, all_blocks, blocks[0])
     return shell_call(text, blocks[0])
 
 
-def shell_call(text: str, block: tuple[str, str, int, int]) -> Call:
+def shell_call(text: str, block: Block) -> Call:
     """Return the call that a fenced block stands for."""
     _, content, start, end = block
     command, thought, raw = content.removesuffix("\n"), text[:start].strip(), text[start:end]
@@ -407,19 +390,18 @@ def render_fenced(call: Call) -> str:
 
 
 def parse_ticks(text: str) -> Call:
-    """Read the one fenced block of a reply as a command, whatever it is marked.
+    """Read the last fenced block of a reply as a command, whatever it is marked; what stands around it is thought.
 
     Raises:
-        FormatError: There is no block, or more than one.
+        FormatError: There is no block, or the last one may be a part of a longer one.
     """
-    blocks = fenced_blocks(text, after_thinking(text))
+    start = after_thinking(text)
+    blocks = fenced_blocks(text, start)
     if not blocks:
         raise FormatError("The reply holds no closed block between lines of three back-ticks.")
-    if len(blocks) > 1:
-        raise FormatError(
-            f"The reply holds {len(blocks)} blocks; write one, with the command, and wait for its result."
-        )
-    return shell_call(text, blocks[0])
+    check_whole(text, start, blocks, blocks[-1])
+    call, after = shell_call(text, blocks[-1]), text[blocks[-1][3] :].strip()
+    return replace(call, thought="\n".join(part for part in (call.thought, after) if part))
 
 
 def render_ticks(call: Call) -> str:

@@ -3,7 +3,8 @@
 A conversation with a model is one growing row of ids: an opening (system prompt, task, and the words that ask for the
 first reply), then in turns what the policy sampled and what the environment answered. The frame around messages comes
 from the tokenizer's chat template or from an explicit `Frame`; the ids of one turn are found by rendering it behind a
-stand-in reply, so templates that rewrite earlier replies (dropping their thoughts, say) do no harm.
+stand-in reply, so templates that rewrite earlier replies (dropping their thoughts, say) do no harm. Templates that know
+no system role, or want user and assistant in turns, are given the system prompt and the users' messages as one.
 
 A tokenizer is anything with `encode(text, add_special_tokens=False)`, `decode(ids, ...)` and `all_special_tokens`, as
 those of transformers are; this file imports none.
@@ -71,7 +72,11 @@ class _Template:
                 **self.options,
             )
         except Exception as error:  # templates raise what they like
-            raise PolicyError(f"rendering messages: the chat template fails: {error}") from error
+            roles = ", ".join(message["role"] for message in messages)
+            raise PolicyError(
+                f"rendering messages: the chat template fails on the roles {roles}: {error}; give "
+                "Renderer.from_template another template, or the agent a flavour whose observations are a user's"
+            ) from error
         return text
 
 
@@ -107,6 +112,35 @@ class Renderer:
         texts = dict.fromkeys([self._end, str(getattr(tokenizer, "eos_token", None) or self._end), *stop])
         self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys(self._one(text) for text in texts))
         """Ids that end a reply; the first is the one the frame itself puts after one."""
+        self._folds_system = not self._holds(("system", "user")) and self._holds(("user",))
+        self._joins_users = not self._holds(("user", "user"))
+        asked = self._render([{"role": "user", "content": "Task"}], None, True)
+        self.opens_thought = asked.rstrip().endswith(_THINK)
+        """Whether a prompt ends in `<think>`, so that a reply begins inside its thought."""
+        self.thinks = self.opens_thought or _THINK in self._special or _THINK in getattr(render, "written", "")
+        """Whether the model writes thoughts as `<think>...</think>`, so that reasoning kept apart is trained on."""
+
+    def _holds(self, roles: Sequence[str]) -> bool:
+        """Say whether the frame can hold messages of these roles, and shows the text of the first and the last."""
+        texts = [f"words{number}" for number in range(len(roles))]
+        try:
+            shown = self._render([{"role": r, "content": t} for r, t in zip(roles, texts, strict=True)], None, True)
+        except PolicyError:
+            return False
+        return texts[0] in shown and texts[-1] in shown
+
+    def _shaped(self, messages: Sequence[Message]) -> list[Message]:
+        """Return messages as the frame takes them: without a system's role or users in a row, where it has none."""
+        shaped: list[Message] = []
+        for message in messages:
+            role = "user" if message["role"] == "system" and self._folds_system else message["role"]
+            folded = self._folds_system and shaped and role == "user" and len(shaped) == 1
+            if shaped and role == shaped[-1]["role"] == "user" and (self._joins_users or folded):
+                joined = f"{text_of(shaped[-1])}\n\n{text_of(message)}"
+                shaped[-1] = {"role": "user", "content": joined}
+            else:
+                shaped.append({**message, "role": role})
+        return shaped
 
     @classmethod
     def from_template(cls, tokenizer: Any, template: str = "", *, stop: Sequence[str] = (), **options: Any) -> Renderer:
@@ -168,7 +202,7 @@ class Renderer:
             PolicyError: The frame fails, or leaves a message out.
         """
         cut = self._cut(messages)
-        return self._encode(_complete(self._render(cut, tools, True), cut))
+        return self._encode(_complete(self._render(self._shaped(cut), tools, True), cut))
 
     def turn(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the ids between the stop token of one reply and the beginning of the next.
@@ -180,11 +214,38 @@ class Renderer:
             PolicyError: The frame fails, or leaves a message out.
         """
         cut = self._cut(messages)
-        return self._encode(_complete(self._after_reply(cut, ask=True).removeprefix(self._end_in_frame), cut))
+        after = self._after_reply(self._shaped(cut), ask=True)
+        return self._encode(_complete(after.removeprefix(self._end_in_frame), cut))
 
-    def spoken(self, text: str) -> tuple[int, ...]:
-        """Return the ids of a reply that was not sampled (a teacher's, a person's), its stop token included."""
-        return (*self._encode(self._inside(text)), self.stop_ids[0])
+    def spoken(self, text: str, reasoning: str = "") -> tuple[int, ...]:
+        """Return the ids of a reply that was not sampled (a teacher's, a person's), its stop token included.
+
+        Where the prompt opens the thought, the reply does not open it again, and one without a thought closes it.
+
+        Args:
+            text: What was said.
+            reasoning: What was thought before, where that was kept apart: it is put before the text as a `<think>` block
+                if the model `thinks`, and left out otherwise.
+        """
+        if reasoning and self.thinks and "</think>" not in text:
+            text = f"{_THINK}\n{reasoning.strip()}\n</think>\n\n{text}"
+        if self.opens_thought:
+            begun = text.lstrip()
+            if begun.startswith(_THINK):
+                text = begun.removeprefix(_THINK).removeprefix("\n")
+            elif "</think>" not in text:
+                text = f"\n</think>\n\n{text}"
+        return (*self._encode_reply(text), self.stop_ids[0])
+
+    def _encode_reply(self, text: str) -> tuple[int, ...]:
+        """Return the ids of a reply; only the tags around its leading thought may be tokens of their own."""
+        head = _THOUGHT.match(text) if self.thinks else None
+        parts = _TAGS.split(head[0]) if head else []
+        rest = text[head.end() :] if head else text
+        ids: list[int] = []
+        for part in [*parts, rest]:
+            ids += self._encode(part if part in (_THINK, "</think>") else self._inside(part))
+        return tuple(ids)
 
     def stopping_at(self, ids: Iterable[int]) -> Renderer:
         """Return the same renderer for a model that also ends its replies with these ids."""
@@ -236,6 +297,9 @@ class Renderer:
         return int(ids[0])
 
 
+_THINK = "<think>"
+_TAGS = re.compile(r"(\A\s*<think>|</think>)")
+_THOUGHT = re.compile(r"(?:\s*<think>)?(?:(?!<think>).)*?</think>", re.DOTALL)
 _HALF = re.compile("[\ud800-\udfff]")
 """Lone surrogates, which stand for bytes that are no text and which no tokenizer reads."""
 

@@ -353,7 +353,7 @@ def forced(
     steps: list[Step] = []
     for step in trajectory.steps:
         going.extend(shown(messages) if shown else messages)
-        ids = arrays.ids(renderer.spoken(step.reply.text))
+        ids = arrays.ids(renderer.spoken(step.reply.text, step.reply.reasoning))
         reply = replace(
             step.reply, token_ids=ids, logprobs=None, context_ids=going.context, restart=going.restart, versions=()
         )

@@ -16,6 +16,7 @@ from swebench_lab.sandbox.commands import Capped, Exit, Result, Running
 Launch = Callable[[Sequence[str], str, Mapping[str, str | None], Mapping[int, int]], Running]
 
 _REPORT = 61  # bash's descriptor for reports; closed for the commands it runs
+_ERRORS = 62  # where a traced shell's commands find their standard error, while its own is put away
 _END = b"\x01end "
 _GRACE = 1.0  # seconds bash may take to report a command whose processes were ended
 _BLUR = 0.05  # seconds; processes are dated by clock ticks of 10 ms, those of a box elsewhere by an estimated clock
@@ -56,6 +57,8 @@ class Session:
         self._running: Running | None = None
         self._input = self._output = self._report = -1
         self._idle_since = 0.0
+        self._asked = False  # whether `_env` is what the shell said after its last command
+        self._flags = ""  # bash's options of one letter, as they were after the last line
         self._or_above = or_above  # when `_cwd` is gone; a directory that was asked for has to be there
         self.closed = False
         try:
@@ -69,6 +72,11 @@ class Session:
         """Where the shell stands."""
         return self._cwd
 
+    @property
+    def alive(self) -> bool:
+        """Whether the shell of the last command still runs, so that the next one finds all that was set in it."""
+        return self._running is not None
+
     def run(self, command: str, timeout: float | None = None, max_output: int = 10_000_000) -> Result:
         """Run a command in the shell.
 
@@ -79,23 +87,32 @@ class Session:
         """
         if "\0" in command:
             raise ValueError("a shell command cannot hold a NUL character")
-        return self._exchange(f"eval {shlex.quote(command)} </dev/null {_REPORT}>&-", timeout, max_output)[0]
+        line = f"eval {shlex.quote(command)} </dev/null {_REPORT}>&-"
+        if (
+            "x" in self._flags
+        ):  # bash shows what it is about to do on the descriptor around it, the command's own inside
+            line = f"{{ {line} 2>&{_ERRORS} {_ERRORS}>&-; }} {_ERRORS}>&2 2>/dev/null"
+        self._asked = False
+        return self._exchange(line, timeout, max_output)[0]
 
     def env(self) -> dict[str, str]:
-        """The variables that programs started by the shell would see."""
+        """The variables that programs started by the shell would see, asked for once after each command."""
+        if self._asked and self._running is not None:
+            return dict(self._env)
         records = self._exported()
         if records is None:
             words = " ".join(f"-u {name}" for name in _OWN)
-            records = self._exchange(f"/usr/bin/env {words} -0 >&{_REPORT}", _ASKING, 1 << 20)[1]
+            records = self._exchange(f"{{ /usr/bin/env {words} -0 >&{_REPORT}; }} 2>/dev/null", _ASKING, 1 << 20)[1]
         pairs = (record.decode("utf-8", errors="surrogateescape").partition("=") for record in records)
         self._env = {name: value for name, _, value in pairs if name}
+        self._asked = True
         return dict(self._env)
 
     def _exported(self) -> list[bytes] | None:
         """Exported variables as the shell itself tells them, without a process; None where only a program can tell."""
         for _ in range(2):  # it is asked for those that were there last, and most of the time they still are
             values = " ".join(f'"${{{name}+{name}=${name}}}"' for name in self._names)
-            asked = f"{{ {_LISTS} builtin printf '%s\\0' {values}; }} >&{_REPORT}"
+            asked = f"{{ {_LISTS} builtin printf '%s\\0' {values}; }} >&{_REPORT} 2>/dev/null"
             answer = self._exchange(asked, _ASKING, 1 << 20, starts_nothing=True)[1]
             if len(answer) < 3:
                 return None
@@ -160,7 +177,7 @@ class Session:
     def _drop(self) -> None:
         if self._running is not None:
             self._running.close()
-            self._running = None
+            self._running, self._flags = None, ""
             for descriptor in (self._input, self._output, self._report):
                 os.close(descriptor)
 
@@ -173,7 +190,8 @@ class Session:
                 raise SandboxClosed("this session is closed; open another one with sandbox.session()")
             spared = () if starts_nothing else self._before(timeout)
             started, since = time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME)
-            text = f'{line}\nbuiltin printf \'\\1end %d %s\\0\' "$?" "$PWD" >&{_REPORT}\n'
+            report = f'builtin printf \'\\1end %d %s %s\\0\' "$?" "$-" "$PWD" >&{_REPORT}'
+            text = f"{line}\n\n{{ {report}; }} 2>/dev/null\n"  # after a broken line, bash reads none with a brace
             deadline = None if timeout is None else started + timeout
             exchange, finished = self._begin(text.encode("utf-8", errors="surrogateescape"), max_output, deadline)
             timed_out = not finished
@@ -256,7 +274,7 @@ class Session:
             self._running.kill()
             self._drop()
         else:
-            self._cwd = exchange.cwd
+            self._cwd, self._flags = exchange.cwd, exchange.flags
         content = exchange.output.value()
         ended = exchange.ended or Exit(exchange.status)
         return commands.result_of(ended, [content], started, timed_out, exchange.output.dropped)
@@ -271,6 +289,7 @@ class _Exchange:
         self.records: list[bytes] = []
         self.status = 0
         self.cwd = ""
+        self.flags = ""
         self.ended: Exit | None = None
         self._heard = bytearray()
 
@@ -293,8 +312,8 @@ class _Exchange:
         *records, self._heard = self._heard.split(b"\0")
         for record in records:
             if record.startswith(_END):
-                status, _, cwd = bytes(record[len(_END) :]).partition(b" ")
-                self.status, self.cwd = int(status), os.fsdecode(cwd)
+                status, flags, cwd = bytes(record[len(_END) :]).split(b" ", 2)
+                self.status, self.flags, self.cwd = int(status), os.fsdecode(flags), os.fsdecode(cwd)
                 return True
             self.records.append(bytes(record))
         return False

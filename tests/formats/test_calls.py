@@ -155,7 +155,7 @@ def test_thought_and_action_take_the_only_block_however_it_is_marked() -> None:
         call = parse_ticks(f"I look.\n\n```{mark}\nls  -l \n```\n")
         assert (call.thought, call.arguments) == ("I look.", {"command": "ls  -l "})
     assert parse_ticks("```\nsubmit\n```").name == "submit"
-    for text in ("ls", "```\nls", "```\na\n```\n```\nb\n```"):
+    for text in ("ls", "```\nls", "```\na\n```\n```\nb"):
         with pytest.raises(FormatError):
             parse_ticks(text)
 

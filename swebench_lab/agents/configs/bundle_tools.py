@@ -181,6 +181,7 @@ class Kit:
         text = readable(result.output).strip()
         if result.timed_out:
             text = template(self.cancelled).render(timeout=_number(limits.timeout), command=line)
+        text = "\n".join(filter(None, [text, shell.new_shell]))
         facts = self.state(sandbox, shell)
         for token in _AGAIN:
             text = text.replace(token, "")

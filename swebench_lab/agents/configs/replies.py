@@ -17,7 +17,6 @@ from swebench_lab.formats.calls import (
     Call,
     JsonValue,
     after_thinking,
-    fenced_blocks,
     find_xml,
     in_fence,
     parse_json,
@@ -25,6 +24,7 @@ from swebench_lab.formats.calls import (
     render_xml,
     shell_call,
 )
+from swebench_lab.formats.fences import fenced_blocks
 
 
 @dataclass(frozen=True, slots=True)

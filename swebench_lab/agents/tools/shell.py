@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 
 from swebench_lab.sandbox.contract import Result, Sandbox, Session
@@ -10,8 +11,8 @@ from swebench_lab.sandbox.contract import Result, Sandbox, Session
 class Shell:
     """A bash session of an attempt: directory, variables and functions last from one command to the next.
 
-    The session itself sees to commands that are killed or that end their shell: the next one finds a shell in the
-    same directory.
+    A command that ends its shell (`exit`, `set -e`, a loop that is killed) leaves the next one a new shell: in the same
+    directory, with the exported variables as they were before that command, and nothing else. `new_shell` says so.
 
     Args:
         sandbox: Where it runs.
@@ -22,6 +23,9 @@ class Shell:
         self._sandbox = sandbox
         self._session: Session | None = None
         self._start = cwd or sandbox.workdir
+        self._first: dict[str, str] = {}
+        self.new_shell = ""
+        """What the latest command's end of its shell took and left, for whoever reads its output; empty: it goes on."""
 
     @property
     def cwd(self) -> str:
@@ -36,7 +40,20 @@ class Shell:
         """
         if self._session is None:
             self._session = self._sandbox.session(cwd=self._start)
-        return self._session.run(command, timeout=timeout)
+            self._first = self._session.env()
+        known = self._session.env() if self._session.alive else {}
+        result = self._session.run(command, timeout=timeout)
+        self.new_shell = "" if self._session.alive else self._told(known)
+        return result
+
+    def _told(self, known: Mapping[str, str]) -> str:
+        """Say what a new shell keeps of the one that ended."""
+        names = [name for name, value in known.items() if self._first.get(name) != value]
+        kept = f" and the exported variables of before this command ({', '.join(sorted(names))})" if names else ""
+        return (
+            f"[the command ended its shell. The next command runs in a new one in {self.cwd}: the directory{kept} "
+            f"{'are' if kept else 'is'} kept; other variables, functions, aliases, options and background jobs are gone]"
+        )
 
     def close(self) -> None:
         """End the shell and what runs in it; the next `run` opens another in the same place."""

@@ -37,11 +37,110 @@ def main() -> int:
     return code
 
 
-# --- files: bytes that are no UTF-8 survive as surrogates, line ends are never touched -------------------------------
+# --- files: what an edit does not touch stays as it is, to the byte -------------------------------------------------
+
+MARK = b"\xef\xbb\xbf"  # what some UTF-8 files begin with (BOM)
+WIDE = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")  # what UTF-16 and UTF-32 begin with
+PLAIN = "\b\t\n\f\r\x1b"  # control characters that texts hold
+UNREADABLE = "[^\x00-\x7f]{1,4}?"  # what a reader of the output sees as U+FFFD
 
 
-def load(path: str) -> str:
+class Document:
+    """A file's text, and how it is written: its mark (BOM), encoding and line ends.
+
+    `text` is as the file has it; `shown` has every line end as a line feed, and `place` leads from there back.
+    """
+
+    def __init__(self, path: str, data: bytes) -> None:
+        self.path, self.data, self.encoding = path, data, "utf-8"
+        self.mark = MARK if data.startswith(MARK) else b""
+        body = data[len(self.mark) :]
+        if data.startswith(WIDE) or b"\0" in data:
+            raise Refused(f"{path} is a binary file of {len(data)} bytes.")
+        try:
+            self.text, self.exact = body.decode("utf-8"), True
+        except UnicodeDecodeError:
+            self.encoding, self.text, self.exact = declared(body)
+        if body.isascii() and not self.mark:
+            self.encoding = declared(body)[0]  # what is put in is written as the file says that it is
+        start = self.text[:8000]
+        if sum(char < " " and char not in PLAIN for char in start) * 10 > len(start):
+            raise Refused(f"{path} is a binary file of {len(data)} bytes.")
+        self.shown = self.text.replace("\r\n", "\n")
+
+    def place(self, at: int) -> int:
+        """Return the place in `text` of a place in `shown`."""
+        return at + self.ends_before(at)
+
+    def ends_before(self, at: int) -> int:
+        """Return how many line ends of two characters there are before a place in `shown`."""
+        if len(self.shown) == len(self.text):
+            return 0
+        ends = position = 0
+        while True:
+            position = self.text.find("\r\n", position)
+            if position < 0 or position - ends >= at:
+                return ends
+            ends, position = ends + 1, position + 2
+
+    def line_end(self, at: int) -> str:
+        """Return how the line around a place in `text` ends; of a last line without an end, how the one before does."""
+        end = self.text.find("\n", at)
+        end = self.text.rfind("\n") if end < 0 else end
+        return "\r\n" if end > 0 and self.text[end - 1] == "\r" else "\n"
+
+    def replaced(self, start: int, end: int, new: str) -> str:
+        """Return the text with a part of `shown` replaced; new lines end as those around them do."""
+        start, end = self.place(start), self.place(end)
+        new = new.replace("\r\n", "\n").replace("\n", self.line_end(start))
+        return self.text[:start] + new + self.text[end:]
+
+    def encode(self, text: str, new: str) -> bytes:
+        """Return a changed text as bytes.
+
+        Args:
+            text: All of it.
+            new: What was put in, for the message that refuses it.
+        """
+        if not self.exact and not new.isascii():
+            raise Refused(
+                f"{self.path} is not UTF-8 and does not say how it is written, so only ASCII can be put into it; "
+                "nothing was changed. Use a program that knows its encoding."
+            )
+        errors = "strict" if self.exact else "surrogateescape"
+        try:
+            return self.mark + text.encode(self.encoding, errors)
+        except UnicodeEncodeError as error:
+            wrong = error.object[error.start : error.end]
+            if "\ud800" <= wrong[:1] <= "\udfff":
+                raise Refused("The text holds half a character (a lone surrogate), which no file can hold.") from None
+            raise Refused(
+                f"{self.path} is written in {self.encoding}, which has no {wrong[:20]!r}; nothing was changed."
+            ) from None
+
+
+def declared(body: bytes) -> tuple[str, str, bool]:
+    """Return the encoding that a file names in its first two lines, its text, and whether the two fit."""
+    import codecs
+    import re
+
+    for line in body.split(b"\n")[:2]:
+        found = re.search(rb"coding[:=][ \t]*[\"']?([-\w.]+)", line)
+        try:
+            if found and codecs.lookup(name := found[1].decode("ascii")).name != "utf-8":
+                return name, body.decode(name), True
+        except (LookupError, UnicodeError):
+            break
+    return "utf-8", body.decode("utf-8", "surrogateescape"), False
+
+
+def load(path: str) -> Document:
     """Return a regular file's text."""
+    return Document(path, load_bytes(path))
+
+
+def load_bytes(path: str) -> bytes:
+    """Return a regular file's content."""
     if os.path.isdir(path):
         raise Refused(f"{path} is a directory; give the path of a file.")
     if not os.path.exists(path):
@@ -49,15 +148,11 @@ def load(path: str) -> str:
     if not os.path.isfile(path):
         raise Refused(f"{path} is not a regular file.")
     with open(path, "rb") as file:
-        return file.read().decode("utf-8", "surrogateescape")
+        return file.read()
 
 
-def save(path: str, text: str) -> None:
+def save(path: str, data: bytes) -> None:
     """Replace a file's content in place, so that its mode and links stay."""
-    try:
-        data = text.encode("utf-8", "surrogateescape")  # before opening: what cannot be written must not empty the file
-    except UnicodeEncodeError:
-        raise Refused("The text holds half a character (a lone surrogate), which no file can hold.") from None
     with open(path, "wb") as file:
         file.write(data)
 
@@ -93,10 +188,7 @@ def view(path: str, arguments: dict[str, Any], characters: int) -> str:
         if "view_range" in arguments:
             raise Refused(f"{path} is a directory; view_range is for files.")
         return view_directory(path)
-    text = load(path)
-    if "\0" in text:
-        raise Refused(f"{path} is a binary file of {len(text)} bytes.")
-    lines = lines_of(text)
+    lines = lines_of(load(path).shown)
     if not lines:
         return f"{path} is empty."
     first, last = chosen(arguments.get("view_range"), len(lines), path)
@@ -143,8 +235,9 @@ def create(path: str, arguments: dict[str, Any], characters: int) -> str:
         raise Refused("create needs the parameter file_text.")
     if os.path.lexists(path):
         raise Refused(f"{path} exists already; change it by str_replace, or remove it first.")
+    data = Document(path, b"").encode(arguments["file_text"], "")
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    save(path, arguments["file_text"])
+    save(path, data)
     remember(path, None)
     return f"The file {path} has been created, {len(lines_of(arguments['file_text']))} lines."
 
@@ -156,10 +249,12 @@ def str_replace(path: str, arguments: dict[str, Any], characters: int) -> str:
         raise Refused("str_replace needs the parameter old_str, and it must not be empty.")
     if old == new:
         raise Refused("old_str and new_str are the same; nothing to change.")
-    text = load(path)
-    if old not in text and "\r\n" in text and "\r" not in old:
-        old, new = old.replace("\n", "\r\n"), new.replace("\n", "\r\n")
+    file = load(path)
+    text, old = file.shown, old.replace("\r\n", "\n")
     places = occurrences(text, old)
+    if not places and "\ufffd" in old:
+        old, new = unreadable(text, old, new)
+        places = occurrences(text, old)
     if not places:
         raise Refused(f"old_str does not occur in {path}, so nothing was replaced.{nearly(text, old)}")
     if len(places) > 1:
@@ -170,7 +265,28 @@ def str_replace(path: str, arguments: dict[str, Any], characters: int) -> str:
         )
     place = places[0]
     first = text.count("\n", 0, place)
-    return edited(path, text, text[:place] + new + text[place + len(old) :], first, first + new.count("\n"))
+    changed = file.replaced(place, place + len(old), new)
+    return edited(file, changed, without_bytes(new), first, first + new.count("\n"))
+
+
+def unreadable(text: str, old: str, new: str) -> tuple[str, str]:
+    """Return both with what stands in the file where U+FFFD stands in them: a reader was shown that for other bytes."""
+    import re
+
+    pattern = "".join(f"({UNREADABLE})" if char == "\ufffd" else re.escape(char) for char in old)
+    found = re.search(pattern, text)
+    if found is None:
+        return old, new
+    if new.count("\ufffd") > len(found.groups()):
+        raise Refused("new_str holds U+FFFD, which stands for bytes that are no text; nothing was replaced.")
+    for part in found.groups():
+        new = new.replace("\ufffd", part, 1)
+    return found[0], new
+
+
+def without_bytes(text: str) -> str:
+    """Return a text without the bytes that are none, which come from the file itself."""
+    return "".join(char for char in text if not "\udc80" <= char <= "\udcff")
 
 
 def occurrences(text: str, part: str) -> list[int]:
@@ -196,23 +312,25 @@ def insert(path: str, arguments: dict[str, Any], characters: int) -> str:
     """Add lines after a line."""
     if "insert_line" not in arguments or "new_str" not in arguments:
         raise Refused("insert needs the parameters insert_line and new_str.")
-    text = load(path)
-    after, new = arguments["insert_line"], arguments["new_str"]
+    file = load(path)
+    text, after, new = file.shown, arguments["insert_line"], arguments["new_str"]
     lines = lines_of(text)
     if not 0 <= after <= len(lines):
         raise Refused(f"insert_line {after} does not fit: {path} has {len(lines)} lines.")
     place = sum(len(line) + 1 for line in lines[:after])
     # A last line without an end gets one, and the inserted text then ends the file as that line did.
-    changed = f"{text}\n{new}" if place > len(text) else f"{text[:place]}{new}\n{text[place:]}"
-    return edited(path, text, changed, after, after + new.count("\n"))
+    changed = f"\n{new}" if place > len(text) else f"{new}\n"
+    place = min(place, len(text))
+    return edited(file, file.replaced(place, place, changed), new, after, after + new.count("\n"))
 
 
-def edited(path: str, before: str, after: str, first: int, last: int) -> str:
+def edited(file: Document, after: str, new: str, first: int, last: int) -> str:
     """Save a file, keep what it was, and show lines `first` to `last`, counted from 0, with some context."""
-    save(path, after)
-    remember(path, before)
+    path = file.path
+    save(path, file.encode(after, new))
+    remember(path, file.data)
     start = max(0, first - CONTEXT)
-    shown = lines_of(after)[start : last + CONTEXT + 1]
+    shown = lines_of(after.replace("\r\n", "\n"))[start : last + CONTEXT + 1]
     lines = f"Lines {start + 1}-{start + len(shown)} are now:\n{numbered(shown, start + 1)}"
     return f"The file {path} has been edited. {lines if shown else 'It is empty.'}"
 
@@ -234,14 +352,14 @@ def versions(path: str) -> list[str]:
         return []
 
 
-def remember(path: str, before: str | None) -> None:
+def remember(path: str, before: bytes | None) -> None:
     """Keep what a file held before an edit; None: it did not exist."""
     kept = versions(path)
     number = int(kept[-1][:8]) + 1 if kept else 0
     name = f"{number:08d}.{'absent' if before is None else 'before'}"
     try:
         os.makedirs(history(path), exist_ok=True)
-        save(os.path.join(history(path), name), before or "")
+        save(os.path.join(history(path), name), before or b"")
         for old in kept[: len(kept) + 1 - UNDO_DEPTH]:
             os.remove(os.path.join(history(path), old))
     except OSError:
@@ -258,7 +376,7 @@ def undo_edit(path: str, arguments: dict[str, Any], characters: int) -> str:
         os.remove(path)
         answer = f"The file {path} has been removed: it was created by the last edit."
     else:
-        save(path, load(last))
+        save(path, load_bytes(last))
         answer = f"The last edit of {path} has been taken back."
     os.remove(last)
     return answer

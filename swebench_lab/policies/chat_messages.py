@@ -1,0 +1,266 @@
+"""Chat completions on the wire: what an answer says (text, thoughts, calls), and how a conversation is sent back.
+
+Reasoning is kept as the provider gave it: the text in `Reply.reasoning`, and in `Reply.signature`, as JSON, all else that
+has to come back unchanged: `field` (the name it came under, if not `reasoning_content`), `reasoning_details` and
+`thinking_blocks`, and `calls` (the ids of native calls and what a provider attached to them). It is sent back with the
+calls that it led to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from swebench_lab.errors import FormatError
+from swebench_lab.formats.calls import Call, json_arguments, parse_json, parse_json_calls
+from swebench_lab.policies.transport import Passing, whole
+from swebench_lab.records.reply import Message, text_of
+
+_BROKEN_OFF = frozenset(
+    (
+        "abort",
+        "aborted",
+        "blocklist",
+        "cancelled",
+        "canceled",
+        "content_filter",
+        "content_filtered",
+        "error",
+        "failed",
+        "insufficient_system_resource",
+        "malformed_function_call",
+        "network_error",
+        "other",
+        "prohibited_content",
+        "recitation",
+        "refusal",
+        "safety",
+        "sensitive",
+        "server_error",
+        "spii",
+        "timeout",
+        "unexpected_tool_call",
+    )
+)
+"""Finish reasons of replies that the endpoint broke off or withheld: its doing, not the model's."""
+
+_FULL = frozenset(("context_length_exceeded", "model_context_window_exceeded", "context_window_exceeded"))
+_DEFAULT_FIELD = "reasoning_content"
+_SIGNED = ("reasoning_details", "thinking_blocks")
+"""Fields in which routers hand on what a provider signed."""
+
+
+def first_choice(answer: Any) -> dict[str, Any]:
+    """Return the first choice of an answer that has the form of one.
+
+    Raises:
+        Passing: It has not, or the endpoint broke the reply off.
+    """
+    try:
+        choice = answer["choices"][0]
+        usage, reason = answer.get("usage") or {}, str(choice.get("finish_reason") or "").lower()
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise Passing("the answer holds no message") from None
+    if not isinstance(usage, dict):
+        raise Passing("the answer's usage is no object")
+    if reason in _BROKEN_OFF:
+        raise Passing(f"the server broke the reply off (finish_reason {reason!r})")
+    if choice.get("error"):
+        raise Passing(f"the answer holds an error: {str(choice['error'])[:200]}")
+    found: dict[str, Any] = choice
+    return found
+
+
+def is_full(answer: Mapping[str, Any]) -> bool:
+    """Say whether a reply ended because the context was full."""
+    return str(answer["choices"][0].get("finish_reason") or "").lower() in _FULL
+
+
+def check(answer: Any) -> None:
+    """Raise Passing where an answer holds no reply of the model."""
+    choice = first_choice(answer)
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        raise Passing("the answer holds no message")
+    if not isinstance(message.get("content"), str | list | None):
+        raise Passing("the answer's content is no text")
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list | None) or not all(_is_call(call) for call in _calls(message)):
+        raise Passing("the answer's tool calls are none")
+    said = words(message) or _calls(message)
+    if not said and message.get("refusal"):
+        raise Passing(f"the answer is a refusal ({str(message['refusal'])[:200]})")
+    if not said and not reasoning(message) and choice.get("finish_reason") is None:
+        raise Passing("the answer is empty and says no reason")
+
+
+def _is_call(call: Any) -> bool:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        return False
+    return isinstance(function.get("arguments"), str | dict | None)
+
+
+def _calls(message: Mapping[str, Any]) -> list[Any]:
+    calls = message.get("tool_calls") or []
+    legacy = message.get("function_call")
+    return [*calls] if calls or not isinstance(legacy, dict) else [{"function": legacy}]
+
+
+def words(message: Mapping[str, Any]) -> str:
+    """Return the text of a message: its content, or the text parts of it."""
+    content = message.get("content")
+    if isinstance(content, list):
+        parts = (part for part in content if isinstance(part, Mapping))
+        return whole("".join(str(part.get("text") or "") for part in parts if part.get("type") != "thinking"))
+    return whole(content or "")
+
+
+def reasoning(message: Mapping[str, Any]) -> str:
+    """Return what the model thought, by whatever name the endpoint calls it."""
+    for name in (_DEFAULT_FIELD, "reasoning"):
+        if isinstance(message.get(name), str) and message[name]:
+            return whole(str(message[name]))
+    details = message.get("reasoning_details")
+    parts = details if isinstance(details, list) else message.get("content")
+    texts = []
+    for part in parts if isinstance(parts, list) else ():
+        kind = str(part.get("type") or "") if isinstance(part, Mapping) else ""
+        if kind in ("reasoning.text", "reasoning.summary"):
+            texts.append(str(part.get("text") or part.get("summary") or ""))
+        elif kind == "thinking":
+            inner = part.get("thinking")
+            texts += [str(p.get("text") or "") for p in inner] if isinstance(inner, list) else [str(inner or "")]
+    return whole("\n".join(filter(None, texts)))
+
+
+def signature(message: Mapping[str, Any]) -> str:
+    """Return what has to come back unchanged with a message, as JSON; empty where that is nothing."""
+    kept: dict[str, Any] = {}
+    if not message.get(_DEFAULT_FIELD) and isinstance(message.get("reasoning"), str) and message["reasoning"]:
+        kept["field"] = "reasoning"
+    kept |= {name: message[name] for name in _SIGNED if message.get(name)}
+    calls = [
+        {key: value for key, value in call.items() if key not in ("function", "type", "index")}
+        for call in _calls(message)
+    ]
+    if any(calls):
+        kept["calls"] = calls
+    return whole(json.dumps(kept, ensure_ascii=False)) if kept else ""
+
+
+def text(message: Mapping[str, Any]) -> str:
+    """Return a message as a reply's text: its words, and behind them each call as the flavour `tool-calling` reads it.
+
+    Calls are written to the letter: what is no JSON, or more than one call, is for the parser to refuse.
+    """
+    content = words(message)
+    calls = [call_text(call["function"]["name"], call["function"].get("arguments")) for call in _calls(message)]
+    return "\n".join([*([content] if content or not calls else []), *calls])
+
+
+def call_text(name: str, arguments: Any) -> str:
+    """Write a native call as text.
+
+    Args:
+        name: The function.
+        arguments: An object, its JSON, its JSON in a JSON string, or null for none.
+    """
+    if isinstance(arguments, str):
+        written = arguments.strip() or "{}"
+        try:
+            inner = json.loads(written, strict=False)
+        except (ValueError, RecursionError):
+            inner = {}
+        if isinstance(inner, str):
+            written = inner.strip()
+        written = "{}" if inner is None else written
+    else:
+        written = json.dumps(arguments or {}, ensure_ascii=False)
+    return whole(f'<tool_call>\n{{"name": {json.dumps(name)}, "arguments": {written}}}\n</tool_call>')
+
+
+# --- sending it back ------------------------------------------------------------------------------------------------
+
+
+def plain(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return a conversation as endpoints without tool calls take it; reasoning, which led to no native call, stays here."""
+    return [{"role": message["role"], "content": message["content"]} for message in messages]
+
+
+def calls_of(message: Message) -> list[Call]:
+    """Return the native calls of a reply, also several, which are refused but have to be answered; empty: none."""
+    try:
+        return [parse_json(text_of(message))]
+    except FormatError:
+        pass
+    try:
+        calls = parse_json_calls(text_of(message))
+    except FormatError:
+        return []
+    return calls if len(calls) > 1 else []
+
+
+def with_calls(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return a conversation in the form of endpoints with tool calls: each call by its id, each result under it."""
+    said: list[dict[str, Any]] = []
+    due: list[str] = []  # ids of calls that have no result yet
+    for number, message in enumerate(messages):
+        written: dict[str, Any] = {"role": message["role"], "content": message["content"]}
+        if message["role"] == "assistant":
+            calls = calls_of(message)
+            kept = _kept(message)
+            ids = _ids(kept, len(calls), number)
+            due = ids
+            if calls:
+                written["content"] = calls[0].thought or None
+                written["tool_calls"] = [
+                    _call(call, name, more)
+                    for call, name, more in zip(calls, ids, _attached(kept, len(calls)), strict=True)
+                ]
+                written |= _thoughts(message, kept)
+            said.append(written)
+        elif due:  # also where the call was read but could not be made: its answer is still due
+            said += [{**written, "role": "tool", "tool_call_id": name} for name in due]
+            due = []
+        else:
+            said.append({**written, "role": "user"} if message["role"] == "tool" else written)
+    return said
+
+
+def _call(call: Call, name: str, more: Mapping[str, Any]) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": json_arguments(call)}
+    return {**more, "id": name, "type": "function", "function": function}
+
+
+def _kept(message: Message) -> Mapping[str, Any]:
+    try:
+        kept = json.loads(message.get("signature") or "{}")
+    except ValueError:  # another provider's, in a conversation that began there
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
+def _attached(kept: Mapping[str, Any], number: int) -> list[Mapping[str, Any]]:
+    calls = kept.get("calls")
+    return calls if isinstance(calls, list) and len(calls) == number else [{}] * number
+
+
+def _ids(kept: Mapping[str, Any], calls: int, number: int) -> list[str]:
+    """Return the ids of a reply's calls: the endpoint's own if it gave each its own, else some that are."""
+    own = [str(call.get("id") or "") for call in _attached(kept, calls)]
+    if all(own) and len(set(own)) == len(own):
+        return own
+    return [f"call_{number}" if calls == 1 else f"call_{number}_{at}" for at in range(calls)]
+
+
+def _thoughts(message: Message, kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the reasoning of a message with calls, under the names that it came by."""
+    found: dict[str, Any] = {}
+    if message.get("reasoning"):
+        found[str(kept.get("field") or _DEFAULT_FIELD)] = message["reasoning"]
+    signed = {name: kept[name] for name in _SIGNED if kept.get(name)}
+    if signed:
+        found.pop(_DEFAULT_FIELD, None)  # it is in what was signed
+    return found | signed
