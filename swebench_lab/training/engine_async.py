@@ -77,8 +77,7 @@ class AsyncEngine:
         try:
             trainer.train(resume_from_checkpoint=checkpoint)
         finally:
-            if is_main():
-                trainer.follower.sink.close()
+            trainer.follower.close()
 
 
 def arguments(settings: GRPOSettings, size: UpdateSize, temperature: float) -> Any:

@@ -68,7 +68,11 @@ class SyncEngine:
 
     def train(self, run: Run, trainer: Any) -> None:
         """Train to the end, from the last checkpoint where there is one."""
-        trainer.train(resume_from_checkpoint=last_checkpoint(run.folder))
+        try:
+            trainer.train(resume_from_checkpoint=last_checkpoint(run.folder))
+        finally:
+            if trainer.rollout_func.follower is not None:
+                trainer.rollout_func.follower.close()
 
 
 def arguments(settings: GRPOSettings, size: UpdateSize, temperature: float) -> Any:

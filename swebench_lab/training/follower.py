@@ -17,7 +17,7 @@ from typing import Any
 from swebench_lab.errors import LabError, TrainingError
 from swebench_lab.policies.sampling import score
 from swebench_lab.policies.trainable import Probed, WeightSink
-from swebench_lab.training.processes import everybody, is_main, shared
+from swebench_lab.training.processes import is_main, shared
 from swebench_lab.training.weights import manifest, stream
 
 _log = logging.getLogger(__name__)
@@ -142,10 +142,9 @@ class Follower:
             self.gaps.append(worst)
 
     def close(self) -> None:
-        """Release what the way needed."""
+        """Release what the way needed; may be called more than once."""
         if self.sink is not None:
             self.sink.close()
-        everybody()
 
 
 def score_plainly(model: Any, ids: Sequence[int], temperature: float) -> list[float]:

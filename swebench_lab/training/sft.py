@@ -68,6 +68,7 @@ class SFT:
         """
         self.settings = SFTSettings.of(settings, keywords)
         self.source, self.watch, self._renderer = model, watch, renderer
+        self._follower: Follower | None = None
         self.trainer: Any = None
         """TRL's trainer of the latest `fit`; None before."""
         self.corpus: Corpus | None = None
@@ -122,7 +123,11 @@ class SFT:
 
     def _train(self, trainer: Any, measure: bool) -> None:
         """Train to the end and keep the log; a loss that is no number is an error."""
-        trainer.train(resume_from_checkpoint=last_checkpoint(self.output_dir))
+        try:
+            trainer.train(resume_from_checkpoint=last_checkpoint(self.output_dir))
+        finally:
+            if self._follower is not None:
+                self._follower.close()
         if measure:
             trainer.evaluate()
         self.history = list(trainer.state.log_history)
@@ -193,7 +198,7 @@ class SFT:
         policy = given.in_training(given.temperature) if is_main() else None
         issue = self.watch.tasks[0].issue or self.watch.tasks[0].id
         scores = partial(score_plainly, temperature=given.temperature)
-        follower = Follower(policy.sink() if policy else None, given.load_tokenizer()(issue)["input_ids"], scores,
+        self._follower = follower = Follower(policy.sink() if policy else None, given.load_tokenizer()(issue)["input_ids"], scores,
                             self.output_dir / "adapters")  # fmt: skip
 
         def bring(model: Any, update: int) -> Any:

@@ -18,7 +18,7 @@ TIMEOUT = 1800.0
 """Seconds until a server that does not answer is given up."""
 
 
-class Gone(Exception):
+class Gone(ServingError):
     """A server cannot be reached any more."""
 
 
