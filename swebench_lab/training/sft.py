@@ -198,8 +198,8 @@ class SFT:
         policy = given.in_training(given.temperature) if is_main() else None
         issue = self.watch.tasks[0].issue or self.watch.tasks[0].id
         scores = partial(score_plainly, temperature=given.temperature)
-        self._follower = follower = Follower(policy.sink() if policy else None, given.load_tokenizer()(issue)["input_ids"], scores,
-                            self.output_dir / "adapters")  # fmt: skip
+        prompt, sink = given.load_tokenizer()(issue)["input_ids"], policy.sink() if policy else None
+        self._follower = follower = Follower(sink, prompt, scores, self.output_dir / "adapters")
 
         def bring(model: Any, update: int) -> Any:
             follower.bring(model, update)
