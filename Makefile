@@ -6,7 +6,9 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEV    := $(VENV)/.installed-dev
 
-.PHONY: help setup demo test slow lint format docs bench lab lock clean
+VLLM   ?= .venv-vllm/bin/vllm
+
+.PHONY: help setup demo test slow vllm lint format docs bench lab lock clean
 
 help:  ## show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -36,6 +38,10 @@ test: $(DEV)  ## lint, check types and run the test suite
 slow: $(DEV)  ## run the tests that take long: every attack on every tier, notebooks, browsers
 	$(BIN)/python -m pytest -m slow
 
+vllm: $(DEV)  ## run the tests that need vLLM, its CPU build in a venv of its own; VLLM=PROGRAM: one that is there
+	@test -x $(VLLM) || $(BIN)/python tests/vllm_venv.py .venv-vllm
+	SWEBENCH_LAB_VLLM=$(abspath $(VLLM)) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s -m slow tests/training/test_served.py tests/policies/serving/test_vllm.py
+
 lint: $(DEV)  ## lint, check formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -61,4 +67,4 @@ lock: $(DEV)  ## choose the newest versions that fit and pin them in constraints
 	  --no-annotate --no-header --quiet | grep -vE '^(pip|setuptools)==' >> constraints.txt
 
 clean:  ## remove what the other targets made here (the shared Snapshot cache stays; see swebench-lab gc)
-	rm -rf $(VENV) runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-vllm runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

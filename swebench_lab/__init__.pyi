@@ -34,6 +34,8 @@ from swebench_lab.experiments.recipes import run_recipe as run_recipe
 from swebench_lab.experiments.sweep_result import SweepResult as SweepResult
 from swebench_lab.experiments.sweeps import sweep as sweep
 from swebench_lab.formats.renderer import Renderer as Renderer
+from swebench_lab.formats.token_ledger import Segment as Segment
+from swebench_lab.formats.token_ledger import segments as segments
 from swebench_lab.grading.evaluator import Evaluator as Evaluator
 from swebench_lab.grading.grading_cache import GradingCache as GradingCache
 from swebench_lab.grading.verdicts import Verdicts as Verdicts
@@ -45,6 +47,7 @@ from swebench_lab.policies.policy import Policy as Policy
 from swebench_lab.policies.scripted import NullPolicy as NullPolicy
 from swebench_lab.policies.scripted import ReplayPolicy as ReplayPolicy
 from swebench_lab.policies.scripted import ScriptedPolicy as ScriptedPolicy
+from swebench_lab.policies.serving.served import ServedPolicy as ServedPolicy
 from swebench_lab.policies.serving.server import serve as serve
 from swebench_lab.policies.teachers.teacher import NoisyTeacher as NoisyTeacher
 from swebench_lab.policies.teachers.teacher import Teacher as Teacher
@@ -86,6 +89,7 @@ from swebench_lab.testing.doctor import probe as probe
 from swebench_lab.testing.doctor.doctor import doctor as doctor
 from swebench_lab.traces.collection import Trajectories as Trajectories
 from swebench_lab.traces.reading import load_trajectories as load_trajectories
+from swebench_lab.training import pretrained as models
 from swebench_lab.training.corpus import Corpus as Corpus
 from swebench_lab.training.corpus import Curation as Curation
 from swebench_lab.training.demonstrations import micro_demonstrations as micro_demonstrations
@@ -150,6 +154,7 @@ __all__ = [
     "Message",
     "micro_demonstrations",
     "MicroTeacher",
+    "models",
     "NoisyTeacher",
     "NullPolicy",
     "Observation",
@@ -182,7 +187,10 @@ __all__ = [
     "SandboxPathError",
     "SandboxUnavailable",
     "ScriptedPolicy",
+    "Segment",
+    "segments",
     "serve",
+    "ServedPolicy",
     "ServingError",
     "Session",
     "SFT",

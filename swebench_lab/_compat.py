@@ -172,7 +172,7 @@ PATCHES = (
         "trl.GRPOTrainer._get_per_token_logps_and_entropies",
         "trl",
         "1.16.0",
-        "masked rows are left out of the forward passes",
+        "masked rows are left out of the forward passes, and an attempt may be several rows",
         lambda: _has_parameters(
             "_get_per_token_logps_and_entropies", "model", "input_ids", "attention_mask", "logits_to_keep"
         ),
@@ -185,6 +185,14 @@ PATCHES = (
         "checkpoints that ask any rollout worker for its position, not TRL's own alone",
         lambda: "self._trained_groups: set[int]" in _async_source(),
         lambda: "isinstance(self.rollout_worker, AsyncRolloutWorker)" in _async_source(),
+    ),
+    Patch(
+        "trl.experimental.async_grpo.AsyncGRPOTrainer._sync_weight",
+        "trl",
+        "1.16.0",
+        "weights to several servers, by any way, and a check after each update that they arrived",
+        lambda: "def _sync_weight(self):" in _async_source() and "self._sync_weight, self.args" in _async_source(),
+        lambda: "vllm_server_base_urls" not in _async_options() and "prompt_logprobs" not in _async_source(),
     ),
     Patch(
         "trl.experimental.async_grpo.AsyncGRPOTrainer.compute_loss",

@@ -46,7 +46,17 @@ def grpo(values: Mapping[str, object]) -> object:
     """Train on the training tasks of a set, and return the policy; the first process runs the attempts."""
     v = SimpleNamespace(**values)
     train = lab.load_tasks(v.tasks).filter(split="train").sample(v.n_train, v.seed)
-    policy = lab.LocalPolicy(v.model, name="start", temperature=v.temperature, max_tokens=v.max_tokens)
+    sampling = {"temperature": v.temperature, "max_tokens": v.max_tokens}
+    policy: lab.Policy
+    if v.model.startswith(("http://", "https://")):
+        policy = lab.serve(v.model).policy(**sampling)
+    else:
+        policy = lab.LocalPolicy(v.model, name="start", **sampling)
+    if v.served and isinstance(policy, lab.LocalPolicy):
+        raise click.UsageError(
+            "several processes cannot each start a server: start it with lab.serve(…, updates=True) or swebench-lab serve, "
+            "and give its address: -p model=http://127.0.0.1:8000/v1"
+        )
     with lab.SandboxFactory(v.backend) as sandboxes:
         collector = lab.RolloutCollector(sandboxes, lab.Evaluator(sandboxes), workers=v.workers or None, seed=v.seed)
         run = lab.GRPO(

@@ -7,11 +7,13 @@ in place between two batches, so that a trainer and its attempts share one model
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import math
 import pickle
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +25,7 @@ from swebench_lab.formats.renderer import Renderer
 from swebench_lab.formats.token_ledger import Episode
 from swebench_lab.policies.policy import Brief, Conversation, fingerprint, replies_so_far
 from swebench_lab.policies.sampling import Kept, Request, Sampler, score, widen_head
+from swebench_lab.policies.trainable import Probed, Weight
 from swebench_lab.records.arrays import Ids, Logprobs
 from swebench_lab.records.reply import Message, Reply
 from swebench_lab.records.task import TaskView
@@ -187,6 +190,51 @@ class LocalPolicy:
         with self.sampler.held(changes=False) as model:
             return score(model, ids, self.temperature)
 
+    # --- training ---------------------------------------------------------------------------------------------------
+
+    @property
+    def source(self) -> Any:
+        """Where the model comes from; the model itself where it was given, or changed in place."""
+        return self._source if self._is_path and not self._changed else self.model
+
+    def load_tokenizer(self) -> Any:
+        """Return the model's tokenizer."""
+        return self.renderer.tokenizer
+
+    def in_training(self, temperature: float) -> LocalPolicy:
+        """Return a policy with a model of its own that samples as this one does, and takes other weights."""
+        model = self.source
+        given = self.sampling | {"temperature": temperature, "name": self.name, "renderer": self.renderer}
+        if isinstance(model, str | Path):
+            more: dict[str, Any] = {
+                "revision": self.revision,
+                "device": self.device,
+                "dtype": self.dtype,
+                "head": self.head,
+            }
+            return LocalPolicy(model, self._tokenizer, **given, **more)
+        return LocalPolicy(copy.deepcopy(model).eval(), self.load_tokenizer(), **given)
+
+    def trained(self, folder: Path) -> LocalPolicy:
+        """Return a policy of a folder that samples as this one does."""
+        return LocalPolicy(folder, **self.sampling)
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """How replies are sampled, as arguments of `LocalPolicy`."""
+        return {
+            "renderer": self._renderer,
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "max_length": self._max_length,
+            "batch_size": self.batch_size,
+            "deterministic": self.deterministic,
+        }
+
+    def sink(self) -> LocalSink:
+        """Return what overwrites the model's weights between two batches of replies."""
+        return LocalSink(self)
+
     # --- the policy -------------------------------------------------------------------------------------------------
 
     @property
@@ -309,6 +357,55 @@ class LocalTalk(Conversation):
         if here != self._counted:
             self.policy.sampler.count(1 if here else -1)
             self._counted = here
+
+
+class LocalSink:
+    """Overwrites the weights of a model in this process; what TRL and FSDP call by other names fits by `stream`.
+
+    Args:
+        policy: Whose model it is.
+    """
+
+    adapter_only = False
+    untied = False
+    tolerance = math.inf
+    """No bound: the sampler's type may be coarser than the trainer's, and nothing is lost on the way."""
+
+    def __init__(self, policy: LocalPolicy) -> None:
+        self.policy = policy
+
+    def open(self, weights: Sequence[Weight], adapter: bool = False) -> None:
+        """Check that the model has all weights of these names and shapes.
+
+        Raises:
+            PolicyError: One is missing, or of another shape.
+        """
+        own = dict(self.policy.model.named_parameters(remove_duplicate=False))
+        for weight in weights:
+            if weight.name not in own or tuple(own[weight.name].shape) != weight.shape:
+                raise PolicyError(
+                    f"updating {self.policy.name}: it has no weight {weight.name!r} of shape {weight.shape}"
+                )
+
+    def take(self, weights: Iterable[tuple[str, Any]], version: int) -> None:
+        """Overwrite the weights, one at a time; running replies end first."""
+        import torch
+
+        with self.policy.held(version) as model, torch.no_grad():
+            own = dict(model.named_parameters(remove_duplicate=False))
+            for name, tensor in weights:
+                own[name].copy_(tensor)
+
+    def take_adapter(self, folder: Path, version: int) -> None:
+        """Never called: whole weights are taken."""
+        raise PolicyError(f"updating {self.policy.name}: it takes whole weights, no adapter")
+
+    def probe(self, ids: Sequence[int], tokens: int) -> list[Probed]:
+        """Return nothing: the weights were copied in this process."""
+        return []
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def _load(source: Any, revision: str, device: str, dtype: str) -> Any:

@@ -1,27 +1,33 @@
 """The engine `async`: attempts go on while the model trains, on TRL's AsyncGRPOTrainer and a rollout worker of ours.
 
-A copy of the model answers, and takes over the trainer's weights between two batches. Needs TRL 1.16: the trainer and
+A copy of the model answers in this process and takes over the trainer's weights between two batches, or servers answer
+that the weights are brought to while their replies go on. Needs TRL 1.16: the trainer and
 its worker's protocol are experimental there.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from swebench_lab._compat import trained_groups
+from swebench_lab.policies.local import LocalPolicy
 from swebench_lab.training.busy import SAMPLING, TRAINING, Busy
 from swebench_lab.training.capabilities import ASYNC
-from swebench_lab.training.models import adapter, load_model, save_model
-from swebench_lab.training.processes import is_main, last_checkpoint, together
-from swebench_lab.training.rollout_worker import Transfer, Worker
+from swebench_lab.training.follower import Follower
+from swebench_lab.training.models import adapter, frozen_type, masters_in_float32
+from swebench_lab.training.processes import is_main, last_checkpoint, shared
+from swebench_lab.training.rollout_worker import Worker
 from swebench_lab.training.run import Run
 from swebench_lab.training.settings import GRPOSettings, UpdateSize
 from swebench_lab.training.varlen import without_flash_attention
-from swebench_lab.training.watch import trained
+from swebench_lab.training.watch import watching
 
 
 class AsyncEngine:
@@ -35,35 +41,43 @@ class AsyncEngine:
 
         os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
         without_flash_attention()
-        settings, start = run.settings, run.folder / "start"
-        with together().main_process_first():
-            if is_main():
-                save_model(load_model(run.policy), tokenizer, start)
-        policy = trained(run.policy, load_model(run.policy).eval(), tokenizer, settings.temperature)
-        policy.sampler.on_batch = partial(run.busy.add, SAMPLING)
-        worker = Worker(run, policy)
-        trainer = _capped_trainer()(
-            model=str(start),
-            args=arguments(settings, run.size, run.temperature),
+        settings = run.settings
+        given = arguments(settings, run.size, run.temperature)  # accelerate gives each process its GPU here
+        policy = run.policy.in_training(run.temperature) if is_main() else None
+        if policy is not None and isinstance(policy, LocalPolicy):
+            policy.sampler.on_batch = partial(run.busy.add, SAMPLING)
+        trainer = _following_trainer()(
+            model=run.base(),
+            args=given,
             train_dataset=Dataset.from_list([{"prompt": task.id} for task in run.tasks]),
             processing_class=tokenizer,
             peft_config=adapter(settings.lora),
-            rollout_worker=worker,
-            weight_transfer=Transfer(policy),
+            rollout_worker=Worker(run, policy) if policy else None,
+            weight_transfer=_Elsewhere(),
             reward_funcs=[],
             callbacks=run.callbacks(),
         )
+        masters_in_float32(trainer.model)
+        sink = policy.sink() if policy else None
+        trainer.follower = Follower(sink, run.probe_prompt(), partial(_scores, trainer), run.folder / "adapters")
         trainer.clip_max, trainer.busy = settings.vllm_importance_sampling_clip_max, run.busy
-        trainer.add_callback(_cursor_callback(trainer, worker))
+        if policy is not None:
+            trainer.add_callback(_cursor_callback(trainer, trainer.rollout_worker))
+        bring = None if run.local else lambda *_: policy  # brought by the trainer already, after every update
+        for callback in watching(run.watch, run.folder, run.table.note, run.size.steps, bring):
+            trainer.add_callback(callback)
         return trainer
 
     def train(self, run: Run, trainer: Any) -> None:
         """Train to the end, from the last checkpoint where there is one."""
         checkpoint = last_checkpoint(run.folder)
         if checkpoint:
-            trainer.rollout_worker.restore(Path(checkpoint))
-            trainer.model_version = trainer.rollout_worker.version
-        trainer.train(resume_from_checkpoint=checkpoint)
+            version = shared(lambda: int(trainer.rollout_worker.restore(Path(checkpoint))))
+            trainer.model_version = version
+        try:
+            trainer.train(resume_from_checkpoint=checkpoint)
+        finally:
+            trainer.follower.close()
 
 
 def arguments(settings: GRPOSettings, size: UpdateSize, temperature: float) -> Any:
@@ -95,8 +109,8 @@ def arguments(settings: GRPOSettings, size: UpdateSize, temperature: float) -> A
         "token_budget": 0,
         "max_staleness": settings.max_staleness,
         "weight_sync_steps": 1,
-        "dtype": settings.dtype or ("bfloat16" if on_gpu else "float32"),
-        "bf16": on_gpu,
+        "dtype": frozen_type(settings.dtype, settings.lora) or "float32",
+        "bf16": on_gpu and settings.dtype != "float32",
         "use_cpu": not on_gpu,
         "gradient_checkpointing": settings.gradient_checkpointing,
         "logging_steps": 1,
@@ -133,18 +147,64 @@ class _Outputs:
         return getattr(self._outputs, name)
 
 
-def _capped_trainer() -> Any:
-    """Return AsyncGRPOTrainer with a cap on every token's importance ratio, which TRL leaves open to one side."""
+class _Elsewhere:
+    """Stands where TRL expects a way for weights: they travel by the trainer's Follower."""
+
+    def init_weight_transfer(self) -> None:
+        """The Follower sets up its way at the first update."""
+
+    def destroy(self) -> None:
+        """The Follower releases it."""
+
+
+def _scores(trainer: Any, model: Any, ids: Sequence[int]) -> list[float]:
+    """Return the trainer's logprob of each id of a row but the first, by the very path that its loss takes."""
+    import torch
+    from trl.experimental.async_grpo.packing import TreeRow
+
+    row = TreeRow()
+    whole = np.ones(len(ids), "int64")
+    row.add({"input_ids": np.asarray(ids, "int64"), "completion_mask": whole, "old_log_probs": whole * 0.0,
+             "advantage": 0.0, "group_id": 0})  # fmt: skip
+    packed = {name: value.to(trainer.accelerator.device) for name, value in row.pack().items()}
+    longest = packed.pop("tree_max_seqlens").tolist()
+    given = {name: packed[name] for name in ("tree_kv_index", "tree_cu_seqlens_q", "tree_cu_seqlens_k")}
+    given |= {"tree_max_seqlen_q": longest[0], "tree_max_seqlen_k": longest[1]}
+    rows = {name: packed[name][None] for name in ("input_ids", "position_ids", "shift_labels")}
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), trainer.accelerator.autocast():
+            outputs = trainer.model(**rows, fused_lm_head=True, **given)
+    finally:
+        model.train(training)
+    return [float(value) for value in outputs.log_probs.flatten()[packed["token_index"]]]
+
+
+def _following_trainer() -> Any:
+    """Return AsyncGRPOTrainer whose weights travel by a Follower, with a cap on every token's importance ratio."""
     import math
 
     import torch
     from trl.experimental.async_grpo import AsyncGRPOTrainer
 
-    class CappedTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
-        """Cuts the ratio of a token at `clip_max`; what is cut has no gradient."""
+    class FollowingTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
+        """Cuts the ratio of a token at `clip_max`, which TRL leaves open to one side; what is cut has no gradient."""
 
         clip_max = math.inf
+        model_version: int
         busy: Busy | None = None
+        follower: Follower
+
+        def _sync_weight(self) -> None:
+            version = self.model_version + 1
+            self.follower.bring(self.accelerator.unwrap_model(self.model), version)
+            self._metrics["train"]["perf/weight_sync_s"].append(self.follower.seconds[-1])
+            if self.follower.gaps:
+                self._metrics["train"]["probe/logp_difference_max"].append(self.follower.gaps[-1])
+            if self.accelerator.is_main_process:
+                self.model_version = version
+                self.rollout_worker.update_model_version(version)
 
         def training_step(self, *given: Any, **options: Any) -> Any:
             with self.busy.doing(TRAINING) if self.busy else nullcontext():
@@ -165,7 +225,7 @@ def _capped_trainer() -> Any:
 
             return super().compute_loss(forward, inputs, return_outputs, num_items_in_batch)
 
-    return CappedTrainer
+    return FollowingTrainer
 
 
 def _cursor_callback(trainer: Any, worker: Worker) -> Any:

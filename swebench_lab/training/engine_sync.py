@@ -7,26 +7,28 @@ only where it thinks that vLLM samples, which `_compat.correct_for_sampler` lets
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from swebench_lab._compat import correct_for_sampler
 from swebench_lab.errors import TrainingError
 from swebench_lab.training.batches import Sample
 from swebench_lab.training.busy import SAMPLING, TRAINING
 from swebench_lab.training.capabilities import SYNC
-from swebench_lab.training.models import adapter, load_model
+from swebench_lab.training.follower import Follower, score_plainly
+from swebench_lab.training.models import adapter, frozen_type, load_model, masters_in_float32
 from swebench_lab.training.muon import muon
-from swebench_lab.training.processes import last_checkpoint
+from swebench_lab.training.processes import is_main, last_checkpoint
 from swebench_lab.training.run import Run
 from swebench_lab.training.settings import GRPOSettings, UpdateSize
-from swebench_lab.training.watch import answering, trained
-
-if TYPE_CHECKING:
-    from swebench_lab.policies.local import LocalPolicy
+from swebench_lab.training.watch import answering, sampling_from, watching
 
 
 class SyncEngine:
@@ -40,14 +42,16 @@ class SyncEngine:
 
         os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
         settings = run.settings
-        attempts, model = _Attempts(run), load_model(run.policy, settings.dtype)
+        given = arguments(settings, run.size, run.temperature)  # accelerate gives each process its GPU here
+        attempts = _Attempts(run)
+        model = load_model(run.policy, frozen=frozen_type(settings.dtype, settings.lora))
         optimizer = (
             muon(model, lr=settings.learning_rate, weight_decay=settings.weight_decay) if settings.muon else None
         )
-        trainer = _sparing_trainer()(
+        trainer = _segment_trainer()(
             model=model,
             reward_funcs=[_reward],
-            args=arguments(settings, run.size, run.temperature),
+            args=given,
             train_dataset=Dataset.from_list([{"prompt": task.id} for task in run.tasks]),
             processing_class=tokenizer,
             rollout_func=attempts,
@@ -55,15 +59,20 @@ class SyncEngine:
             optimizers=(optimizer, None),
             callbacks=[_training(run, attempts), *run.callbacks()],
         )
-        bare = trainer.accelerator.unwrap_model(trainer.model)
-        attempts.policy = trained(run.policy, bare, tokenizer, settings.temperature)
-        attempts.policy.sampler.on_batch = partial(run.busy.add, SAMPLING)
+        masters_in_float32(trainer.model)
+        attempts.wire(trainer, tokenizer)
         correct_for_sampler(trainer)
+        for callback in watching(run.watch, run.folder, run.table.note, run.size.steps, attempts.bring_for_watch()):
+            trainer.add_callback(callback)
         return trainer
 
     def train(self, run: Run, trainer: Any) -> None:
         """Train to the end, from the last checkpoint where there is one."""
-        trainer.train(resume_from_checkpoint=last_checkpoint(run.folder))
+        try:
+            trainer.train(resume_from_checkpoint=last_checkpoint(run.folder))
+        finally:
+            if trainer.rollout_func.follower is not None:
+                trainer.rollout_func.follower.close()
 
 
 def arguments(settings: GRPOSettings, size: UpdateSize, temperature: float) -> Any:
@@ -100,7 +109,7 @@ def arguments(settings: GRPOSettings, size: UpdateSize, temperature: float) -> A
         "vllm_importance_sampling_clip_max": settings.vllm_importance_sampling_clip_max,
         "loss_type": settings.loss_type,
         "beta": settings.beta,
-        "bf16": on_gpu,
+        "bf16": on_gpu and settings.dtype != "float32",
         "use_cpu": not on_gpu,
         "gradient_checkpointing": settings.gradient_checkpointing,
         "logging_steps": 1,
@@ -121,8 +130,46 @@ class _Attempts:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.policy: LocalPolicy | None = None
+        self.policy: Any = None
+        self.follower: Follower | None = None
+        """Brings the weights to a server before each update's attempts; None where the model itself answers."""
         self.ended = 0.0
+
+    def wire(self, trainer: Any, tokenizer: Any) -> None:
+        """Let the trainer's model answer, or the servers that its weights are brought to.
+
+        Raises:
+            TrainingError: The model is sharded over processes, and one of them would have to sample from all of it.
+        """
+        run = self.run
+        if not run.local:
+            if is_main():
+                self.policy = run.policy.in_training(run.temperature)
+            sink = self.policy.sink() if self.policy else None
+            scores = partial(score_plainly, temperature=run.temperature)
+            self.follower = Follower(sink, run.probe_prompt(), scores, run.folder / "adapters")
+            return
+        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+            raise TrainingError(
+                "GRPO(engine='sync'): the model is sharded over processes (FSDP, DeepSpeed), and a LocalPolicy samples from "
+                "a whole one on the first process, which would wait for the others for ever; serve the model with "
+                "lab.serve(…, updates=True), or take engine='async'"
+            )
+        bare = trainer.accelerator.unwrap_model(trainer.model)
+        self.policy = sampling_from(run.policy, bare, tokenizer, run.settings.temperature)
+        self.policy.sampler.on_batch = partial(run.busy.add, SAMPLING)
+
+    def bring_for_watch(self) -> Any:
+        """Return what brings the weights to the servers that held-out tasks are attempted with; None: none are."""
+        if self.follower is None:
+            return None
+
+        def bring(model: Any, update: int) -> Any:
+            assert self.follower is not None
+            self.follower.bring(model, update + 1)
+            return self.policy
+
+        return bring
 
     def __call__(self, prompts: list[str], trainer: Any) -> dict[str, list[Any]]:
         """Return one row for each prompt; TRL hands each prompt over as often as its group is large."""
@@ -130,6 +177,8 @@ class _Attempts:
 
         update = self.run.update_of(int(trainer.state.global_step) + 1)
         every: list[str] = gather_object(list(prompts))
+        if self.follower is not None:
+            self.follower.bring(trainer.accelerator.unwrap_model(trainer.model), update)
         answer: list[Any] = [None]
         if trainer.accelerator.is_main_process:
             try:
@@ -141,59 +190,93 @@ class _Attempts:
             raise rows
         first = trainer.accelerator.process_index * len(prompts)
         own = rows[first : first + len(prompts)]
-        return {name: [row[name] for row in own] for name in own[0]}
+        trainer.cuts = {_key(row["prompt_ids"] + row["completion_ids"]): row["cuts"] for row in own if row["cuts"]}
+        return {name: [row[name] for row in own] for name in own[0] if name != "cuts"}
 
     def _rows(self, update: int, prompts: Sequence[str], trainer: Any) -> list[dict[str, Any]]:
         run, size = self.run, self.run.settings.num_generations
         names = [prompts[at] for at in range(0, len(prompts), size)]
         if any(prompts[i] != names[i // size] for i in range(len(prompts))):
             raise TrainingError("GRPO: TRL did not hand the prompts over by groups; trl==1.16.* does")
+        if run.local:
+            with self.policy.held(version=update):  # changed in place; the version is the same after a resume
+                pass
         model = trainer.accelerator.unwrap_model(trainer.model)
-        assert self.policy is not None
-        with self.policy.held(version=update):  # the weights changed in place; the version is the same after a resume
-            pass
-        with answering(model):
+        with answering(model) if run.local else nullcontext():
             groups = run.attempts(update, [run.tasks[name] for name in names], self.policy)
         self.ended = time.monotonic()
         stop = trainer.processing_class.eos_token_id
         return [row(sample, stop) for group in groups for sample in group]
 
 
-def _sparing_trainer() -> Any:
-    """Return TRL's GRPOTrainer, which reads only the rows that are trained on, and no padding around them."""
+def _segment_trainer() -> Any:
+    """Return TRL's GRPOTrainer, which reads only the rows that are trained on, each segment of an attempt by itself."""
     import torch
     from trl import GRPOTrainer
 
-    class SparingTrainer(GRPOTrainer):  # type: ignore[misc]
-        """Leaves the stand-ins of masked attempts (see `row`) out of the forward passes; their logprobs are 0."""
+    class SegmentTrainer(GRPOTrainer):  # type: ignore[misc]
+        """Leaves the stand-ins of masked attempts (see `row`) out of the forward passes; their logprobs are 0.
+
+        To TRL an attempt is one row. Where its history was edited, the row is its segments one after the other; the
+        model reads them as rows of their own, and what it says of each token goes back to the token's place.
+        """
+
+        cuts: Mapping[bytes, tuple[int, ...]] = {}
+        """Key of a row → where its further segments begin."""
 
         def _get_per_token_logps_and_entropies(
             self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, *given: Any, **options: Any
         ) -> Any:
+            parent = super()._get_per_token_logps_and_entropies
             read = attention_mask.sum(1) > len(STAND_IN)
             if model.training and not read.any():
                 read[0] = True  # without one row there would be no loss to go back from
-            columns = attention_mask[read].any(0).nonzero()
             shape = (len(input_ids), logits_to_keep)
-            if not len(columns):
+            if not read.any():
                 return input_ids.new_zeros(shape, dtype=torch.float32), None, None
-            first, end = int(columns.min()), int(columns.max()) + 1
-            rest = input_ids.shape[1] - end
-            logps, entropies, loss = super()._get_per_token_logps_and_entropies(
-                model, input_ids[read, first:end], attention_mask[read, first:end], logits_to_keep - rest,
-                *given, **options,
-            )  # fmt: skip
+            pieces = _pieces(input_ids, attention_mask, read, self.cuts)
+            width = max(end - start for _, start, end in pieces)
+            ids, mask = (input_ids.new_zeros((len(pieces), width)) for _ in range(2))
+            here: list[tuple[int, int]] = []  # of each token with a logprob that is wanted: piece and place in it
+            there: list[tuple[int, int]] = []  # row and column of the completion
+            first = input_ids.shape[1] - logits_to_keep
+            for number, (row, start, end) in enumerate(pieces):
+                ids[number, : end - start] = input_ids[row, start:end]
+                mask[number, : end - start] = 1
+                wanted = range(max(start + 1, first), end)
+                here += [(number, place - start - 1) for place in wanted]
+                there += [(row, place - first) for place in wanted]
+            logps, entropies, loss = parent(model, ids, mask, width - 1, *given, **options)
+            source, target = (torch.tensor(places, device=input_ids.device).T for places in (here, there))
 
             def placed(values: Any) -> Any:
                 if values is None:
                     return None
                 whole = values.new_zeros(shape)
-                whole[read, : shape[1] - rest] = values
+                whole[target[0], target[1]] = values[source[0], source[1]]
                 return whole
 
             return placed(logps), placed(entropies), loss
 
-    return SparingTrainer
+    return SegmentTrainer
+
+
+def _pieces(
+    input_ids: Any, attention_mask: Any, read: Any, cuts: Mapping[bytes, tuple[int, ...]]
+) -> list[tuple[int, int, int]]:
+    """Return what is read as a row of its own: row of the batch, and the columns where it begins and ends."""
+    pieces = []
+    for row in read.nonzero()[:, 0].tolist():
+        places = attention_mask[row].nonzero()[:, 0]
+        begin, end = int(places[0]), int(places[-1]) + 1
+        own = [begin + cut for cut in cuts.get(_key(input_ids[row, begin:end].tolist()), ())]
+        pieces += [(row, start, stop) for start, stop in itertools.pairwise([begin, *own, end])]
+    return pieces
+
+
+def _key(ids: Sequence[int]) -> bytes:
+    """Return what a row is found again by."""
+    return np.asarray(ids, "int64").tobytes()
 
 
 STAND_IN = (0, 0)
@@ -203,20 +286,25 @@ STAND_IN = (0, 0)
 def row(sample: Sample, filler: int) -> dict[str, Any]:
     """Return what TRL is given for one attempt: the prompt up to the first sampled token, then the rest.
 
-    Where an attempt has several segments this engine trains on the last one, which holds the most of it; the engine
-    `async` trains on all. For a masked attempt stands a row in which no token counts.
+    The rest of an attempt whose history was edited holds its further segments too, whole and one after the other; `cuts`
+    says where each begins, counted from the beginning of the prompt. For a masked attempt stands a row in which no token
+    counts.
     """
-    part = next((s for s in reversed(sample.segments) if s.sampled), None)
-    if part is None or sample.masked:
+    parts = [part for part in sample.segments if part.sampled]
+    if not parts or sample.masked:
         return {"prompt_ids": [filler], "completion_ids": [filler], "logprobs": [0.0], "env_mask": [0],
-                "outcome": sample.reward}  # fmt: skip
-    first = int(part.mask.argmax())
+                "outcome": sample.reward, "cuts": ()}  # fmt: skip
+    first = int(parts[0].mask.argmax())
+    ids, mask, logprobs = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "mask", "logprobs")
+    )
     return {
-        "prompt_ids": part.ids[:first].tolist(),
-        "completion_ids": part.ids[first:].tolist(),
-        "logprobs": part.logprobs[first:].tolist(),
-        "env_mask": part.mask[first:].tolist(),
+        "prompt_ids": ids[:first].tolist(),
+        "completion_ids": ids[first:].tolist(),
+        "logprobs": logprobs[first:].tolist(),
+        "env_mask": mask[first:].tolist(),
         "outcome": sample.reward,
+        "cuts": tuple(np.cumsum([len(part) for part in parts])[:-1].tolist()),
     }
 
 

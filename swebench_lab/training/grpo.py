@@ -15,7 +15,7 @@ from typing import Any
 
 from swebench_lab.agents.agent import Agent
 from swebench_lab.errors import TrainingError
-from swebench_lab.policies.local import LocalPolicy
+from swebench_lab.policies.trainable import TrainablePolicy, is_trainable
 from swebench_lab.records.task import Task, Tasks
 from swebench_lab.rollouts.collector import RolloutCollector
 from swebench_lab.training.engine import engine_named
@@ -24,7 +24,7 @@ from swebench_lab.training.processes import everybody, is_main, recorded, togeth
 from swebench_lab.training.run import Run
 from swebench_lab.training.settings import GRPOSettings
 from swebench_lab.training.table import Updates
-from swebench_lab.training.watch import Watch, sampling_settings
+from swebench_lab.training.watch import Watch
 
 _log = logging.getLogger(__name__)
 
@@ -47,20 +47,22 @@ class GRPO:
         """Check that the settings, the agent and the processes fit together.
 
         Args:
-            agent: Its policy is a LocalPolicy, whose model is trained (a copy: the policy given stays as it is).
+            agent: Its policy can be trained: a LocalPolicy, whose model is copied (the policy given stays as it is), or
+                that of `lab.serve(…, updates=True)`, whose servers are brought the weights after every update.
             collector: Makes and grades attempts. Its reward function, its workers and its deadlines are used.
             settings: How to train; None: the defaults.
             watch: Attempts at held-out tasks during training (see Watch); None: none.
             keywords: Fields of GRPOSettings, in place of `settings` or beside it; a field given in both is an error.
 
         Raises:
-            TrainingError: A setting is unknown or out of range, the policy holds no model of this process, or an update
-                cannot be shared out among the processes.
+            TrainingError: A setting is unknown or out of range, the policy cannot be trained, or an update cannot be
+                shared out among the processes.
         """
         self.settings = GRPOSettings.of(settings, keywords)
-        if not isinstance(agent.policy, LocalPolicy):
+        if not is_trainable(agent.policy):
             raise TrainingError(
-                f"GRPO: the policy {agent.policy.name!r} holds no model of this process; give the agent a LocalPolicy"
+                f"GRPO: the policy {agent.policy.name!r} cannot be trained: it takes no weights; give the agent a "
+                "LocalPolicy, or the policy() of lab.serve(…, updates=True)"
             )
         self.size = self.settings.update_size(world_size())
         self.settings.check_saving(world_size())
@@ -78,13 +80,13 @@ class GRPO:
         return Path(self.settings.output_dir)
 
     @property
-    def policy(self) -> LocalPolicy:
+    def policy(self) -> TrainablePolicy:
         """The policy that the agent came with."""
-        assert isinstance(self.agent.policy, LocalPolicy)
+        assert is_trainable(self.agent.policy)
         return self.agent.policy
 
-    def fit(self, tasks: Iterable[Task]) -> LocalPolicy:
-        """Train, save and return the policy.
+    def fit(self, tasks: Iterable[Task]) -> TrainablePolicy:
+        """Train, save and return the policy: of the saved model, or of the servers, which hold its weights.
 
         Args:
             tasks: What is attempted, at least as many as an update has.
@@ -92,6 +94,7 @@ class GRPO:
         Raises:
             TrainingError: There are too few tasks, or no attempt of an update could be graded.
         """
+        together()  # each process has its GPU before any model is loaded
         run = self.begin(Tasks(tasks))
         about = {"training": "grpo", "parameters": self.settings.to_dict(), "policy": self.policy.name,
                  "tasks": [task.id for task in run.tasks]}  # fmt: skip
@@ -101,9 +104,11 @@ class GRPO:
             self.trainer = engine.build(run, tokenizer)
             _log.info("training %s on %d tasks, engine %s", self.policy.name, len(run.tasks), self.settings.engine)
             engine.train(run, self.trainer)
-            folder = save_trained(self.trainer, tokenizer, self.output_dir / "final")
+            folder = save_trained(
+                self.trainer, tokenizer, self.output_dir / "final", base=run.base(), merge=self.settings.merge_lora
+            )
         everybody()
-        return LocalPolicy(folder, **sampling_settings(self.policy))
+        return self.policy.trained(folder)
 
     def begin(self, tasks: Tasks) -> Run:
         """Return the training of some tasks, before its first update.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from swebench_lab.rollouts.manifest import manifest
 
 _log = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
 
 MANIFEST = "manifest.json"
 """File in a training's folder: its settings, versions, machine, and how it ended."""
@@ -33,6 +35,30 @@ def together() -> Any:
 def everybody() -> None:
     """Wait until all processes that train together are here; alone, go on."""
     together().wait_for_everyone()
+
+
+def shared(work: Callable[[], Value]) -> Value:
+    """Do something on the first process and return what came of it on all; an error is raised on all of them.
+
+    Args:
+        work: What is done; its result must be picklable where there are several processes.
+    """
+    if world_size() == 1:
+        return work()
+    from accelerate.utils import broadcast_object_list
+
+    together()
+    outcome: list[Any] = [None, None]
+    if is_main():
+        try:
+            outcome[0] = work()
+        except Exception as error:  # raised on all processes, which would wait for ever otherwise
+            outcome[1] = error
+    result, failure = broadcast_object_list(outcome)
+    if failure is not None:
+        raise failure
+    value: Value = result
+    return value
 
 
 def world_size() -> int:

@@ -1,6 +1,6 @@
-"""Rollout worker: makes groups of attempts in the background, and brings the trained weights to the policy.
+"""Rollout worker: makes groups of attempts in the background.
 
-What TRL calls RolloutWorkerProtocol and WeightTransferProtocol. Groups are made several at once, each on its own
+What TRL calls RolloutWorkerProtocol. Groups are made several at once, each on its own
 threads; what each sampled is queued with ids, masks, logprobs and advantage. A slow sandbox holds up its own group only.
 """
 
@@ -18,6 +18,7 @@ from typing import Any
 
 from swebench_lab.errors import TrainingError
 from swebench_lab.policies.local import LocalPolicy
+from swebench_lab.policies.policy import Policy
 from swebench_lab.records.rollout import Rollout, Rollouts
 from swebench_lab.records.task import Task
 from swebench_lab.training.batches import Sample, samples
@@ -40,7 +41,7 @@ class Worker:
         policy: Who attempts; its weights change under it.
     """
 
-    def __init__(self, run: Run, policy: LocalPolicy) -> None:
+    def __init__(self, run: Run, policy: Policy) -> None:
         self.run, self.policy = run, policy
         self._ahead = run.size.tasks * max(1, run.settings.max_staleness)
         self.rollout_buffer: queue.Queue[Any] = queue.Queue(maxsize=self._ahead * run.settings.num_generations)
@@ -184,8 +185,8 @@ class Worker:
             at += 1
         (folder / CURSOR).write_text(json.dumps({"group": at, "version": self.version}))
 
-    def restore(self, folder: Path) -> None:
-        """Go on where a checkpoint says.
+    def restore(self, folder: Path) -> int:
+        """Go on where a checkpoint says; return the version of its weights.
 
         Raises:
             TrainingError: The checkpoint holds no cursor of ours.
@@ -195,8 +196,11 @@ class Worker:
         except FileNotFoundError as error:
             raise TrainingError(f"GRPO: resuming from {folder}: {CURSOR} is missing; take an earlier one") from error
         self.first, self.version = int(cursor["group"]), int(cursor["version"])
-        self.policy.version = self.policy.sampler.version = self.version
+        if isinstance(self.policy, LocalPolicy):
+            with self.policy.held(self.version):
+                pass
         _log.info("resuming at group %d with weights %d", self.first, self.version)
+        return self.version
 
 
 def rows(sample: Sample, group: int) -> Iterator[Any]:
@@ -218,37 +222,3 @@ def rows(sample: Sample, group: int) -> Iterator[Any]:
                 metrics={"reward": float(sample.reward or 0.0)},
                 enqueued_at=time.time(),
             )
-
-
-class Transfer:
-    """Brings the trainer's weights to the policy; what TRL calls a WeightTransferProtocol.
-
-    Args:
-        policy: Whose model is overwritten, between two batches of replies.
-    """
-
-    def __init__(self, policy: LocalPolicy) -> None:
-        self.policy = policy
-
-    def init_weight_transfer(self) -> None:
-        """Nothing has to be set up."""
-
-    def pause(self) -> None:
-        """The policy is held while weights are sent, and no longer."""
-
-    def send_weights(self, iterator: Iterator[tuple[str, Any]]) -> None:
-        """Overwrite the policy's weights.
-
-        Raises:
-            TrainingError: The trainer sends a weight that the policy does not have.
-        """
-        with self.policy.held() as model:
-            _, unknown = model.load_state_dict(dict(iterator), strict=False)
-        if unknown:
-            raise TrainingError(f"GRPO: the policy has no weight {unknown[0]!r}, which the trainer sent")
-
-    def resume(self) -> None:
-        """Replies go on by themselves."""
-
-    def destroy(self) -> None:
-        """Nothing is held."""

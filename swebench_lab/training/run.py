@@ -14,15 +14,20 @@ from swebench_lab.agents.agent import Agent
 from swebench_lab.errors import TrainingError
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.policies.local import LocalPolicy
+from swebench_lab.policies.policy import Policy
+from swebench_lab.policies.trainable import TrainablePolicy, is_trainable
 from swebench_lab.records.rollout import Rollout, Rollouts
 from swebench_lab.records.task import Task, Tasks
 from swebench_lab.rollouts.collector import RolloutCollector
 from swebench_lab.rollouts.run_directory import RunDirectory
 from swebench_lab.training.batches import Sample, samples
 from swebench_lab.training.busy import SAMPLING, TRAINING, Busy
+from swebench_lab.training.models import absolute, load_model, save_model
+from swebench_lab.training.processes import is_main, together
 from swebench_lab.training.settings import GRPOSettings, UpdateSize
 from swebench_lab.training.table import Updates, about
-from swebench_lab.training.watch import Watch, watching
+from swebench_lab.training.warmup import first_update_learns
+from swebench_lab.training.watch import Watch
 
 _log = logging.getLogger(__name__)
 
@@ -78,10 +83,31 @@ class Run:
         return Path(self.settings.output_dir)
 
     @property
-    def policy(self) -> LocalPolicy:
+    def policy(self) -> TrainablePolicy:
         """The policy that the agent came with."""
-        assert isinstance(self.agent.policy, LocalPolicy)
+        assert is_trainable(self.agent.policy)
         return self.agent.policy
+
+    @property
+    def local(self) -> bool:
+        """Whether the policy samples in this process."""
+        return isinstance(self.agent.policy, LocalPolicy)
+
+    def base(self) -> str:
+        """Return the folder or hub id that an adapter belongs to; a model that has none is written to `start`."""
+        source = self.policy.source
+        if isinstance(source, str | Path) and not getattr(self.policy, "revision", ""):
+            return absolute(source)
+        start = self.folder / "start"
+        with together().main_process_first():
+            if is_main() and not (start / "config.json").exists():
+                save_model(load_model(self.policy), self.policy.load_tokenizer(), start)
+        return absolute(start)
+
+    def probe_prompt(self) -> list[int]:
+        """Return what samplers go on from when their weights are checked: the first task's issue, in ids."""
+        ids: list[int] = self.policy.load_tokenizer()(self.tasks[0].issue or self.tasks[0].id)["input_ids"]
+        return ids
 
     @property
     def temperature(self) -> float:
@@ -101,7 +127,7 @@ class Run:
 
     # --- attempts -----------------------------------------------------------------------------------------------------
 
-    def attempts(self, update: int, tasks: Sequence[Task], policy: LocalPolicy) -> list[list[Sample]]:
+    def attempts(self, update: int, tasks: Sequence[Task], policy: Policy) -> list[list[Sample]]:
         """Make, grade and score one update's attempts; they are kept below `rollouts/`, and a rerun finds them.
 
         Args:
@@ -180,7 +206,7 @@ class Run:
             def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
                 _log.info("update %d: checkpoint written to %s", run.update_of(state.global_step), args.output_dir)
 
-        return [Recorder(), *watching(self.watch, self.folder, self.table.note, self.size.steps)]
+        return [first_update_learns(), Recorder()]
 
     def record_time(self, update: int) -> None:
         """Add to the table how the time since the last update was spent: model sampling, model training, neither."""

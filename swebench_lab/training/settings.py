@@ -91,8 +91,8 @@ class GRPOSettings(Config):
     lr_scheduler_type: str = "constant_with_warmup"
     """How the learning rate goes on after the warm-up: `linear` falls to 0 at the last update."""
     warmup_steps: float = 2
-    """Optimiser steps over which the learning rate rises; below 1: a share of all. Two keep the first noisy estimate of
-    Adam's second moment from taking a full step."""
+    """Optimiser steps over which the learning rate rises, above 0 from the first on; below 1: a share of all. Two keep the
+    first noisy estimate of Adam's second moment from taking a full step."""
     weight_decay: float = 0.0
     """Decay of weights per step, times the learning rate; 0, since few small steps from a trained model need none."""
     muon: bool = False
@@ -121,9 +121,12 @@ class GRPOSettings(Config):
     """Engine `async`: most updates that a row may be behind the weights it is used on."""
     lora: int | Mapping[str, Any] = field(default=0, hash=False)
     """Rank of a LoRA adapter on all linear layers, or options of peft's LoraConfig; 0: all weights."""
+    merge_lora: bool = True
+    """Whether the finished model is the whole one with the adapter merged into it; else the adapter alone, which names its
+    model by its whole path."""
     dtype: str = ""
-    """Type of the weights in training, such as `float32`; empty: engine `sync` the policy's own, engine `async` bfloat16
-    on a GPU and float32 on a CPU."""
+    """Type of the frozen weights beside an adapter, such as `bfloat16`; empty: bfloat16 on a GPU and float32 on a CPU.
+    Weights that are trained are float32 always; on a GPU they are computed with in bfloat16 unless this is `float32`."""
     gradient_checkpointing: bool = False
     """Whether activations are computed again in the backward pass: less memory, about a third more time. TRL's default
     is True; here a short update is the common case."""
@@ -226,7 +229,7 @@ class SFTSettings(Config):
     lr_scheduler_type: str = "cosine"
     """How the learning rate goes on after the warm-up: `cosine` falls to 0 at the last update."""
     warmup_steps: float = 0.03
-    """Optimiser steps over which the learning rate rises; below 1: a share of all."""
+    """Optimiser steps over which the learning rate rises, above 0 from the first on; below 1: a share of all."""
     weight_decay: float = 0.0
     """Decay of weights per step, times the learning rate."""
     muon: bool = False
@@ -248,10 +251,14 @@ class SFTSettings(Config):
     read nothing yet."""
     lora: int | Mapping[str, Any] = field(default=0, hash=False)
     """Rank of a LoRA adapter on all linear layers, or options of peft's LoraConfig; 0: all weights."""
+    merge_lora: bool = True
+    """Whether the finished model is the whole one with the adapter merged into it; else the adapter alone, which names its
+    model by its whole path."""
     load_in_4bit: bool = False
     """Whether the base model is loaded in 4 bits (QLoRA); needs bitsandbytes, a GPU and `lora`."""
     dtype: str = ""
-    """Type of the weights in training, such as `float32`; empty: bfloat16 on a GPU and float32 on a CPU."""
+    """Type of the frozen weights beside an adapter, such as `bfloat16`; empty: bfloat16 on a GPU and float32 on a CPU.
+    Weights that are trained are float32 always; on a GPU they are computed with in bfloat16 unless this is `float32`."""
     gradient_checkpointing: bool = False
     """Whether activations are computed again in the backward pass: less memory, about a third more time."""
     curation: Curation = field(default_factory=Curation, hash=False)
@@ -338,6 +345,12 @@ def _check_shared(settings: GRPOSettings | SFTSettings) -> None:
     """Refuse what neither kind of training can be done with."""
     settings.check_choice("report_to", REPORTERS)
     settings.check_choice("dtype", DTYPES)
+    if settings.dtype not in ("", "float32") and not settings.lora:
+        settings.refuse(
+            "dtype",
+            "weights that are trained are kept in float32, since a small step rounds to nothing in any shorter type; on a "
+            "GPU they are computed with in bfloat16 anyway. Another type is for the frozen weights beside lora",
+        )
     if isinstance(settings.lora, int) and settings.lora < 0:
         settings.refuse("lora", "a rank is not negative; 0 trains all weights")
     if settings.muon and settings.lora:

@@ -13,13 +13,24 @@ from typing import TYPE_CHECKING, Any
 from swebench_lab.errors import TrainingError
 from swebench_lab.formats.renderer import Renderer
 from swebench_lab.policies.local import LocalPolicy
+from swebench_lab.policies.trainable import TrainablePolicy, is_trainable
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.training.corpus import IGNORED, Corpus, foreign
-from swebench_lab.training.models import adapter, load_model, load_tokenizer, save_trained
+from swebench_lab.training.follower import Follower, score_plainly
+from swebench_lab.training.models import (
+    adapter,
+    frozen_type,
+    load_model,
+    load_tokenizer,
+    masters_in_float32,
+    save_model,
+    save_trained,
+)
 from swebench_lab.training.muon import muon
-from swebench_lab.training.processes import everybody, last_checkpoint, recorded
+from swebench_lab.training.processes import everybody, is_main, last_checkpoint, recorded, together
 from swebench_lab.training.settings import SFTSettings
+from swebench_lab.training.warmup import first_update_learns
 from swebench_lab.training.watch import Watch, watching
 
 if TYPE_CHECKING:
@@ -36,7 +47,7 @@ class SFT:
 
     def __init__(
         self,
-        model: str | Path | LocalPolicy,
+        model: str | Path | TrainablePolicy,
         settings: SFTSettings | None = None,
         *,
         renderer: Renderer | None = None,
@@ -46,7 +57,7 @@ class SFT:
         """Check the settings.
 
         Args:
-            model: A folder, a hub id, or a LocalPolicy.
+            model: A folder, a hub id, or a policy that can be trained, whose model is copied.
             settings: How to train; None: the defaults.
             renderer: How messages become ids; None: by the tokenizer's chat template.
             watch: Attempts at held-out tasks during training (see Watch); None: none.
@@ -57,6 +68,7 @@ class SFT:
         """
         self.settings = SFTSettings.of(settings, keywords)
         self.source, self.watch, self._renderer = model, watch, renderer
+        self._follower: Follower | None = None
         self.trainer: Any = None
         """TRL's trainer of the latest `fit`; None before."""
         self.corpus: Corpus | None = None
@@ -81,6 +93,7 @@ class SFT:
             TrainingError: Nothing is left to train on, or the loss is no number.
         """
         settings = self.settings
+        together()  # each process has its GPU before any model is loaded
         tokenizer = load_tokenizer(self.source)
         rows = rollouts if isinstance(rollouts, Corpus) else self._rows(rollouts, tokenizer)
         if held_out is None and settings.held_out > 0:
@@ -94,13 +107,27 @@ class SFT:
             self.trainer = self._trainer(tokenizer, rows, held_out)
             _log.info("training %s on %d rows", self.source, len(rows))
             self._train(self.trainer, bool(held_out))
-            final = save_trained(self.trainer, tokenizer, self.output_dir / "final")
+            final = save_trained(
+                self.trainer, tokenizer, self.output_dir / "final", base=str(self._base()), merge=settings.merge_lora
+            )
         everybody()
         return LocalPolicy(final, renderer=self._renderer, temperature=settings.temperature)
 
+    def _base(self) -> Any:
+        """Return the folder or hub id that an adapter belongs to; a model that has none is written to `start`."""
+        source = self.source.source if is_trainable(self.source) else self.source
+        if isinstance(source, str | Path):
+            return source
+        start = self.output_dir / "start"
+        return save_model(load_model(self.source), load_tokenizer(self.source), start)
+
     def _train(self, trainer: Any, measure: bool) -> None:
         """Train to the end and keep the log; a loss that is no number is an error."""
-        trainer.train(resume_from_checkpoint=last_checkpoint(self.output_dir))
+        try:
+            trainer.train(resume_from_checkpoint=last_checkpoint(self.output_dir))
+        finally:
+            if self._follower is not None:
+                self._follower.close()
         if measure:
             trainer.evaluate()
         self.history = list(trainer.state.log_history)
@@ -128,7 +155,11 @@ class SFT:
         settings, given = self.settings, arguments(self.settings, held_out is not None)
         optimizer = partial(muon, lr=given.learning_rate, weight_decay=given.weight_decay)
         trainer = _trainer_class()(
-            model=load_model(self.source, settings.dtype, settings.load_in_4bit),
+            model=load_model(
+                self.source,
+                frozen=frozen_type(settings.dtype, settings.lora),
+                load_in_4bit=settings.load_in_4bit,
+            ),
             args=given,
             train_dataset=_dataset(rows),
             eval_dataset=_dataset(held_out) if held_out else None,
@@ -136,14 +167,45 @@ class SFT:
             peft_config=adapter(settings.lora),
             optimizer_cls_and_kwargs=(lambda: optimizer, {}) if settings.muon else None,
         )
+        masters_in_float32(trainer.model)
+        trainer.add_callback(first_update_learns())
         trainer.context_loss_weight = settings.context_loss_weight
 
         def note(_: int, seen: Mapping[str, float]) -> None:
             trainer.log(dict(seen))  # also goes to wherever `report_to` says
 
-        for callback in watching(self.watch, self.output_dir, note):
+        for callback in watching(self.watch, self.output_dir, note, bring=self._bringing(trainer)):
             trainer.add_callback(callback)
         return trainer
+
+    def _bringing(self, trainer: Any) -> Any:
+        """Return what brings the weights to the servers that the watch attempts with; None: the model answers itself.
+
+        Raises:
+            TrainingError: The model would answer itself, and is sharded over processes.
+        """
+        if self.watch is None:
+            return None
+        if self.watch.local:
+            if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+                raise TrainingError(
+                    "SFT(watch=…): the model is sharded over processes (FSDP, DeepSpeed), and a LocalPolicy samples from a "
+                    "whole one on the first process, which would wait for the others for ever; watch with the policy() "
+                    "of lab.serve(…, updates=True)"
+                )
+            return None
+        given: Any = self.watch.agent.policy
+        policy = given.in_training(given.temperature) if is_main() else None
+        issue = self.watch.tasks[0].issue or self.watch.tasks[0].id
+        scores = partial(score_plainly, temperature=given.temperature)
+        prompt, sink = given.load_tokenizer()(issue)["input_ids"], policy.sink() if policy else None
+        self._follower = follower = Follower(sink, prompt, scores, self.output_dir / "adapters")
+
+        def bring(model: Any, update: int) -> Any:
+            follower.bring(model, update)
+            return policy
+
+        return bring
 
     def __repr__(self) -> str:
         """Return one line: the model, what is trained of it, and where to."""
@@ -181,7 +243,7 @@ def arguments(settings: SFTSettings, measured: bool) -> Any:
         "packing": settings.packing,
         "packing_strategy": "bfd",
         "gradient_checkpointing": settings.gradient_checkpointing,
-        "bf16": on_gpu and settings.dtype in ("", "bfloat16"),
+        "bf16": on_gpu and settings.dtype != "float32",
         "use_cpu": not on_gpu,
         "logging_steps": settings.logging_steps,
         "eval_strategy": "steps" if measured and settings.eval_steps else "no",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 from swebench_lab.agents.agent import Agent
 from swebench_lab.errors import TrainingError
 from swebench_lab.policies.local import LocalPolicy
+from swebench_lab.policies.policy import Policy
+from swebench_lab.policies.trainable import is_trainable
 from swebench_lab.records.statistics import wilson
 from swebench_lab.records.task import Tasks
 from swebench_lab.rollouts.collector import RolloutCollector
@@ -41,10 +43,20 @@ class Watch:
     def __post_init__(self) -> None:
         if self.every < 1 or self.attempts < 1 or not len(self.tasks):
             raise TrainingError("Watch: `every` and `attempts` must be positive, and there must be tasks")
-        if not isinstance(self.agent.policy, LocalPolicy):
-            raise TrainingError("Watch: give an agent with a LocalPolicy, which says how the model is sampled")
+        if not is_trainable(self.agent.policy):
+            raise TrainingError(
+                "Watch: give an agent with a policy that can be trained, which says how the model is sampled: a "
+                "LocalPolicy, or that of lab.serve(…, updates=True)"
+            )
 
-    def look(self, model: Any, tokenizer: Any, step: int, folder: Path) -> dict[str, float]:
+    @property
+    def local(self) -> bool:
+        """Whether the model is sampled in this process, not by a server that its weights are brought to."""
+        return isinstance(self.agent.policy, LocalPolicy)
+
+    def look(
+        self, model: Any, tokenizer: Any, step: int, folder: Path, served: Policy | None = None
+    ) -> dict[str, float]:
         """Attempt the tasks with a model as it is, and return what came of it.
 
         Args:
@@ -52,9 +64,9 @@ class Watch:
             tokenizer: Its tokenizer.
             step: Updates made so far.
             folder: Where the attempts are kept, below `watched/`.
+            served: What answers with the model's weights; None: the model itself does, in this process.
         """
         began, given = time.monotonic(), self.collector
-        assert isinstance(self.agent.policy, LocalPolicy)
         collector = RolloutCollector(
             given.sandboxes,
             given.evaluator,
@@ -67,8 +79,8 @@ class Watch:
             executor=given.executor,
         )
         try:
-            with answering(model):
-                policy = trained(self.agent.policy, model, tokenizer)
+            with answering(model) if served is None else nullcontext():
+                policy = served or sampling_from(self.agent.policy, model, tokenizer)
                 rollouts = collector.collect(self.agent.using(policy), self.tasks, self.attempts, progress=False)
         finally:
             collector.close()
@@ -95,34 +107,28 @@ def answering(model: Any) -> Iterator[None]:
         model.config.use_cache = cached
 
 
-def sampling_settings(policy: LocalPolicy) -> dict[str, Any]:
-    """Return how a policy samples, as LocalPolicy's own arguments."""
-    return {
-        "renderer": policy.__dict__.get("_renderer"),
-        "temperature": policy.temperature,
-        "max_tokens": policy.max_tokens,
-        "max_length": policy._max_length,
-        "batch_size": policy.batch_size,
-        "deterministic": policy.deterministic,
-    }
-
-
-def trained(policy: LocalPolicy, model: Any, tokenizer: Any, temperature: float | None = None) -> LocalPolicy:
+def sampling_from(policy: Any, model: Any, tokenizer: Any, temperature: float | None = None) -> LocalPolicy:
     """Return a policy that samples from the very model a trainer changes.
 
     Args:
-        policy: Whose way to sample is taken over.
+        policy: A LocalPolicy, whose way to sample is taken over.
         model: The model in training.
         tokenizer: Its tokenizer.
         temperature: Sampling temperature in place of the policy's; None: the policy's.
     """
-    given = sampling_settings(policy) | {"name": policy.name, "renderer": policy.renderer}
+    given = policy.sampling | {"name": policy.name, "renderer": policy.renderer}
     if temperature is not None:
         given["temperature"] = temperature
     return LocalPolicy(model, tokenizer, **given)
 
 
-def watching(watch: Watch | None, folder: Path, note: Any, steps: int = 1) -> list[Any]:
+def watching(
+    watch: Watch | None,
+    folder: Path,
+    note: Any,
+    steps: int = 1,
+    bring: Callable[[Any, int], Policy | None] | None = None,
+) -> list[Any]:
     """Return the trainer's callback that looks at the model every so often, if there is something to look at.
 
     Args:
@@ -130,6 +136,8 @@ def watching(watch: Watch | None, folder: Path, note: Any, steps: int = 1) -> li
         folder: The training's folder.
         note: Function of the update and what was found.
         steps: Optimiser steps of an update.
+        bring: Function of the model and the update that brings the weights to what answers, and returns that; called by
+            all processes. None: the model itself answers.
     """
     if watch is None:
         return []
@@ -141,8 +149,11 @@ def watching(watch: Watch | None, folder: Path, note: Any, steps: int = 1) -> li
 
         def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
             update, rest = divmod(state.global_step, steps)
-            if state.is_world_process_zero and not rest and update % chosen.every == 0:
-                model = getattr(given["model"], "module", given["model"])
-                note(update, chosen.look(model, given["processing_class"], update, folder))
+            if rest or update % chosen.every:
+                return
+            model = getattr(given["model"], "module", given["model"])
+            served = bring(model, update) if bring else None
+            if state.is_world_process_zero:
+                note(update, chosen.look(model, given["processing_class"], update, folder, served))
 
     return [Watching()]

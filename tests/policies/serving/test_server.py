@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import swebench_lab as lab
-from swebench_lab.policies.serving.server import ServeOptions, _devices, command
+from swebench_lab.policies.serving.options import ServeOptions, command, devices
 
 ENGINE = f"""\
 #!{sys.executable}
@@ -225,7 +225,7 @@ def test_the_flags_are_those_that_policies_need() -> None:
         "--tool-call-parser hermes", "--enable-lora", "--enforce-eager", '--hf-overrides {"head_dtype": "float32"}', "--x 1",
     ):  # fmt: skip
         assert flag in written
-    assert ("--no-enable-chunked-prefill" in written) == (not _devices()), "the CPU build dies of seeds otherwise"
+    assert ("--no-enable-chunked-prefill" in written) == (not devices()), "the CPU build dies of seeds otherwise"
 
 
 @pytest.mark.parametrize(
