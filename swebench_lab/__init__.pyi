@@ -39,9 +39,12 @@ from swebench_lab.formats.token_ledger import segments as segments
 from swebench_lab.grading.evaluator import Evaluator as Evaluator
 from swebench_lab.grading.grading_cache import GradingCache as GradingCache
 from swebench_lab.grading.verdicts import Verdicts as Verdicts
+from swebench_lab.policies.anthropic_messages import AnthropicPolicy as AnthropicPolicy
 from swebench_lab.policies.chat import ChatPolicy as ChatPolicy
 from swebench_lab.policies.human import HumanPolicy as HumanPolicy
+from swebench_lab.policies.litellm_models import LiteLLMPolicy as LiteLLMPolicy
 from swebench_lab.policies.local import LocalPolicy as LocalPolicy
+from swebench_lab.policies.openai_responses import ResponsesPolicy as ResponsesPolicy
 from swebench_lab.policies.policy import Conversation as Conversation
 from swebench_lab.policies.policy import Policy as Policy
 from swebench_lab.policies.scripted import NullPolicy as NullPolicy
@@ -77,8 +80,8 @@ from swebench_lab.sandbox.contract import Sandbox as Sandbox
 from swebench_lab.sandbox.limits import Limits as Limits
 from swebench_lab.sandbox.session import Session as Session
 from swebench_lab.sandbox.snapshot import Snapshot as Snapshot
-from swebench_lab.snapshots.cache import SnapshotCache as SnapshotCache
 from swebench_lab.snapshots import specs as specs
+from swebench_lab.snapshots.cache import SnapshotCache as SnapshotCache
 from swebench_lab.snapshots.factory import SandboxFactory as SandboxFactory
 from swebench_lab.tasks.loading import load_tasks as load_tasks
 from swebench_lab.tasks.making.make import make_tasks as make_tasks
@@ -113,6 +116,7 @@ __all__ = [
     "__version__",
     "Agent",
     "AgentError",
+    "AnthropicPolicy",
     "attach",
     "BaseTool",
     "Board",
@@ -144,6 +148,7 @@ __all__ = [
     "LabError",
     "Layer",
     "Limits",
+    "LiteLLMPolicy",
     "load_rollouts",
     "load_tasks",
     "load_tokenizer",
@@ -173,6 +178,7 @@ __all__ = [
     "Renderer",
     "ReplayPolicy",
     "Reply",
+    "ResponsesPolicy",
     "Result",
     "rewards",
     "Rollout",

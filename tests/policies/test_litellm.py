@@ -22,7 +22,11 @@ TASK = make_task()
 OPENING: list[Message] = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 SUBMIT = p.chat({"content": None, "tool_calls": [p.call("submit", "{}")]}, "tool_calls", USAGE)
-LIST = p.chat({"content": "So.", "reasoning_content": "plan", "tool_calls": [p.call("bash", '{"command": "ls"}')]}, "tool_calls", USAGE)
+LIST = p.chat(
+    {"content": "So.", "reasoning_content": "plan", "tool_calls": [p.call("bash", '{"command": "ls"}')]},
+    "tool_calls",
+    USAGE,
+)
 
 
 def run(server: p.Provider, folder: Path, **settings: Any) -> Any:
@@ -44,7 +48,11 @@ def test_an_attempt_through_litellm(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "stop", "asked"),
     [
-        ((400, {}, {"error": {"message": "maximum context length is 10 tokens", "code": "context_length_exceeded"}}), "max_tokens", 2),
+        (
+            (400, {}, {"error": {"message": "maximum context length is 10 tokens", "code": "context_length_exceeded"}}),
+            "max_tokens",
+            2,
+        ),
         ((429, {}, {"error": {"message": "slow down"}}), "error", 3),
         ((500, {}, {"error": {"message": "oops"}}), "error", 3),
         ((401, {}, {"error": {"message": "who are you"}}), "error", 2),
