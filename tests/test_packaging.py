@@ -26,6 +26,8 @@ def test_recipes_and_bundled_tasks_travel_in_the_wheel(names: list[str]) -> None
     assert "swebench_lab/_recipes/quickstart.ipynb" in names
     assert "swebench_lab/bundled/demo/tasks.jsonl" in names
     assert "swebench_lab/py.typed" in names
+    plugin = "swebench_lab/policies/serving/engine_plugin/swebench_lab_stream"  # vLLM finds it by the folder beside it
+    assert {f"{plugin}.py", f"{plugin}-1.dist-info/entry_points.txt", f"{plugin}-1.dist-info/METADATA"} <= set(names)
 
 
 def test_every_file_of_every_bundled_repository_travels(names: list[str]) -> None:

@@ -63,9 +63,8 @@ class AsyncEngine:
         trainer.clip_max, trainer.busy = settings.vllm_importance_sampling_clip_max, run.busy
         if policy is not None:
             trainer.add_callback(_cursor_callback(trainer, trainer.rollout_worker))
-        bring = None if run.local else lambda *_: policy  # brought by the trainer already, after every update
-        for callback in watching(run.watch, run.folder, run.table.note, run.size.steps, bring):
-            trainer.add_callback(callback)
+        for callback in watching(run.watch, run.folder, run.table.note, run.size.steps, lambda *_: policy):
+            trainer.add_callback(callback)  # after TRL's own, which bring the weights to the policy
         return trainer
 
     def train(self, run: Run, trainer: Any) -> None:

@@ -47,6 +47,7 @@ class Follower:
         """How long each update took, the probe included."""
         self.gaps: list[float] = []
         """Largest difference of logprobs at each probe; empty where the sampler is in this process."""
+        self._brought = -1
         self._way: tuple[bool, bool, float] | None = None
 
     def bring(self, model: Any, version: int) -> None:
@@ -54,11 +55,13 @@ class Follower:
 
         Args:
             model: The model, bare of what a trainer wraps around it.
-            version: What the weights count as afterwards.
+            version: What the weights count as afterwards; where it was brought already, nothing is done.
 
         Raises:
             TrainingError: They did not arrive, or not as they are.
         """
+        if version == self._brought:
+            return
         began = time.monotonic()
         try:
             adapter_only, untied, tolerance = self._opened(model)
@@ -69,6 +72,7 @@ class Follower:
         except LabError as error:
             raise TrainingError(f"bringing weights {version} to what samples: {error}") from error
         self.check(model, tolerance, version)
+        self._brought = version
         self.seconds.append(time.monotonic() - began)
         _log.info("weights %d brought in %.2f s, logprob gap %s", version, self.seconds[-1], self.gaps[-1:])
 

@@ -27,7 +27,8 @@ class Watch:
     """Attempts to make during training.
 
     Args:
-        agent: Whose prompts, tools and limits are used; its policy says how the model in training is sampled.
+        agent: Whose prompts, tools and limits are used; its policy says how the model in training is sampled. GRPO with
+            servers, or with the engine `async`, samples held-out tasks as it does those that it trains on.
         collector: Makes and grades the attempts; they are kept in the training's own folder.
         tasks: What is attempted: never what is trained on.
         every: Updates between two times.

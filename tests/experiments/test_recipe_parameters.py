@@ -38,7 +38,7 @@ def test_parameters_of_training_have_the_names_and_types_of_the_settings() -> No
 
 def test_every_preset_is_accepted_by_its_recipe() -> None:
     names = {recipe.name: set(recipe.presets) for recipe in RECIPES}
-    assert names["grpo"] == {"smoke", "cpu", "gpu", "gpus", "nodes"} == names["sft"]
+    assert names["grpo"] == {"smoke", "smol", "cpu", "gpu", "gpus", "nodes"} == names["sft"]
     for recipe in RECIPES:
         for preset in recipe.presets:
             recipe.values(preset, {})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -163,6 +164,7 @@ class ServedSink:
         self._dtype = "float32"
         self._transfer: Transfer | None = None
         self._adapters: list[tuple[str, Path]] = []
+        self._unloaded = Path("/nonexistent")
 
     def open(self, weights: Sequence[Weight], adapter: bool = False) -> None:
         """Ask the servers how they take weights, and set the way up.
@@ -241,7 +243,8 @@ class ServedSink:
         self._adapters.append((name, folder))
         self.policy.served.model, self.policy.served.version = name, version
         if len(self._adapters) > KEPT_ADAPTERS:
-            old, _ = self._adapters.pop(0)
+            shutil.rmtree(self._unloaded, ignore_errors=True)  # a server may read files of one that is just unloaded
+            old, self._unloaded = self._adapters.pop(0)
             self.replicas.each("/v1/unload_lora_adapter", {"lora_name": old})
 
     def probe(self, ids: Sequence[int], tokens: int) -> list[Probed]:

@@ -71,11 +71,3 @@ def transfer_for(backend: str | None, folder: str = "") -> Transfer:
         f"updating weights: the server takes them by {backend!r}, which is not supported; start it with "
         f"serve(…, updates=True, transfer=…), one of {', '.join(WAYS)}"
     )
-
-
-def raw(tensor: Any) -> memoryview:
-    """Return a tensor's bytes, on the CPU and in its own order."""
-    import torch
-
-    flat = tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8)
-    return memoryview(flat.numpy())

@@ -14,7 +14,7 @@ from typing import Any
 
 from swebench_lab.errors import ServingError
 from swebench_lab.policies.serving.replicas import Replicas
-from swebench_lab.policies.serving.transfer import raw
+from swebench_lab.policies.serving.tensors import raw
 from swebench_lab.policies.trainable import Weight
 
 _SHORT = {"float32": "F32", "bfloat16": "BF16", "float16": "F16", "float64": "F64"}

@@ -15,7 +15,7 @@ from typing import Any
 
 from swebench_lab.errors import ServingError
 from swebench_lab.policies.serving.replicas import TIMEOUT, Replicas
-from swebench_lab.policies.serving.transfer import raw
+from swebench_lab.policies.serving.tensors import raw
 from swebench_lab.policies.trainable import Weight
 
 

@@ -77,18 +77,7 @@ def _engine() -> type:
                 torch.accelerator.synchronize()
 
         def receive_weights(self, update_info: Any) -> None:
-            arrived = 0
-            with socket.create_connection((self.where.host, self.where.port), TIMEOUT) as connection:
-                connection.sendall(self.where.token.encode() + b"\n")
-                with connection.makefile("rb") as stream:
-                    while (header := _header(stream)).get("name"):
-                        data = bytearray(header["bytes"])
-                        _fill(stream, data)
-                        flat = torch.frombuffer(data, dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
-                        tensor = flat.view(getattr(torch, header["dtype"])).reshape(header["shape"])
-                        self.model.load_weights([(header["name"], tensor.to(self.device))])
-                        arrived += 1
-                connection.sendall(b"!")
+            arrived = _load(self.where, self.model, self.device)
             if arrived != update_info.count:
                 raise RuntimeError(f"weights over TCP: {arrived} tensors came of {update_info.count}")
 
@@ -96,6 +85,25 @@ def _engine() -> type:
             self.where = None
 
     return StreamEngine
+
+
+def _load(where: Any, model: Any, device: Any) -> int:
+    """Read one update from the trainer and load each tensor as it arrives; return how many came."""
+    import torch
+
+    arrived = 0
+    with socket.create_connection((where.host, where.port), TIMEOUT) as connection:
+        connection.sendall(where.token.encode() + b"\n")
+        with connection.makefile("rb") as stream:
+            while (header := _header(stream)).get("name"):
+                data = bytearray(header["bytes"])
+                _fill(stream, data)
+                flat = torch.frombuffer(data, dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
+                tensor = flat.view(getattr(torch, header["dtype"])).reshape(header["shape"])
+                model.load_weights([(header["name"], tensor.to(device))])
+                arrived += 1
+        connection.sendall(b"!")
+    return arrived
 
 
 def _header(stream: Any) -> dict[str, Any]:
