@@ -227,9 +227,7 @@ class Pipes:
         self.read_ends = []
 
 
-def collect(
-    running: Running, pipes: Pipes, timeout: float | None, max_output: int, keep: Kept | None = None
-) -> Result:
+def collect(running: Running, pipes: Pipes, timeout: float | None, max_output: int, keep: Kept | None = None) -> Result:
     """Wait for a command to end, keeping its output (the first one in `keep`, if given); at the timeout, end it."""
     started = time.monotonic()
     pipes.give()

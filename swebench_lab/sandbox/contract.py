@@ -18,8 +18,8 @@ from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError
 from swebench_lab.sandbox import commands, quotas, shell_files
 from swebench_lab.sandbox.capabilities import CAPABILITIES
 from swebench_lab.sandbox.checkpoints import Layer as Layer
-from swebench_lab.sandbox.commands import Result as Result
 from swebench_lab.sandbox.commands import Kept, Running
+from swebench_lab.sandbox.commands import Result as Result
 from swebench_lab.sandbox.diffs.changes import WorkTreeChanges
 from swebench_lab.sandbox.diffs.patch import apply, diff
 from swebench_lab.sandbox.layers.archive import unpack_download
@@ -211,9 +211,7 @@ class Sandbox(abc.ABC):
         place = f"{self.private_temp}/lab-{secrets.token_hex(8)}"
         self._put(place, [os.fsencode(script)], 0o600)
         argv = ["bash", "-c", 'exec 9<"$0"; rm -f -- "$0"; exec bash /dev/fd/9', place]
-        return self.exec(
-            argv, cwd=cwd, env=env, stdin=stdin, timeout=timeout, merge=merge, max_output=max_output
-        )
+        return self.exec(argv, cwd=cwd, env=env, stdin=stdin, timeout=timeout, merge=merge, max_output=max_output)
 
     def session(self, *, cwd: str | None = None, env: Mapping[str, str] | None = None) -> Session:
         """A shell that keeps its directory and variables from one command to the next.

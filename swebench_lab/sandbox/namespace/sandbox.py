@@ -409,4 +409,3 @@ def _plan_on_wire(
         "rlimits": limits.rlimits(bounded),
     }
     return json.dumps(settings, separators=(",", ":")).encode()
-
