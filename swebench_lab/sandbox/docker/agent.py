@@ -24,7 +24,7 @@ if __name__ == "__main__":
 
 from swebench_lab.errors import SandboxClosed, SandboxPathError
 from swebench_lab.sandbox.descriptors import DescriptorBox
-from swebench_lab.sandbox.docker import changes
+from swebench_lab.sandbox.docker import changes, work_tree
 from swebench_lab.sandbox.docker.mux import Call, Gone, Mux
 from swebench_lab.sandbox.first_process import FirstProcess, InitCommand
 from swebench_lab.sandbox.layers.tree import unlimited
@@ -103,6 +103,7 @@ class Service:
 
     def __init__(self, box: Inside) -> None:
         self._box = box
+        self._clock = work_tree.Clock()
         self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._idle = 0
         self._lock = threading.Lock()
@@ -226,8 +227,8 @@ class Service:
         return {"resumed": True}
 
     def _op_look(self, call: Call) -> Mapping[str, Any]:
-        """Send what is at the paths of the body now."""
-        _send_json(call, changes.look(_json_of(call)))
+        """Send what was written in the work tree."""
+        _send_json(call, work_tree.look(self._box.workdir, self._clock))
         return {"looked": True}
 
     def _op_seen(self, call: Call) -> Mapping[str, Any]:

@@ -33,16 +33,6 @@ def seen(changes: list[tuple[str, int]]) -> dict[str, list[int]]:
     return {entry["path"]: state_of(entry) for entry in _entries(changes)}
 
 
-def look(changes: list[tuple[str, int]]) -> list[tuple[str, str, int]]:
-    """What is at the paths that differ from the image now: path, kind ("replaced": a directory of which nothing that
-    was there is left), and bytes of a file.
-    """
-    return [
-        (entry["path"], "replaced" if entry.get("opaque") else entry["kind"], entry.get("size", 0))
-        for entry in _entries(changes)
-    ]
-
-
 def capture(changes: list[tuple[str, int]], before: dict[str, list[int]], sink: Any) -> dict[str, list[int]]:
     """Pack what changed since `before` into a file-like object; returns how the paths are now."""
     now: dict[str, list[int]] = {}

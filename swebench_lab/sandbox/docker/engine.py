@@ -148,11 +148,6 @@ class ContainerEngine:
                     raise
                 return False
 
-    @functools.cached_property
-    def lists_all_changes(self) -> bool:
-        """Whether the engine reads what a container changed off an overlay, where no time stamp can hide a change."""
-        return bool(self.client.info().get("Driver") == "overlay2")
-
     # --- containers ---------------------------------------------------------------------------------------------------
 
     def start(self, image: str, command: Sequence[str], box: str, **settings: Any) -> tuple[Any, Connection]:

@@ -29,13 +29,13 @@ from swebench_lab.sandbox.capabilities import EVERYTHING
 from swebench_lab.sandbox.checkpoints import Layer, LayerStore, passing_store
 from swebench_lab.sandbox.commands import Exit, Kept, Result, result_of
 from swebench_lab.sandbox.contract import Sandbox
-from swebench_lab.sandbox.diffs.changes import WorkTreeChanges, stands_still
+from swebench_lab.sandbox.diffs.changes import WorkTreeChanges
 from swebench_lab.sandbox.docker import bundle, images
 from swebench_lab.sandbox.docker.agent import WORKERS
 from swebench_lab.sandbox.docker.connection import Connection
 from swebench_lab.sandbox.docker.engine import LABEL, OWNER, ContainerEngine, DockerOptions, engine, new_name, owner
 from swebench_lab.sandbox.docker.mux import Call, Gone
-from swebench_lab.sandbox.docker.work_tree import paths_below, work_tree_changes
+from swebench_lab.sandbox.docker.touched import touched
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.zygote import plan
 
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "NET_BIND_SERVICE")
 _BOUNDED = ("memory", "pids", "cpu")
 _GRACE = 60.0  # seconds from a command's timeout to the report of it
-_MOST_LISTED = 2_000  # paths; with more, git looks for itself
 
 
 def open_docker(
@@ -298,12 +297,7 @@ class DockerSandbox(Sandbox):
 
     def _touched(self) -> WorkTreeChanges | None:
         self._check_open()
-        if not self._engine.lists_all_changes or not stands_still(self.snapshot.layers, self.workdir):
-            return None
-        below = paths_below(self._changes(), self.workdir)
-        if below is None or len(below) > _MOST_LISTED:
-            return None
-        return work_tree_changes(self._ask_json("look", below), self.workdir, self.snapshot.git_dir)
+        return touched(self._ask_json("look", None), self.snapshot.git_dir)
 
     def checkpoint(self) -> Layer:
         with self._still:

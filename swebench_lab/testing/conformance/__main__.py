@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from swebench_lab.sandbox.capabilities import CAPABILITIES
 from swebench_lab.testing.conformance.catalogue import run
 from swebench_lab.testing.conformance.kit import GROUPS
 
