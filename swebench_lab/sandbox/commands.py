@@ -139,11 +139,34 @@ class Capped:
         if surplus:
             self.dropped += surplus
             self._tail[0] = self._tail[0][surplus:]
-        gap = b"\n[... %d bytes left out ...]\n" % self.dropped if self.dropped else b""
+        gap = _gap(self.dropped)
         whole = b"".join((self._head, gap, *self._tail))
         self._head = bytearray()
         self._tail.clear()
         return whole
+
+
+def _gap(dropped: int) -> bytes:
+    return b"\n[... %d bytes left out ...]\n" % dropped if dropped else b""
+
+
+def shortened(content: bytes, dropped: int, most: int, to: int) -> tuple[bytes, int]:
+    """Cap an output further that was capped already.
+
+    Args:
+        content: What was kept.
+        dropped: How many bytes of it were not.
+        most: What it was capped to.
+        to: What it is to be capped to.
+
+    Returns:
+        What is kept of it, and how many bytes are not.
+    """
+    output, head = Capped(to), most - most // 2
+    output.add(content[:head])
+    output.dropped = dropped
+    output.add(content[head + len(_gap(dropped)) :])
+    return output.value(), output.dropped
 
 
 class Kept(Protocol):

@@ -354,7 +354,7 @@ class Sandbox(abc.ABC):
                 raise
         spool = commands.Spool(most)
         with spool.file as packed:
-            result = self._pack(path, spool)
+            result = self._pack(self._path(path), spool)
             if not result.ok or spool.dropped:
                 reason = f"more than {most} bytes" if spool.dropped else result.stderr.decode(errors="replace").strip()
                 raise SandboxPathError(f"download {path}: {reason}")

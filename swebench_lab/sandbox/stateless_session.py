@@ -8,9 +8,10 @@ from types import TracebackType
 from typing import Self
 
 from swebench_lab.errors import SandboxClosed, SandboxPathError
-from swebench_lab.sandbox.commands import Capped, Result
+from swebench_lab.sandbox.commands import Result, shortened
 from swebench_lab.sandbox.shell_files import Exec
 
+_STATE_ROOM = 2 << 20  # bytes, for directory and variables
 _OWN = ("_", "SHLVL", "PWD", "OLDPWD")
 _STEP = r"""
 lab_mark=$1; exec 3>&2 2>&1; eval "$0" </dev/null 3>&-; set -- "$?"
@@ -50,26 +51,26 @@ class StatelessSession:
         if "\0" in command:
             raise ValueError("a shell command cannot hold a NUL character")
         mark = f"lab-{secrets.token_hex(12)}"
+        room = max(max_output, _STATE_ROOM)
         result = self._exec(
-            ["bash", "--norc", "--noprofile", "-c", _STEP, command, mark], cwd=self._cwd, env=self._env,
-            timeout=timeout, merge=False, max_output=max(max_output, 2 << 20),
-        )  # fmt: skip
-        errors, found, state = result.stderr.rpartition(f"\n{mark} ".encode())
-        if found:
-            code, cwd, *variables = state.split(b"\0")
+            ["bash", "--norc", "--noprofile", "-c", _STEP, command, mark],
+            cwd=self._cwd,
+            env=self._env,
+            timeout=timeout,
+            merge=False,
+            max_output=room,
+        )
+        content, dropped = result.stdout, result.truncated_bytes
+        _, said, state = result.stderr.rpartition(f"\n{mark} ".encode())
+        code = result.exit_code
+        if said:
+            status, cwd, *variables = state.split(b"\0")
             self._cwd = os.fsdecode(cwd)
             self._remember(variables)
-            status = int(code)
+            code = None if result.timed_out else int(status)
         else:
-            errors, status = result.stderr, None
-        return self._without_state(result, errors, status, max_output)
-
-    def _without_state(self, result: Result, errors: bytes, status: int | None, most: int) -> Result:
-        output = Capped(most)
-        output.add(result.stdout + errors)
-        content = output.value()
-        dropped = result.truncated_bytes + output.dropped
-        code = result.exit_code if status is None or result.timed_out else status
+            content += result.stderr  # bash itself had something to say
+        content, dropped = shortened(content, dropped, room, max_output)
         limit = result.limit or ("output" if dropped else "")
         return replace(result, stdout=content, stderr=b"", exit_code=code, limit=limit, truncated_bytes=dropped)
 

@@ -129,8 +129,11 @@ class Call:
         try:
             while data := local.recv(_PIECE):
                 self.write(data)
-            self.end()
         except (OSError, Gone):
+            self._close(local)
+        try:
+            self.end()
+        except Gone:
             self._close(local)
 
     @staticmethod
