@@ -266,11 +266,13 @@ class Sandbox(abc.ABC):
             env: Variables of the program on top of the box's; None as a value removes one.
 
         Returns:
-            A connected stream socket for the caller to close. It ends when the program does, and with the box; a
-            program that cannot be started, or a port where nobody listens, is a stream that ends at once.
+            A connected stream socket for the caller to close. It ends when the program does, and with the box. A
+            program that cannot be started, or a port where nobody listens, is a stream that ends at once, or an error
+            where that can be told before.
 
         Raises:
-            SandboxError: This kind of sandbox has no streams, or no ports of its own.
+            SandboxError: This kind of sandbox has no streams, or no ports of its own; or nobody listens there.
+            SandboxPathError: The program does not exist.
         """
         self._check_open()
         if isinstance(to, int):

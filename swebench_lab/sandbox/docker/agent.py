@@ -34,11 +34,11 @@ from swebench_lab.sandbox.zygote import init
 
 TYPE_CHECKING = False  # see `linux/record.py`
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any, NoReturn
 
     from swebench_lab.sandbox.bash_session import BashSession
-    from swebench_lab.sandbox.commands import Result
+    from swebench_lab.sandbox.commands import Result, Running
 
 _COUNTERS = (
     ("memory", "/sys/fs/cgroup/memory.events", b"oom_kill"),
@@ -157,7 +157,7 @@ class Service:
     def _op_exec(self, call: Call, **options: Any) -> Mapping[str, Any]:
         """Run a command; the body is what it reads."""
 
-        def on_start(running: InitCommand) -> None:
+        def on_start(running: Running) -> None:
             call.on_cancel = running.kill
 
         options["stdin"] = _pipe_of(call) if options["stdin"] else None
@@ -299,7 +299,9 @@ class _Sending:
         self._call.write(data)
         return len(data)
 
-    add = write
+    def add(self, data: bytes) -> None:
+        """Send data."""
+        self._call.write(data)
 
     def value(self) -> bytes:
         """Nothing: all was sent."""
@@ -333,7 +335,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 def _serve(source: int, sink: int, control: socket.socket) -> Mapping[str, Any]:
     """Start to answer calls once the first one has said what this box is; returns what it said."""
     settings: queue.SimpleQueue[Call] = queue.SimpleQueue()
-    take = [settings.put]
+    take: list[Callable[[Call], None]] = [lambda call: settings.put(call)]
     mux = Mux(lambda: os.read(source, 1 << 16), lambda data: _write_all(sink, data), lambda call: take[0](call))
 
     def run() -> None:
