@@ -30,7 +30,7 @@ def test_libraries_are_there_by_the_names_that_are_asked_for() -> None:
     with tarfile.open(fileobj=io.BytesIO(bundle.bundle().archive)) as archive:
         names = set(archive.getnames())
     modules = [name for name in names if name.endswith(".so") and "/lib-dynload/" in name]
-    folder = Path(sysconfig.get_path("platstdlib")) / "lib-dynload"
+    folder = Path(sysconfig.get_path("stdlib")) / "lib-dynload"
     wanted = set()
     for name in modules:
         said = subprocess.run(["ldd", str(folder / Path(name).name)], capture_output=True, text=True).stdout
