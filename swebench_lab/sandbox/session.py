@@ -19,6 +19,10 @@ class Session(Protocol):
     def cwd(self) -> str:
         """Where the shell stands."""
 
+    @property
+    def alive(self) -> bool:
+        """Whether the shell of the last command still runs, so that the next one finds all that was set in it."""
+
     def run(self, command: str, timeout: float | None = None, max_output: int = ...) -> Result:
         """Run a command in the shell.
 

@@ -44,6 +44,11 @@ class StatelessSession:
         """Where the next command starts."""
         return self._cwd
 
+    @property
+    def alive(self) -> bool:
+        """Never: every command has a shell of its own."""
+        return False
+
     def run(self, command: str, timeout: float | None = None, max_output: int = 10_000_000) -> Result:
         """Run a command; see `Session.run`."""
         if self.closed:

@@ -180,7 +180,7 @@ class Service:
 
     def _op_session_run(self, call: Call, session: int, **options: Any) -> Mapping[str, Any]:
         shell = self._box.sessions[session]
-        return {**_sent(call, shell.run(**options)), "cwd": shell.cwd}
+        return {**_sent(call, shell.run(**options)), "cwd": shell.cwd, "alive": shell.alive}
 
     def _op_session_env(self, call: Call, session: int) -> Mapping[str, Any]:
         return {"env": self._box.sessions[session].env()}

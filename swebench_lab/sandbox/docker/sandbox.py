@@ -371,11 +371,15 @@ class DockerSession:
     Args:
         box: Where it runs.
         opened: What the first process said of it.
+
+    Attributes:
+        alive: Whether the shell of the last command still runs.
     """
 
     def __init__(self, box: DockerSandbox, opened: Mapping[str, Any]) -> None:
         self._box, self._number, self._cwd = box, opened["session"], opened["cwd"]
         self.closed = False
+        self.alive = True
 
     @property
     def cwd(self) -> str:
@@ -389,7 +393,7 @@ class DockerSession:
             raise ValueError("a shell command cannot hold a NUL character")
         options = {"session": self._number, "command": command, "max_output": max_output, "timeout": timeout}
         result, answer = self._box._result("session_run", None, timeout, **options)
-        self._cwd = answer.get("cwd", self._cwd)
+        self._cwd, self.alive = answer.get("cwd", self._cwd), answer.get("alive", self.alive)
         return result
 
     def env(self) -> dict[str, str]:
