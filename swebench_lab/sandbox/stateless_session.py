@@ -37,6 +37,7 @@ class StatelessSession:
         self._cwd = cwd
         self._env: dict[str, str | None] = dict(env)
         self._seen: dict[str, str] | None = None
+        self._whole = True
         self.closed = False
 
     @property
@@ -46,8 +47,8 @@ class StatelessSession:
 
     @property
     def alive(self) -> bool:
-        """Never: every command has a shell of its own."""
-        return False
+        """Whether the last command came to its end, so that the next one finds its directory and variables."""
+        return self._whole
 
     def run(self, command: str, timeout: float | None = None, max_output: int = 10_000_000) -> Result:
         """Run a command; see `Session.run`."""
@@ -67,7 +68,7 @@ class StatelessSession:
         )
         content, dropped = result.stdout, result.truncated_bytes
         _, said, state = result.stderr.rpartition(f"\n{mark} ".encode())
-        code = result.exit_code
+        code, self._whole = result.exit_code, bool(said)
         if said:
             status, cwd, *variables = state.split(b"\0")
             self._cwd = os.fsdecode(cwd)
