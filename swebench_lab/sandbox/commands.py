@@ -139,11 +139,50 @@ class Capped:
         if surplus:
             self.dropped += surplus
             self._tail[0] = self._tail[0][surplus:]
-        gap = b"\n[... %d bytes left out ...]\n" % self.dropped if self.dropped else b""
+        gap = _gap(self.dropped)
         whole = b"".join((self._head, gap, *self._tail))
         self._head = bytearray()
         self._tail.clear()
         return whole
+
+
+def _gap(dropped: int) -> bytes:
+    return b"\n[... %d bytes left out ...]\n" % dropped if dropped else b""
+
+
+def shortened(content: bytes, dropped: int, most: int, to: int) -> tuple[bytes, int]:
+    """Cap an output further that was capped already.
+
+    Args:
+        content: What was kept.
+        dropped: How many bytes of it were not.
+        most: What it was capped to.
+        to: What it is to be capped to.
+
+    Returns:
+        What is kept of it, and how many bytes are not.
+    """
+    output, head = Capped(to), most - most // 2
+    output.add(content[:head])
+    output.dropped = dropped
+    output.add(content[head + len(_gap(dropped)) :])
+    return output.value(), output.dropped
+
+
+class Kept(Protocol):
+    """What takes a stream.
+
+    Attributes:
+        dropped: Bytes of it that were not kept.
+    """
+
+    dropped: int
+
+    def add(self, data: bytes) -> None:
+        """Append to the stream."""
+
+    def value(self) -> bytes:
+        """What of it belongs into a result."""
 
 
 class Spool:
@@ -190,6 +229,11 @@ class Pipes:
         self._given.append(descriptor)
         return descriptor
 
+    def take(self, descriptor: int) -> int:
+        """A descriptor that is the other side's from now on."""
+        self._given.append(descriptor)
+        return descriptor
+
     def give(self) -> None:
         """Close what the other side now has."""
         wire.close_all(self._given)
@@ -206,15 +250,13 @@ class Pipes:
         self.read_ends = []
 
 
-def collect(
-    running: Running, pipes: Pipes, timeout: float | None, max_output: int, spool: Spool | None = None
-) -> Result:
-    """Wait for a command to end, keeping its output (the first one in the spool, if given); at the timeout, end it."""
+def collect(running: Running, pipes: Pipes, timeout: float | None, max_output: int, keep: Kept | None = None) -> Result:
+    """Wait for a command to end, keeping its output (the first one in `keep`, if given); at the timeout, end it."""
     started = time.monotonic()
     pipes.give()
-    outputs: dict[int, Capped | Spool] = {descriptor: Capped(max_output) for descriptor in pipes.read_ends}
-    if spool is not None:
-        outputs[pipes.read_ends[0]] = spool
+    outputs: dict[int, Kept] = {descriptor: Capped(max_output) for descriptor in pipes.read_ends}
+    if keep is not None:
+        outputs[pipes.read_ends[0]] = keep
     try:
         timed_out = _pump(running, outputs, None if timeout is None else started + timeout)
         ended = running.finish()
@@ -251,7 +293,7 @@ def result_of(ended: Exit, streams: Sequence[bytes], started: float, timed_out: 
     )
 
 
-def _pump(running: Running, outputs: Mapping[int, Capped | Spool], deadline: float | None) -> bool:
+def _pump(running: Running, outputs: Mapping[int, Kept], deadline: float | None) -> bool:
     """Read outputs until the first process has ended; whether that took the deadline."""
     timed_out = False
     poll = select.poll()
@@ -291,7 +333,7 @@ def widen(descriptor: int) -> None:
         pass
 
 
-def read_rest(descriptor: int, output: Capped | Spool) -> bool:
+def read_rest(descriptor: int, output: Kept) -> bool:
     """Take what is in a pipe right now, at most one pipe full; whether nobody can write to it any more."""
     os.set_blocking(descriptor, False)
     room = fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)

@@ -1,29 +1,30 @@
 """What every sandbox promises: run commands, keep a shell, move files, tell what changed, be forked and closed."""
 
 import abc
+import contextlib
 import io
 import itertools
 import os
 import secrets
 import shlex
-import signal
-import stat
+import socket
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypedDict
 
 from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError
-from swebench_lab.sandbox import commands, quotas, terminal
+from swebench_lab.sandbox import commands, quotas, shell_files
+from swebench_lab.sandbox.capabilities import CAPABILITIES
 from swebench_lab.sandbox.checkpoints import Layer as Layer
+from swebench_lab.sandbox.commands import Kept, Running
 from swebench_lab.sandbox.commands import Result as Result
-from swebench_lab.sandbox.commands import Running
 from swebench_lab.sandbox.diffs.changes import WorkTreeChanges
 from swebench_lab.sandbox.diffs.patch import apply, diff
 from swebench_lab.sandbox.layers.archive import unpack_download
 from swebench_lab.sandbox.session import Session as Session
+from swebench_lab.sandbox.stateless_session import StatelessSession
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.snapshot import Snapshot
@@ -32,23 +33,33 @@ _MOST_ARGUMENT = 100_000  # bytes; the kernel refuses a single argument of 128 K
 MOST_READ = 256 << 20
 """Bytes of a file of a box that are read into memory when nothing else is said."""
 
-_BLOCK = 1 << 20
-_SCRIPT = 9  # the descriptor through which bash reads a command too long for an argument
+
+class _ExecOptions(TypedDict):
+    cwd: str
+    env: Mapping[str, str | None]
+    stdin: bytes | None
+    timeout: float | None
+    merge: bool
+    max_output: int
 
 
 class Sandbox(abc.ABC):
     """A private writable view over a Snapshot.
 
-    Backends implement `_launch`, `_open`, `checkpoint`, `fork` and `_end`; the rest is the same for all.
+    A backend implements `exec`, `alive` and `_end`; the rest works through `exec` and may be done better. What only some
+    kinds of sandboxes can do is declared in `capabilities`. A backend on this machine derives from `DescriptorBox` as
+    well, which implements `exec`, files, sessions and streams over descriptors.
 
     Attributes:
         id: Name of this box, unique on the machine.
         tier: How strong its walls are: "namespace-root", "namespace-rootless", "landlock", "docker" or "local".
+        capabilities: What of `CAPABILITIES` this kind of sandbox has.
         workdir: Where commands run: the repository.
         snapshot: What it started from.
     """
 
     tier: str = ""
+    capabilities: frozenset[str] = frozenset()
     has_terminals = False  # whether `start_on_terminal` works
     workdir: str = "/testbed"
     snapshot: "Snapshot"
@@ -68,20 +79,43 @@ class Sandbox(abc.ABC):
     # --- what a backend implements -----------------------------------------------------------------------------------
 
     @abc.abstractmethod
-    def _launch(
-        self, argv: Sequence[str], cwd: str, env: Mapping[str, str | None], descriptors: Mapping[int, int]
-    ) -> Running:
-        """Start a command with these descriptors as its 0, 1, 2, ...; without one it reads nothing.
+    def exec(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: str,
+        env: Mapping[str, str | None],
+        stdin: bytes | None = None,
+        timeout: float | None = None,
+        merge: bool = True,
+        max_output: int,
+    ) -> Result:
+        """Run a program to its end; `run` is the same with defaults and shell text.
 
-        A descriptor of a file that has a name on the host must never be among them: root in the box could change its
-        mode.
+        Args:
+            argv: The program and its arguments; no shell looks at them.
+            cwd: Where to run, from "/".
+            env: Variables on top of the box's; None as a value removes one.
+            stdin: What it can read; nothing when not given.
+            timeout: Seconds; None waits for ever.
+            merge: Whether errors go into `stdout`, in order.
+            max_output: Bytes kept of each output, half from its head and half from its tail.
+
+        Raises:
+            SandboxClosed: The box was closed, or is gone.
+            SandboxPathError: `cwd` is no directory, or the program does not exist.
         """
 
     @abc.abstractmethod
-    def _open(self, path: str, flags: int, mode: int | None = None, parents: bool = False) -> int:
-        """Open a path as a command of the box would; raises OSError."""
+    def alive(self) -> bool:
+        """Whether the box is open and still there to be asked."""
 
     @abc.abstractmethod
+    def _end(self) -> None:
+        """End every process and give back what the box holds; called once."""
+
+    # --- what a backend may implement, and declares then --------------------------------------------------------------
+
     def checkpoint(self) -> Layer:
         """Keep what changed since the last checkpoint as a layer.
 
@@ -89,17 +123,37 @@ class Sandbox(abc.ABC):
         deletions, modes, owners, times, links); not processes, open files, or /dev/shm.
 
         Raises:
-            SandboxError: The box has written more than a layer holds: directories nested deeper than 256, more than
-                400,000 names, or more than can be copied in five minutes. The box goes on.
+            SandboxError: This kind of sandbox has no checkpoints. Or the box has written more than a layer holds:
+                directories nested deeper than 256, more than 400,000 names, or more than can be copied in five minutes.
+                The box goes on.
         """
+        raise self._lacks("checkpoint", "making a checkpoint")
 
-    @abc.abstractmethod
     def fork(self, at: Layer | None = None) -> "Sandbox":
-        """A second live box from a checkpoint of this one (default: one made now). No process is carried over."""
+        """A second live box from a checkpoint of this one (default: one made now). No process is carried over.
 
-    @abc.abstractmethod
-    def _end(self) -> None:
-        """End every process and give back what the box holds; called once."""
+        Raises:
+            SandboxError: This kind of sandbox cannot be forked, or the checkpoint is not one of this box's.
+        """
+        raise self._lacks("fork", "forking the box")
+
+    def _session(self, cwd: str, env: Mapping[str, str], or_above: bool) -> Session:
+        """A shell; `or_above`: in a directory above `cwd` where that is gone."""
+        return StatelessSession(self.exec, cwd, env)
+
+    def _stream(self, argv: Sequence[str], cwd: str, env: Mapping[str, str | None]) -> socket.socket:
+        """A channel that is standard input and output of a program that is started."""
+        raise self._lacks("stream", "opening a stream")
+
+    def _connect(self, port: int) -> socket.socket:
+        """A connection to a port of the box's loopback."""
+        raise self._lacks("stream", "opening a stream")
+
+    def _lacks(self, capability: str, doing: str) -> SandboxError:
+        return SandboxError(
+            f"{doing}: sandboxes of tier {self.tier!r} lack {capability!r} ({CAPABILITIES[capability]}); use another "
+            "backend for it, such as 'namespace'"
+        )
 
     # --- commands ----------------------------------------------------------------------------------------------------
 
@@ -133,24 +187,40 @@ class Sandbox(abc.ABC):
             SandboxPathError: `cwd` is no directory, or the program does not exist.
         """
         self._check_open()
-        with commands.Pipes(merge) as pipes:
-            descriptors = {1: pipes.write_end(1), 2: pipes.write_end(2)}
-            if stdin is not None:
-                descriptors[0] = pipes.reader_of(stdin)
-            argv = list(command)
-            if isinstance(command, str):
-                argv = ["bash", "-c", command]
-                if len(os.fsencode(command)) > _MOST_ARGUMENT:
-                    descriptors[_SCRIPT] = pipes.reader_of(command)
-                    argv = ["bash", f"/dev/fd/{_SCRIPT}"]
-            running = self._launch(argv, self._path(cwd or ""), env or {}, descriptors)
-            return self._name_limit(commands.collect(running, pipes, timeout, max_output))
+        given = stdin.encode("utf-8", errors="surrogateescape") if isinstance(stdin, str) else stdin
+        options: _ExecOptions = {"cwd": self._path(cwd or ""), "env": env or {}, "stdin": given, "timeout": timeout,
+                                 "merge": merge, "max_output": max_output}  # fmt: skip
+        if not isinstance(command, str):
+            return self.exec(list(command), **options)
+        if len(os.fsencode(command)) > _MOST_ARGUMENT:
+            return self._exec_script(command, **options)
+        return self.exec(["bash", "-c", command], **options)
+
+    def _exec_script(
+        self,
+        script: str,
+        *,
+        cwd: str,
+        env: Mapping[str, str | None],
+        stdin: bytes | None,
+        timeout: float | None,
+        merge: bool,
+        max_output: int,
+    ) -> Result:
+        """Run shell text that is too long for an argument."""
+        place = f"{self.private_temp}/lab-{secrets.token_hex(8)}"
+        self._put(place, [os.fsencode(script)], 0o600)
+        argv = ["bash", "-c", 'exec 9<"$0"; rm -f -- "$0"; exec bash /dev/fd/9', place]
+        return self.exec(argv, cwd=cwd, env=env, stdin=stdin, timeout=timeout, merge=merge, max_output=max_output)
 
     def session(self, *, cwd: str | None = None, env: Mapping[str, str] | None = None) -> Session:
-        """A bash that lives on between commands and keeps its directory and variables."""
+        """A shell that keeps its directory and variables from one command to the next.
+
+        Functions, variables that are not exported, and jobs stay as well where the box has the capability "session".
+        """
         self._check_open()
         start = self._path(cwd) if cwd is not None else self._session_cwd or self.workdir
-        session = Session(self._launch, self._name_limit, start, {**self._session_env, **(env or {})}, cwd is None)
+        session = self._session(start, {**self._session_env, **(env or {})}, cwd is None)
         self._sessions = [other for other in self._sessions if not other.closed] + [session]
         return session
 
@@ -179,24 +249,37 @@ class Sandbox(abc.ABC):
             SandboxPathError: `cwd` is no directory, or the program does not exist.
         """
         self._check_open()
-        if not self.has_terminals:
-            raise SandboxError(
-                f"opening a terminal in a sandbox of tier {self.tier!r}: only namespace sandboxes have terminals of "
-                "their own; run commands with `run` or `session` instead"
-            )
-        try:
-            master, slave = terminal.open_pair(self._open)
-        except OSError as error:
-            raise SandboxError(f"opening a terminal in the sandbox: {error}") from error
-        try:
-            terminal.resize(master, *size)
-            running = self._launch(argv, self._path(cwd or ""), env or {}, {0: slave, 1: slave, 2: slave})
-        except BaseException:
-            os.close(master)
-            raise
-        finally:
-            os.close(slave)
-        return running, master
+        raise SandboxError(
+            f"opening a terminal in a sandbox of tier {self.tier!r}: only namespace sandboxes have terminals of "
+            "their own; run commands with `run` or `session` instead"
+        )
+
+    def stream(
+        self, to: int | Sequence[str], *, cwd: str | None = None, env: Mapping[str, str | None] | None = None
+    ) -> socket.socket:
+        """Open a byte channel into the box, for as long as both sides want.
+
+        Args:
+            to: A program with its arguments, which is started with the channel as its standard input and output (its
+                errors are dropped); or the number of a TCP port on which a program of the box listens on 127.0.0.1.
+            cwd: Where the program starts; relative to `workdir`.
+            env: Variables of the program on top of the box's; None as a value removes one.
+
+        Returns:
+            A connected stream socket for the caller to close. It ends when the program does, and with the box. A
+            program that cannot be started, or a port where nobody listens, is a stream that ends at once, or an error
+            where that can be told before.
+
+        Raises:
+            SandboxError: This kind of sandbox has no streams, or no ports of its own; or nobody listens there.
+            SandboxPathError: The program does not exist.
+        """
+        self._check_open()
+        if isinstance(to, int):
+            if not 0 < to < 1 << 16:
+                raise ValueError(f"a port is a number from 1 to 65535, not {to}")
+            return self._connect(to)
+        return self._stream(list(to), self._path(cwd or ""), env or {})
 
     def _sweep(self) -> None:  # noqa: B027 - not every backend can
         """End every process whose command has ended, where the backend can tell."""
@@ -213,7 +296,8 @@ class Sandbox(abc.ABC):
         Raises:
             SandboxPathError: It cannot be read, is no regular file, or holds more.
         """
-        return b"".join(self._pieces(path, most))
+        with self._naming("read", path) as place:
+            return b"".join(_bounded(self._get(place, most), path, most))
 
     def read(self, path: str, most: int = MOST_READ) -> str:
         """The text of a regular file (UTF-8; invalid bytes become U+FFFD), as `read_bytes` has it."""
@@ -222,21 +306,13 @@ class Sandbox(abc.ABC):
     def write(self, path: str, content: str | bytes, mode: int | None = None) -> None:
         """Make or replace a regular file, with the directories above it."""
         data = content.encode("utf-8", errors="surrogateescape") if isinstance(content, str) else content
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        with self._file("write", path, flags, mode, parents=True) as file:
-            try:
-                file.write(data)
-            except OSError as error:
-                raise SandboxPathError(f"write {len(data)} bytes to {path} in the box: {error.strerror}") from error
+        with self._naming("write", path) as place:
+            self._put(place, [data], mode)
 
     def list(self, path: str = ".") -> list[str]:
         """The names in a directory, sorted; directories end with a slash."""
-        descriptor = self._descriptor("list", path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            with os.scandir(descriptor) as entries:
-                return sorted(e.name + ("/" if e.is_dir(follow_symlinks=False) else "") for e in entries)
-        finally:
-            os.close(descriptor)
+        with self._naming("list", path) as place:
+            return [*self._names(place)]
 
     def upload(self, host: str | Path, path: str) -> None:
         """Copy a file or directory of the host into the box (links stay links)."""
@@ -267,23 +343,20 @@ class Sandbox(abc.ABC):
             most: Bytes of the file, or of the packed directory.
         """
         target = Path(host)
-        pieces = self._pieces(path, most)
         try:
-            first = next(pieces, b"")
+            with self._naming("read", path) as place:
+                pieces = _bounded(self._get(place, most), path, most)
+                first = next(pieces, b"")
+                with target.open("wb") as file:
+                    for piece in itertools.chain([first], pieces):
+                        file.write(piece)
+            return
         except SandboxPathError:
             if self.run(["test", "-d", path]).exit_code != 0:
                 raise
-        else:
-            with target.open("wb") as file:
-                for piece in itertools.chain([first], pieces):
-                    file.write(piece)
-            return
         spool = commands.Spool(most)
-        with commands.Pipes(merge=False) as pipes, spool.file as packed:
-            running = self._launch(
-                ["tar", "-cf", "-", "-C", path, "."], self.workdir, {}, {1: pipes.write_end(1), 2: pipes.write_end(2)}
-            )
-            result = commands.collect(running, pipes, None, 100_000, spool)
+        with spool.file as packed:
+            result = self._pack(self._path(path), spool)
             if not result.ok or spool.dropped:
                 reason = f"more than {most} bytes" if spool.dropped else result.stderr.decode(errors="replace").strip()
                 raise SandboxPathError(f"download {path}: {reason}")
@@ -292,6 +365,24 @@ class Sandbox(abc.ABC):
                 unpack_download(packed, str(target))
             except OSError as error:
                 raise SandboxPathError(f"download {path} to {host}: {error.strerror}") from error
+
+    # How a box that has nothing but `exec` moves files; each may be done better.
+
+    def _get(self, path: str, most: int) -> Iterator[bytes]:
+        """The content of a regular file, piece by piece, until there is more than `most` bytes of it; or OSError."""
+        yield shell_files.read(self.exec, path, most)
+
+    def _put(self, path: str, pieces: Iterable[bytes], mode: int | None) -> None:
+        """Make or replace a regular file, with the directories above it; or OSError."""
+        shell_files.write(self.exec, path, b"".join(pieces), mode)
+
+    def _names(self, path: str) -> Sequence[str]:
+        """The names in a directory, sorted; directories end with a slash. Or OSError."""
+        return shell_files.names(self.exec, path)
+
+    def _pack(self, path: str, keep: Kept) -> Result:
+        """Have a directory packed by tar."""
+        return shell_files.pack(self.exec, path, keep)
 
     # --- what changed -------------------------------------------------------------------------------------------------
 
@@ -337,21 +428,6 @@ class Sandbox(abc.ABC):
     def __repr__(self) -> str:
         return f"<Sandbox {self.id} ({self.tier}{', closed' if self.closed else ''}) of {self.snapshot.key[:12]}>"
 
-    def _limit_hit(self, killed: bool) -> str:
-        """The bound this box has run into since it was last asked; "" where none was, or a backend cannot tell.
-
-        Args:
-            killed: Whether the command that asks was ended by SIGKILL, as a bound on memory does.
-        """
-        return ""
-
-    def _name_limit(self, result: Result) -> Result:
-        """A failed result with the bound that explains it."""
-        hit = self._limit_hit(result.signal == signal.SIGKILL or result.exit_code == 128 + signal.SIGKILL)
-        if not hit or result.ok or result.timed_out or result.limit not in ("", "output"):
-            return result
-        return replace(result, limit=hit, exit_code=None if result.signal else result.exit_code)
-
     def _session_state(self) -> tuple[str, dict[str, str]]:
         """Directory and variables of the newest open session that is not busy; where sessions start, without one."""
         for session in reversed(self._sessions):
@@ -373,52 +449,26 @@ class Sandbox(abc.ABC):
             else os.path.join(self.workdir, path)
         )
 
-    def _descriptor(self, doing: str, path: str, flags: int, mode: int | None = None, parents: bool = False) -> int:
+    @contextlib.contextmanager
+    def _naming(self, doing: str, path: str) -> Iterator[str]:
+        """The place in the box that a path means; an error about it says what was being done to which path."""
         self._check_open()
         if "\0" in path:
             raise SandboxPathError(f"{doing} {path!r} in the box: a path cannot hold a NUL character")
         try:
-            return self._open(self._path(path), flags, mode, parents)
+            yield self._path(path)
         except OSError as error:
             raise SandboxPathError(f"{doing} {path} in the box: {error.strerror}") from error
 
-    def _pieces(self, path: str, most: int) -> Iterator[bytes]:
-        """The content of a regular file, piece by piece; an error once there is more than `most` bytes of it."""
-        with self._file("read", path, os.O_RDONLY) as file:
-            read = 0
-            while data := file.read():
-                read += len(data)
-                if read > most:
-                    raise too_large(path, most)
-                yield data
 
-    def _file(self, doing: str, path: str, flags: int, mode: int | None = None, parents: bool = False) -> "_HostFile":
-        descriptor = self._descriptor(doing, path, flags, mode, parents)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise SandboxPathError(f"{doing} {path} in the box: it is no regular file")
-        return _HostFile(descriptor, flags)
-
-
-class _HostFile:
-    """An open regular file of the box, read or written from this side."""
-
-    def __init__(self, descriptor: int, flags: int) -> None:
-        self._file = os.fdopen(descriptor, "wb" if flags & os.O_WRONLY else "rb", buffering=0)
-
-    def read(self) -> bytes:
-        return self._file.read(min(os.fstat(self._file.fileno()).st_size + 1, _BLOCK))
-
-    def write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
-
-    def __enter__(self) -> "_HostFile":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+def _bounded(pieces: Iterator[bytes], path: str, most: int) -> Iterator[bytes]:
+    """The pieces of a file; an error once there is more than `most` bytes of it."""
+    read = 0
+    for piece in pieces:
+        read += len(piece)
+        if read > most:
+            raise too_large(path, most)
+        yield piece
 
 
 def too_large(path: str, most: int) -> SandboxPathError:

@@ -11,6 +11,7 @@ import secrets
 import select
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -22,6 +23,7 @@ from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError, S
 from swebench_lab.sandbox.checkpoints import Layer, LayerStore, passing_store, remove_tree, run_task
 from swebench_lab.sandbox.commands import Exit
 from swebench_lab.sandbox.contract import Sandbox
+from swebench_lab.sandbox.descriptors import DescriptorBox
 from swebench_lab.sandbox.leases import leased_folder
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.linux import processes
@@ -67,10 +69,11 @@ def open_local(
     return LocalSandbox(snapshot, layers, scratch, store, dict(env or {}))
 
 
-class LocalSandbox(Sandbox):
+class LocalSandbox(DescriptorBox, Sandbox):
     """A directory and processes of this machine. Nothing is isolated."""
 
     tier = "local"
+    capabilities = frozenset({"session", "checkpoint", "fork", "stream", "command trees", "names of any bytes"})
 
     def __init__(
         self,
@@ -188,6 +191,15 @@ class LocalSandbox(Sandbox):
         if mode is not None:
             os.fchmod(descriptor, mode)
         return descriptor
+
+    def _connect(self, port: int) -> socket.socket:
+        try:
+            return socket.create_connection(("127.0.0.1", port))
+        except OSError as error:
+            raise SandboxError(f"connecting to port {port} of this machine: {error.strerror}") from error
+
+    def alive(self) -> bool:
+        return not self.closed
 
     def checkpoint(self) -> Layer:
         self._check_open()

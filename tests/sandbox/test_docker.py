@@ -18,18 +18,9 @@ from swebench_lab.errors import SandboxUnavailable
 from swebench_lab.sandbox.checkpoints import Layer
 from swebench_lab.sandbox.docker.bundle import bundle
 from swebench_lab.sandbox.docker.engine import LABEL, DockerOptions, engine
-from swebench_lab.sandbox.docker.sandbox import open_docker
+from swebench_lab.sandbox.docker.sandbox import DockerSandbox, open_docker
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.testing import conformance
-
-LEFT_OUT = {
-    "home_run_and_secrets_of_the_host_are_absent": "the engine shows /sys, read-only",
-    "kernel_settings_cannot_be_changed": "the engine mounts only parts of /proc read-only; root may open the others",
-    "devices_are_few_and_cannot_be_made": "the engine adds /dev/mqueue",
-    "odd_files_do_not_keep_a_checkpoint_from_being_made": "the engine tells changes as text; other names are not among them",
-    "disk_is_bounded_and_named": "only some storage drivers bound what a container writes",
-}
-"""The behaviours that containers do not show, and why; all the others must hold."""
 
 QUICK = {
     "a_command_reports_output_and_exit_code", "errors_are_merged_in_order_or_kept_apart", "input_is_bytes_as_given",
@@ -59,7 +50,8 @@ def snapshot():
 
 
 def behaviours(quick: bool) -> list[conformance.Behaviour]:
-    return [b for b in conformance.behaviours() if b.name not in LEFT_OUT and (b.name in QUICK) == quick]
+    declared = [b for b in conformance.behaviours() if b.needs <= DockerSandbox.capabilities]
+    return [b for b in declared if (b.name in QUICK) == quick]
 
 
 @needs_engine
@@ -76,7 +68,15 @@ def test_the_rest_of_the_conformance_kit(behaviour, snapshot):
 
 
 def test_what_is_left_out_exists():
-    assert {behaviour.name for behaviour in conformance.behaviours()} >= {*LEFT_OUT, *QUICK}
+    lacking = {b.name for b in conformance.behaviours() if not b.needs <= DockerSandbox.capabilities}
+    assert lacking == {
+        "home_run_and_secrets_of_the_host_are_absent",  # the engine shows /sys, read-only
+        "kernel_settings_cannot_be_changed",  # it mounts only parts of /proc read-only; root may open the others
+        "devices_are_few_and_cannot_be_made",  # it adds /dev/mqueue
+        "odd_files_do_not_keep_a_checkpoint_from_being_made",  # it tells changes as text; other names are not among them
+        "disk_is_bounded_and_named",  # only some storage drivers bound what a container writes
+    }
+    assert {b.name for b in behaviours(True)} == QUICK
 
 
 def test_the_interpreter_for_containers_is_complete(tmp_path):
@@ -142,7 +142,7 @@ def test_boxes_of_a_killed_process_end_and_gc_leaves_those_of_living_ones(snapsh
     code = textwrap.dedent("""
         import sys, time
         from swebench_lab.testing import conformance
-        from swebench_lab.sandbox.docker.sandbox import open_docker
+        from swebench_lab.sandbox.docker.sandbox import DockerSandbox, open_docker
         with conformance.reference_snapshot() as snapshot:
             box = open_docker(snapshot)
             print(box._container.id, flush=True)

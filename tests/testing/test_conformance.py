@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.sandbox.landlock import ruleset
-from swebench_lab.sandbox.landlock.sandbox import open_landlock
+from swebench_lab.sandbox.landlock.sandbox import LandlockSandbox, open_landlock
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.testing import conformance
 
 TIERS = ["namespace-root", "namespace-rootless"] if os.geteuid() == 0 else ["namespace-rootless"]
-LANDLOCK = [one for one in conformance.behaviours() if not one.needs & conformance.LACKS["landlock"]]
+LANDLOCK = [one for one in conformance.behaviours() if one.needs <= LandlockSandbox.capabilities]
 
 
 @pytest.fixture(scope="module")

@@ -23,12 +23,14 @@ MOST = 500
 NOTHING_WRITTEN = hashlib.sha256().digest()
 """What `fingerprint` returns for a box that has written nothing."""
 
-_LARGE = 16 << 20  # bytes; of larger files git makes something else
+LARGE = 16 << 20
+"""Bytes; of larger files git makes something else."""
+
 _MOST_COMPARED = 2_000  # names; with more, a look at them saves little
 _MOST_SEEN = 20_000  # names; a box can hold any number
 _DIRECTORY = sum(getattr(os, name, 0) for name in ("O_RDONLY", "O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC"))
 
-_CACHE = b"__pycache__"
+CACHE = b"__pycache__"
 
 
 @dataclass
@@ -68,7 +70,7 @@ def changes(upper: int, layers: Sequence[Path], workdir: str, index: Path) -> Wo
         much was written, or rules about ignored files were.
     """
     found = WorkTreeChanges()
-    caches = not _leaves_out_caches(index.parent)
+    caches = not leaves_out_caches(index.parent)
     try:
         for layer in layers:
             directory = os.open(layer, _DIRECTORY)
@@ -79,6 +81,11 @@ def changes(upper: int, layers: Sequence[Path], workdir: str, index: Path) -> Wo
         _read(upper, workdir, found, caches)
     except (OSError, _TooMuch):
         return None
+    return checked(found)
+
+
+def checked(found: WorkTreeChanges) -> WorkTreeChanges | None:
+    """Return changes as git may be told of them; None where only a look at every file can tell."""
     if len(found.written) + len(found.gone) > MOST:
         return None
     names = {path.rsplit(b"/", 1)[-1] for path in found.written | found.gone}
@@ -120,14 +127,14 @@ def _descend(top: int, found: WorkTreeChanges, caches: bool) -> None:
             if seen > _MOST_SEEN:
                 raise _TooMuch
             for name in names:
-                if name.lower() == b".git" or (name == _CACHE and not caches):
+                if name.lower() == b".git" or (name == CACHE and not caches):
                     continue
                 status = os.stat(name, dir_fd=directory, follow_symlinks=False)
                 if stat.S_ISDIR(status.st_mode):
                     waiting.append(prefix + name + b"/")
                 elif stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
                     found.written.add(prefix + name)
-                    found.odd = found.odd or status.st_size > _LARGE
+                    found.odd = found.odd or status.st_size > LARGE
                     if status.st_size == 0:
                         found.gone.add(prefix + name)  # a newer overlay may mean a deletion by an empty file
                 else:
@@ -204,14 +211,14 @@ def index_of(paths: Iterable[bytes]) -> bytes:
 
 
 @functools.lru_cache(maxsize=256)
-def _leaves_out_caches(git_dir: Path) -> bool:
+def leaves_out_caches(git_dir: Path) -> bool:
     """Whether compiled modules are ignored and none is tracked, so that nobody needs to look at them."""
     known = tracked(git_dir / "index")
     try:
         rules = (git_dir / "info" / "exclude").read_bytes().splitlines()
     except OSError:
         return False
-    return _CACHE + b"/" in rules and known is not None and not any(_CACHE in name for name in known.names)
+    return CACHE + b"/" in rules and known is not None and not any(CACHE in name for name in known.names)
 
 
 def fingerprint(upper: int) -> bytes | None:

@@ -1,33 +1,32 @@
 """The first process of a container: serves one client over its standard input and output, and ends when that goes.
 
-It brings `init`, which knows how to run, mark, stop and end commands, together with a client that has no descriptors to
-give: streams travel as frames, each bounded by the bytes its reader has room for, so that none can hold up another.
-Standard library only. It runs in an interpreter of its own (`bundle`), so an image needs neither Python nor libc.
+It brings `init`, which knows how to run, mark, stop and end commands, together with a client of it: the same
+`DescriptorBox` that other kinds of sandboxes are on the outside. Whatever the client of the container asks is one call
+to that. Standard library only. It runs in an interpreter of its own (`bundle`), so an image needs neither Python nor libc.
 """
 
 from __future__ import annotations
 
-import array
 import errno
 import fcntl
 import json
 import os
-import select
+import queue
 import signal
 import socket
-import stat
-import struct
 import sys
-import termios
 import threading
-import time
 
 if __name__ == "__main__":
     # The package by its folder alone: its own file would load the whole library.
     sys.modules["swebench_lab"] = type(sys)("swebench_lab")
     sys.modules["swebench_lab"].__path__ = [os.path.abspath(__file__).rsplit(os.sep, 3)[0]]
 
-from swebench_lab.sandbox.docker import changes
+from swebench_lab.errors import SandboxClosed, SandboxPathError
+from swebench_lab.sandbox.descriptors import DescriptorBox
+from swebench_lab.sandbox.docker import changes, work_tree
+from swebench_lab.sandbox.docker.mux import Call, Gone, Mux
+from swebench_lab.sandbox.first_process import FirstProcess, InitCommand
 from swebench_lab.sandbox.layers.tree import unlimited
 from swebench_lab.sandbox.linux import kernel, seccomp, wire
 from swebench_lab.sandbox.linux.oom import Scores
@@ -35,384 +34,323 @@ from swebench_lab.sandbox.zygote import init
 
 TYPE_CHECKING = False  # see `linux/record.py`
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any, NoReturn
 
-HEADER = struct.Struct("!BII")
-"""Kind of a frame, number of its request or stream, bytes that follow."""
+    from swebench_lab.sandbox.bash_session import BashSession
+    from swebench_lab.sandbox.commands import Result, Running
 
-MESSAGE, DATA, CREDIT = 0, 1, 2
-"""A JSON object; bytes of a stream (none: its end); bytes that may be sent on top of earlier ones."""
-
-WINDOW = 1 << 18
-"""Bytes of a stream that may be under way from the beginning."""
-
-_CHUNK = 1 << 16
 _COUNTERS = (
     ("memory", "/sys/fs/cgroup/memory.events", b"oom_kill"),
     ("memory", "/sys/fs/cgroup/memory/memory.oom_control", b"oom_kill"),
     ("processes", "/sys/fs/cgroup/pids.events", b"max"),
     ("processes", "/sys/fs/cgroup/pids/pids.events", b"max"),
 )
+WORKERS = 4
+"""Threads that are there before the box can take all the room for processes; more are started where there is room."""
 
 
-class _Out:
-    """A stream towards the client: what a command writes, or the content of a file."""
+class Inside(DescriptorBox):
+    """The box as its own first process sees it."""
 
-    def __init__(self, number: int, descriptor: int) -> None:
-        self.number, self.descriptor = number, descriptor
-        self.credit = WINDOW
-        self.unwanted = False
+    def __init__(self, control: socket.socket, workdir: str) -> None:
+        self.workdir = workdir
+        self.first = FirstProcess(control, lambda doing: SandboxClosed(f"the first process is gone during {doing!r}"))
+        self.sessions: dict[int, BashSession] = {}
+        self._hits: dict[str, int] = {}
+
+    def _launch(
+        self, argv: Sequence[str], cwd: str, env: Mapping[str, str | None], descriptors: Mapping[int, int]
+    ) -> InitCommand:
+        return self.first.launch(argv, cwd, env, descriptors)
+
+    def _open(self, path: str, flags: int, mode: int | None = None, parents: bool = False) -> int:
+        return self.first.open(path, flags, mode, parents)
+
+    def _connect(self, port: int) -> socket.socket:
+        return socket.socket(fileno=self.first.ask({"op": "connect", "port": port})[1][0])
+
+    def sweep(self) -> None:
+        """End every process whose command has ended."""
+        self.first.ask({"op": "sweep"})
+
+    def _limit_hit(self, killed: bool) -> str:
+        before, self._hits = self._hits, _hits()
+        rose = [name for name, count in self._hits.items() if count > before.get(name, 0)]
+        if "processes" in rose:
+            self.sweep()
+        return next((name for name in ("memory", "processes") if name in rose and (killed or name == "processes")), "")
 
 
-class _In:
-    """A stream from the client: what a command reads."""
+def _hits() -> dict[str, int]:
+    """How often bounds were hit."""
+    hits = {}
+    for name, path, key in _COUNTERS:
+        try:
+            with open(path, "rb") as file:
+                hits[name] = next((int(line.split()[1]) for line in file if line.startswith(key + b" ")), 0)
+        except OSError:
+            continue
+    return hits
 
-    def __init__(self, number: int, descriptor: int) -> None:
-        self.number, self.descriptor = number, descriptor
-        self.waiting = bytearray()
-        self.ended = False
 
-
-class Bridge(threading.Thread):
-    """Turns frames into requests of `init`, and what comes back into frames.
+class Service:
+    """Answers calls, each on a thread.
 
     Args:
-        source: Where frames come from; its end ends the box.
-        sink: Where frames go to.
-        control: The client's end of the channel to `init`.
+        box: What it serves.
     """
 
-    def __init__(self, source: int, sink: int, control: socket.socket) -> None:
-        super().__init__(name="bridge", daemon=True)
-        self._source, self._sink, self._control = source, sink, control
-        self._buffer = bytearray()
-        self._outs: dict[int, _Out] = {}
-        self._ins: dict[int, _In] = {}
-        self._replies: dict[int, tuple[socket.socket, int, list[_Out]]] = {}
-        self._limits: dict[int, str] = {}
-        self._stashed: list[tuple[int, int, bytes]] = []
+    def __init__(self, box: Inside) -> None:
+        self._box = box
+        self._clock = work_tree.Clock()
+        self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
+        self._idle = 0
+        self._lock = threading.Lock()
 
-    # --- frames -------------------------------------------------------------------------------------------------------
+    def begin(self) -> None:
+        """Start the first threads."""
+        for _ in range(WORKERS):
+            threading.Thread(target=self._work, daemon=True).start()
 
-    def frame(self, kind: int, number: int, data: bytes) -> None:
-        """Send one frame; the client always reads, so this does not wait for long."""
-        view = memoryview(HEADER.pack(kind, number, len(data)) + data)
-        while view:
-            view = view[os.write(self._sink, view) :]
-
-    def tell(self, number: int, message: dict[str, Any]) -> None:
-        """Send one message."""
-        self.frame(MESSAGE, number, json.dumps(message).encode())
-
-    def read_frame(self) -> tuple[int, int, bytes]:
-        """Wait for the next frame."""
-        while True:
-            if len(self._buffer) >= HEADER.size:
-                kind, number, size = HEADER.unpack_from(self._buffer)
-                if len(self._buffer) >= HEADER.size + size:
-                    data = bytes(self._buffer[HEADER.size : HEADER.size + size])
-                    del self._buffer[: HEADER.size + size]
-                    return kind, number, data
-            self._fill()
-
-    def _fill(self) -> None:
-        data = os.read(self._source, _CHUNK)
-        if not data:
-            os._exit(0)  # the client is gone; the kernel ends every process of the pid namespace with its first
-        self._buffer += data
-
-    def _complete(self) -> bool:
-        if len(self._buffer) < HEADER.size:
-            return False
-        size: int = HEADER.unpack_from(self._buffer)[2]
-        return len(self._buffer) >= HEADER.size + size
-
-    # --- the loop -----------------------------------------------------------------------------------------------------
-
-    def run(self) -> None:
-        """Serve until the client is gone; a fault of this program ends the box."""
-        try:
-            while True:
-                self._turn()
-        finally:
-            os._exit(1)
-
-    def _turn(self) -> None:
-        poll = select.poll()
-        poll.register(self._source, select.POLLIN)
-        outs = {out.descriptor: out for out in self._outs.values() if out.credit > 0 or out.unwanted}
-        ins = {stream.descriptor: stream for stream in self._ins.values() if stream.waiting}
-        for descriptor in (*outs, *self._replies):
-            poll.register(descriptor, select.POLLIN)
-        for descriptor in ins:
-            poll.register(descriptor, select.POLLOUT)
-        for descriptor, _ in poll.poll():
-            if descriptor == self._source:
-                self._hear()
-            elif descriptor in self._replies:
-                self._report(descriptor)
-            elif descriptor in outs and outs[descriptor].number in self._outs:
-                self._forward(outs[descriptor])
-            elif descriptor in ins and ins[descriptor].number in self._ins:
-                self._feed(ins[descriptor])
-
-    def _hear(self) -> None:
-        self._fill()
-        while self._complete() or self._stashed:
-            self._take(*(self._stashed.pop(0) if self._stashed else self.read_frame()))
-
-    def _take(self, kind: int, number: int, data: bytes) -> None:
-        if kind == MESSAGE:
-            self._answer(number, json.loads(data))
-        elif kind == CREDIT:
-            if number in self._outs:
-                self._outs[number].credit += int(data)
-        elif number in self._ins:
-            stream = self._ins[number]
-            stream.waiting += data
-            stream.ended = stream.ended or not data
-            self._feed(stream)
-
-    def _forward(self, out: _Out) -> None:
-        """Send on what can be read from an output."""
-        try:
-            data = os.read(out.descriptor, _CHUNK if out.unwanted else min(_CHUNK, out.credit))
-        except BlockingIOError:
-            return
-        if not out.unwanted:
-            out.credit -= len(data)
-            self.frame(DATA, out.number, data)
-        if not data:
-            self._drop(out)
-
-    def _drop(self, out: _Out) -> None:
-        if self._outs.pop(out.number, None):
-            os.close(out.descriptor)
-
-    def _feed(self, stream: _In) -> None:
-        """Give a command what there is for it to read."""
-        while stream.waiting:
+    def take(self, call: Call) -> None:
+        """Have a call answered by the next thread that is free, or by a new one."""
+        with self._lock:
+            self._idle -= 1
+            crowded = self._idle < 0
+        self._calls.put(call)
+        if crowded:
             try:
-                written = os.write(stream.descriptor, stream.waiting[:_CHUNK])
-            except BlockingIOError:
-                return
-            except BrokenPipeError:
-                written = len(stream.waiting)
-            del stream.waiting[:written]
-            self.frame(CREDIT, stream.number, b"%d" % written)
-        if stream.ended:
-            del self._ins[stream.number]
-            os.close(stream.descriptor)
+                threading.Thread(target=self._work, args=(False,), daemon=True).start()
+            except RuntimeError:
+                pass  # the box has no room for a thread; one of those there will come to it
 
-    # --- requests -----------------------------------------------------------------------------------------------------
+    def _work(self, counted: bool = True) -> None:
+        if counted:
+            self._free()
+        while True:
+            call = self._calls.get()
+            try:
+                call.end(self._answer(call))
+            except Gone:
+                os._exit(0)
+            call.forget()
+            self._free()
 
-    def _answer(self, number: int, message: dict[str, Any]) -> None:
+    def _free(self) -> None:
+        with self._lock:
+            self._idle += 1
+
+    def _answer(self, call: Call) -> Mapping[str, Any]:
         try:
-            handler = getattr(self, f"_op_{message['op']}", None)
-            if handler is not None:
-                handler(number, message)
-            else:
-                self._pass_on(number, message, [], [])
+            result: Mapping[str, Any] = getattr(self, f"_op_{call.request['op']}")(call, **call.request["with"])
+            return result
+        except SandboxPathError as error:
+            return {"no_path": str(error)}
         except OSError as error:
-            self.tell(number, {"error": [error.errno, error.strerror or str(error)]})
+            return {"error": [error.errno or errno.EIO, error.strerror or str(error)]}
+        except Exception as error:  # a boundary: whoever asked would wait for ever, and cannot see what is written here
+            return {"failed": f"{call.request['op']} in the box: {type(error).__name__}: {error}"}
 
-    def _pass_on(self, number: int, message: dict[str, Any], descriptors: list[int], outs: list[_Out]) -> None:
-        """Have `init` do it."""
-        ours, theirs = wire.pair()
-        with theirs:
-            wire.send(self._control, message, [theirs.fileno(), *descriptors])
-        self._replies[ours.fileno()] = ours, number, outs
+    # --- commands -----------------------------------------------------------------------------------------------------
 
-    def _report(self, descriptor: int) -> None:
-        """Tell what `init` replied; of a command that ended, after all that it wrote."""
-        reply, number, outs = self._replies[descriptor]
-        message, _ = wire.receive(reply)
-        if message is not None and "limit" in message:
-            self._limits[number] = message["limit"]
-            return
-        del self._replies[descriptor]
-        reply.close()
-        for out in outs:
-            self._rest(out)
-        limit = self._limits.pop(number, "")
-        self.tell(number, {**(message or {"error": [errno.EPIPE, "the first process let go of it"]}), "limit": limit})
+    def _op_exec(self, call: Call, **options: Any) -> Mapping[str, Any]:
+        """Run a command; the body is what it reads."""
 
-    def _rest(self, out: _Out) -> None:
-        """Send what is in a pipe right now, at most one pipe full."""
-        if out.number not in self._outs or out.unwanted:
-            return
-        room = fcntl.fcntl(out.descriptor, fcntl.F_GETPIPE_SZ)
-        out.credit += room
-        while room > 0 and out.number in self._outs and _readable(out.descriptor):
-            before = out.credit
-            self._forward(out)
-            room -= before - out.credit
+        def on_start(running: Running) -> None:
+            call.on_cancel = running.kill
 
-    def _op_run(self, number: int, message: dict[str, Any]) -> None:
-        """Start a command whose descriptors are streams: `ins` and `outs`, each (number in the command, stream)."""
-        given: dict[int, int] = {}
-        outs: dict[int, _Out] = {}
-        theirs: list[int] = []
-        for place, stream in message.pop("ins"):
-            given[place], ours = os.pipe2(os.O_CLOEXEC)
-            theirs.append(given[place])
-            os.set_blocking(ours, False)
-            self._ins[stream] = _In(stream, ours)
-        for place, stream in message.pop("outs"):
-            if stream not in outs:
-                ours, end = os.pipe2(os.O_CLOEXEC)
-                theirs.append(end)
-                os.set_blocking(ours, False)
-                outs[stream] = self._outs[stream] = _Out(stream, ours)
-                outs[stream].theirs = end  # type: ignore[attr-defined]
-            given[place] = outs[stream].theirs  # type: ignore[attr-defined]
-        try:
-            self._pass_on(
-                number, {**message, "id": number, "numbers": list(given)}, list(given.values()), list(outs.values())
-            )
-        finally:
-            wire.close_all(theirs)
+        options["stdin"] = _pipe_of(call) if options["stdin"] else None
+        run = self._box.exec if "argv" in options else self._box._exec_script
+        return _sent(call, run(**options, on_start=on_start))
 
-    def _op_drain(self, number: int, message: dict[str, Any]) -> None:
-        """Read and forget some outputs from now on."""
-        for stream in message["streams"]:
-            if stream in self._outs:
-                self._outs[stream].unwanted = True
+    def _op_pack(self, call: Call, path: str) -> Mapping[str, Any]:
+        """Send a directory, packed by tar."""
+        keep = _Sending(call)
+        result = self._box._pack(path, keep)
+        return {"ok": result.ok, "stderr": result.stderr.decode(errors="replace")}
 
-    def _op_read(self, number: int, message: dict[str, Any]) -> None:
-        """Send the content of a regular file as a stream."""
-        descriptor = os.open(message["path"], os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise OSError(errno.EINVAL, "it is no regular file")
-        self.tell(number, {"size": os.fstat(descriptor).st_size})
-        self._outs[message["stream"]] = _Out(message["stream"], descriptor)
+    def _op_sweep(self, call: Call) -> Mapping[str, Any]:
+        self._box.sweep()
+        return {"swept": True}
 
-    def _op_write(self, number: int, message: dict[str, Any]) -> None:
-        """Make a regular file of a stream."""
-        path, flags = (
-            message["path"],
-            os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK,
-        )
-        content = self.stream(message["stream"])
-        try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            descriptor = os.open(path, flags, 0o666)
-            try:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise OSError(errno.EINVAL, "it is no regular file")
-                if message["mode"] is not None:
-                    os.fchmod(descriptor, message["mode"])
-                for data in content:
-                    view = memoryview(data)
-                    while view:
-                        view = view[os.write(descriptor, view) :]
-            finally:
-                os.close(descriptor)
-        finally:
-            for _ in content:
-                pass  # to its end, whatever came of it
-        self.tell(number, {"written": path})
+    def _op_session(self, call: Call, cwd: str, env: Mapping[str, str], or_above: bool) -> Mapping[str, Any]:
+        self._box.sessions[call.number] = session = self._box._session(cwd, env, or_above)
+        return {"session": call.number, "cwd": session.cwd}
 
-    def stream(self, number: int) -> Iterator[bytes]:
-        """The parts of a stream that is read to its end before anything else is done."""
-        while True:
-            kind, which, data = self.read_frame()
-            if (kind, which) != (DATA, number):
-                self._stashed.append((kind, which, data))
-            elif not data:
-                return
-            else:
-                yield data
+    def _op_session_run(self, call: Call, session: int, **options: Any) -> Mapping[str, Any]:
+        shell = self._box.sessions[session]
+        return {**_sent(call, shell.run(**options)), "cwd": shell.cwd, "alive": shell.alive}
 
-    def _op_list(self, number: int, message: dict[str, Any]) -> None:
-        """Tell the names in a directory."""
-        with os.scandir(message["path"]) as entries:
-            names = sorted(entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "") for entry in entries)
-        self.tell(number, {"names": names})
+    def _op_session_env(self, call: Call, session: int) -> Mapping[str, Any]:
+        return {"env": self._box.sessions[session].env()}
 
-    def _op_state(self, number: int, message: dict[str, Any]) -> None:
-        """Tell how often bounds were hit, and the room on the disk."""
-        hits = {}
-        for name, path, key in _COUNTERS:
-            try:
-                with open(path, "rb") as file:
-                    hits[name] = next((int(line.split()[1]) for line in file if line.startswith(key + b" ")), 0)
-            except OSError:
-                continue
-        self.tell(number, {"hits": hits})
+    def _op_session_state(self, call: Call, session: int) -> Mapping[str, Any]:
+        return {"state": self._box.sessions[session].state()}
 
-    def _op_seen(self, number: int, message: dict[str, Any]) -> None:
-        """Remember how paths are now, so that `capture` tells what changes from now on."""
-        self.tell(number, {"seen": changes.seen(json.loads(b"".join(self.stream(message["stream"]))))})
+    def _op_session_close(self, call: Call, session: int) -> Mapping[str, Any]:
+        self._box.sessions.pop(session).close()
+        return {"closed": session}
 
-    def _op_capture(self, number: int, message: dict[str, Any]) -> None:
+    def _op_stream(self, call: Call, argv: Sequence[str], cwd: str, env: Mapping[str, str | None]) -> Mapping[str, Any]:
+        call.pump(self._box._stream(argv, cwd, env))
+        return {"ended": True}
+
+    def _op_connect(self, call: Call, port: int) -> Mapping[str, Any]:
+        call.pump(self._box._connect(port))
+        return {"ended": True}
+
+    # --- files --------------------------------------------------------------------------------------------------------
+
+    def _op_get(self, call: Call, path: str, most: int) -> Mapping[str, Any]:
+        """Send the content of a regular file."""
+        for data in self._box._get(path, most):
+            call.write(data)
+        return {"read": path}
+
+    def _op_put(self, call: Call, path: str, mode: int | None) -> Mapping[str, Any]:
+        """Make a regular file of the body."""
+        self._box._put(path, call.pieces(), mode)
+        return {"written": path}
+
+    def _op_names(self, call: Call, path: str) -> Mapping[str, Any]:
+        return {"names": self._box._names(path)}
+
+    # --- checkpoints --------------------------------------------------------------------------------------------------
+
+    def _op_pause(self, call: Call) -> Mapping[str, Any]:
+        self._box.first.ask({"op": "pause"})
+        return {"paused": True}
+
+    def _op_resume(self, call: Call) -> Mapping[str, Any]:
+        self._box.first.ask({"op": "resume"})
+        return {"resumed": True}
+
+    def _op_look(self, call: Call) -> Mapping[str, Any]:
+        """Send what was written in the work tree."""
+        _send_json(call, work_tree.look(self._box.workdir, self._clock))
+        return {"looked": True}
+
+    def _op_seen(self, call: Call) -> Mapping[str, Any]:
+        """Send how the paths of the body are now, so that `capture` tells what changes from now on."""
+        _send_json(call, changes.seen(_json_of(call)))
+        return {"seen": True}
+
+    def _op_capture(self, call: Call) -> Mapping[str, Any]:
         """Send what changed as one packed layer."""
-        wanted = json.loads(b"".join(self.stream(message["stream"])))
-        now = changes.capture(wanted["changes"], wanted["before"], _Sending(self, message["layer"]))
-        self.frame(DATA, message["layer"], b"")
-        self.tell(number, {"seen": now})
+        wanted = _json_of(call)
+        now = changes.capture(wanted["changes"], wanted["before"], _Sending(call))
+        return {"seen": now}
 
-    def _op_apply(self, number: int, message: dict[str, Any]) -> None:
-        """Lay a packed layer over the files as they are."""
-        parts = _Parts(self.stream(message["stream"]))
-        try:
-            count = changes.apply(parts)
-        finally:
-            parts.finish()
-        self.tell(number, {"applied": count})
+    def _op_apply(self, call: Call) -> Mapping[str, Any]:
+        """Lay the packed layer that the body is over the files as they are."""
+        return {"applied": changes.apply(_Body(call.pieces()))}
+
+
+def _sent(call: Call, result: Result) -> Mapping[str, Any]:
+    """Send the outputs of a result; returns the rest of it."""
+    call.write(result.stdout)
+    call.write(result.stderr)
+    return {"result": {**vars(result), "stdout": len(result.stdout), "stderr": len(result.stderr)}}
+
+
+def _json_of(call: Call) -> Any:
+    return json.loads(b"".join(call.pieces()))
+
+
+def _send_json(call: Call, value: object) -> None:
+    call.write(json.dumps(value).encode())
+
+
+def _pipe_of(call: Call) -> int:
+    """A descriptor to read the body of a call from."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        threading.Thread(target=_feed, args=(call, writer), daemon=True).start()
+    except RuntimeError:
+        wire.close_all([reader, writer])
+        raise OSError(errno.EAGAIN, "the box has no room for a process") from None
+    return reader
+
+
+def _feed(call: Call, writer: int) -> None:
+    try:
+        for data in call.pieces():
+            view = memoryview(data)
+            while view:
+                view = view[os.write(writer, view) :]
+    except (BrokenPipeError, Gone):
+        for _ in call.pieces():
+            pass  # the command reads no more
+    finally:
+        os.close(writer)
 
 
 class _Sending:
-    """A file that is written as a stream of frames."""
+    """A file that is written as the answer of a call, and what takes the output of a command."""
 
-    def __init__(self, bridge: Bridge, number: int) -> None:
-        self._bridge, self._number = bridge, number
+    dropped = 0
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
 
     def write(self, data: bytes) -> int:
-        """Send data, in parts."""
-        for start in range(0, len(data), 1 << 20):
-            if part := bytes(data[start : start + (1 << 20)]):
-                self._bridge.frame(DATA, self._number, part)
+        """Send data."""
+        self._call.write(data)
         return len(data)
+
+    def add(self, data: bytes) -> None:
+        """Send data."""
+        self._call.write(data)
+
+    def value(self) -> bytes:
+        """Nothing: all was sent."""
+        return b""
 
     def flush(self) -> None:
         """Nothing is kept back."""
 
 
-class _Parts:
-    """A stream as a file to read from."""
+class _Body:
+    """The body of a call as a file to read from."""
 
-    def __init__(self, parts: Iterator[bytes]) -> None:
-        self._parts = parts
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
         self._left = b""
 
     def read(self, size: int) -> bytes:
         """Up to so many bytes; fewer at the end only."""
-        while len(self._left) < size:
-            part = next(self._parts, b"")
-            if not part:
-                break
-            self._left += part
+        while len(self._left) < size and (piece := next(self._pieces, b"")):
+            self._left += piece
         data, self._left = self._left[:size], self._left[size:]
         return data
 
-    def finish(self) -> None:
-        """Read the rest and forget it."""
-        for _ in self._parts:
-            pass
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
-def _readable(descriptor: int) -> bool:
-    """Whether a pipe holds something, or nobody can write to it any more."""
-    room = array.array("i", [0])
-    fcntl.ioctl(descriptor, termios.FIONREAD, room)
-    if room[0]:
-        return True
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return any(event & (select.POLLIN | select.POLLHUP) for _, event in poll.poll(0))
+def _serve(source: int, sink: int, control: socket.socket) -> Mapping[str, Any]:
+    """Start to answer calls once the first one has said what this box is; returns what it said."""
+    settings: queue.SimpleQueue[Call] = queue.SimpleQueue()
+    take: list[Callable[[Call], None]] = [lambda call: settings.put(call)]
+    mux = Mux(lambda: os.read(source, 1 << 16), lambda data: _write_all(sink, data), lambda call: take[0](call))
+
+    def run() -> None:
+        try:
+            mux.run()
+        finally:
+            os._exit(0)  # the client is gone; the kernel ends every process of the pid namespace with its first
+
+    threading.Thread(target=run, name="mux", daemon=True).start()
+    first = settings.get()
+    service = Service(Inside(control, first.request["cwd"]))
+    service.begin()
+    take[0] = service.take
+    first.end({"ready": True})
+    return first.request
 
 
 def main() -> NoReturn:
@@ -420,13 +358,9 @@ def main() -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # any other is ignored for a first process without a handler
     source, sink = (fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 100) for number in (0, 1))
     ours, theirs = wire.pair()
-    bridge = Bridge(source, sink, ours)
-    _, number, data = bridge.read_frame()
-    settings = json.loads(data)
     null = os.open("/dev/null", os.O_RDWR)
-    for standard in (0, 1, 2):
+    for standard in (0, 1):
         os.dup2(null, standard)
-    os.close(null)
     os.umask(0o022)
     unlimited()
     sys.setrecursionlimit(10_000)  # a thread's stack is smaller than a process's
@@ -436,8 +370,9 @@ def main() -> NoReturn:
         kernel.seccomp(call_filter)
     kernel.set_title("lab-init")
     threading.stack_size(64 << 20)
-    bridge.tell(number, {"ready": True, "boot": time.clock_gettime(time.CLOCK_BOOTTIME)})
-    bridge.start()
+    settings = _serve(source, sink, ours)
+    os.dup2(null, 2)  # what is wrong until here is said
+    os.close(null)
     # What is in a container may write to its /proc, and so lower a score again; few programs do.
     table = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     init.main(theirs, settings, Scores(table))

@@ -121,8 +121,15 @@ def _files(found: dict[str, object], interpreter: Path) -> dict[str, Path]:
     mapped: list[str] = found["mapped"]  # type: ignore[assignment]
     for name in mapped:
         if not Path(name).is_relative_to(stdlib):
-            files[f"so/{Path(name).name}"] = Path(name)
+            files |= {f"so/{alias}": Path(name) for alias in _names_of_library(Path(name))}
     return files
+
+
+def _names_of_library(library: Path) -> set[str]:
+    """The names by which a mapped library may be asked for: a process maps libffi.so.8.1.2, and asks for libffi.so.8."""
+    stem = library.name.partition(".so")[0]
+    aliases = {path.name for path in library.parent.glob(f"{stem}.so.*") if path.resolve() == library.resolve()}
+    return aliases | {library.name}
 
 
 def _pack(files: dict[str, Path]) -> bytes:

@@ -1,8 +1,9 @@
-"""A container engine: its client, what it has been given of ours (interpreter, Snapshots as images), and cleaning up."""
+"""A container engine: its client, its containers, volumes and images, and cleaning up."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -13,20 +14,18 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from swebench_lab import _files
 from swebench_lab.errors import SandboxUnavailable
 from swebench_lab.sandbox.docker import bundle
+from swebench_lab.sandbox.docker.connection import Connection
 from swebench_lab.sandbox.layers.pack import PLAIN, Packer
 from swebench_lab.sandbox.linux.per_process import PerProcess
 from swebench_lab.sandbox.zygote import layout, plan
-
-if TYPE_CHECKING:
-    from swebench_lab.sandbox.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +79,6 @@ class ContainerEngine:
         self.starting = threading.BoundedSemaphore(options.startups)
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
-        self._shares_files: bool | None = None
         self._images: dict[str, str] = {}
         self._agent: tuple[str, tuple[str, ...]] | None = None
 
@@ -100,7 +98,7 @@ class ContainerEngine:
         """The volume that holds the interpreter and program of boxes, and the command that starts it."""
         if self._agent is None or again:
             name = f"{LABEL}-agent-{_agent_key()}"
-            note = self._volume(name, self._packed_agent, again)
+            note = self.volume(name, self._packed_agent, again)
             self._agent = name, tuple(json.loads(note))
         return self._agent
 
@@ -114,20 +112,7 @@ class ContainerEngine:
             )
         return made.archive, json.dumps(made.command)
 
-    def git_volume(self, snapshot: Snapshot) -> str:
-        """The volume that holds a Snapshot's sealed repository, for engines that do not see this machine's files."""
-        name = f"{LABEL}-git-{_files.digest_of(snapshot.key, snapshot.head)}"
-
-        def pack() -> tuple[bytes, str]:
-            content = io.BytesIO()
-            with Packer(content, PLAIN) as packer:
-                packer.add_tree(str(snapshot.git_dir))
-            return content.getvalue(), snapshot.head
-
-        self._volume(name, pack)
-        return name
-
-    def _volume(self, name: str, pack: Callable[[], tuple[bytes, str]], again: bool = False) -> str:
+    def volume(self, name: str, pack: Callable[[], tuple[bytes, str]], again: bool = False) -> str:
         """Fill a volume once; returns the note that was made of it.
 
         A second, empty volume is made when the first one is full, and carries the note: one that was half filled when
@@ -142,112 +127,102 @@ class ContainerEngine:
             archive, note = pack()
             self.client.volumes.create(name, labels={LABEL: "volume"})
             volumes = {name: {"bind": "/filled", "mode": "rw"}}
-            container = self.client.containers.create(
-                self._skeleton(()), ["-"], volumes=volumes, labels={LABEL: "filling", OWNER: owner()}
-            )
-            try:
+            with self.passing(self.skeleton(()), volumes=volumes) as container:
                 container.put_archive("/filled", archive)
-            finally:
-                container.remove(force=True)
             self.client.volumes.create(f"{name}-complete", labels={LABEL: "volume", _NOTE: note})
             return note
 
-    @property
+    @functools.cached_property
     def shares_files(self) -> bool:
         """Whether the engine sees this machine's files, so that folders of it can be mounted."""
-        if self._shares_files is None:
-            from docker.errors import APIError
-            from docker.types import Mount
+        from docker.errors import APIError
+        from docker.types import Mount
 
-            with tempfile.TemporaryDirectory(prefix="swebench-lab-seen-") as folder:
-                mount = Mount("/seen", folder, type="bind", read_only=True)
-                try:
-                    labels = {LABEL: "probe", OWNER: owner()}
-                    self.client.containers.create(self._skeleton(()), ["-"], mounts=[mount], labels=labels).remove()
-                    self._shares_files = True
-                except APIError as error:
-                    if "does not exist" not in str(error) and "no such file" not in str(error):
-                        raise
-                    self._shares_files = False
-        return self._shares_files
+        with tempfile.TemporaryDirectory(prefix="swebench-lab-seen-") as folder:
+            mount = Mount("/seen", folder, type="bind", read_only=True)
+            try:
+                with self.passing(self.skeleton(()), mounts=[mount]):
+                    return True
+            except APIError as error:
+                if "does not exist" not in str(error) and "no such file" not in str(error):
+                    raise
+                return False
 
-    def image(self, snapshot: Snapshot) -> str:
-        """The image that boxes of a Snapshot start from, made when it is not there.
+    # --- containers ---------------------------------------------------------------------------------------------------
+
+    def start(self, image: str, command: Sequence[str], box: str, **settings: Any) -> tuple[Any, Connection]:
+        """Start a container with the program of boxes; returns it, and the connection to that.
 
         Raises:
-            SandboxUnavailable: The engine has nothing to put it on, or does not get its image.
+            SandboxUnavailable: The engine cannot.
         """
-        image_name = str(snapshot.meta.get("image", ""))
-        if image_name:
-            return self._with_tree(self._loaded(image_name, str(snapshot.meta["image_source"])), snapshot)
-        if self.options.base_image:
-            image, layers = self._pulled(self.options.base_image), snapshot.layers
-        elif self.shares_files:
-            image, layers = self._skeleton(tuple(plan.outside_usr(snapshot.binds))), snapshot.layers
-        else:
-            raise SandboxUnavailable(
-                "this engine does not see this machine's files; name an image to put Snapshots on: "
-                "SandboxFactory('docker', options={'base_image': 'debian:bookworm'}) (bash, git, patch and tar in it)"
-            )
-        if self.options.base_image:
-            for bind in plan.outside_usr(snapshot.binds):
-                image = self._with(image, bind, str(bind), str(bind))
-        for layer in reversed(layers):
-            image = self._with(image, layer, str(layer), "/")
-        return image
+        from docker.errors import APIError
 
-    def _loaded(self, name: str, source: str) -> str:
-        """The id of an image; one that lies in a file is given to the engine."""
-        if Path(source).is_file():
-            from docker.errors import ImageNotFound
-
-            with self.once(f"load {name}"):
-                try:
-                    return str(self.client.images.get(name).id)
-                except ImageNotFound:
-                    with open(source, "rb") as file:
-                        return str(self.client.images.load(file)[0].id)
-        return self._pulled(name)
-
-    def _with_tree(self, image: str, snapshot: Snapshot) -> str:
-        """An image with the sealed repository, and the planted bug, of a Snapshot made from it."""
-        tag = f"tree-{_files.digest_of(image, snapshot.meta['tree'])}"
-        with self.once(tag):
-            if found := self._images.get(tag) or self._known(tag):
-                self._images[tag] = found
-                return found
-            volume, command = self.agent()
-            options = {"volumes": {volume: {"bind": bundle.PLACE, "mode": "ro"}}, "entrypoint": [], "user": "0:0",
-                       "stdin_open": True, "network_mode": "none", "log_config": {"type": "none"}}  # fmt: skip
-            container = self.client.containers.create(
-                image, list(command), labels={LABEL: "filling", OWNER: owner()}, **options
-            )
-            try:
-                self._lay(container, snapshot.layers[0].parent / "delta")
-                made = container.commit(LABEL, tag, conf={"Labels": {LABEL: "image"}})
-            finally:
-                container.remove(force=True)
-            self._images[tag] = str(made.id)
-            return self._images[tag]
-
-    def _lay(self, container: Any, tree: Path) -> None:
-        """Have the program of boxes lay a tree of changes over a container's files."""
-        from swebench_lab.sandbox.checkpoints import run_task
-        from swebench_lab.sandbox.docker.connection import Link
-
-        link = Link(container.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}), "being made")
+        container = None
         try:
+            container = self.client.containers.create(image, list(command), **settings)
+            attached = container.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+            connection = Connection(attached, box)
             container.start()
-            link.begin({"env": {}, "cwd": "/", "rlimits": []})
-            with tempfile.TemporaryFile() as packed:
-                run_task("pack", [packed.fileno()], tree=str(tree))
-                packed.seek(0)
-                stream = link.number()
-                _, asked = link.send({"op": "apply", "stream": stream})
-                link.pour(stream, packed)
-                link.wait(asked, "apply")
+        except APIError as error:
+            if container is not None:
+                with contextlib.suppress(APIError):
+                    container.remove(force=True)
+            raise SandboxUnavailable(f"starting a container of {image[:19]}: {error.explanation or error}") from error
+        return container, connection
+
+    @contextlib.contextmanager
+    def passing(self, image: str, **settings: Any) -> Iterator[Any]:
+        """A container that is made to be filled or asked for, and never runs."""
+        container = self.client.containers.create(image, ["-"], labels={LABEL: "filling", OWNER: owner()}, **settings)
+        try:
+            yield container
         finally:
-            link.close()
+            container.remove(force=True)
+
+    # --- images -------------------------------------------------------------------------------------------------------
+
+    def made_once(self, tag: str, make: Callable[[], object]) -> str:
+        """The id of an image of this package, made under its tag where the engine has none."""
+        from docker.errors import ImageNotFound
+
+        with self.once(tag):
+            for _ in range(2):
+                if tag not in self._images:
+                    with contextlib.suppress(ImageNotFound):
+                        self._images[tag] = str(self.client.images.get(f"{LABEL}:{tag}").id)
+                if tag in self._images:
+                    return self._images[tag]
+                make()
+        raise SandboxUnavailable(
+            f"the engine has not kept the image {LABEL}:{tag} that it was given; is its disk full?"
+        )
+
+    def skeleton(self, binds: tuple[Path, ...]) -> str:
+        """An image of directories and a small /etc, over which this machine's /usr can be mounted."""
+        operations = plan.base(binds)
+        tag = f"base-{plan.base_key(operations)}"
+
+        def make() -> None:
+            content = io.BytesIO()
+            with tempfile.TemporaryDirectory(prefix="swebench-lab-base-") as folder, Packer(content, PLAIN) as packer:
+                root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    layout.execute(operations, root)
+                finally:
+                    os.close(root)
+                packer.add_tree(folder)
+            label = [f"LABEL {LABEL}=image"]
+            self.client.api.import_image_from_data(content.getvalue(), repository=LABEL, tag=tag, changes=label)
+
+        return self.made_once(tag, make)
+
+    def save(self, name: str, path: Path) -> None:
+        """Write an image to a file, as `docker save` does."""
+        image = self.client.images.get(self.image_id(name))
+        with path.open("wb") as file:
+            for part in image.save(chunk_size=1 << 20):
+                file.write(part)
 
     def image_id(self, name: str) -> str:
         """The id of an image, fetched as the options say.
@@ -255,16 +230,6 @@ class ContainerEngine:
         Raises:
             SandboxUnavailable: It cannot be had.
         """
-        return self._pulled(name)
-
-    def save(self, name: str, path: Path) -> None:
-        """Write an image to a file, as `docker save` does."""
-        image = self.client.images.get(self._pulled(name))
-        with path.open("wb") as file:
-            for part in image.save(chunk_size=1 << 20):
-                file.write(part)
-
-    def _pulled(self, name: str) -> str:
         from docker.errors import APIError, ImageNotFound
 
         if self.options.pull == "always":
@@ -294,61 +259,6 @@ class ContainerEngine:
                 self.client.images.pull(repository, tag=tag or "latest")
             except APIError as error:
                 raise SandboxUnavailable(f"pulling the image {name!r}: {error.explanation or error}") from error
-
-    # --- images of ours -----------------------------------------------------------------------------------------------
-
-    def _known(self, tag: str) -> str:
-        """The id of an image of ours; empty when the engine has none."""
-        from docker.errors import ImageNotFound
-
-        try:
-            return str(self.client.images.get(f"{LABEL}:{tag}").id)
-        except ImageNotFound:
-            return ""
-
-    def _skeleton(self, binds: tuple[Path, ...]) -> str:
-        """An image of directories and a small /etc, over which this machine's /usr can be mounted."""
-        operations = plan.base(binds)
-        tag = f"base-{plan.base_key(operations)}"
-        with self.once(tag):
-            if found := self._images.get(tag) or self._known(tag):
-                self._images[tag] = found
-                return found
-            with tempfile.TemporaryDirectory(prefix="swebench-lab-base-") as folder:
-                root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-                try:
-                    layout.execute(operations, root)
-                finally:
-                    os.close(root)
-                content = io.BytesIO()
-                with Packer(content, PLAIN) as packer:
-                    packer.add_tree(folder)
-            self.client.api.import_image_from_data(
-                content.getvalue(), repository=LABEL, tag=tag, changes=[f"LABEL {LABEL}=image"]
-            )
-            self._images[tag] = self._known(tag)
-            return self._images[tag]
-
-    def _with(self, image: str, folder: Path, name: str, at: str) -> str:
-        """An image with one more layer: a folder's content."""
-        tag = f"layer-{_files.digest_of(image, name, at, _identity(folder))}"
-        with self.once(tag):
-            if found := self._images.get(tag) or self._known(tag):
-                self._images[tag] = found
-                return found
-            with _packed(folder, at) as (archive, replaced):
-                container = self.client.containers.create(image, ["-"], labels={LABEL: "filling", OWNER: owner()})
-                try:
-                    if replaced:
-                        raise SandboxUnavailable(
-                            f"{folder} holds deletions, which an image of this engine cannot be given"
-                        )
-                    container.put_archive("/", archive)
-                    made = container.commit(LABEL, tag, conf={"Labels": {LABEL: "image", f"{LABEL}.layer": name}})
-                finally:
-                    container.remove(force=True)
-            self._images[tag] = str(made.id)
-            return self._images[tag]
 
     # --- cleaning up --------------------------------------------------------------------------------------------------
 
@@ -457,25 +367,6 @@ def _agent_key() -> str:
     status = interpreter.stat()
     texts = [path.read_text("utf-8") for path in bundle.own_files()]
     return _files.digest_of(sys.version, str(interpreter), status.st_size, int(status.st_mtime), texts)[:20]
-
-
-def _identity(folder: Path) -> list[Any]:
-    """What tells a folder from another one of the same name: layers are never changed, only made anew."""
-    status = folder.stat()
-    return [status.st_ino, status.st_mtime_ns]
-
-
-@contextlib.contextmanager
-def _packed(folder: Path, at: str) -> Iterator[tuple[Any, bool]]:
-    """A folder of this machine as a tar, and whether it holds deletions, which a tar cannot tell."""
-    with tempfile.TemporaryFile(prefix="swebench-lab-layer-") as file:
-        with Packer(file, PLAIN) as packer:
-            if at.strip("/"):
-                packer.add_path(str(folder), at.strip("/"))
-            else:
-                packer.add_tree(str(folder))
-        file.seek(0)
-        yield file, bool(packer.deletions)
 
 
 def new_name() -> str:

@@ -1,7 +1,7 @@
 """The `docker` backend: boxes in containers of an engine, local or reached over TCP, with or without an image of a task.
 
 A box is one container whose first process is ours (`agent`); everything goes over the one connection attached to
-it, so a command costs a message and no request to the engine. A Snapshot becomes layers of an image once. The walls are
+it, so a command costs one call and no request to the engine. A Snapshot becomes layers of an image once. The walls are
 the engine's, with the same filter of system calls on top as in namespaces, few capabilities, and no network.
 
 Not held as in namespaces: the bytes a box writes are bounded only where the engine can (`arguments={"storage_opt": …}`); a
@@ -11,29 +11,32 @@ file whose name is no text is left out of checkpoints, as the engine cannot tell
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
+import io
 import json
-import os
 import signal
-import stat
+import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
-from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError, SandboxUnavailable
+from swebench_lab.errors import SandboxClosed, SandboxError, SandboxUnavailable
+from swebench_lab.sandbox.capabilities import EVERYTHING
 from swebench_lab.sandbox.checkpoints import Layer, LayerStore, passing_store
-from swebench_lab.sandbox.commands import Exit
-from swebench_lab.sandbox.contract import MOST_READ, Sandbox, too_large
-from swebench_lab.sandbox.docker import bundle
-from swebench_lab.sandbox.docker.connection import Asked, Link
+from swebench_lab.sandbox.commands import Exit, Kept, Result, result_of
+from swebench_lab.sandbox.contract import Sandbox
+from swebench_lab.sandbox.diffs.changes import WorkTreeChanges
+from swebench_lab.sandbox.docker import bundle, images
+from swebench_lab.sandbox.docker.agent import WORKERS
+from swebench_lab.sandbox.docker.connection import Connection
 from swebench_lab.sandbox.docker.engine import LABEL, OWNER, ContainerEngine, DockerOptions, engine, new_name, owner
+from swebench_lab.sandbox.docker.mux import Call, Gone
+from swebench_lab.sandbox.docker.touched import touched
 from swebench_lab.sandbox.limits import Limits
-from swebench_lab.sandbox.linux import wire
 from swebench_lab.sandbox.zygote import plan
 
 if TYPE_CHECKING:
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
 
 _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "NET_BIND_SERVICE")
 _BOUNDED = ("memory", "pids", "cpu")
-_OTHER_BOOT = 5.0  # seconds; clocks of one machine differ by less
+_GRACE = 60.0  # seconds from a command's timeout to the report of it
 
 
 def open_docker(
@@ -91,6 +94,7 @@ class DockerSandbox(Sandbox):
     """A box in a container."""
 
     tier = "docker"
+    capabilities = EVERYTHING - {"disk in sum", "closed kernel folders", "names of any bytes"}
 
     def __init__(self, snapshot: Snapshot, layers: Sequence[Layer], options: _Options) -> None:
         top = layers[-1] if layers else None
@@ -99,9 +103,8 @@ class DockerSandbox(Sandbox):
         self._options = options
         self._engine: ContainerEngine = engine(options.docker)
         self._still = threading.Lock()
-        self._hits: dict[str, int] = {}
         self._seen: dict[str, list[int]] = {}
-        self._link: Link | None = None
+        self._link: Connection | None = None
         self._container: Any = None
         try:
             self._begin()
@@ -111,7 +114,7 @@ class DockerSandbox(Sandbox):
 
     def _begin(self) -> None:
         """Make the container and start its first process; once more with a fresh interpreter if that does not come up."""
-        image = self._engine.image(self.snapshot)
+        image = images.of_snapshot(self._engine, self.snapshot)
         with self._engine.starting:
             try:
                 self._start(image, *self._engine.agent())
@@ -121,28 +124,13 @@ class DockerSandbox(Sandbox):
         for layer in self._store.shortened(self.layers) if self.layers else ():
             self._lay(layer)
         if self.layers:
-            changes = self._changes()
-            stream = self._linked.number()
-            _, asked = self._linked.send({"op": "seen", "stream": stream})
-            self._linked.pour(stream, _json(changes))
-            self._seen = self._linked.wait(asked, "remember")["seen"]
+            self._seen = self._ask_json("seen", self._changes())
 
     def _start(self, image: str, volume: str, command: Sequence[str]) -> None:
-        from docker.errors import APIError
-
-        try:
-            self._container = self._engine.client.containers.create(image, list(command), **self._settings(volume))
-            attached = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
-            self._link = Link(self._container.attach_socket(params=attached), self.id)
-            self._container.start()
-        except APIError as error:
-            raise SandboxUnavailable(f"starting a container of {image[:19]}: {error.explanation or error}") from error
+        self._container, self._link = self._engine.start(image, command, self.id, **self._settings(volume))
         env = {**plan.ENVIRONMENT, **self.snapshot.env, **self._options.env}
         limits = self._options.limits.rlimits(_BOUNDED)
-        began = time.clock_gettime(time.CLOCK_BOOTTIME)
-        greeting = self._link.begin({"env": env, "cwd": self.workdir, "rlimits": limits})
-        apart = greeting["boot"] - began
-        self._clock = apart if abs(apart) > _OTHER_BOOT + (time.clock_gettime(time.CLOCK_BOOTTIME) - began) else 0.0
+        self._link.begin({"env": env, "cwd": self.workdir, "rlimits": limits})
 
     def _settings(self, volume: str) -> dict[str, Any]:
         """What the container is created with."""
@@ -162,7 +150,7 @@ class DockerSandbox(Sandbox):
             volumes |= {str(path): {"bind": str(path), "mode": "ro"} for path in shown}
             tmpfs = {str(path): "ro,size=4k,mode=755" for path in snapshot.hidden if path.is_dir()}
         if snapshot.git_dir is not None:
-            source = str(snapshot.git_dir) if self._engine.shares_files else self._engine.git_volume(snapshot)
+            source = str(snapshot.git_dir) if self._engine.shares_files else images.git_volume(self._engine, snapshot)
             volumes[source] = {"bind": self.sealed_git, "mode": "ro"}
         return {
             "name": new_name(),
@@ -185,7 +173,7 @@ class DockerSandbox(Sandbox):
             "mem_limit": limits.memory,
             "memswap_limit": limits.memory,
             "pids_limit": limits.processes
-            and limits.processes + 8,  # the first process's own threads, and the engine's
+            and limits.processes + WORKERS + 8,  # the first process's own threads, and the engine's
             "nano_cpus": int(limits.cpus * 1e9) if limits.cpus else None,
             "shm_size": limits.shared_memory,
             "log_config": {"type": "none"},
@@ -194,10 +182,36 @@ class DockerSandbox(Sandbox):
             **options.arguments,
         }
 
-    # --- the backend's part -------------------------------------------------------------------------------------------
+    # --- asking the first process -------------------------------------------------------------------------------------
+
+    def _ask(
+        self,
+        op: str,
+        body: Iterable[bytes] | None = None,
+        sink: Any = None,
+        seconds: float | None = None,
+        **arguments: Any,
+    ) -> dict[str, Any]:
+        """Make a call, as `Connection.ask` says, of at most so many seconds; a connection that is gone is a closed box."""
+        deadline = None if seconds is None else time.monotonic() + seconds + _GRACE
+        link = self._linked
+        try:
+            return link.ask({"op": op, "with": arguments}, body, sink, deadline)
+        except Gone as error:
+            raise self._gone(op) from error
+        except TimeoutError as error:
+            raise SandboxError(
+                f"sandbox {self.id}: no answer to {op!r} within {seconds:g} s and {_GRACE:g} more; close it"
+            ) from error
+
+    def _ask_json(self, op: str, value: object) -> Any:
+        """Make a call whose body and answer are JSON."""
+        answer = io.BytesIO()
+        self._ask(op, [json.dumps(value).encode()], answer)
+        return json.loads(answer.getvalue())
 
     @property
-    def _linked(self) -> Link:
+    def _linked(self) -> Connection:
         if self._link is None or self.closed:
             raise SandboxClosed(f"sandbox {self.id} is closed; open another one")
         return self._link
@@ -206,131 +220,115 @@ class DockerSandbox(Sandbox):
     def _store(self) -> LayerStore:
         return self._options.store or passing_store()
 
-    def _launch(
-        self, argv: Sequence[str], cwd: str, env: Mapping[str, str | None], descriptors: Mapping[int, int]
-    ) -> _Command:
-        link = self._linked
-        ins: list[tuple[int, int]] = []
-        outs: list[tuple[int, int]] = []
-        known: dict[int, int] = {}
-        for number, descriptor in descriptors.items():
-            if _is_written(descriptor):
-                if descriptor not in known:
-                    known[descriptor] = link.receive_into(descriptor)
-                outs.append((number, known[descriptor]))
-            else:
-                ins.append((number, link.read_from(descriptor)))
-        streams = list(known.values())
-        message = {"op": "run", "argv": list(argv), "cwd": cwd, "env": dict(env), "ins": ins, "outs": outs}
-        number, asked = link.send(message, streams)
-        return _Command(self, number, asked, dict(known))
+    # --- commands and files -------------------------------------------------------------------------------------------
 
-    def _open(self, path: str, flags: int, mode: int | None = None, parents: bool = False) -> int:
-        if flags & (os.O_WRONLY | os.O_RDWR | os.O_DIRECTORY):
-            raise OSError(errno.EOPNOTSUPP, "a container's files have no descriptors here; use read, write, list")
-        return wire.memory_file(self._read(path, MOST_READ))
+    def exec(self, argv: Sequence[str], **options: Any) -> Result:
+        return self._exec(argv=list(argv), **options)
 
-    def _read(self, path: str, most: int) -> bytes:
-        link, parts, done = self._linked, bytearray(), threading.Event()
+    def _exec_script(self, script: str, **options: Any) -> Result:
+        return self._exec(script=script, **options)
 
-        def take(data: bytes) -> None:
-            parts.extend(data)
-            if not data or len(parts) > most:
-                done.set()
-            else:
-                link.credit(stream, len(data))
+    def _exec(
+        self, *, env: Mapping[str, str | None], stdin: bytes | None = None, timeout: float | None = None, **options: Any
+    ) -> Result:
+        body = None if stdin is None else [stdin]
+        options |= {"env": dict(env), "stdin": stdin is not None, "timeout": timeout}
+        return self._result("exec", body, timeout, **options)[0]
 
-        stream = link.receive_into(take)
+    def _result(
+        self, op: str, body: Iterable[bytes] | None, seconds: float | None, **options: Any
+    ) -> tuple[Result, dict[str, Any]]:
+        """The Result of a command, and what else was said of it."""
+        outputs, began = io.BytesIO(), time.monotonic()
         try:
-            link.ask({"op": "read", "path": path, "stream": stream})
-        except OSError:
-            link.drop(stream)
-            raise
-        while not done.wait(1.0):
-            if link.closed:
-                raise self._gone("read")
-        if len(parts) > most:
-            link.forget([stream])
-            link.drop(stream)
-            raise too_large(path, most)
-        return bytes(parts)
+            answer = self._ask(op, body, outputs, seconds, **options)
+        except BlockingIOError:  # the box is full of processes, and this one never got to run
+            return result_of(Exit(-signal.SIGKILL, limit="processes"), [b""], began, False, 0), {}
+        fields = answer.pop("result")
+        written, size = outputs.getvalue(), fields["stdout"]
+        return Result(**{**fields, "stdout": written[:size], "stderr": written[size:]}), answer
 
-    def _pieces(self, path: str, most: int) -> Iterator[bytes]:
-        with self._telling("read", path) as place:
-            content = self._read(place, most)
-        yield content
+    def _session(self, cwd: str, env: Mapping[str, str], or_above: bool) -> DockerSession:
+        return DockerSession(self, self._ask("session", cwd=cwd, env=dict(env), or_above=or_above))
 
-    def write(self, path: str, content: str | bytes, mode: int | None = None) -> None:
-        data = content.encode("utf-8", errors="surrogateescape") if isinstance(content, str) else content
-        with self._telling("write", path) as place:
-            link = self._linked
-            stream = link.number()
-            _, asked = link.send({"op": "write", "path": place, "mode": mode, "stream": stream})
-            link.pour(stream, data)
-            link.wait(asked, "write")
+    def _stream(self, argv: Sequence[str], cwd: str, env: Mapping[str, str | None]) -> socket.socket:
+        return self._channel("stream", argv=list(argv), cwd=cwd, env=dict(env))
 
-    def list(self, path: str = ".") -> list[str]:
-        with self._telling("list", path) as place:
-            names: list[str] = self._linked.ask({"op": "list", "path": place})["names"]
-            return names
+    def _connect(self, port: int) -> socket.socket:
+        return self._channel("connect", port=port)
 
-    @contextlib.contextmanager
-    def _telling(self, doing: str, path: str) -> Any:
-        """The place in the box; errors of it name what was asked for."""
-        self._check_open()
-        if "\0" in path:
-            raise SandboxPathError(f"{doing} {path!r} in the box: a path cannot hold a NUL character")
+    def _channel(self, op: str, **arguments: Any) -> socket.socket:
+        """A socket whose bytes are those of a call."""
         try:
-            yield self._path(path)
-        except OSError as error:
-            raise SandboxPathError(f"{doing} {path} in the box: {error.strerror}") from error
+            call = self._linked.mux.call({"op": op, "with": arguments}, ended=False)
+        except Gone as error:
+            raise self._gone(op) from error
+        ours, theirs = socket.socketpair()
+        threading.Thread(target=_carry, args=(call, theirs), name=f"docker-{op}-{self.id}", daemon=True).start()
+        return ours
 
-    # --- checkpoints --------------------------------------------------------------------------------------------------
+    def _get(self, path: str, most: int) -> Iterator[bytes]:
+        content = io.BytesIO()
+        self._ask("get", sink=content, path=path, most=most)
+        yield content.getvalue()
 
-    def checkpoint(self) -> Layer:
-        with self._still:
-            self._check_open()
-            cwd, env = self._session_state()
-            self._linked.ask({"op": "pause"})
-            try:
-                layer = self._capture(cwd, env)
-            finally:
-                self._linked.ask({"op": "resume"})
-            self.layers = (*self.layers, layer)
-            return layer
+    def _put(self, path: str, pieces: Iterable[bytes], mode: int | None) -> None:
+        self._ask("put", pieces, path=path, mode=mode)
 
-    def _capture(self, cwd: str, env: Mapping[str, str]) -> Layer:
-        link = self._linked
-        with tempfile.TemporaryFile(prefix="swebench-lab-checkpoint-") as packed:
-            changes = self._changes()
-            received, request = link.receive_into(packed.write), link.number()
-            _, asked = link.send({"op": "capture", "stream": request, "layer": received})
-            link.pour(request, _json({"changes": changes, "before": self._seen}))
-            seen = link.wait(asked, "checkpoint")["seen"]
-            packed.seek(0)
-            layer = self._store.make(
-                "unpack", [packed.fileno()], cwd=cwd, env=env, parents=[below.digest for below in self.layers]
-            )
-        self._seen = seen
-        return layer
+    def _names(self, path: str) -> list[str]:
+        names: list[str] = self._ask("names", path=path)["names"]
+        return names
+
+    def _pack(self, path: str, keep: Kept) -> Result:
+        answer = self._ask("pack", sink=_Keeping(keep), path=path)
+        return Result(0 if answer["ok"] else 1, None, b"", answer["stderr"].encode(), 0.0)
+
+    def _sweep(self) -> None:
+        self._ask("sweep")
+
+    def alive(self) -> bool:
+        return not self.closed and self._link is not None and not self._link.closed
+
+    # --- what changed -------------------------------------------------------------------------------------------------
 
     def _changes(self) -> Sequence[tuple[str, int]]:
         """What the engine says of the files: path, and whether it was changed, added or deleted."""
         return [(change["Path"].lstrip("/"), change["Kind"]) for change in self._container.diff() or ()]
 
+    def _touched(self) -> WorkTreeChanges | None:
+        self._check_open()
+        return touched(self._ask_json("look", None), self.snapshot.git_dir)
+
+    def checkpoint(self) -> Layer:
+        with self._still:
+            self._check_open()
+            cwd, env = self._session_state()
+            self._ask("pause")
+            try:
+                layer = self._capture(cwd, env)
+            finally:
+                self._ask("resume")
+            self.layers = (*self.layers, layer)
+            return layer
+
+    def _capture(self, cwd: str, env: Mapping[str, str]) -> Layer:
+        with tempfile.TemporaryFile(prefix="swebench-lab-checkpoint-") as packed:
+            wanted = {"changes": self._changes(), "before": self._seen}
+            seen = self._ask("capture", [json.dumps(wanted).encode()], packed)["seen"]
+            packed.seek(0)
+            parents = [below.digest for below in self.layers]
+            layer = self._store.make("unpack", [packed.fileno()], cwd=cwd, env=env, parents=parents)
+        self._seen = seen
+        return layer
+
     def _lay(self, layer: Layer) -> None:
         """Lay a checkpoint over the files of the box."""
-        link = self._linked
-        with tempfile.NamedTemporaryFile(prefix="swebench-lab-layer-") as packed:
-            layer.pack(packed.name)
-            stream = link.number()
-            _, asked = link.send({"op": "apply", "stream": stream})
-            with open(packed.name, "rb") as content:
-                link.pour(stream, content)
-            try:
-                link.wait(asked, "lay a checkpoint")
-            except OSError as error:
-                raise SandboxError(f"open a box on {layer!r}: {error.strerror}") from error
+        try:
+            images.lay(self._linked, layer.path)
+        except Gone as error:
+            raise self._gone("lay a checkpoint") from error
+        except OSError as error:
+            raise SandboxError(f"open a box on {layer!r}: {error.strerror}") from error
 
     def fork(self, at: Layer | None = None) -> DockerSandbox:
         at = at or self.checkpoint()
@@ -366,63 +364,86 @@ class DockerSandbox(Sandbox):
                 if error.status_code not in (404, 409):  # gone already, or going
                     raise SandboxError(f"removing the container of sandbox {self.id}: {error}") from error
 
-    def _sweep(self) -> None:
-        self._linked.ask({"op": "sweep"})
 
-    def _limit_hit(self, killed: bool) -> str:
-        hits: dict[str, int] = self._linked.ask({"op": "state"})["hits"]
-        before, self._hits = self._hits, hits
-        rose = [name for name, count in hits.items() if count > before.get(name, 0)]
-        if "processes" in rose:
-            self._sweep()
-        return next((name for name in ("memory", "processes") if name in rose and (killed or name == "processes")), "")
+class DockerSession:
+    """A bash in a container that is kept, and kept track of, by the container's first process.
 
+    Args:
+        box: Where it runs.
+        opened: What the first process said of it.
 
-class _Command:
-    """A command running in a container, as `commands.Running` wants it."""
+    Attributes:
+        alive: Whether the shell of the last command still runs.
+    """
 
-    def __init__(self, box: DockerSandbox, number: int, asked: Asked, streams: Mapping[int, int]) -> None:
-        self._box = box
-        self._number = number
-        self._asked = asked
-        self._streams = streams
+    def __init__(self, box: DockerSandbox, opened: Mapping[str, Any]) -> None:
+        self._box, self._number, self._cwd = box, opened["session"], opened["cwd"]
+        self.closed = False
+        self.alive = True
 
-    def fileno(self) -> int:
-        return self._asked.descriptor
+    @property
+    def cwd(self) -> str:
+        """Where the shell stands."""
+        return str(self._cwd)
 
-    def finish(self) -> Exit:
-        message = self._asked.answer
-        if message is None:
-            raise self._box._gone("run")
-        if "error" in message and message["error"][0] == errno.EAGAIN:
-            return Exit(-signal.SIGKILL, limit="processes")  # it never got to run
-        if "error" in message:
-            raise SandboxPathError(f"start a command in the box: {message['error'][1]}")
-        return Exit(message["exit"], message["cpu"], message["limit"])
+    def run(self, command: str, timeout: float | None = None, max_output: int = 10_000_000) -> Result:
+        """Run a command in the shell."""
+        self._check_open()
+        if "\0" in command:
+            raise ValueError("a shell command cannot hold a NUL character")
+        options = {"session": self._number, "command": command, "max_output": max_output, "timeout": timeout}
+        result, answer = self._box._result("session_run", None, timeout, **options)
+        self._cwd, self.alive = answer.get("cwd", self._cwd), answer.get("alive", self.alive)
+        return result
 
-    def kill(self, since: float | None = None, spared: Sequence[int] = ()) -> None:
-        moved = None if since is None else since + self._box._clock
-        with contextlib.suppress(SandboxClosed):  # nothing of it is left
-            self._box._linked.ask({"op": "kill", "id": self._number, "since": moved, "spared": spared})
+    def env(self) -> dict[str, str]:
+        """The variables that programs started by the shell would see."""
+        self._check_open()
+        variables: dict[str, str] = self._box._ask("session_env", session=self._number)["env"]
+        return variables
 
-    def living(self) -> Sequence[int]:
-        pids: list[int] = self._box._linked.ask({"op": "living", "id": self._number})["living"]
-        return pids
-
-    def drain(self, descriptors: Sequence[int]) -> None:
-        link = self._box._link
-        if link is not None:
-            link.forget(list(self._streams.values()))
+    def state(self) -> tuple[str, dict[str, str]] | None:
+        """Directory and variables."""
+        if self.closed:
+            return None
+        cwd, env = self._box._ask("session_state", session=self._number)["state"]
+        return cwd, env
 
     def close(self) -> None:
-        self._asked.close()
+        """End the shell and everything started in it; calling it again does nothing."""
+        if not self.closed:
+            self.closed = True
+            with contextlib.suppress(SandboxClosed):  # nothing of it is left
+                self._box._ask("session_close", session=self._number)
+
+    def forget(self) -> None:
+        """Let go of a shell whose box is ending."""
+        self.closed = True
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise SandboxClosed("this session is closed; open another one with sandbox.session()")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Session in {self._cwd}{' (closed)' if self.closed else ''}>"
 
 
-def _is_written(descriptor: int) -> bool:
-    """Whether a descriptor is the end of a pipe that a command writes to."""
-    mode = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
-    return mode == os.O_WRONLY and stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+class _Keeping:
+    """What takes a stream, as a file."""
+
+    def __init__(self, keep: Kept) -> None:
+        self.write = keep.add
 
 
-def _json(value: object) -> bytes:
-    return json.dumps(value).encode()
+def _carry(call: Call, local: socket.socket) -> None:
+    """Carry bytes between a call and a socket until both have ended."""
+    call.pump(local)
+    call.forget()

@@ -41,10 +41,12 @@ from typing import TYPE_CHECKING, Any
 
 from swebench_lab._unix import fcntl, resource
 from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError, SandboxUnavailable
+from swebench_lab.sandbox.capabilities import EVERYTHING
 from swebench_lab.sandbox.cgroups import cgroup_pool
 from swebench_lab.sandbox.checkpoints import Layer, LayerStore, passing_store
 from swebench_lab.sandbox.commands import Exit
 from swebench_lab.sandbox.contract import Sandbox
+from swebench_lab.sandbox.descriptors import DescriptorBox
 from swebench_lab.sandbox.landlock import private_tree, process_table, ruleset, warden
 from swebench_lab.sandbox.layers.remove import remove
 from swebench_lab.sandbox.limits import Limits
@@ -118,7 +120,7 @@ def open_landlock(
     )
 
 
-class LandlockSandbox(Sandbox):
+class LandlockSandbox(DescriptorBox, Sandbox):
     """A box that is a private copy of files behind Landlock; see the module for what it holds and what it does not.
 
     Attributes:
@@ -128,6 +130,9 @@ class LandlockSandbox(Sandbox):
     """
 
     tier = TIER
+    capabilities = EVERYTHING - {
+        "own root", "own processes", "own loopback", "own names", "shared memory", "closed directories", "disk in sum"
+    }  # fmt: skip
 
     def __init__(self, snapshot: "Snapshot", layers: tuple[Layer, ...], options: _Options) -> None:
         top = layers[-1] if layers else None
@@ -315,6 +320,9 @@ class LandlockSandbox(Sandbox):
     @property
     def _store(self) -> LayerStore:
         return self._options.store or passing_store()
+
+    def alive(self) -> bool:
+        return not self.closed and self._process.poll() is None
 
     # --- the end -------------------------------------------------------------------------------------------------------
 

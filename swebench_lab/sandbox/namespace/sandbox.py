@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
-import itertools
 import json
 import logging
 import os
@@ -16,14 +14,18 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError, SandboxUnavailable
+from swebench_lab.errors import SandboxClosed, SandboxError, SandboxUnavailable
+from swebench_lab.sandbox import terminal
+from swebench_lab.sandbox.capabilities import EVERYTHING
 from swebench_lab.sandbox.cgroups import cgroup_pool
 from swebench_lab.sandbox.checkpoints import NOTHING, Layer, LayerStore, passing_store, remove_tree
-from swebench_lab.sandbox.commands import Exit
+from swebench_lab.sandbox.commands import Running
 from swebench_lab.sandbox.contract import Sandbox
+from swebench_lab.sandbox.descriptors import DescriptorBox
 from swebench_lab.sandbox.diffs.changes import NOTHING_WRITTEN, WorkTreeChanges, changes, fingerprint, stands_still
+from swebench_lab.sandbox.first_process import FirstProcess, InitCommand
 from swebench_lab.sandbox.layers import tree as trees
 from swebench_lab.sandbox.leases import leased_folder
 from swebench_lab.sandbox.limits import Limits
@@ -46,8 +48,6 @@ log = logging.getLogger(__name__)
 
 _END_SECONDS = 10.0
 _FULL = 64 * 1024  # bytes; a box with less to write to has run into its bound
-
-Reply = tuple[dict[str, Any], list[int]]
 
 
 def open_namespace(
@@ -102,9 +102,10 @@ class _Options:
     tier: str
 
 
-class NamespaceSandbox(Sandbox):
+class NamespaceSandbox(DescriptorBox, Sandbox):
     """A box of namespaces: its own processes, mounts, network, names and devices over read-only layers."""
 
+    capabilities = EVERYTHING
     has_terminals = True
 
     def __init__(self, snapshot: Snapshot, layers: Sequence[Layer], options: _Options) -> None:
@@ -114,7 +115,6 @@ class NamespaceSandbox(Sandbox):
         self.layers = tuple(layers)
         self._options = options
         self._zygote = zygote_of(options.tier)
-        self._numbers = itertools.count(1)
         self._still = threading.Lock()
         self._folder: str | None = None
         self._cgroup = cgroup_pool().take(options.limits)
@@ -126,6 +126,7 @@ class NamespaceSandbox(Sandbox):
         unused.close()
         try:
             self._pid = self._make()
+            self._first = FirstProcess(self._control, self._gone)
             start(self, options.services)
         except BaseException:
             self.close()
@@ -219,43 +220,48 @@ class NamespaceSandbox(Sandbox):
 
     def _launch(
         self, argv: Sequence[str], cwd: str, env: Mapping[str, str | None], descriptors: Mapping[int, int]
-    ) -> _Command:
-        number = next(self._numbers)
-        message = {
-            "op": "run",
-            "id": number,
-            "argv": list(argv),
-            "cwd": cwd,
-            "env": dict(env),
-            "numbers": list(descriptors),
-        }
-        return _Command(self, number, self._send(message, list(descriptors.values())))
+    ) -> InitCommand:
+        return self._first.launch(argv, cwd, env, descriptors)
 
     def _open(self, path: str, flags: int, mode: int | None = None, parents: bool = False) -> int:
-        message = {"op": "open", "path": path, "flags": flags, "mode": mode, "parents": parents}
-        return self._ask(message)[1][0]
+        return self._first.open(path, flags, mode, parents)
 
-    def _send(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> socket.socket:
-        """Send a request to the box's first process; returns where its replies arrive."""
-        ours, theirs = wire.pair()
+    def _connect(self, port: int) -> socket.socket:
         try:
-            wire.send(self._control, message, [theirs.fileno(), *descriptors])
+            descriptor = self._first.ask({"op": "connect", "port": port})[1][0]
         except OSError as error:
-            ours.close()
-            raise self._gone(message["op"]) from error
-        finally:
-            theirs.close()
-        return ours
+            raise SandboxError(f"connecting to port {port} of sandbox {self.id}: {error.strerror}") from error
+        return socket.socket(fileno=descriptor)
 
-    def _ask(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> Reply:
-        """Send a request and wait for its one reply; OSError when the box says it failed."""
-        with self._send(message, descriptors) as replies:
-            reply, received = wire.receive(replies)
-        if reply is None:
-            raise self._gone(message["op"])
-        if "error" in reply:
-            raise OSError(*reply["error"])
-        return reply, received
+    def start_on_terminal(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str | None] | None = None,
+        size: tuple[int, int] = (24, 80),
+    ) -> tuple[Running, int]:
+        self._check_open()
+        try:
+            master, slave = terminal.open_pair(self._open)
+        except OSError as error:
+            raise SandboxError(f"opening a terminal in the sandbox: {error}") from error
+        try:
+            terminal.resize(master, *size)
+            running = self._launch(argv, self._path(cwd or ""), env or {}, {0: slave, 1: slave, 2: slave})
+        except BaseException:
+            os.close(master)
+            raise
+        finally:
+            os.close(slave)
+        return running, master
+
+    def alive(self) -> bool:
+        if self.closed:
+            return False
+        ended = select.poll()
+        ended.register(self._pidfd, select.POLLIN)
+        return not ended.poll(0)
 
     def _gone(self, doing: str) -> SandboxClosed:
         if self.closed:
@@ -267,9 +273,7 @@ class NamespaceSandbox(Sandbox):
 
     def _touched(self) -> WorkTreeChanges | None:
         self._check_open()
-        dead = select.poll()
-        dead.register(self._pidfd, select.POLLIN)
-        if dead.poll(0) or not stands_still(self.snapshot.layers, self.workdir):
+        if not self.alive() or not stands_still(self.snapshot.layers, self.workdir):
             return None
         return changes(
             self._upper, [layer.path for layer in self._mounted], self.workdir, self.snapshot.git_dir / "index"
@@ -286,14 +290,14 @@ class NamespaceSandbox(Sandbox):
 
     def _capture(self, parents: Sequence[str], cwd: str, env: Mapping[str, str]) -> Layer:
         """Copy what changed since the last time, while all processes hold still."""
-        self._ask({"op": "pause"})
+        self._first.ask({"op": "pause"})
         try:
             marks = [trees.OPAQUE[self.tier == "namespace-rootless"]]
             held = [self._upper, self._memory]
             layer = self._store.make("capture", held, marks=marks, cwd=cwd, env=env, parents=parents)
             self._captured = fingerprint(self._upper)
         finally:
-            self._ask({"op": "resume"})
+            self._first.ask({"op": "resume"})
         return layer
 
     def _nothing_new(self, parents: Sequence[str], cwd: str, env: Mapping[str, str]) -> Layer | None:
@@ -350,7 +354,7 @@ class NamespaceSandbox(Sandbox):
         return socket.socket(fileno=received[0])
 
     def _sweep(self) -> None:
-        self._ask({"op": "sweep"})
+        self._first.ask({"op": "sweep"})
 
     def _limit_hit(self, killed: bool) -> str:
         bounded = self._cgroup.hit() if self._cgroup is not None else ""
@@ -405,43 +409,3 @@ def _plan_on_wire(
         "rlimits": limits.rlimits(bounded),
     }
     return json.dumps(settings, separators=(",", ":")).encode()
-
-
-class _Command:
-    """A command running in a box, as `commands.Running` wants it."""
-
-    def __init__(self, box: NamespaceSandbox, number: int, replies: socket.socket) -> None:
-        self._box = box
-        self._number = number
-        self._replies = replies
-
-    def fileno(self) -> int:
-        return self._replies.fileno()
-
-    def finish(self) -> Exit:
-        message, _ = wire.receive(self._replies)
-        limit = ""
-        if message and "limit" in message:
-            limit = message["limit"]
-            message, _ = wire.receive(self._replies)
-        if message is None:
-            raise self._box._gone("run")
-        if "error" in message and message["error"][0] == errno.EAGAIN:
-            return Exit(-signal.SIGKILL, limit="processes")  # it never got to run
-        if "error" in message:
-            raise SandboxPathError(f"start a command in the box: {message['error'][1]}")
-        return Exit(message["exit"], message["cpu"], limit)
-
-    def kill(self, since: float | None = None, spared: Sequence[int] = ()) -> None:
-        with contextlib.suppress(SandboxClosed):  # nothing of it is left
-            self._box._ask({"op": "kill", "id": self._number, "since": since, "spared": spared})
-
-    def living(self) -> Sequence[int]:
-        pids: list[int] = self._box._ask({"op": "living", "id": self._number})[0]["living"]
-        return pids
-
-    def drain(self, descriptors: Sequence[int]) -> None:
-        self._box._send({"op": "drain"}, descriptors).close()
-
-    def close(self) -> None:
-        self._replies.close()

@@ -281,6 +281,17 @@ class Init:
             os.close(descriptor)
         reply.close()
 
+    def _op_connect(self, message: dict[str, Any], descriptors: list[int], reply: socket.socket) -> None:
+        """Connect to a port of the box's own loopback; the reply carries the connection, which may still be under way."""
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
+            connection.setblocking(False)
+            status = connection.connect_ex(("127.0.0.1", message["port"]))
+            if status not in (0, errno.EINPROGRESS):
+                raise OSError(status, os.strerror(status))
+            connection.setblocking(True)
+            wire.send(reply, {"connected": message["port"]}, [connection.fileno()])
+        reply.close()
+
     # --- holding still -----------------------------------------------------------------------------------------------
 
     def _op_pause(self, message: dict[str, Any], descriptors: list[int], reply: socket.socket) -> None:

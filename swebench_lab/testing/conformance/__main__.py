@@ -8,8 +8,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from swebench_lab.sandbox.capabilities import CAPABILITIES
 from swebench_lab.testing.conformance.catalogue import run
-from swebench_lab.testing.conformance.kit import FEATURES, GROUPS
+from swebench_lab.testing.conformance.kit import GROUPS
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Sandbox
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m swebench_lab.testing.conformance", description=__doc__)
     parser.add_argument("backend", nargs="?", default="namespace", help="a backend's name, or MODULE:FUNCTION")
     parser.add_argument("--group", action="append", choices=GROUPS, help="only this group; may be repeated")
-    parser.add_argument("--lacks", action="append", choices=list(FEATURES), help="a feature it does not have")
+    parser.add_argument("--lacks", action="append", choices=list(CAPABILITIES), help="a capability it does not have")
     chosen = parser.parse_args(arguments)
     try:
         opener = _opener(chosen.backend)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 
 from swebench_lab.errors import SandboxError
+from swebench_lab.sandbox.capabilities import EVERYTHING
 
 # Each registers its behaviours, in this order.
-from swebench_lab.testing.conformance import bounds, checkpoints, commands, files, patches, sessions, walls  # noqa: F401
-from swebench_lab.testing.conformance.kit import GROUPS, LACKS, Behaviour, Outcome, reference_snapshot, registered
+from swebench_lab.testing.conformance import bounds, checkpoints, commands, files, patches, sessions, streams, walls  # noqa: F401
+from swebench_lab.testing.conformance.kit import GROUPS, Behaviour, Outcome, reference_snapshot, registered
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Sandbox
@@ -30,13 +31,13 @@ def run(
     Args:
         opener: A backend's function: takes a Snapshot and options.
         groups: Which groups of behaviours.
-        lacks: What the backend does not have, of `FEATURES`; behaviours that need it are not tried. By default what
-            its tier says.
+        lacks: What the backend does not have, of `CAPABILITIES`; behaviours that need it are not tried. By default
+            what its class does not declare.
     """
     with reference_snapshot() as snapshot:
         if lacks is None:
             with opener(snapshot) as box:
-                lacks = LACKS.get(box.tier, frozenset())
+                lacks = EVERYTHING - box.capabilities
         for behaviour in behaviours(groups):
             lacking = tuple(sorted(behaviour.needs & set(lacks)))
             yield Outcome(behaviour, False, "", 0.0, lacking) if lacking else _tried(behaviour, opener, snapshot)

@@ -100,6 +100,7 @@ def links_modes_times_and_holes_are_kept(box: Sandbox) -> None:
         equal(other.run("stat -c %s sparse; [ a -ef b ] && [ a -ef m/d ] && echo linked").output, "52428801\nlinked\n")
 
 
+@needs("names of any bytes")
 @in_a_box
 def odd_files_do_not_keep_a_checkpoint_from_being_made(box: Sandbox) -> None:
     """More attributes and more names than a disk holds of one file, names that are no text: a layer is made all the same."""
@@ -154,6 +155,7 @@ def renames_are_kept(box: Sandbox) -> None:
             _same(box, other, f"after {change!r}")
 
 
+@needs("session")
 @in_a_box
 def a_checkpoint_of_a_living_box_is_possible(box: Sandbox) -> None:
     """With an open session, a background writer and an open file, a checkpoint is made and everything goes on."""
@@ -189,6 +191,7 @@ def directory_and_variables_are_restored(box: Sandbox) -> None:
         equal(home, other.run("echo $HOME").output, "no variable leads into the box that was forked")
 
 
+@needs("command trees")
 @in_a_box
 def a_stopped_process_stays_stopped(box: Sandbox) -> None:
     """A checkpoint lets go only what it stopped itself."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from swebench_lab.errors import SandboxClosed, SandboxPathError
 from swebench_lab.sandbox.contract import Sandbox
-from swebench_lab.testing.conformance.kit import Opener, equal, fails, in_a_box, true, with_boxes
+from swebench_lab.testing.conformance.kit import Opener, equal, fails, in_a_box, needs, true, with_boxes
 
 
 @in_a_box
@@ -150,6 +150,7 @@ def a_timeout_ends_a_command_and_keeps_its_output(box: Sandbox) -> None:
     equal(box.run("echo on").output, "on\n")
 
 
+@needs("command trees")
 @in_a_box
 def a_timeout_ends_the_whole_tree(box: Sandbox) -> None:
     """Children, grandchildren, daemons in sessions of their own: all of a command ends at its timeout."""
@@ -185,6 +186,7 @@ def a_background_job_does_not_hold_a_command_up(box: Sandbox) -> None:
     true("started" in result.output, "its output is there")
 
 
+@needs("command trees")
 @in_a_box
 def a_background_job_can_go_on_writing(box: Sandbox) -> None:
     """A job that keeps writing to the output of a command that has ended neither dies of it nor blocks."""
@@ -264,6 +266,14 @@ def closing_twice_is_fine_and_use_after_it_is_an_error(open_box: Opener) -> None
     true(box.closed, "it says so")
     fails(SandboxClosed, lambda: box.run("true"), "a command after close")
     fails(SandboxClosed, lambda: box.read("README.md"), "reading after close")
+
+
+@with_boxes
+def a_box_tells_whether_it_is_alive(open_box: Opener) -> None:
+    """`alive()` holds while a box can be asked, and no longer once it is closed."""
+    with open_box() as box:
+        true(box.alive(), "it is alive")
+    true(not box.alive(), "it is not, once closed")
 
 
 @with_boxes

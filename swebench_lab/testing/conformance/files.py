@@ -71,6 +71,7 @@ def what_is_no_regular_file_is_refused(box: Sandbox) -> None:
         fails(SandboxPathError, partial(box.write, path, "x"), path)
 
 
+@needs("sealed host")
 @in_a_box
 def links_are_followed_inside_the_box_only(box: Sandbox) -> None:
     """A link to the host's path leads to the box's file of that name, not to the host's."""

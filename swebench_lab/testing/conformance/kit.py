@@ -10,30 +10,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from swebench_lab.sandbox.capabilities import EVERYTHING
+
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Sandbox
     from swebench_lab.sandbox.snapshot import Snapshot
 
-GROUPS = ("commands", "sessions", "files", "patches", "checkpoints", "walls", "bounds")
+GROUPS = ("commands", "sessions", "streams", "files", "patches", "checkpoints", "walls", "bounds")
 """What behaviours are about; a module of this package each."""
 
-FEATURES = {
-    "own root": "/tmp, /dev and every other path are the box's own, not the machine's",
-    "own processes": "a process table of its own, in /proc",
-    "own loopback": "a loopback of its own, for TCP and UDP",
-    "own names": "a host name and System V objects of its own",
-    "shared memory": "a bounded /dev/shm of its own, which multiprocessing's locks need",
-    "closed directories": "a directory that its owner may not enter is kept so",
-    "disk in sum": "a bound on all that it writes, not on each file alone",
-    "bounded processes": "a bound on its processes: without it, a fork bomb takes the machine",
+GROUP_NEEDS: Mapping[str, frozenset[str]] = {
+    "sessions": frozenset({"session"}),
+    "streams": frozenset({"stream"}),
+    "checkpoints": frozenset({"checkpoint", "fork"}),
+    "bounds": frozenset({"limits"}),
 }
-"""What a tier may lack by its nature; a behaviour says which of them it needs."""
-
-LACKS: Mapping[str, frozenset[str]] = {
-    "landlock": frozenset(FEATURES) - {"bounded processes"},
-    "local": frozenset(FEATURES),
-}
-"""Tier: what it lacks, and says so. Every other tier has everything."""
+"""What every behaviour of a group needs, of `CAPABILITIES`."""
 
 Opener = Callable[..., "Sandbox"]
 """Opens a box of the reference snapshot; takes the options of a backend (`limits=`, `env=`, `layers=`, ...)."""
@@ -51,7 +43,7 @@ class Behaviour:
         group: One of `GROUPS`.
         promise: The promise in words.
         check: Tries it; raises AssertionError, or any error of the box, when it does not hold.
-        needs: What a box must have for it, of `FEATURES`.
+        needs: What a box must have for it, of `CAPABILITIES`.
     """
 
     name: str
@@ -70,7 +62,7 @@ class Outcome:
         passed: Whether the box showed it; False also where it was not tried.
         said: What went wrong.
         seconds: Wall time.
-        lacking: What of `FEATURES` the tier lacks, so that it was not tried; empty when it was.
+        lacking: What of `CAPABILITIES` the box lacks, so that it was not tried; empty when it was.
     """
 
     behaviour: Behaviour
@@ -108,12 +100,12 @@ def with_boxes(function: Callable[[Opener], None]) -> Callable[[Opener], None]:
 
 
 def needs(*features: str) -> Callable[[_Function], _Function]:
-    """Say what the behaviour registered last needs, of `FEATURES`; goes above `in_a_box` or `with_boxes`."""
-    assert set(features) <= set(FEATURES)
+    """Say what the behaviour registered last needs, of `CAPABILITIES`; goes above `in_a_box` or `with_boxes`."""
+    assert set(features) <= EVERYTHING
 
     def note(function: _Function) -> _Function:
         name = function.__name__
-        _registered[name] = replace(_registered[name], needs=frozenset(features))
+        _registered[name] = replace(_registered[name], needs=_registered[name].needs | set(features))
         return function
 
     return note
@@ -122,7 +114,9 @@ def needs(*features: str) -> Callable[[_Function], _Function]:
 def _register(function: Callable[..., None], check: Callable[[Opener], None]) -> None:
     group = function.__module__.rpartition(".")[2]
     promise = " ".join((function.__doc__ or "").split())
-    _registered[function.__name__] = Behaviour(function.__name__, group, promise, check)
+    _registered[function.__name__] = Behaviour(
+        function.__name__, group, promise, check, GROUP_NEEDS.get(group, frozenset())
+    )
 
 
 def registered(groups: Collection[str]) -> tuple[Behaviour, ...]:

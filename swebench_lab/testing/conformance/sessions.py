@@ -4,7 +4,7 @@ import time
 
 from swebench_lab.errors import SandboxClosed, SandboxPathError
 from swebench_lab.sandbox.contract import Sandbox
-from swebench_lab.testing.conformance.kit import equal, fails, in_a_box, true
+from swebench_lab.testing.conformance.kit import equal, fails, in_a_box, needs, true
 
 
 @in_a_box
@@ -96,6 +96,7 @@ def a_session_that_was_left_starts_again(box: Sandbox) -> None:
         equal(session.run("pwd").output, f"{box.workdir}/src\n")
 
 
+@needs("fork")
 @in_a_box
 def a_session_outlives_its_directory(box: Sandbox) -> None:
     """Where the directory of a shell that ended is gone, the next one starts above it."""

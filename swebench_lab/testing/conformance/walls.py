@@ -26,6 +26,7 @@ def processes_of_the_host_are_invisible(box: Sandbox) -> None:
     true(not result.ok, "the process that opened the box cannot be signalled")
 
 
+@needs("hidden first process")
 @in_a_box
 def the_first_process_is_out_of_reach(box: Sandbox) -> None:
     """The process that serves the box cannot be killed, traced or read from inside."""
@@ -39,7 +40,7 @@ def the_first_process_is_out_of_reach(box: Sandbox) -> None:
     equal(box.run("echo on").output, "on\n")
 
 
-@needs("own root")
+@needs("own root", "closed kernel folders")
 @in_a_box
 def home_run_and_secrets_of_the_host_are_absent(box: Sandbox) -> None:
     """Of the host's files only its programs are there."""
@@ -73,6 +74,7 @@ def temporary_files_of_the_host_are_absent(open_box: Opener) -> None:
         true(not Path("/tmp/of-one").exists() and not Path("/dev/shm/of-one").exists(), "nor by the host")
 
 
+@needs("sealed host")
 @in_a_box
 def programs_of_the_host_cannot_be_changed(box: Sandbox) -> None:
     """/usr, what links into it and the interpreter are read-only."""
@@ -91,6 +93,7 @@ def the_start_is_never_changed(box: Sandbox) -> None:
     equal(after, before)
 
 
+@needs("closed kernel folders")
 @in_a_box
 def kernel_settings_cannot_be_changed(box: Sandbox) -> None:
     """/proc and /sys offer nothing that could change the machine."""
@@ -110,7 +113,7 @@ def kernel_settings_cannot_be_changed(box: Sandbox) -> None:
     equal(writable, "")
 
 
-@needs("own root")
+@needs("own root", "closed kernel folders")
 @in_a_box
 def devices_are_few_and_cannot_be_made(box: Sandbox) -> None:
     """No disk, memory or input device is there; none can be made; modes of the few are the host's own and stay."""
@@ -141,6 +144,7 @@ def devices_are_few_and_cannot_be_made(box: Sandbox) -> None:
     equal(os.stat("/dev/null").st_mode, mode, "mode of the host's /dev/null")
 
 
+@needs("system call filter")
 @in_a_box
 def mounts_and_namespaces_are_refused(box: Sandbox) -> None:
     """Nothing can be mounted, unmounted or unshared."""
@@ -159,6 +163,7 @@ def mounts_and_namespaces_are_refused(box: Sandbox) -> None:
         true(not box.run(text).ok, text)
 
 
+@needs("system call filter")
 @in_a_box
 def dangerous_calls_are_refused(box: Sandbox) -> None:
     """Tracing, kernel keys, programs in the kernel, handles, and the like are refused."""
@@ -207,7 +212,7 @@ def dangerous_calls_are_refused(box: Sandbox) -> None:
     equal(_python(box, text), "")
 
 
-@needs("own processes")
+@needs("system call filter", "own processes")
 @in_a_box
 def rights_are_few_and_none_can_be_gained(box: Sandbox) -> None:
     """Capabilities are those of an ordinary build; set-user-id programs give nothing."""
@@ -275,6 +280,7 @@ def the_box_has_its_own_name_and_ipc(box: Sandbox) -> None:
     equal(box.run("tail -n +2 /proc/sysvipc/shm | wc -l").output.strip(), "0")
 
 
+@needs("sealed host")
 @in_a_box
 def host_paths_of_the_layers_do_not_matter(box: Sandbox) -> None:
     """The folders on the host that the box is made of cannot be opened from inside."""
@@ -282,6 +288,7 @@ def host_paths_of_the_layers_do_not_matter(box: Sandbox) -> None:
         true(not box.run(["ls", str(folder)]).ok, f"{folder} is not there")
 
 
+@needs("sealed host")
 @with_boxes
 def a_box_cannot_see_what_it_is_graded_with(open_box: Opener) -> None:
     """The folder of true tests is not in the box."""
@@ -291,6 +298,7 @@ def a_box_cannot_see_what_it_is_graded_with(open_box: Opener) -> None:
         true(str(box.snapshot.tests) not in mounted, "nor mounted anywhere")
 
 
+@needs("command trees")
 @in_a_box
 def a_daemon_ends_with_its_box(box: Sandbox) -> None:
     """A process that left its session ends with the box."""
