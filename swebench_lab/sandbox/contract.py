@@ -7,6 +7,7 @@ import os
 import secrets
 import shlex
 import signal
+import socket
 import stat
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError
+from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError, SandboxUnavailable
 from swebench_lab.sandbox import commands, quotas, terminal
 from swebench_lab.sandbox.checkpoints import Layer as Layer
 from swebench_lab.sandbox.commands import Result as Result
@@ -50,6 +51,7 @@ class Sandbox(abc.ABC):
 
     tier: str = ""
     has_terminals = False  # whether `start_on_terminal` works
+    has_listeners = False  # whether `listen` works
     workdir: str = "/testbed"
     snapshot: "Snapshot"
     sealed_git = "/.lab/git"  # where the sealed repository is seen in the box
@@ -146,6 +148,29 @@ class Sandbox(abc.ABC):
             running = self._launch(argv, self._path(cwd or ""), env or {}, descriptors)
             return self._name_limit(commands.collect(running, pipes, timeout, max_output))
 
+    def start(
+        self,
+        argv: Sequence[str],
+        output: int,
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str | None] | None = None,
+    ) -> Running:
+        """Start a program and return while it runs; the caller ends it with `kill`, or waits and calls `finish`.
+
+        Args:
+            argv: The program and its arguments.
+            output: Descriptor of a pipe that its output and its errors go to.
+            cwd: Where it starts; relative to `workdir`.
+            env: Variables on top of the box's; None as a value removes one.
+
+        Raises:
+            SandboxClosed: The box was closed, or its first process is gone.
+            SandboxPathError: When it is finished: `cwd` is no directory, or the program does not exist.
+        """
+        self._check_open()
+        return self._launch(list(argv), self._path(cwd or ""), env or {}, {1: output, 2: output})
+
     def session(self, *, cwd: str | None = None, env: Mapping[str, str] | None = None) -> Session:
         """A bash that lives on between commands and keeps its directory and variables."""
         self._check_open()
@@ -197,6 +222,25 @@ class Sandbox(abc.ABC):
         finally:
             os.close(slave)
         return running, master
+
+    def listen(self, port: int = 13131) -> socket.socket:
+        """Listen on a port of the box's own loopback, from outside.
+
+        Who accepts on the returned socket serves programs of this box, and of no other; nothing else becomes reachable
+        from the box, whose network stays closed. Forks of the box start without it. Close the socket to stop.
+
+        Args:
+            port: On 127.0.0.1 in the box; 0 takes a free one.
+
+        Raises:
+            SandboxUnavailable: Boxes of this kind have no loopback that is theirs alone.
+            SandboxError: The port is taken in the box.
+        """
+        self._check_open()
+        raise SandboxUnavailable(
+            f"listening inside a sandbox of tier {self.tier!r}: it has no loopback of its own that this process could "
+            "serve; use SandboxFactory('namespace') with network='none'"
+        )
 
     def _sweep(self) -> None:  # noqa: B027 - not every backend can
         """End every process whose command has ended, where the backend can tell."""

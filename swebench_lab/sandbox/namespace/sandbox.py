@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _END_SECONDS = 10.0
+_BACKLOG = 64  # connections that wait to be accepted from outside
 _FULL = 64 * 1024  # bytes; a box with less to write to has run into its bound
 
 Reply = tuple[dict[str, Any], list[int]]
@@ -106,6 +107,11 @@ class NamespaceSandbox(Sandbox):
     """A box of namespaces: its own processes, mounts, network, names and devices over read-only layers."""
 
     has_terminals = True
+
+    @property
+    def has_listeners(self) -> bool:  # type: ignore[override]
+        """Whether its loopback is its own."""
+        return self._options.network == "none"
 
     def __init__(self, snapshot: Snapshot, layers: Sequence[Layer], options: _Options) -> None:
         top = layers[-1] if layers else None
@@ -234,6 +240,18 @@ class NamespaceSandbox(Sandbox):
     def _open(self, path: str, flags: int, mode: int | None = None, parents: bool = False) -> int:
         message = {"op": "open", "path": path, "flags": flags, "mode": mode, "parents": parents}
         return self._ask(message)[1][0]
+
+    def listen(self, port: int = 13131) -> socket.socket:
+        if not self.has_listeners:  # the loopback of such a box is the machine's
+            return super().listen(port)
+        self._check_open()
+        try:
+            _, descriptors = self._ask({"op": "listen", "port": port, "backlog": _BACKLOG})
+        except OSError as error:
+            raise SandboxError(
+                f"listen on port {port} inside sandbox {self.id}: {error.strerror}; choose another port"
+            ) from error
+        return socket.socket(fileno=descriptors[0])
 
     def _send(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> socket.socket:
         """Send a request to the box's first process; returns where its replies arrive."""

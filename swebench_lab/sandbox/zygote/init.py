@@ -281,6 +281,15 @@ class Init:
             os.close(descriptor)
         reply.close()
 
+    def _op_listen(self, message: dict[str, Any], descriptors: list[int], reply: socket.socket) -> None:
+        """Listen on a port of the box's own loopback; the reply carries the socket, and the box keeps no copy of it."""
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", message["port"]))
+            listener.listen(message["backlog"])
+            wire.send(reply, {"listening": listener.getsockname()[1]}, [listener.fileno()])
+        reply.close()
+
     # --- holding still -----------------------------------------------------------------------------------------------
 
     def _op_pause(self, message: dict[str, Any], descriptors: list[int], reply: socket.socket) -> None:
