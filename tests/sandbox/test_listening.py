@@ -85,9 +85,9 @@ def test_a_closed_box_leaves_no_descriptor_and_a_checkpoint_leaves_the_port_open
 
 
 def test_a_port_that_is_taken_in_the_box_is_an_error_that_names_it(snapshot):
-    with open_namespace(snapshot) as box, box.listen(4000):
-        with pytest.raises(SandboxError, match="listen on port 4000 inside sandbox"):
-            box.listen(4000)
+    named = pytest.raises(SandboxError, match="listen on port 4000 inside sandbox")
+    with open_namespace(snapshot) as box, box.listen(4000), named:
+        box.listen(4000)
 
 
 def test_boxes_without_a_loopback_of_their_own_say_that_they_cannot(snapshot):
