@@ -84,10 +84,17 @@ def _npm(kit: Kit, version: str, folder: Path) -> None:
 
 
 def _pypi(kit: Kit, version: str, folder: Path) -> None:
-    """Install from PyPI, with the interpreter that this process runs on, which boxes are shown as well."""
-    python = str(Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}")
-    uv = [sys.executable, "-m", "uv"]
-    _run(kit, [*uv, "pip", "install", "--python", python, "--target", str(folder / "site"), *kit.wanted(version)])
+    """Install from PyPI, beside a copy of the interpreter that this process runs on: boxes need not have one like it."""
+    prefix, name = Path(sys.base_prefix), f"python{sys.version_info.major}.{sys.version_info.minor}"
+    home = folder / "python"
+    (home / "bin").mkdir(parents=True)
+    shutil.copy2(prefix / "bin" / name, home / "bin" / "python3")
+    left_out = shutil.ignore_patterns("site-packages", "dist-packages", "test", "__pycache__", "idlelib", "ensurepip")
+    shutil.copytree(prefix / "lib" / name, home / "lib" / name, ignore=left_out, symlinks=True)
+    for library in (prefix / "lib").glob("libpython3*.so*"):
+        shutil.copy2(library, home / "lib" / library.name)
+    uv = [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable]
+    _run(kit, [*uv, "--target", str(folder / "site"), *kit.wanted(version)])
     (folder / "lock.txt").write_text("\n".join(sorted(path.name for path in (folder / "site").glob("*.dist-info"))))
 
 

@@ -147,7 +147,103 @@ _CLAUDE_CODE = Kit(
     notes="its prompt and tools take about 20,000 tokens; its own session lags one turn behind, so branches replay",
 )
 
-KITS: Mapping[str, Kit] = {kit.name: kit for kit in (_CODEX, _CLAUDE_CODE)}
+_QWEN_CODE = Kit(
+    "qwen-code",
+    "npm",
+    ("@qwen-code/qwen-code@{{version}}",),
+    "0.15.10",
+    "chat",
+    ("node", "{{agent}}/node_modules/@qwen-code/qwen-code/cli.js", "-y", "-p", "{{prompt}}"),
+    env={
+        "OPENAI_API_KEY": "{{key}}",
+        "OPENAI_BASE_URL": "{{url}}/v1",
+        "OPENAI_MODEL": "{{model}}",
+        "QWEN_TELEMETRY_ENABLED": "false",
+    },
+    files={
+        "/root/.qwen/settings.json": (
+            '{"security": {"auth": {"selectedType": "openai"}}, "privacy": {"usageStatisticsEnabled": false},'
+            ' "general": {"disableAutoUpdate": true}}'
+        )
+    },
+    shell=("run_shell_command", "command"),
+    volatile=(r"Today's date is[^\n]*", r"Process Group PGID: \d+"),
+    node=20,
+)
+
+_GEMINI_CLI = Kit(
+    "gemini-cli",
+    "npm",
+    ("@google/gemini-cli@{{version}}",),
+    "0.61.0",
+    "google",
+    (
+        "node",
+        "{{agent}}/node_modules/@google/gemini-cli/bundle/gemini.js",
+        "-y",
+        "--skip-trust",
+        "-m",
+        "{{model}}",
+        "-p",
+        "{{prompt}}",
+    ),
+    env={"GOOGLE_GEMINI_BASE_URL": "{{url}}", "GEMINI_API_KEY": "{{key}}", "GEMINI_CLI_TRUST_WORKSPACE": "true"},
+    files={
+        "/root/.gemini/settings.json": (
+            '{"security": {"auth": {"selectedType": "gemini-api-key"}}, "privacy": {"usageStatisticsEnabled": false},'
+            ' "general": {"disableAutoUpdate": true, "enableAutoUpdate": false}}'
+        )
+    },
+    shell=("run_shell_command", "command"),
+    volatile=(r"Today's date is[^\n]*", r"Process Group PGID: \d+"),
+    node=20,
+)
+
+_OPENCODE = Kit(
+    "opencode",
+    "npm",
+    ("opencode-ai@{{version}}", "opencode-linux-x64@{{version}}"),
+    "1.18.33",
+    "chat",
+    ("{{agent}}/node_modules/opencode-linux-x64/bin/opencode", "run", "{{prompt}}"),
+    env={"OPENCODE_CONFIG": "/root/.config/opencode/opencode.json", "OPENCODE_DISABLE_AUTOUPDATE": "1"},
+    files={
+        "/root/.config/opencode/opencode.json": (
+            '{"provider": {"lab": {"npm": "@ai-sdk/openai-compatible", "name": "lab", "options": {"baseURL": "{{url}}/v1",'
+            ' "apiKey": "{{key}}"}, "models": {"{{model}}": {"name": "{{model}}"}}}}, "model": "lab/{{model}}",'
+            ' "small_model": "lab/{{model}}", "permission": "allow", "autoupdate": false, "share": "disabled",'
+            ' "tools": {"webfetch": false}}'
+        )
+    },
+    shell=("bash", "command"),
+    volatile=(r"Today's date: [^\n]*",),
+)
+
+_MINI = Kit(
+    "mini-swe-agent",
+    "pypi",
+    ("mini-swe-agent=={{version}}",),
+    "2.4.6",
+    "chat",
+    (
+        "{{agent}}/python/bin/python3", "-I", "-c",
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); sys.argv[0] = 'mini'; "
+        "from minisweagent.run.mini import app; app()",
+        "{{agent}}/site", "-y", "--exit-immediately", "-m", "openai/{{model}}", "-t", "{{prompt}}",
+    ),
+    env={
+        "OPENAI_API_KEY": "{{key}}",
+        "OPENAI_BASE_URL": "{{url}}/v1",
+        "OPENAI_API_BASE": "{{url}}/v1",
+        "MSWEA_CONFIGURED": "true",
+        "MSWEA_COST_TRACKING": "ignore_errors",
+        "MSWEA_SILENT_STARTUP": "1",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    },
+    shell=("bash", "command"),
+)  # fmt: skip
+
+KITS: Mapping[str, Kit] = {kit.name: kit for kit in (_CODEX, _CLAUDE_CODE, _OPENCODE, _QWEN_CODE, _GEMINI_CLI, _MINI)}
 """The agents that were run here."""
 
 
