@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Unpack
 
 from swebench_lab import _html
-from swebench_lab.agents.agent import AttemptOptions
-from swebench_lab.agents.attempt import SlotOf, at_once
+from swebench_lab.agents.agent import Agent, AttemptOptions
+from swebench_lab.agents.attempt import Attempt, SlotOf, at_once
 from swebench_lab.agents.external import installing
 from swebench_lab.agents.external.cli_attempt import CLIAttempt
 from swebench_lab.agents.external.cli_settings import CLISettings
@@ -192,3 +192,10 @@ class CLIAgent(CLISettings):
             "fingerprint": self.fingerprint,
         }
         return _html.card(repr(self), _html.facts(facts) + _html.folded("prompt", self.prompt))
+
+
+AnyAgent = Agent | CLIAgent
+"""Whoever attempts tasks."""
+
+AnyAttempt = Attempt | CLIAttempt
+"""One of their attempts."""
