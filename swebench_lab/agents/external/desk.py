@@ -259,7 +259,7 @@ class Desk:
                 continue
             asked = translation.messages(request, self._memory, line.shown)
             size = len(line.seen)
-            if len(asked) > size and asked[:size] == line.seen and (best is None or size > best[0]):
+            if len(asked) > size and asked[:size] == line.seen and (best is None or size >= best[0]):
                 best = size, line, asked
         if best is not None:
             return best[1], best[2]

@@ -133,9 +133,11 @@ side = threading.Thread(target=work, args=(other,)); side.start(); work(main); s
     made = run(snapshot, ScriptedPolicy(lambda view, messages, step: REPLIES[min(step, 2)]), ending)
     lines = [step.thread for step in made.steps]
     assert made.stop == Stop.SUBMITTED and lines[0] == Thread.AUXILIARY
-    assert sorted(lines[1:]) == [Thread.MAIN] * 3 + [Thread.SUB_AGENT] * 3 or sorted(lines[1:]) == sorted(
-        [Thread.MAIN] * 3 + [Thread.SUB_AGENT] * 3
-    )
+    assert sorted(lines[1:]) == [Thread.MAIN] * 3 + [Thread.SUB_AGENT] * 3
+    for line in (Thread.MAIN, Thread.SUB_AGENT):
+        steps = [step for step in made.steps if step.thread == line]
+        assert [step.thought for step in steps] == ["I look.", "I fix.", "Done."]
+        assert [step.parent for step in steps] == [None, *(step.index for step in steps[:-1])]
 
 
 def test_equal_requests_at_once_are_answered_from_one_call(snapshot):
@@ -155,6 +157,7 @@ assert got[0] == got[1], got
     assert made.stop == Stop.SUBMITTED and len(made.steps) == 1, made.error
 
 
+@pytest.mark.slow
 def test_three_hundred_calls_are_three_hundred_steps(snapshot):
     policy = ScriptedPolicy(lambda view, messages, step: bash(f"echo {step}") if step < 299 else "Done.")
     made = run(snapshot, policy, max_steps=300, wall_time=300.0)
