@@ -157,6 +157,8 @@ def _inflate(bits: int) -> Callable[[bytes], bytes]:
         whole = unpacker.decompress(body, LARGEST)
         if unpacker.unconsumed_tail:
             raise Malformed(413, f"the unpacked body has more than {LARGEST} bytes")
+        if not unpacker.eof:
+            raise Malformed(400, "the compressed body ends in its middle")
         return whole
 
     return unpack
