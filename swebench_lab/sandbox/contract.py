@@ -223,7 +223,7 @@ class Sandbox(abc.ABC):
             os.close(slave)
         return running, master
 
-    def listen(self, port: int = 13131) -> socket.socket:
+    def listen(self, port: int = 0) -> socket.socket:
         """Listen on a port of the box's own loopback, from outside.
 
         Who accepts on the returned socket serves programs of this box, and of no other; nothing else becomes reachable

@@ -52,7 +52,7 @@ def test_programs_of_the_box_reach_this_process_and_nothing_else(snapshot, tier)
 @pytest.mark.parametrize("tier", TIERS)
 def test_every_box_has_the_port_for_itself_and_forks_start_without_it(snapshot, tier):
     with open_namespace(snapshot, tier=tier) as one, open_namespace(snapshot, tier=tier) as two:
-        with one.listen() as first, two.listen() as second:
+        with one.listen(13131) as first, two.listen(13131) as second:
             threads = [greet(first, b"one.."), greet(second, b"two..")]
             assert one.run(KNOCK.format(port=13131)).output == "one.."
             assert two.run(KNOCK.format(port=13131)).output == "two.."
@@ -60,10 +60,10 @@ def test_every_box_has_the_port_for_itself_and_forks_start_without_it(snapshot, 
                 thread.join(5)
             with one.fork() as fork:
                 assert fork.run(KNOCK.format(port=13131)).exit_code, "a fork is a box of its own"
-                with fork.listen() as third:
+                with fork.listen(13131) as third:
                     greet(third, b"fork.")
                     assert fork.run(KNOCK.format(port=13131)).output == "fork."
-        with one.listen() as again:  # the box kept no copy of the socket that was closed
+        with one.listen(13131) as again:  # the box kept no copy of the socket that was closed
             greet(again, b"again")
             assert one.run(KNOCK.format(port=13131)).output == "again"
 
@@ -72,20 +72,20 @@ def test_every_box_has_the_port_for_itself_and_forks_start_without_it(snapshot, 
 def test_a_closed_box_leaves_no_descriptor_and_a_checkpoint_leaves_the_port_open(snapshot, tier):
     before = len(list(Path("/proc/self/fd").iterdir()))
     for round_ in range(3):
-        with open_namespace(snapshot, tier=tier) as box, box.listen() as listener:
+        with open_namespace(snapshot, tier=tier) as box, box.listen(13131) as listener:
             box.write("a.txt", str(round_))
             box.checkpoint()
             greet(listener, b"still")
             assert box.run(KNOCK.format(port=13131)).output == "still"
         with pytest.raises(SandboxClosed):
-            box.listen()
+            box.listen(13131)
         if round_ == 0:
             before = len(list(Path("/proc/self/fd").iterdir()))
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 def test_a_port_that_is_taken_in_the_box_is_an_error_that_names_it(snapshot):
-    named = pytest.raises(SandboxError, match="listen on port 4000 inside sandbox")
+    named = pytest.raises(SandboxError, match="listen on port 4000 of sandbox")
     with open_namespace(snapshot) as box, box.listen(4000), named:
         box.listen(4000)
 
@@ -98,7 +98,7 @@ def test_boxes_without_a_loopback_of_their_own_say_that_they_cannot(snapshot):
         for box in (local, host):
             assert not box.has_listeners
             with pytest.raises(SandboxUnavailable, match="no loopback of its own"):
-                box.listen()
+                box.listen(13131)
 
 
 def test_a_started_program_runs_beside_others_until_it_is_killed(snapshot):

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _END_SECONDS = 10.0
-_BACKLOG = 64  # connections that wait to be accepted from outside
 _FULL = 64 * 1024  # bytes; a box with less to write to has run into its bound
 
 Reply = tuple[dict[str, Any], list[int]]
@@ -241,15 +240,15 @@ class NamespaceSandbox(Sandbox):
         message = {"op": "open", "path": path, "flags": flags, "mode": mode, "parents": parents}
         return self._ask(message)[1][0]
 
-    def listen(self, port: int = 13131) -> socket.socket:
+    def listen(self, port: int = 0) -> socket.socket:
         if not self.has_listeners:  # the loopback of such a box is the machine's
             return super().listen(port)
         self._check_open()
         try:
-            _, descriptors = self._ask({"op": "listen", "port": port, "backlog": _BACKLOG})
+            _, descriptors = self._ask({"op": "listen", "port": port})
         except OSError as error:
             raise SandboxError(
-                f"listen on port {port} inside sandbox {self.id}: {error.strerror}; choose another port"
+                f"listen on port {port} of sandbox {self.id}: {error.strerror}; choose another port"
             ) from error
         return socket.socket(fileno=descriptors[0])
 
@@ -347,25 +346,6 @@ class NamespaceSandbox(Sandbox):
             cgroup_pool().give_back(self._cgroup)
         if self._folder is not None:
             remove_tree(Path(self._folder))
-
-    def listen(self, port: int = 0) -> socket.socket:
-        """Return a socket of this process that listens on the box's own loopback.
-
-        What programs in the box connect to at `127.0.0.1` is answered here, on the host, and the box needs no network.
-
-        Args:
-            port: The port; any free one when not given.
-
-        Raises:
-            SandboxError: The port is taken, or the box has no loopback of its own.
-        """
-        if self._options.network == "host":
-            raise SandboxError(f"listen in sandbox {self.id}: its loopback is the machine's own")
-        try:
-            _, received = self._ask({"op": "listen", "port": port})
-        except OSError as error:
-            raise SandboxError(f"listen on port {port} of sandbox {self.id}: {error.strerror}") from error
-        return socket.socket(fileno=received[0])
 
     def _sweep(self) -> None:
         self._ask({"op": "sweep"})
