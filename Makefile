@@ -8,7 +8,7 @@ DEV    := $(VENV)/.installed-dev
 
 VLLM   ?= .venv-vllm/bin/vllm
 
-.PHONY: help setup demo test slow vllm lint format docs bench lab lock clean
+.PHONY: help setup demo test slow vllm agents lint format docs bench lab lock clean
 
 help:  ## show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -41,6 +41,9 @@ slow: $(DEV)  ## run the tests that take long: every attack on every tier, noteb
 vllm: $(DEV)  ## run the tests that need vLLM, its CPU build in a venv of its own; VLLM=PROGRAM: one that is there
 	@test -x $(VLLM) || $(BIN)/python tests/vllm_venv.py .venv-vllm
 	SWEBENCH_LAB_VLLM=$(abspath $(VLLM)) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s -m slow tests/training/test_served.py tests/policies/serving/test_vllm.py
+
+agents: $(DEV)  ## run the agents of others, from npm and PyPI, on demo bugs in boxes without a network
+	LAB_REAL_AGENTS=1 $(BIN)/python -m pytest -m slow -s tests/agents/external/test_real_agents.py
 
 lint: $(DEV)  ## lint, check formatting and types
 	$(BIN)/ruff check .

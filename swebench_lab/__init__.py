@@ -19,6 +19,8 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless t
 
 _NAMES = {
     "agents.agent": "Agent",
+    "agents.external.cli_agent": "CLIAgent",
+    "agents.external.kits": "Kit",
     "agents.flavour": "Flavour",
     "agents.tools.program": "ProgramTool",
     "agents.tools.tool": "BaseTool Observation Tool",

@@ -2,6 +2,8 @@
 from swebench_lab import errors as errors
 from swebench_lab.agents import configs as configs
 from swebench_lab.agents.agent import Agent as Agent
+from swebench_lab.agents.external.cli_agent import CLIAgent as CLIAgent
+from swebench_lab.agents.external.kits import Kit as Kit
 from swebench_lab.agents.flavour import Flavour as Flavour
 from swebench_lab.agents.tools.program import ProgramTool as ProgramTool
 from swebench_lab.agents.tools.tool import BaseTool as BaseTool
@@ -121,6 +123,7 @@ __all__ = [
     "BaseTool",
     "Board",
     "ChatPolicy",
+    "CLIAgent",
     "cluster",
     "compare",
     "CompareView",
@@ -145,6 +148,7 @@ __all__ = [
     "GRPO",
     "GRPOSettings",
     "HumanPolicy",
+    "Kit",
     "LabError",
     "Layer",
     "Limits",

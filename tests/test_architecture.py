@@ -36,6 +36,8 @@ FLOORS = {
         {""},
         {"namespace", "landlock", "docker"},
     ),
+    "formats": ({"dialects"}, {""}),
+    "agents": ({"tools/in_sandbox"}, {"tools"}, {""}, {"configs", "external"}),
     "snapshots": ({"storage"}, {"environment"}, {"repository"}, {"image"}, {"transfer"}, {""}),
 }
 """Folders of a room from the ground up, as with rooms; "" stands for the files beside the folders."""

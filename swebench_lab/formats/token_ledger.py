@@ -21,7 +21,7 @@ from swebench_lab.errors import ContextFull, RecordError
 from swebench_lab.formats.renderer import Renderer
 from swebench_lab.records import arrays
 from swebench_lab.records.reply import Message, Reply, VersionRun, text_of
-from swebench_lab.records.step import Step
+from swebench_lab.records.step import Step, Thread
 from swebench_lab.records.trajectory import Trajectory
 
 
@@ -67,17 +67,28 @@ class _Row:
     """A segment that grows, a piece at a time."""
 
     def __init__(self) -> None:
+        self.steps: list[int] = []
         self.ids: list[arrays.Ids] = []
         self.mask: list[arrays.Mask] = []
         self.logprobs: list[arrays.Logprobs] = []
         self.versions: list[arrays.Ids] = []
 
-    def add(self, reply: Reply, trained: bool) -> None:
+    def add(self, reply: Reply, trained: bool, step: int) -> None:
+        self.steps.append(step)
         context, said = arrays.ids(_or_none(reply.context_ids)), arrays.ids(_or_none(reply.token_ids))
         self.ids += [context, said]
         self.mask += [np.zeros(len(context), "int8"), np.full(len(said), int(trained), "int8")]
         self.logprobs += [np.zeros(len(context), "float32"), _scores(reply, len(said), trained)]
         self.versions += [np.full(len(context), -1, "int32"), _versions(reply, len(said), trained)]
+
+    def until(self, step: int) -> _Row:
+        """Return what the row was after a step, nothing of it trained on."""
+        made, count = _Row(), self.steps.index(step) + 1
+        made.steps, made.ids = self.steps[:count], self.ids[: 2 * count]
+        made.mask = [np.zeros_like(part) for part in self.mask[: 2 * count]]
+        made.logprobs = [np.zeros_like(part) for part in self.logprobs[: 2 * count]]
+        made.versions = [np.full_like(part, -1) for part in self.versions[: 2 * count]]
+        return made
 
     def segment(self) -> Segment:
         ids, mask = np.concatenate(self.ids), np.concatenate(self.mask)
@@ -104,6 +115,9 @@ def _versions(reply: Reply, count: int, trained: bool) -> arrays.Ids:
 def segments(trajectory: Trajectory, spared: Collection[int] = ()) -> tuple[Segment, ...]:
     """Return the rows to train on, from what each reply of an attempt stored; nothing is tokenised.
 
+    A step goes on from its parent, so an attempt is a tree of steps, and a row one way from a root to a leaf. Only the
+    main line of the work is trained on: what sub-agents said, and calls beside the work, are in no row.
+
     Args:
         trajectory: An attempt by a token-exact policy. Steps at its beginning that hold no ids (an attempt that was
             entered later by such a policy) are left out.
@@ -113,8 +127,12 @@ def segments(trajectory: Trajectory, spared: Collection[int] = ()) -> tuple[Segm
         RecordError: A reply holds no token ids, so its attempt cannot be put together; `force` gives it some.
     """
     rows: list[_Row] = []
+    last: dict[int, _Row] = {}  # by the index of the step that a row ends with
+    before: int | None = None
     for step in trajectory.steps:
         reply = step.reply
+        if step.thread is not Thread.MAIN:
+            continue
         if reply.token_ids is None or reply.context_ids is None:
             if rows:
                 raise _no_ids(trajectory, step)
@@ -122,11 +140,31 @@ def segments(trajectory: Trajectory, spared: Collection[int] = ()) -> tuple[Segm
         if reply.restart or not rows:
             if not reply.restart:
                 raise RecordError(f"{_where(trajectory, step)}: its ids go on from a step whose ids are missing")
-            rows.append(_Row())
-        rows[-1].add(reply, step.index not in spared)
+            row = _Row()
+            rows.append(row)
+        else:
+            parent = before if step.parent is None else step.parent
+            row = _row_after(parent, last, rows, trajectory, step)
+        row.add(reply, step.index not in spared, step.index)
+        last[step.index] = row
+        before = step.index
     if trajectory.steps and not rows:
         raise _no_ids(trajectory, trajectory.steps[0])
     return tuple(row.segment() for row in rows)
+
+
+def _row_after(parent: int | None, last: dict[int, _Row], rows: list[_Row], trajectory: Trajectory, step: Step) -> _Row:
+    """Return the row that a step goes on with: that of its parent, or, where another step did so before, a copy of it.
+
+    What a copy shares is seen and not trained on: each sampled token is trained on once.
+    """
+    if parent is None or parent not in last:
+        raise RecordError(f"{_where(trajectory, step)}: its ids go on from step {parent}, which is not there")
+    row = last[parent]
+    if row.steps[-1] != parent:
+        row = row.until(parent)
+        rows.append(row)
+    return row
 
 
 def _where(trajectory: Trajectory, step: Step) -> str:

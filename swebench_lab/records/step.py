@@ -73,7 +73,8 @@ class Step:
         started_at: Unix time, in seconds, at which the policy was asked.
         role: Role of the message that shows the observation: `user`, or `tool`.
         extra: What a foreign trace says of the step beyond this: `output`, what its commands printed before it was
-            framed for the policy. Plain JSON values.
+            framed for the policy. Of a captured one, its `request`, and `ends_turn` where a reply without a call handed
+            the work in. Plain JSON values.
     """
 
     index: int
@@ -191,8 +192,8 @@ class Step:
 
     @property
     def malformed(self) -> bool:
-        """Whether the reply held no well-formed call."""
-        return not self.calls
+        """Whether the reply held no well-formed call, where one was due."""
+        return not self.calls and not self.extra.get("ends_turn")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the stored form: plain JSON values, without fields that are what they are by default."""

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swebench_lab.agents.agent import Agent
+from swebench_lab.agents.external.cli_agent import AnyAgent, CLIAgent
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.records.rollout import Rollout, Rollouts
 from swebench_lab.records.task import Task, Tasks
@@ -106,7 +106,7 @@ class RolloutCollector:
 
     def collect(
         self,
-        agent: Agent,
+        agent: AnyAgent,
         tasks: Iterable[Task] | Task,
         attempts: int = 1,
         *,
@@ -134,7 +134,7 @@ class RolloutCollector:
 
     def stream(
         self,
-        agent: Agent,
+        agent: AnyAgent,
         tasks: Iterable[Task] | Task,
         attempts: int = 1,
         progress: bool = False,
@@ -159,7 +159,7 @@ class RolloutCollector:
             handle.cancel()
 
     def submit(
-        self, agent: Agent, tasks: Iterable[Task] | Task, attempts: int = 1, *, retry: bool = False
+        self, agent: AnyAgent, tasks: Iterable[Task] | Task, attempts: int = 1, *, retry: bool = False
     ) -> Collecting:
         """Begin to collect and return at once: what a training loop asks for its next batch while it uses this one.
 
@@ -185,7 +185,9 @@ class RolloutCollector:
 
     # --- beginning and ending ---------------------------------------------------------------------------------------
 
-    def _begin(self, agent: Agent, tasks: Tasks, attempts: int, retry: bool, bounded: bool) -> Collecting:
+    def _begin(self, agent: AnyAgent, tasks: Tasks, attempts: int, retry: bool, bounded: bool) -> Collecting:
+        if isinstance(agent, CLIAgent):
+            self._check_cli(agent)
         fingerprint = agent.fingerprint
         stored = self._stored(fingerprint, tasks, attempts, retry)
         missing = [
@@ -203,6 +205,13 @@ class RolloutCollector:
         _log.info("%s: %d attempts to make, %d stored", agent.policy.name, len(jobs), len(stored))
         workers = self._work(batch, jobs) if jobs else None
         return Collecting(batch, self.recorder, workers, tasks, attempts, stored)
+
+    def _check_cli(self, agent: CLIAgent) -> None:
+        """Refuse what an agent of others cannot work in, and install it, before anything starts."""
+        agent.check(self.sandboxes.backend, self.sandboxes.network)
+        if self.executor != "threads":
+            raise ValueError(f"collecting {agent!r}: only executor='threads' runs agents of others")
+        agent.install()
 
     def _work(self, batch: Batch, jobs: list[Job]) -> Workers:
         """Begin a batch on the workers that are there, or on new ones."""
@@ -245,7 +254,7 @@ class RolloutCollector:
         """Derive an attempt's seed; it depends on nothing but the run's seed, the task and the attempt."""
         return int.from_bytes(hashlib.sha256(f"{self.seed}/{task.id}/{attempt}".encode()).digest()[:4])
 
-    def _note(self, agent: Agent, fingerprint: str, tasks: Tasks, attempts: int, missing: int) -> None:
+    def _note(self, agent: AnyAgent, fingerprint: str, tasks: Tasks, attempts: int, missing: int) -> None:
         if self.run_directory:
             self.run_directory.recover_partial()
             self.run_directory.note(

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypedDict
 
-from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError
+from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError, SandboxUnavailable
 from swebench_lab.sandbox import commands, quotas, shell_files
 from swebench_lab.sandbox.capabilities import CAPABILITIES
 from swebench_lab.sandbox.checkpoints import Layer as Layer
@@ -61,6 +61,7 @@ class Sandbox(abc.ABC):
     tier: str = ""
     capabilities: frozenset[str] = frozenset()
     has_terminals = False  # whether `start_on_terminal` works
+    has_listeners = False  # whether `listen` works
     workdir: str = "/testbed"
     snapshot: "Snapshot"
     sealed_git = "/.lab/git"  # where the sealed repository is seen in the box
@@ -213,6 +214,33 @@ class Sandbox(abc.ABC):
         argv = ["bash", "-c", 'exec 9<"$0"; rm -f -- "$0"; exec bash /dev/fd/9', place]
         return self.exec(argv, cwd=cwd, env=env, stdin=stdin, timeout=timeout, merge=merge, max_output=max_output)
 
+    def start(
+        self,
+        argv: Sequence[str],
+        output: int,
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str | None] | None = None,
+    ) -> Running:
+        """Start a program and return while it runs; the caller ends it with `kill`, or waits and calls `finish`.
+
+        Args:
+            argv: The program and its arguments.
+            output: Descriptor of a pipe that its output and its errors go to.
+            cwd: Where it starts; relative to `workdir`.
+            env: Variables on top of the box's; None as a value removes one.
+
+        Raises:
+            SandboxUnavailable: Boxes of this kind run whole commands only.
+            SandboxClosed: The box was closed, or its first process is gone.
+            SandboxPathError: When it is finished: `cwd` is no directory, or the program does not exist.
+        """
+        self._check_open()
+        raise SandboxUnavailable(
+            f"starting a program beside others in a sandbox of tier {self.tier!r}: it runs whole commands only; use "
+            "SandboxFactory('namespace')"
+        )
+
     def session(self, *, cwd: str | None = None, env: Mapping[str, str] | None = None) -> Session:
         """A shell that keeps its directory and variables from one command to the next.
 
@@ -280,6 +308,25 @@ class Sandbox(abc.ABC):
                 raise ValueError(f"a port is a number from 1 to 65535, not {to}")
             return self._connect(to)
         return self._stream(list(to), self._path(cwd or ""), env or {})
+
+    def listen(self, port: int = 0) -> socket.socket:
+        """Listen on a port of the box's own loopback, from outside.
+
+        Who accepts on the returned socket serves programs of this box, and of no other; nothing else becomes reachable
+        from the box, whose network stays closed. Forks of the box start without it. Close the socket to stop.
+
+        Args:
+            port: On 127.0.0.1 in the box; 0 takes a free one.
+
+        Raises:
+            SandboxUnavailable: Boxes of this kind have no loopback that is theirs alone.
+            SandboxError: The port is taken in the box.
+        """
+        self._check_open()
+        raise SandboxUnavailable(
+            f"listening inside a sandbox of tier {self.tier!r}: it has no loopback of its own that this process could "
+            "serve; use SandboxFactory('namespace') with network='none'"
+        )
 
     def _sweep(self) -> None:  # noqa: B027 - not every backend can
         """End every process whose command has ended, where the backend can tell."""

@@ -102,6 +102,8 @@ class Corpus(Sequence[Row]):
         good: list[tuple[Rollout, list[Row]]] = []
         for rollout in rollouts:
             reason = rules.verdict(rollout)
+            if not reason and _captured(rollout.trajectory) and not _own_ids(rollout.trajectory, renderer):
+                reason = "captured without the ids of this tokenizer"
             rows = [] if reason else rows_of(rollout.trajectory, renderer, rollout.task.repo)
             if not reason and any(len(row) > rules.max_length for row in rows):
                 reason = f"longer than {rules.max_length} tokens"
@@ -322,14 +324,29 @@ def rows_of(trajectory: Trajectory, renderer: Renderer, repo: str = "") -> list[
 
     Ids are taken over only where they can be this renderer's: every reply's text must be what its ids say.
     """
-    own = bool(trajectory.steps) and all(
+    own = _own_ids(trajectory, renderer)
+    if not own and _captured(trajectory):
+        raise TrainingError(
+            f"training on attempt {trajectory.attempt} at {trajectory.task_id}: {trajectory.flavour} wrote its prompts "
+            "itself, so they cannot be tokenised here; use a policy that keeps ids, of the model that is trained"
+        )
+    parts: tuple[Segment, ...] = segments(trajectory) if own else force(trajectory, renderer)
+    return [Row(s.ids, s.mask, trajectory.task_id, repo, trajectory.policy) for s in parts if s.sampled]
+
+
+def _captured(trajectory: Trajectory) -> bool:
+    """Whether an agent of others made the attempt, whose prompts nobody else can write again."""
+    return any("request" in step.extra for step in trajectory.steps)
+
+
+def _own_ids(trajectory: Trajectory, renderer: Renderer) -> bool:
+    """Whether every reply holds ids, and they are this renderer's."""
+    return bool(trajectory.steps) and all(
         step.reply.token_ids is not None
         and step.reply.context_ids is not None
         and _matches(renderer, step.reply.token_ids, step.reply.text)
         for step in trajectory.steps
     )
-    parts: tuple[Segment, ...] = segments(trajectory) if own else force(trajectory, renderer)
-    return [Row(s.ids, s.mask, trajectory.task_id, repo, trajectory.policy) for s in parts if s.sampled]
 
 
 def _matches(renderer: Renderer, ids: arrays.Ids, text: str) -> bool:

@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from swebench_lab.agents.attempt import Attempt
+from swebench_lab.agents.external.cli_agent import AnyAttempt
 from swebench_lab.errors import describe, outcome_of
 from swebench_lab.grading.boxes import OpenBoxes
 from swebench_lab.records.trajectory import Span, Trajectory
@@ -38,7 +38,7 @@ class Flight:
         self.job = job
         self.box: Sandbox | None = None
         self.boxes = OpenBoxes()
-        self.attempt: Attempt | None = None
+        self.attempt: AnyAttempt | None = None
         self.trajectory: Trajectory | None = None
         self.stage = ""
         self.since = self.start = time.monotonic()

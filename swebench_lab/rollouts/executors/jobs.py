@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from swebench_lab.agents.agent import Agent
+from swebench_lab.agents.external.cli_agent import AnyAgent
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.step import Step
 from swebench_lab.records.task import Task
@@ -33,7 +33,7 @@ class Batch:
     """
 
     def __init__(
-        self, agent: Agent, fingerprint: str, count: int, window: int | None = None, run_seconds: float | None = None
+        self, agent: AnyAgent, fingerprint: str, count: int, window: int | None = None, run_seconds: float | None = None
     ) -> None:
         self.agent, self.fingerprint, self.count = agent, fingerprint, count
         self.results: BoundedQueue[Rollout] = BoundedQueue(window)

@@ -23,6 +23,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from swebench_lab.agents.external.cli_agent import CLIAgent
 from swebench_lab.errors import RecordError, describe, is_transient, outcome_of
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.records.trajectory import Stop, Trajectory
@@ -209,7 +210,11 @@ class ThreadExecutor:
 
     def _open_box(self, flight: Flight, snapshot: Snapshot | None) -> None:
         with quotas.reserved(partial(self._given_up, flight)), self._slot(flight, "open"):
-            flight.box = self.sandboxes.open(snapshot or flight.job.task)
+            agent = flight.job.batch.agent
+            if isinstance(agent, CLIAgent):
+                flight.box = agent.open(self.sandboxes, flight.job.task)
+            else:
+                flight.box = self.sandboxes.open(snapshot or flight.job.task)
 
     def _given_up(self, flight: Flight) -> bool:
         """Whether nobody waits for the sandbox of an attempt any more."""

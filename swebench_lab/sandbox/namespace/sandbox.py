@@ -108,6 +108,11 @@ class NamespaceSandbox(DescriptorBox, Sandbox):
     capabilities = EVERYTHING
     has_terminals = True
 
+    @property
+    def has_listeners(self) -> bool:  # type: ignore[override]
+        """Whether its loopback is its own."""
+        return self._options.network == "none"
+
     def __init__(self, snapshot: Snapshot, layers: Sequence[Layer], options: _Options) -> None:
         top = layers[-1] if layers else None
         super().__init__(snapshot, top.cwd if top else "", top.env if top else None)
@@ -226,6 +231,29 @@ class NamespaceSandbox(DescriptorBox, Sandbox):
     def _open(self, path: str, flags: int, mode: int | None = None, parents: bool = False) -> int:
         return self._first.open(path, flags, mode, parents)
 
+    def listen(self, port: int = 0) -> socket.socket:
+        if not self.has_listeners:  # the loopback of such a box is the machine's
+            return super().listen(port)
+        self._check_open()
+        try:
+            _, descriptors = self._first.ask({"op": "listen", "port": port})
+        except OSError as error:
+            raise SandboxError(
+                f"listen on port {port} of sandbox {self.id}: {error.strerror}; choose another port"
+            ) from error
+        return socket.socket(fileno=descriptors[0])
+
+    def start(
+        self,
+        argv: Sequence[str],
+        output: int,
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str | None] | None = None,
+    ) -> Running:
+        self._check_open()
+        return self._launch(list(argv), self._path(cwd or ""), env or {}, {1: output, 2: output})
+
     def _connect(self, port: int) -> socket.socket:
         try:
             descriptor = self._first.ask({"op": "connect", "port": port})[1][0]
@@ -333,25 +361,6 @@ class NamespaceSandbox(DescriptorBox, Sandbox):
             cgroup_pool().give_back(self._cgroup)
         if self._folder is not None:
             remove_tree(Path(self._folder))
-
-    def listen(self, port: int = 0) -> socket.socket:
-        """Return a socket of this process that listens on the box's own loopback.
-
-        What programs in the box connect to at `127.0.0.1` is answered here, on the host, and the box needs no network.
-
-        Args:
-            port: The port; any free one when not given.
-
-        Raises:
-            SandboxError: The port is taken, or the box has no loopback of its own.
-        """
-        if self._options.network == "host":
-            raise SandboxError(f"listen in sandbox {self.id}: its loopback is the machine's own")
-        try:
-            _, received = self._ask({"op": "listen", "port": port})
-        except OSError as error:
-            raise SandboxError(f"listen on port {port} of sandbox {self.id}: {error.strerror}") from error
-        return socket.socket(fileno=received[0])
 
     def _sweep(self) -> None:
         self._first.ask({"op": "sweep"})

@@ -108,13 +108,6 @@ class Init:
         finally:
             wire.close_all(descriptors)
 
-    def _op_listen(self, message: dict[str, Any], descriptors: list[int], reply: socket.socket) -> None:
-        """Hand out a socket that listens on this box's own loopback: what connects to it reaches the client."""
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as listener:
-            listener.bind(("127.0.0.1", message["port"]))
-            listener.listen(128)
-            wire.send(reply, {"port": listener.getsockname()[1]}, [listener.fileno()])
-
     # --- commands ----------------------------------------------------------------------------------------------------
 
     def _op_run(self, message: dict[str, Any], descriptors: list[int], reply: socket.socket) -> None:
@@ -290,6 +283,15 @@ class Init:
                 raise OSError(status, os.strerror(status))
             connection.setblocking(True)
             wire.send(reply, {"connected": message["port"]}, [connection.fileno()])
+        reply.close()
+
+    def _op_listen(self, message: dict[str, Any], descriptors: list[int], reply: socket.socket) -> None:
+        """Listen on a port of the box's own loopback; the reply carries the socket, and the box keeps no copy of it."""
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", message["port"]))
+            listener.listen(128)
+            wire.send(reply, {"port": listener.getsockname()[1]}, [listener.fileno()])
         reply.close()
 
     # --- holding still -----------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from swebench_lab.rollouts import rewards
 from swebench_lab.sandbox.checkpoints import passing_store
 
 if TYPE_CHECKING:
-    from swebench_lab.agents.agent import Agent
+    from swebench_lab.agents.external.cli_agent import AnyAgent, CLIAgent
     from swebench_lab.grading.evaluator import Evaluator
     from swebench_lab.policies.policy import Policy
     from swebench_lab.records.task import Task
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from swebench_lab.viewer.player.branches import Branch, Branches
 
 
-def agent_of(policy: Policy | Agent | None, default: Agent | None, flavour: str) -> Agent:
+def agent_of(policy: Policy | AnyAgent | None, default: AnyAgent | None, flavour: str) -> AnyAgent:
     """Return the agent of a branch.
 
     Args:
@@ -39,8 +39,9 @@ def agent_of(policy: Policy | Agent | None, default: Agent | None, flavour: str)
         PolicyError: There is no agent, or the flavour is not bundled and needs an agent that brings it.
     """
     from swebench_lab.agents.agent import Agent
+    from swebench_lab.agents.external.cli_agent import CLIAgent
 
-    if isinstance(policy, Agent):
+    if isinstance(policy, Agent | CLIAgent):
         return policy
     if default is not None:
         return default if policy is None else default.using(policy)
@@ -106,13 +107,17 @@ def _hinted(step: Step, hint: str) -> Step:
 def grow(
     start: BranchStart,
     task: Task,
-    agent: Agent,
+    agent: AnyAgent,
     sandboxes: SandboxFactory,
     branches: Branches,
     evaluator: Evaluator | None,
     number: tuple[int, int],
 ) -> Branch:
     """Make one branch: run, keep its layers, grade, store."""
+    from swebench_lab.agents.external.cli_agent import CLIAgent
+
+    if isinstance(agent, CLIAgent):
+        return _repeat(start, task, agent, sandboxes, branches, evaluator, number)
     layers = [*start.layers, *([start.edit] if start.edit else [])]
     renamed: dict[str, str] = {}
     shared = len(start.beginning.steps)
@@ -132,6 +137,43 @@ def grow(
         replace(s, layer=renamed.get(s.layer, s.layer)) if n == shared else s for n, s in enumerate(trajectory.steps)
     ]
     rollout = Rollout(task, replace(trajectory, steps=tuple(steps)), _ungraded(trajectory), None)
+    if evaluator is not None:
+        rollout = graded(rollout, evaluator)
+    return branches.add(start.parent, start.step, start.hint, start.edited, rollout)
+
+
+def _repeat(
+    start: BranchStart,
+    task: Task,
+    agent: CLIAgent,
+    sandboxes: SandboxFactory,
+    branches: Branches,
+    evaluator: Evaluator | None,
+    number: tuple[int, int],
+) -> Branch:
+    """Make one branch of an agent of others: it begins anew, is answered what was recorded, and then by its policy.
+
+    Raises:
+        ValueError: The branch has changes made by hand, which cannot be part of what is repeated.
+    """
+    if start.edit is not None:
+        raise ValueError(
+            f"branching {agent.resolved_kit.name} after manual changes: it repeats its own work only; undo them"
+        )
+    shared = len(start.beginning.steps)
+    if agent.max_steps <= shared:
+        agent = replace(agent, max_steps=shared + agent.max_steps)
+    with agent.open(sandboxes, task) as box:
+        trajectory = agent.run(
+            task,
+            box,
+            attempt=number[0],
+            seed=number[1],
+            resume=start.beginning,
+            hint=start.hint,
+            layer_sink=branches.home.put_layer,
+        )
+    rollout = Rollout(task, trajectory, _ungraded(trajectory), None)
     if evaluator is not None:
         rollout = graded(rollout, evaluator)
     return branches.add(start.parent, start.step, start.hint, start.edited, rollout)

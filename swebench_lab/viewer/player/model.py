@@ -24,7 +24,7 @@ from swebench_lab.viewer.player.manual_command import ManualCommand
 from swebench_lab.viewer.player.terminal import Terminal
 
 if TYPE_CHECKING:
-    from swebench_lab.agents.agent import Agent
+    from swebench_lab.agents.external.cli_agent import AnyAgent
     from swebench_lab.grading.evaluator import Evaluator
     from swebench_lab.policies.policy import Policy
     from swebench_lab.records.step import Step
@@ -57,7 +57,7 @@ class PlayerModel:
         rollout: Rollout,
         sandboxes: SandboxFactory | None = None,
         *,
-        agent: Agent | None = None,
+        agent: AnyAgent | None = None,
         evaluator: Evaluator | None = None,
         step: int | None = None,
         run_dir: str | Path | None = None,
@@ -349,7 +349,7 @@ class PlayerModel:
 
     def branch(
         self,
-        policy: Policy | Agent | None = None,
+        policy: Policy | AnyAgent | None = None,
         hint: str = "",
         n: int = 1,
         *,

@@ -18,7 +18,7 @@ from swebench_lab.viewer.player import markup
 from swebench_lab.viewer.player.model import PlayerModel
 
 if TYPE_CHECKING:
-    from swebench_lab.agents.agent import Agent
+    from swebench_lab.agents.external.cli_agent import AnyAgent
     from swebench_lab.grading.evaluator import Evaluator
     from swebench_lab.policies.policy import Policy
     from swebench_lab.records.rollout import Rollouts
@@ -59,7 +59,7 @@ class Stepper:
         sandboxes: SandboxFactory | None = None,
         *,
         task: Task | None = None,
-        agent: Agent | None = None,
+        agent: AnyAgent | None = None,
         policies: Mapping[str, Policy] | None = None,
         evaluator: Evaluator | None = None,
         step: int | None = None,

@@ -1,0 +1,103 @@
+"""Replay: an agent that begins anew is answered what was recorded, as long as it asks what it asked then."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from swebench_lab.agents.external.kits import Kit
+from swebench_lab.errors import AgentError
+from swebench_lab.formats.dialects.exchange import Json, Request, written
+from swebench_lab.records.reply import Reply
+from swebench_lab.records.step import Step
+from swebench_lab.records.task import Task
+from swebench_lab.records.trajectory import Trajectory
+
+_ALWAYS = (
+    r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:\.\d+)?Z?)?",
+    r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b",
+    r"\b\d+(?:\.\d+)? ?m?s(?:econds)?\b",
+    r"\b\d\d:\d\d:\d\d\b",
+)
+"""What may differ between two runs of the same work, whatever the agent: dates, ids, durations, times of day."""
+
+
+class Replay:
+    """The calls of an earlier attempt that another one repeats.
+
+    Args:
+        recorded: The beginning of the earlier attempt.
+        task: What is attempted.
+        kit: Of the agent.
+
+    Raises:
+        ValueError: It is of another task or another agent, or keeps no requests.
+    """
+
+    def __init__(self, recorded: Trajectory, task: Task, kit: Kit) -> None:
+        if recorded.task_id != task.id:
+            raise ValueError(f"resuming an attempt at {task.id}: the given steps are of {recorded.task_id}")
+        if recorded.flavour != kit.name or not all("request" in step.extra for step in recorded.steps):
+            raise ValueError(
+                f"resuming an attempt of {kit.name}: the given steps are of {recorded.flavour or 'another agent'}"
+            )
+        self.steps: Sequence[Step] = recorded.steps
+        self.diverged = ""
+        """Which call differed from the record, and where; empty when none did."""
+        self._volatile = re.compile("|".join((*kit.volatile, *_ALWAYS)))
+        self._requests = _requests(recorded.steps)
+
+    def complete(self, calls: int) -> bool:
+        """Whether all recorded calls were repeated."""
+        return calls >= len(self.steps)
+
+    def reply(self, index: int, request: Request) -> Reply | None:
+        """Return the recorded reply of a call; None once the record is over.
+
+        Raises:
+            AgentError: The agent asks something else than it did then.
+        """
+        if index >= len(self.steps):
+            return None
+        if difference := self._difference(self._requests[index], request):
+            self.diverged = f"call {index}: {difference}"
+            raise AgentError(f"repeating an attempt: it diverged from the record at {self.diverged}")
+        return self.steps[index].reply
+
+    def _difference(self, recorded: list[Json], request: Request) -> str:
+        """Return where two conversations differ, what is volatile aside; empty where they do not."""
+        if len(recorded) != len(request.messages):
+            return f"{len(request.messages)} messages instead of {len(recorded)}"
+        names = {old: new for a, b in zip(recorded, request.messages, strict=True) for old, new in _ids(a, b)}
+        for number, (then, now) in enumerate(zip(recorded, request.messages, strict=True)):
+            one, other = self._steady(then, names), self._steady(now, {})
+            if one != other:
+                pairs = enumerate(zip(one, other, strict=False))
+                at = next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+                part = slice(max(0, at - 30), at + 50)
+                return f"message {number} ({now['role']}): {other[part]!r} instead of {one[part]!r}"
+        return ""
+
+    def _steady(self, message: Json, names: dict[str, str]) -> str:
+        text = written(message)
+        for old, new in names.items():
+            text = text.replace(old, new)
+        return self._volatile.sub("~", text)
+
+
+def _ids(then: Json, now: Json) -> list[tuple[str, str]]:
+    """Return the names of calls as they were and as they are."""
+    pairs = [(a["id"], b["id"]) for a, b in zip(then.get("tool_calls", ()), now.get("tool_calls", ()), strict=False)]
+    if "tool_call_id" in then and "tool_call_id" in now:
+        pairs.append((then["tool_call_id"], now["tool_call_id"]))
+    return pairs
+
+
+def _requests(steps: Sequence[Step]) -> list[list[Json]]:
+    """Return the messages of each recorded request, put together from what each added."""
+    whole: list[list[Json]] = []
+    for step in steps:
+        kept = step.extra["request"]
+        before = whole[step.parent][: kept["from"]] if "from" in kept and step.parent is not None else []
+        whole.append([*before, *kept["messages"]])
+    return whole

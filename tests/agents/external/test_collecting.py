@@ -1,0 +1,54 @@
+"""Agents of others, collected: graded, resumed, entered again and branched as our own are. Demo tasks, a real factory."""
+
+from __future__ import annotations
+
+import pytest
+
+import swebench_lab as lab
+from swebench_lab.errors import SandboxUnavailable
+from swebench_lab.policies.scripted import ScriptedPolicy
+from tests.agents.external.agent_of_ours import bash, kit
+
+TASKS = lab.load_tasks("demo")[:2]
+GOLD = {task.id: task.gold_patch for task in TASKS}
+
+
+def repair(view, messages, step):
+    if step == 0:
+        return bash("ls", "I look.")
+    return bash(f"git apply - <<'EOF'\n{GOLD[view.id]}\nEOF", "I fix.") if step == 1 else "Done."
+
+
+def give_up(view, messages, step):
+    return "I cannot see what is wrong."
+
+
+def test_attempts_are_collected_graded_resumed_entered_and_branched(tmp_path):
+    with lab.SandboxFactory("namespace") as sandboxes:
+        evaluator = lab.Evaluator(sandboxes)
+        collector = lab.RolloutCollector(sandboxes, evaluator, workers=2, run_dir=tmp_path / "run")
+        agent = lab.CLIAgent(kit(), ScriptedPolicy(repair), wall_time=120.0)
+        rollouts = collector.collect(agent, TASKS, attempts=2, progress=False)
+        assert [r.verdict.status for r in rollouts] == ["resolved"] * 4, [r.trajectory.error for r in rollouts]
+        assert collector.executed == 4
+        again = collector.collect(agent, TASKS, attempts=2, progress=False)
+        assert collector.executed == 0 and [r.trajectory for r in again] == [r.trajectory for r in rollouts]
+        with sandboxes.reenter(again[0], 0) as before, sandboxes.reenter(again[0], 1) as after:
+            assert not before.diff() and after.diff()
+        collector.close()
+        player = lab.Stepper(again[0], sandboxes, agent=agent, evaluator=evaluator).model
+        try:
+            (branch,) = player.branch(agent.using(ScriptedPolicy(give_up)), step=0, hint="leave it")
+            assert branch.verdict.status == "unresolved" and not branch.trajectory.error
+            assert [s.thought for s in branch.trajectory.steps] == ["I look.", "I cannot see what is wrong."]
+            (branch,) = player.branch(agent, step=0)
+            assert branch.verdict.status == "resolved"
+        finally:
+            player.close()
+
+
+def test_boxes_without_a_loopback_are_refused_before_anything_starts():
+    with pytest.warns(UserWarning), lab.SandboxFactory("local") as sandboxes:
+        collector = lab.RolloutCollector(sandboxes, workers=1)
+        with pytest.raises(SandboxUnavailable, match="use SandboxFactory\\('namespace'\\)"):
+            collector.collect(lab.CLIAgent(kit(), ScriptedPolicy(repair)), TASKS, progress=False)

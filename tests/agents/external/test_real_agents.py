@@ -1,0 +1,78 @@
+"""The agents themselves, from npm and PyPI, in boxes without a network: `make agents` runs this; nothing else does."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+import swebench_lab as lab
+from swebench_lab.agents.external.kits import KITS
+from swebench_lab.agents.external.translation import call_text
+from swebench_lab.policies.scripted import ScriptedPolicy
+from swebench_lab.records.step import Thread
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not os.environ.get("LAB_REAL_AGENTS"), reason="make agents: installs from npm and PyPI"),
+]
+TIERS = ["namespace-root", "namespace-rootless"] if os.geteuid() == 0 else ["namespace-rootless"]
+TASKS = lab.load_tasks("demo")[: int(os.environ.get("LAB_REAL_TASKS", "3"))]
+GOLD = {task.id: task.gold_patch for task in TASKS}
+LOOK = "ls; curl -sS -m 2 http://example.com; getent hosts example.com || echo no names"
+ENDINGS = {"mini-swe-agent": "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"}
+
+
+class Repair:
+    """Looks, repairs, looks again and ends, by the tool that the agent has for commands."""
+
+    def __init__(self, kit: str) -> None:
+        self.kit = KITS[kit]
+
+    def __call__(self, view, messages, step):
+        ours = sum("<tool_call>" in str(m["content"]) for m in messages if m["role"] == "assistant")
+        if "title" in str(messages[0]["content"]).lower()[:200]:
+            return "A title"
+        commands = [LOOK, f"git apply - <<'EOF'\n{GOLD[view.id]}\nEOF", "git diff --stat"]
+        commands += [ENDINGS[self.kit.name]] if self.kit.name in ENDINGS else []
+        if ours >= len(commands):
+            return "The bug is fixed."
+        tool, argument = self.kit.shell
+        more = {"is_background": False} if self.kit.name == "qwen-code" else {}
+        return call_text(tool, {argument: commands[ours], "description": "work", **more}, f"Command {ours}.")
+
+
+def give_up(view, messages, step):
+    return "I leave it as it is."
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("name", KITS)
+def test_an_agent_repairs_demo_bugs_in_boxes_without_a_network(name, tier, tmp_path):
+    agent = lab.CLIAgent(name, ScriptedPolicy(Repair(name), name=name), max_steps=12, wall_time=500.0)
+    with lab.SandboxFactory(tier) as sandboxes:
+        collector = lab.RolloutCollector(sandboxes, workers=1, run_dir=tmp_path / "run")
+        rollouts = collector.collect(agent, TASKS, progress=False)
+        for rollout in rollouts:
+            made = rollout.trajectory
+            assert rollout.verdict.status == "resolved", (made.stop, made.error, rollout.verdict.reason)
+            main = [step for step in made.steps if step.thread == Thread.MAIN and step.calls]
+            assert [step.thought for step in main][:3] == ["Command 0.", "Command 1.", "Command 2."]
+            assert "no names" in main[0].observation and "Could not resolve host" in main[0].observation
+            assert all(step.layer for step in made.steps)
+        first = rollouts[0]
+        last = max(step.index for step in first.trajectory.steps if step.calls)
+        with sandboxes.reenter(first, last) as box:
+            assert box.diff() == first.trajectory.patch
+        collector.close()
+        index = next(step.index for step in first.trajectory.steps if step.thought == "Command 0.")
+        player = lab.Stepper(first, sandboxes, agent=agent).model
+        try:
+            (branch,) = player.branch(agent.using(ScriptedPolicy(give_up)), step=index)
+        finally:
+            player.close()
+        print(
+            json.dumps({"agent": name, "tier": tier, "branch": branch.verdict.status, "error": branch.trajectory.error})
+        )
+        assert branch.verdict.status == "unresolved" or branch.trajectory.extra["diverged"], branch.trajectory.error

@@ -1,0 +1,90 @@
+"""Training on what agents of others said: rows hold the very ids that were sampled, each trained on once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from swebench_lab.agents.external.cli_agent import CLIAgent
+from swebench_lab.errors import TrainingError
+from swebench_lab.formats.renderer import Renderer
+from swebench_lab.formats.token_ledger import segments
+from swebench_lab.policies.scripted import ScriptedPolicy
+from swebench_lab.records.step import Thread
+from swebench_lab.sandbox.namespace.sandbox import open_namespace
+from swebench_lab.training.corpus import Corpus, rows_of
+from tests.agents.external.agent_of_ours import FILES, REPLIES, kit
+from tests.boxes import make_snapshot
+from tests.conftest import make_rollout, make_task
+from tests.tokens import PairTokenizer, Sampler, plain
+
+TASK = make_task()
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory):
+    return make_snapshot(tmp_path_factory.mktemp("start"), FILES)
+
+
+def attempt(snapshot, ending: str = "print(work(main))"):
+    policy = Sampler(REPLIES, Renderer.of(PairTokenizer()))
+    with open_namespace(snapshot) as box:
+        return CLIAgent(kit(ending), policy, wall_time=60.0).run(TASK, box), policy
+
+
+def test_a_row_is_what_the_policy_saw_and_said(snapshot):
+    made, policy = attempt(snapshot)
+    (segment,) = segments(made)
+    said = [plain(step.reply.token_ids) for step in made.steps]
+    assert plain(segment.ids) == policy.sent[-1] + said[-1]
+    assert plain(segment.ids[segment.mask == 1]) == sum(said, ())
+    assert segment.scored and segment.sampled == sum(map(len, said))
+    assert [plain(segment.ids)[: len(sent)] for sent in policy.sent] == policy.sent
+    (row,) = rows_of(made, policy.renderer)
+    assert plain(row.ids) == plain(segment.ids) and plain(row.mask) == plain(segment.mask)
+
+
+def test_sub_agents_titles_and_requests_that_were_asked_again_are_not_trained_on(snapshot):
+    ending = """
+ask([{"role": "system", "content": "Make a title."}, {"role": "user", "content": "x"}], tools=[])
+side = [{"role": "system", "content": "You search."}, {"role": "user", "content": "find"}]
+side.append(ask(side))
+side.append({"role": "tool", "tool_call_id": side[-1]["tool_calls"][0]["id"], "content": "x"})
+ask(side)
+ask(main); main.append(ask(main, seed=2)); main.append({"role": "user", "content": "go on"}); work(main)
+"""
+    made, policy = attempt(snapshot, ending)
+    assert made.steps[0].thread == Thread.AUXILIARY and made.steps[3].thread == Thread.AUXILIARY
+    assert [step.thread for step in made.steps[1:3]] == [Thread.SUB_AGENT] * 2
+    main = [step.index for step in made.steps if step.thread == Thread.MAIN]
+    parts = segments(made)
+    said = sum((plain(made.steps[index].reply.token_ids) for index in main), ())
+    assert sum(part.sampled for part in parts) == len(said)
+    for part in parts:
+        assert any(
+            plain(part.ids) == sent + plain(step.reply.token_ids)
+            for sent, step in zip(policy.sent, made.steps, strict=True)
+        )
+
+
+def test_a_history_that_was_shortened_is_a_segment_of_its_own(snapshot):
+    ending = """
+work(main)
+work([main[0], {"role": "user", "content": "So far: it was looked at and fixed. Go on."}])
+"""
+    made, _ = attempt(snapshot, ending)
+    assert [step.thread for step in made.steps] == [Thread.MAIN] * 6
+    one, two = segments(made)
+    assert one.sampled and two.sampled
+
+
+def test_a_corpus_takes_captured_attempts_with_ids_and_leaves_others_out(snapshot):
+    made, policy = attempt(snapshot)
+    with open_namespace(snapshot) as box:
+        other = CLIAgent(kit(), ScriptedPolicy(REPLIES)).run(TASK, box)
+    rollouts = [replace(make_rollout(TASK), trajectory=trajectory) for trajectory in (made, other)]
+    corpus = Corpus.of_rollouts(rollouts, policy.renderer)
+    assert len(corpus) == 1 and corpus.dropped == {"captured without the ids of this tokenizer": 1}
+    with pytest.raises(TrainingError, match="cannot be tokenised here"):
+        rows_of(other, policy.renderer)
