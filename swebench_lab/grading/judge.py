@@ -1,8 +1,8 @@
 """Judge: from the log of a test run, and the results beside it, to a Verdict.
 
 The rules are SWE-bench's: its parsers read the log, its `get_eval_tests_report` and `get_resolution_status` decide.
-On top of them stand three things that SWE-bench does not have. A time-out, a crash or an unreadable log is *not
-graded*, never *unresolved*. The outcomes also arrive over a second path (`results_plugin`), and a log that contradicts
+On top of them stand three things that SWE-bench does not have. A time-out, a crash or an unreadable log decides nothing
+by itself: it is *not graded* here, and `attribution` says whose doing it was. The outcomes also arrive over a second path (`results_plugin`), and a log that contradicts
 them is *not graded: suspected forgery*. SWE-bench's own answer for the same log is kept beside ours.
 
 Covered: lines printed by the code under test, markers printed by it, an early exit with a made-up summary, a summary
@@ -22,7 +22,7 @@ from swebench_lab.grading.expectation import OWN_PARSER, Expectation
 from swebench_lab.grading.log_parsers import FAILING, PASSING, UnreadableLog, clean, disputed, parse_log
 from swebench_lab.grading.results import Results
 from swebench_lab.grading.swebench_rules import ENVIRONMENT, official_answer, rules
-from swebench_lab.grading.test_run import APPLY_FAILED, START, TestRun
+from swebench_lab.grading.test_run import APPLY_FAILED, HOST_MEMORY, START, TestRun
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Cause, Verdict
 
 _Report = Mapping[str, Mapping[str, list[str]]]
@@ -116,7 +116,10 @@ def _withheld(verdict: Verdict, cause: Cause, reason: str) -> Verdict:
 def _stopped(run: TestRun) -> Verdict | None:
     """Return the verdict of a run that did not come to its end, or None for one that did."""
     at = f" in {run.results.running}" if run.results and run.results.running else ""
-    if run.limit:
+    if run.limit == HOST_MEMORY:
+        return _not_graded(Cause.INFRASTRUCTURE, f"the machine ran out of memory while the tests ran{at}")
+    whole = run.results is not None and run.results.finished and not run.results.fault
+    if run.limit and not (run.limit == "output" and whole):
         return _not_graded(Cause.CRASHED, f"the tests ran into the sandbox's {run.limit} limit{at}")
     if run.timed_out:
         return _not_graded(Cause.TIMED_OUT, f"the tests were stopped after {run.seconds:.0f} s{at}")

@@ -25,6 +25,7 @@ from swebench_lab.grading.scripts import Changes
 from swebench_lab.grading.test_run import APPLY_FAILED, TestRun
 from swebench_lab.records.diff import touched_files
 from swebench_lab.records.task import Task
+from swebench_lab.records.verdict import Cause
 from swebench_lab.snapshots.environment.specs import spec_of
 
 if TYPE_CHECKING:
@@ -56,6 +57,19 @@ class NotApplied(Exception):
         self.notes = tuple(notes)
 
 
+class SetupFailed(GradingError):
+    """A step before the tests failed in the box.
+
+    Args:
+        text: Which step, and how it ended.
+        result: What came of the command.
+    """
+
+    def __init__(self, text: str, result: Result) -> None:
+        super().__init__(text)
+        self.result = result
+
+
 class TestRunner:
     """Runs a task's tests once, in one box.
 
@@ -64,15 +78,18 @@ class TestRunner:
         snapshot: That Snapshot; its `tests` hold the true test and harness files.
         task: What is graded.
         timeout: Seconds for the tests; None: as the Spec says.
+        patience: How many times that they get.
     """
 
     __test__ = False  # pytest: not a test class
 
-    def __init__(self, box: Sandbox, snapshot: Snapshot, task: Task, timeout: float | None = None) -> None:
+    def __init__(
+        self, box: Sandbox, snapshot: Snapshot, task: Task, timeout: float | None = None, patience: float = 1.0
+    ) -> None:
         self.box, self.snapshot, self.task = box, snapshot, task
         self.spec = spec_of(snapshot)
         self.expected = Expectation.of(task, self.spec)
-        self.timeout = timeout or self.spec.timeout
+        self.timeout = (timeout or self.spec.timeout) * patience
         self.lab = posixpath.join(box.private_temp, f"lab-{secrets.token_hex(6)}")
         self.true = _true_files(snapshot.tests)
         self.roots = scripts.test_roots(test_files(task))
@@ -84,11 +101,22 @@ class TestRunner:
         Args:
             patch: The patch; None runs the tests on the tree as it is.
 
+        Returns:
+            The run; of a step before the tests that failed in the box, a run with that fault.
+
         Raises:
             NotApplied: The patch does not apply.
-            GradingError: An infrastructure error in a step before the tests.
             SandboxError: The box died.
         """
+        try:
+            return self._run(patch)
+        except SetupFailed as error:
+            fault = Cause.INFRASTRUCTURE
+            limit = error.result.limit if error.result.limit != "output" else ""
+            notes = tuple(self.notes)
+            return TestRun(error.result.output, limit=limit, fault=str(error), fault_cause=fault, notes=notes)
+
+    def _run(self, patch: str | None) -> TestRun:
         setup, changes = ("", Changes()) if patch is None else self._apply(patch)
         self._remove(changes)
         self._restore(changes)
@@ -144,7 +172,10 @@ class TestRunner:
             self.notes.append(f"restored before the tests, as shared with them: {_some(restored)}")
 
     def _settings_changed(self, path: str, changes: Changes) -> bool:
-        after = None if path in changes.deleted else self.box.read_bytes(posixpath.join(self.box.workdir, path))
+        try:
+            after = None if path in changes.deleted else self.box.read_bytes(posixpath.join(self.box.workdir, path))
+        except SandboxPathError:
+            return True  # a link to nowhere, a folder, a device: nothing that holds settings
         return _settings(self._started_from(path)) != _settings(after)
 
     def _apply_test_patch(self) -> str:
@@ -184,7 +215,8 @@ class TestRunner:
             return result.output
         ended = "timed out" if result.timed_out else f"ran into the {result.limit} limit" if result.limit else "failed"
         code = "" if result.exit_code is None else f" (exit code {result.exit_code})"
-        raise GradingError(f"grading {self.task.id}: {doing} {ended}{code}: {result.output.strip()[-500:]}")
+        text = f"grading {self.task.id}: {doing} {ended}{code}: {result.output.strip()[-500:]}"
+        raise SetupFailed(text, result)
 
     # --- the tests --------------------------------------------------------------------------------------------------
 
