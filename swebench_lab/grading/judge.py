@@ -20,7 +20,7 @@ from dataclasses import replace
 from swebench_lab.errors import GradingError
 from swebench_lab.grading.expectation import OWN_PARSER, Expectation
 from swebench_lab.grading.log_parsers import FAILING, PASSING, UnreadableLog, clean, disputed, parse_log
-from swebench_lab.grading.results import Results
+from swebench_lab.grading.results import PYTEST, Results
 from swebench_lab.grading.swebench_rules import ENVIRONMENT, official_answer, rules
 from swebench_lab.grading.test_run import APPLY_FAILED, HOST_MEMORY, START, TestRun
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Cause, Verdict
@@ -81,6 +81,8 @@ def _judged(run: TestRun, expected: Expectation, log: str) -> Verdict:
 def _decide(run: TestRun, expected: Expectation) -> Verdict:
     if stopped := _stopped(run):
         return stopped
+    if run.results and run.results.started and run.results.runner != PYTEST:
+        return _by_results(run, run.results, expected)
     try:
         tests = parse_log(expected.parser, run.output, expected.task_id, expected.version)
     except UnreadableLog as error:
@@ -101,6 +103,29 @@ def _decide(run: TestRun, expected: Expectation) -> Verdict:
     if silent and verdict.resolved:
         reason = f"all tests passed, yet pytest ended with {exit_name(run.exit_code)}"
         return _withheld(verdict, Cause.CRASHED, reason)
+    return verdict
+
+
+def _by_results(run: TestRun, results: Results, expected: Expectation) -> Verdict:
+    """Judge what a runner other than pytest reported separately; its log decides nothing."""
+    ended, at = exit_name(run.exit_code), f" in {results.running}" if results.running else ""
+    if results.fault:
+        return _not_graded(Cause.FORGED, f"suspected forgery: {results.fault}")
+    if not results.finished:
+        try:
+            printed = parse_log(expected.parser, run.output, expected.task_id, expected.version)
+        except UnreadableLog:
+            printed = {}
+        if run.exit_code == 0 or any(_passed(case, printed) for case in expected.fail_to_pass):
+            reason = f"suspected forgery: the test runner did not come to its end{at}, yet its process ended with {ended}"
+            return _withheld(_by_tests(printed, expected), Cause.FORGED, reason)
+        return _not_graded(Cause.CRASHED, f"the test runner did not come to its end{at}: it ended with {ended}")
+    tests = parse_log(expected.parser, results.as_log(), expected.task_id, expected.version)
+    if not tests:
+        return _not_graded(Cause.CRASHED, f"the test runner reported no test and ended with {ended}")
+    verdict = _by_tests(tests, expected)
+    if verdict.resolved and run.exit_code not in (None, 0) and not FAILING & set(tests.values()):
+        return _withheld(verdict, Cause.CRASHED, f"all tests passed, yet the test runner ended with {ended}")
     return verdict
 
 
@@ -210,7 +235,7 @@ def _forged(run: TestRun, expected: Expectation, tests: Mapping[str, str]) -> st
     results = run.results
     if results is None or not results.started:
         if run.results_expected:
-            return "the log reports tests, but pytest never loaded the plugin that reports them separately"
+            return "the log reports tests, but the test runner never loaded what reports them separately"
         twice = disputed(run.output, expected.tests) if expected.parser == OWN_PARSER else []
         return f"the log says both that {twice[0]} passed and that it did not" if twice else ""
     if results.fault:

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from swebench_lab.errors import GradingError, SandboxPathError
-from swebench_lab.grading import results_plugin, scripts
+from swebench_lab.grading import planted, scripts, startup
 from swebench_lab.grading.expectation import Expectation, test_arguments, test_files
 from swebench_lab.grading.predictions import patch_bytes
 from swebench_lab.grading.results import Results, read_results
@@ -38,6 +38,8 @@ MAX_OUTPUT = 50_000_000
 """Bytes of test output kept; the largest suite of SWE-bench prints 3 MB."""
 
 _CALLS_XFAIL = re.compile(r"(?<!mark\.)\bxfail\b")
+_RUNNER_OF_SYMPY = ("sympy/testing/", "sympy/utilities/runtests.py")
+_BUILD_FILES = ("setup.py",)
 _CALL_LINES = 5
 """Lines up to the reported one in which a call may begin: up to Python 3.7 it has the line of its last argument."""
 
@@ -92,7 +94,9 @@ class TestRunner:
         self.timeout = (timeout or self.spec.timeout) * patience
         self.lab = posixpath.join(box.private_temp, f"lab-{secrets.token_hex(6)}")
         self.true = _true_files(snapshot.tests)
-        self.roots = scripts.test_roots(test_files(task))
+        modules = planted.deciding_modules(self.expected.tests, self.true)
+        self.deciding = tuple(sorted({*test_files(task), *modules}))
+        self.roots = planted.test_roots(self.deciding, _touched(task.gold_patch), self._names_in)
         self.notes: list[str] = []
 
     def run(self, patch: str | None) -> TestRun:
@@ -142,12 +146,12 @@ class TestRunner:
 
     def _remove(self, changes: Changes) -> None:
         """Remove what the patch planted: files that steer pytest or Python, and links where test folders should be."""
-        planted = set(scripts.planted(changes.added, test_files(self.task)))
-        planted |= {path for path in changes.changed if path.endswith((".pyc", ".pyo"))}
-        helpers = {path for path in changes.deleted if scripts.within(path, self.roots)}
+        steering = set(planted.planted(changes.added, self.deciding, self.roots, changes.links))
+        steering |= {path for path in changes.changed if path.endswith((".pyc", ".pyo"))}
+        helpers = {path for path in changes.deleted if planted.within(path, self.roots)}
         folders = {str(parent) for path in {*self.true, *helpers} for parent in PurePosixPath(path).parents}
-        planted |= folders & set(changes.added)
-        doomed = sorted(planted - self.true)
+        steering |= folders & set(changes.added)
+        doomed = sorted(steering - self.true)
         if doomed:
             self._clear(doomed)
             self.notes.append(f"removed before the tests: {_some(doomed)}")
@@ -164,8 +168,8 @@ class TestRunner:
         """Put back what the patch changed of the tests' helpers, and files in which it changed pytest's settings."""
         restored = []
         for path in sorted(changes.touched - self.true):
-            helper = scripts.within(path, self.roots) and path not in changes.added
-            if helper or (scripts.is_config(path) and self._settings_changed(path, changes)):
+            helper = (planted.within(path, self.roots) and path not in changes.added) or self._is_runner(path)
+            if helper or (planted.is_config(path) and self._settings_changed(path, changes)):
                 restored.append(path)
         if restored:
             self._bring_back(restored)
@@ -176,7 +180,21 @@ class TestRunner:
             after = None if path in changes.deleted else self.box.read_bytes(posixpath.join(self.box.workdir, path))
         except SandboxPathError:
             return True  # a link to nowhere, a folder, a device: nothing that holds settings
-        return _settings(self._started_from(path)) != _settings(after)
+        toml = path.endswith(".toml")
+        return _settings(self._started_from(path), toml) != _settings(after, toml)
+
+    def _is_runner(self, path: str) -> bool:
+        """Whether a file is the program that runs the tests, which belongs to them unless the gold patch changes it."""
+        if path in _touched(self.task.gold_patch):
+            return False
+        words = {word.removeprefix("./") for word in scripts.runner_command(self.spec.test_command).split()}
+        own = scripts.runs_sympy(self.spec.test_command) and path.startswith(_RUNNER_OF_SYMPY)
+        return own or (path in words and path not in _BUILD_FILES)
+
+    def _names_in(self, folder: str) -> set[str]:
+        """Return the names of what is in a folder of the START tree, true tests included."""
+        places = [self.snapshot.tests / folder, *(layer / "testbed" / folder for layer in self.snapshot.layers)]
+        return {entry.name for place in places if place.is_dir() for entry in place.iterdir()}
 
     def _apply_test_patch(self) -> str:
         """Bring the files of the test patch to where it starts from, then apply it."""
@@ -222,11 +240,10 @@ class TestRunner:
 
     def _test(self, setup: str) -> TestRun:
         command = scripts.with_files(self.spec.test_command, test_arguments(self.spec, test_files(self.task)))
-        pytest = scripts.runs_pytest(command)
         key = secrets.token_hex(16)
-        if pytest:
-            self.box.write(f"{self.lab}/plugin/{results_plugin.KEY}", key)
-            self.box.write(f"{self.lab}/plugin/{results_plugin.NAME}.py", scripts.plugin_source())
+        for name, text in scripts.startup_files().items():
+            self.box.write(f"{self.lab}/plugin/{name}", text)
+        self.box.write(f"{self.lab}/plugin/{startup.KEY}", key)
         started = time.monotonic()
         result = self.box.run(
             scripts.test_script(command, self.lab),
@@ -234,6 +251,12 @@ class TestRunner:
             env=dict(self.spec.env),
             max_output=MAX_OUTPUT,
         )
+        expected = scripts.reports_separately(command)
+        results = self._results(key)
+        if not expected and (not results.started or (results.finished and not results.outcomes)):
+            self.notes.append("the log alone decides: nothing reported results separately from inside the test runner")
+        elif not expected:
+            expected = True
         return TestRun(
             result.output,
             exit_code=result.exit_code,
@@ -241,8 +264,8 @@ class TestRunner:
             timed_out=result.timed_out,
             limit=result.limit,
             seconds=time.monotonic() - started,
-            results=self._results(key) if pytest else None,
-            results_expected=pytest,
+            results=results if expected else None,
+            results_expected=expected,
             fault="" if result.timed_out or result.limit or result.signal is None else _shell_ended(result.signal),
             notes=tuple(self.notes),
         )
@@ -250,9 +273,9 @@ class TestRunner:
     def _results(self, key: str) -> Results:
         """Read what came separately, without those calls of `pytest.xfail` that the true tests themselves make."""
         try:
-            text = self.box.read_bytes(f"{self.lab}/results").decode("utf-8", "replace")
+            text = self.box.read_bytes(f"{self.lab}/plugin/{startup.RESULTS}").decode("utf-8", "replace")
         except SandboxPathError:
-            text = ""  # the tests removed it, which the comparison with the log will show
+            text = ""  # the tests removed it or made it huge, which the comparison with the log will show
         results = read_results(text, key)
         return replace(results, called=tuple(pair for pair in results.called if not self._of_the_tests(pair[1])))
 
@@ -265,7 +288,7 @@ class TestRunner:
         if path in self.true:
             text: bytes | None = (self.snapshot.tests / path).read_bytes()
         else:
-            text = self._started_from(path) if scripts.within(path, self.roots) else None
+            text = self._started_from(path) if planted.within(path, self.roots) else None
         lines = (text or b"").decode("utf-8", "replace").split("\n")[: int(line)] if line.isdigit() else []
         return any(_CALLS_XFAIL.search(code) for code in lines[-_CALL_LINES:])
 
@@ -281,8 +304,13 @@ def _shell_ended(number: int) -> str:
     return f"the shell that ran the tests was ended by {signal.Signals(number).name}"
 
 
-def _settings(content: bytes | None) -> str:
-    return scripts.pytest_settings(content.decode("utf-8", "replace")) if content is not None else ""
+def _settings(content: bytes | None, toml: bool) -> str:
+    return planted.pytest_settings(content.decode("utf-8", "replace"), toml) if content is not None else ""
+
+
+@lru_cache(maxsize=256)
+def _touched(patch: str) -> frozenset[str]:
+    return frozenset(touched_files(patch)) if patch else frozenset()
 
 
 def _some(paths: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.grading.evaluator import Evaluator
-from swebench_lab.records.verdict import Verdict
+from swebench_lab.records.verdict import Cause, Verdict
 from tests.handmade import ADD, BUGGY, FILES, FIXED, GOLD, KEEP, HandMade, code, patch_of, task, writes
 
 
@@ -142,17 +142,18 @@ FORGED = {
 
 
 @pytest.mark.parametrize("name", FORGED)
-def test_forged_runs_are_not_graded(evaluator: Evaluator, name: str) -> None:
+def test_forged_runs_are_unresolved_and_called_forged(evaluator: Evaluator, name: str) -> None:
     verdict = evaluator.grade(task(), code(FORGED[name] + BUGGY))
-    assert verdict.status == "not graded", verdict.reason
+    assert (verdict.status, verdict.cause) == ("unresolved", Cause.FORGED), verdict.reason
     assert "suspected forgery" in verdict.reason
     assert verdict.official == ("resolved" if name in BELIEVED else "unresolved")
     assert evaluator.regrade(task(), verdict) == verdict
 
 
-def test_ending_the_test_script_is_not_graded(evaluator: Evaluator) -> None:
+def test_ending_the_test_script_is_a_crash_of_the_patch(evaluator: Evaluator) -> None:
     verdict = evaluator.grade(task(), code("import os\nos.kill(os.getppid(), 9)\n" + BUGGY))
-    assert (verdict.status, verdict.official) == ("not graded", "unresolved"), verdict.reason
+    assert (verdict.status, verdict.official) == ("unresolved", "unresolved"), verdict.reason
+    assert verdict.cause is Cause.CRASHED
     assert "SIGKILL" in verdict.reason
 
 
@@ -229,7 +230,7 @@ EXPECTED = {
 @pytest.mark.parametrize("name", EXPECTED)
 def test_an_expected_failure_that_the_code_under_test_calls_does_not_count(evaluator: Evaluator, name: str) -> None:
     verdict = evaluator.grade(task(), code(EXPECTED[name]))
-    assert verdict.status == "not graded", verdict.reason
+    assert (verdict.status, verdict.cause) == ("unresolved", Cause.FORGED), verdict.reason
     assert "suspected forgery" in verdict.reason
     assert "pytest.xfail" in verdict.reason
     assert evaluator.regrade(task(), verdict) == verdict
@@ -296,7 +297,7 @@ def test_expected_failures_of_the_tests_themselves_count(expecting: HandMade, tm
     assert verdict.status == "resolved", verdict.reason
     assert {verdict.tests[name] for name in going_on} == {"XFAIL"}
     called = "import pytest\n\n\ndef add(a, b):\n    pytest.xfail('no')\n\n\ndef keep(x):\n    return x\n"
-    assert evaluator.grade(one, code(called)).status == "not graded"
+    assert evaluator.grade(one, code(called)).cause is Cause.FORGED
     assert (
         evaluator.grade(one, code(BUGGY.replace("return x", "import pytest; pytest.xfail('no')"))).status != "resolved"
     )
