@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from swebench_lab.errors import LabError
@@ -205,15 +206,14 @@ class Grader:
         logger.log(level, "graded %s: %s (%s) after %.1f s %s", *facts)
         return replace(verdict, seconds=seconds, tier=verdict.tier or self.sandboxes.tier)
 
-    def _run(
-        self, task: Task, patch: str | None, boxes: OpenBoxes, patience: float, limits: Limits | None
-    ) -> Verdict:
+    def _run(self, task: Task, patch: str | None, boxes: OpenBoxes, patience: float, limits: Limits | None) -> Verdict:
         if patch is not None and not patch.strip():
             return Verdict(UNRESOLVED, EMPTY, official=UNRESOLVED, cause=Cause.NOT_APPLIED)
         snapshot = self.sandboxes.snapshot(task)
         network = self.sandboxes.grading_network
-        with self.sandboxes.open(snapshot, limits=limits, network=network) as box, boxes.holding(box):
-            runner = TestRunner(box, snapshot, task, self.timeout, patience)
+        open_box = partial(self.sandboxes.open, snapshot, network=network)
+        with open_box() if limits is None else open_box(limits=limits) as box, boxes.holding(box):
+            runner = TestRunner(box, snapshot, task, self.timeout, patience, boxes)
             kills = host_kills()
             try:
                 run = runner.run(patch)

@@ -93,6 +93,9 @@ def _decide(run: TestRun, expected: Expectation) -> Verdict:
     if not tests and not (expected.eval_type == "fail_only" and rules().suite_ran.search(run.output)):
         return _without_outcomes(run, expected)
     verdict = _by_tests(tests, expected)
+    if verdict.resolved and (unnamed := _unnamed(tests, expected)):
+        reason = f"the log names only failures, and {len(unnamed)} of the expected tests in no way: {unnamed[0]}"
+        return _withheld(verdict, Cause.CRASHED, reason)
     finished = run.results is not None and run.results.finished
     silent = run.exit_code not in (None, 0) and tests and not FAILING & set(tests.values())
     if silent and not finished:
@@ -117,7 +120,9 @@ def _by_results(run: TestRun, results: Results, expected: Expectation) -> Verdic
         except UnreadableLog:
             printed = {}
         if run.exit_code == 0 or any(_passed(case, printed) for case in expected.fail_to_pass):
-            reason = f"suspected forgery: the test runner did not come to its end{at}, yet its process ended with {ended}"
+            reason = (
+                f"suspected forgery: the test runner did not come to its end{at}, yet its process ended with {ended}"
+            )
             return _withheld(_by_tests(printed, expected), Cause.FORGED, reason)
         return _not_graded(Cause.CRASHED, f"the test runner did not come to its end{at}: it ended with {ended}")
     tests = parse_log(expected.parser, results.as_log(), expected.task_id, expected.version)
@@ -131,6 +136,13 @@ def _by_results(run: TestRun, results: Results, expected: Expectation) -> Verdic
 
 def _not_graded(cause: Cause, reason: str) -> Verdict:
     return Verdict(NOT_GRADED, reason, cause=cause)
+
+
+def _unnamed(tests: Mapping[str, str], expected: Expectation) -> list[str]:
+    """Return the expected tests that a log which passes by silence does not name: one printed line must not do."""
+    if expected.eval_type != "fail_only":
+        return []
+    return [case for case in expected.tests if rules().resolve_case(case, tests) is None]
 
 
 def _withheld(verdict: Verdict, cause: Cause, reason: str) -> Verdict:

@@ -31,7 +31,11 @@ _TEST_NAME = re.compile(r"^(test.*|.*[_-]tests?|conftest|__init__)\.py$")
 
 
 def planted(
-    added: Iterable[str], deciding: Iterable[str], roots: Iterable[str] | None = None, links: Iterable[str] = ()
+    added: Iterable[str],
+    deciding: Iterable[str],
+    roots: Iterable[str] | None = None,
+    links: Iterable[str] = (),
+    programs: Iterable[str] = (),
 ) -> tuple[str, ...]:
     """Return those of a patch's new files that can change how, or whether, tests run; they are removed first.
 
@@ -45,10 +49,11 @@ def planted(
         deciding: The test files that decide.
         roots: Folders that belong to the tests; None: those that `test_roots` knows by their name.
         links: Which of the added paths are links.
+        programs: Modules that the test command runs by `python -m`.
     """
     files = [PurePosixPath(path) for path in deciding]
     folders = frozenset(test_roots(deciding) if roots is None else roots)
-    linked = frozenset(links)
+    linked, names = frozenset(links), _RUNNERS | sys.stdlib_module_names | frozenset(programs)
     paths = [PurePosixPath(path) for path in added]
     packages = {path.parts[0] for path in paths if len(path.parts) == 2 and path.name.split(".")[0] == "__init__"}
 
@@ -56,7 +61,7 @@ def planted(
         loadable = path.suffix in _IMPORTABLE or str(path) in linked
         return (
             _starts_up(path, loadable)
-            or _shadows(path, packages, loadable)
+            or _shadows(path, packages, names, loadable)
             or (loadable and within(str(path), folders))
             or any(_stands_for(path, file, loadable) for file in files)
         )
@@ -123,12 +128,10 @@ def _starts_up(path: PurePosixPath, loadable: bool) -> bool:
     return (loadable and path.name.split(".")[0] in _START_UP) or bool(_START_UP & set(path.parts[:-1]))
 
 
-def _shadows(path: PurePosixPath, packages: set[str], loadable: bool) -> bool:
+def _shadows(path: PurePosixPath, packages: set[str], names: frozenset[str], loadable: bool) -> bool:
     """Say whether a new file is, or is part of, a new module at the root that has the name of a runner's module."""
     top = path.parts[0]
-    module = top.split(".")[0]
-    shadowed = module in _RUNNERS or module in sys.stdlib_module_names
-    return shadowed and (top in packages or (len(path.parts) == 1 and loadable))
+    return top.split(".")[0] in names and (top in packages or (len(path.parts) == 1 and loadable))
 
 
 def _stands_for(path: PurePosixPath, file: PurePosixPath, loadable: bool) -> bool:
@@ -137,7 +140,7 @@ def _stands_for(path: PurePosixPath, file: PurePosixPath, loadable: bool) -> boo
         rest = path.relative_to(file.parent).parts
     except ValueError:
         return False
-    return path != file and rest[0].split(".")[0] == file.stem and (len(rest) > 1 or loadable)
+    return bool(rest) and path != file and rest[0].split(".")[0] == file.stem and (len(rest) > 1 or loadable)
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------

@@ -10,7 +10,9 @@ import signal
 import stat
 import tarfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -18,10 +20,12 @@ from typing import TYPE_CHECKING
 
 from swebench_lab.errors import GradingError, SandboxPathError
 from swebench_lab.grading import planted, scripts, startup
+from swebench_lab.grading.boxes import OpenBoxes
 from swebench_lab.grading.expectation import Expectation, test_arguments, test_files
 from swebench_lab.grading.predictions import patch_bytes
 from swebench_lab.grading.results import Results, read_results
 from swebench_lab.grading.scripts import Changes
+from swebench_lab.grading.test_command import Steps, modules, reports_separately, runs_sympy
 from swebench_lab.grading.test_run import APPLY_FAILED, TestRun
 from swebench_lab.records.diff import touched_files
 from swebench_lab.records.task import Task
@@ -39,6 +43,9 @@ MAX_OUTPUT = 50_000_000
 
 _CALLS_XFAIL = re.compile(r"(?<!mark\.)\bxfail\b")
 _RUNNER_OF_SYMPY = ("sympy/testing/", "sympy/utilities/runtests.py")
+_TOOLS = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+"""Where our own commands are found in the box: not in the venv, which steps before the tests may write to."""
+_COMPILED = (".pyc", ".pyo")
 _BUILD_FILES = ("setup.py",)
 _CALL_LINES = 5
 """Lines up to the reported one in which a call may begin: up to Python 3.7 it has the line of its last argument."""
@@ -81,22 +88,27 @@ class TestRunner:
         task: What is graded.
         timeout: Seconds for the tests; None: as the Spec says.
         patience: How many times that they get.
+        boxes: What a second box is added to while it is open.
     """
 
     __test__ = False  # pytest: not a test class
 
     def __init__(
-        self, box: Sandbox, snapshot: Snapshot, task: Task, timeout: float | None = None, patience: float = 1.0
-    ) -> None:
+        self, box: Sandbox, snapshot: Snapshot, task: Task, timeout: float | None = None, patience: float = 1.0,
+        boxes: OpenBoxes | None = None,
+    ) -> None:  # fmt: skip
         self.box, self.snapshot, self.task = box, snapshot, task
         self.spec = spec_of(snapshot)
         self.expected = Expectation.of(task, self.spec)
+        self.boxes = boxes or OpenBoxes()
+        self.began = time.time()
         self.timeout = (timeout or self.spec.timeout) * patience
         self.lab = posixpath.join(box.private_temp, f"lab-{secrets.token_hex(6)}")
         self.true = _true_files(snapshot.tests)
-        modules = planted.deciding_modules(self.expected.tests, self.true)
-        self.deciding = tuple(sorted({*test_files(task), *modules}))
+        named = planted.deciding_modules(self.expected.tests, self.true)
+        self.deciding = tuple(sorted({*test_files(task), *named}))
         self.roots = planted.test_roots(self.deciding, _touched(task.gold_patch), self._names_in)
+        self.programs = modules(self.spec.test_command)
         self.notes: list[str] = []
 
     def run(self, patch: str | None) -> TestRun:
@@ -146,7 +158,7 @@ class TestRunner:
 
     def _remove(self, changes: Changes) -> None:
         """Remove what the patch planted: files that steer pytest or Python, and links where test folders should be."""
-        steering = set(planted.planted(changes.added, self.deciding, self.roots, changes.links))
+        steering = set(planted.planted(changes.added, self.deciding, self.roots, changes.links, self.programs))
         steering |= {path for path in changes.changed if path.endswith((".pyc", ".pyo"))}
         helpers = {path for path in changes.deleted if planted.within(path, self.roots)}
         folders = {str(parent) for path in {*self.true, *helpers} for parent in PurePosixPath(path).parents}
@@ -187,8 +199,8 @@ class TestRunner:
         """Whether a file is the program that runs the tests, which belongs to them unless the gold patch changes it."""
         if path in _touched(self.task.gold_patch):
             return False
-        words = {word.removeprefix("./") for word in scripts.runner_command(self.spec.test_command).split()}
-        own = scripts.runs_sympy(self.spec.test_command) and path.startswith(_RUNNER_OF_SYMPY)
+        words = {word.removeprefix("./") for word in Steps.of(self.spec.test_command).runner.split()}
+        own = runs_sympy(self.spec.test_command) and path.startswith(_RUNNER_OF_SYMPY)
         return own or (path in words and path not in _BUILD_FILES)
 
     def _names_in(self, folder: str) -> set[str]:
@@ -225,7 +237,7 @@ class TestRunner:
 
     def _in_tree(self, command: list[str], doing: str, stdin: bytes | None = None) -> str:
         # git uses the sealed repository: the one in the tree is the patch's to write in
-        sealed = {"GIT_DIR": self.box.sealed_git, "GIT_WORK_TREE": self.box.workdir}
+        sealed = {"GIT_DIR": self.box.sealed_git, "GIT_WORK_TREE": self.box.workdir, "PATH": _TOOLS}
         return self._must(self.box.run(command, timeout=SETUP_TIMEOUT, stdin=stdin, env=sealed), doing)
 
     def _must(self, result: Result, doing: str) -> str:
@@ -240,19 +252,71 @@ class TestRunner:
 
     def _test(self, setup: str) -> TestRun:
         command = scripts.with_files(self.spec.test_command, test_arguments(self.spec, test_files(self.task)))
+        steps = Steps.of(command)
+        started = time.monotonic()
+        if not steps.before:
+            return self._run_tests(command, command, setup, started)
+        first = self._run_script(steps.before, self.timeout)
+        if first.timed_out or first.limit or (steps.needed and not first.ok):
+            return self._finished(command, setup, first, started, Results())
+        with self._forked(steps) as runner:
+            runner._undo_steps()
+            return runner._run_tests(command, f"{steps.state}\n{steps.runner}", setup, started, first.output)
+
+    @contextmanager
+    def _forked(self, steps: Steps) -> Iterator[TestRunner]:
+        """A box without the processes of the steps before the tests, unless they are services that these need."""
+        self.notes.append("the test command runs code of the repository before the tests; they were restored after it")
+        if steps.leaves_services:
+            yield self
+            return
+        with self.box.fork() as box, self.boxes.holding(box):
+            runner = copy(self)
+            runner.box = box
+            yield runner
+
+    def _undo_steps(self) -> None:
+        """Put the tests back after steps that ran code of the repository: every true file, and nothing planted."""
+        find = ["find", ".", "-path", "./.git", "-prune", "-o", "-newerct", f"@{self.began:.3f}"]
+        listed = self._in_tree(
+            [*find, "(", "-type", "f", "-o", "-type", "l", ")", "-printf", "%y%P\\0"], "listing files"
+        )
+        entries = [(item[0], item[1:]) for item in listed.split("\0") if item]
+        paths = [path for _, path in entries if not path.endswith((".egg-info/entry_points.txt", *_COMPILED))]
+        added = tuple(path for path in paths if self._started_from(path) is None)
+        links = tuple(path for kind, path in entries if kind == "l")
+        changes = Changes(added, tuple(paths), (), links)
+        self._remove(changes)
+        self._put({path: self.snapshot.tests / path for path in self.true})
+        self._restore_shared(changes)
+        if self.task.test_patch:
+            self._apply_test_patch()
+
+    def _run_script(self, script: str, timeout: float) -> Result:
+        env = dict(self.spec.env)
+        return self.box.run(f"{script}\nexit $?\n", timeout=timeout, env=env, max_output=MAX_OUTPUT)
+
+    def _run_tests(self, command: str, script: str, setup: str, started: float, before: str = "") -> TestRun:
+        """Run the tests with the key beside them.
+
+        Args:
+            command: The whole test command, for the log.
+            script: What of it is left to run.
+            setup: What was printed while the patch was applied.
+            started: When the command began, on the monotonic clock.
+            before: What its first steps printed.
+        """
         key = secrets.token_hex(16)
         for name, text in scripts.startup_files().items():
             self.box.write(f"{self.lab}/plugin/{name}", text)
         self.box.write(f"{self.lab}/plugin/{startup.KEY}", key)
-        started = time.monotonic()
-        result = self.box.run(
-            scripts.test_script(command, self.lab),
-            timeout=self.timeout,
-            env=dict(self.spec.env),
-            max_output=MAX_OUTPUT,
-        )
-        expected = scripts.reports_separately(command)
-        results = self._results(key)
+        left = max(1.0, self.timeout - (time.monotonic() - started))
+        result = self._run_script(scripts.test_script(script, self.lab), left)
+        result = replace(result, stdout=before.encode() + result.stdout) if before else result
+        return self._finished(command, setup, result, started, self._results(key))
+
+    def _finished(self, command: str, setup: str, result: Result, started: float, results: Results) -> TestRun:
+        expected = reports_separately(command)
         if not expected and (not results.started or (results.finished and not results.outcomes)):
             self.notes.append("the log alone decides: nothing reported results separately from inside the test runner")
         elif not expected:
@@ -310,7 +374,10 @@ def _settings(content: bytes | None, toml: bool) -> str:
 
 @lru_cache(maxsize=256)
 def _touched(patch: str) -> frozenset[str]:
-    return frozenset(touched_files(patch)) if patch else frozenset()
+    try:
+        return frozenset(touched_files(patch))
+    except ValueError:
+        return frozenset()  # no patch as git knows it
 
 
 def _some(paths: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import PurePosixPath
 
 from swebench_lab.grading import startup
+from swebench_lab.grading.test_command import runs_sympy
 from swebench_lab.records.diff import touched_files
 
 APPLY_COMMANDS = (
@@ -109,32 +110,6 @@ exit $?
 """
 """Its last line keeps the shell in place: a test command that a signal ends is not a shell that a signal ends."""
 
-_OF_PYTEST = re.compile(r"(^|[\s/])(pytest|py\.test)(\s|$)")
-_OF_SYMPY = re.compile(r"(^|[\s/])bin/test(\s|$)")
-_OF_UNITTEST = re.compile(
-    r"(^|[\s/])(-m\s+(unittest|nose|django\s+test)|runtests\.py|manage\.py\s+test|django-admin\s+test|nosetests[\d.-]*)(\s|$)"
-)
-
-
-def runs_pytest(command: str) -> bool:
-    """Say whether a test command runs pytest itself."""
-    return _OF_PYTEST.search(command) is not None
-
-
-def runs_sympy(command: str) -> bool:
-    """Say whether a test command runs sympy's own runner."""
-    return _OF_SYMPY.search(command) is not None
-
-
-def runner_command(command: str) -> str:
-    """Return the last line of a test command, in which the test runner stands."""
-    return command.strip().rpartition("\n")[2]
-
-
-def reports_separately(command: str) -> bool:
-    """Say whether a test command's own process is a runner that reports results over the separate descriptor."""
-    return any(kind.search(command) for kind in (_OF_PYTEST, _OF_SYMPY, _OF_UNITTEST))
-
 
 def test_script(command: str, lab: str) -> str:
     """Return the script that runs the tests; its output and its exit code are theirs.
@@ -148,7 +123,7 @@ def test_script(command: str, lab: str) -> str:
     return _TEST.format(
         variable=startup.VARIABLE,
         folder=shlex.quote(f"{lab}/plugin"),
-        more=seed if _OF_SYMPY.search(command) else "",
+        more=seed if runs_sympy(command) else "",
         command=command,
     )
 

@@ -93,7 +93,7 @@ def _watch(of_pytest: bool) -> None:
         reporter.write(event="start", python=sys.version.split()[0])
         try:
             import_module("pytest")
-        except Exception:  # noqa: BLE001, S110 - not installed, or broken by the repository: the run itself will say so
+        except Exception:
             pass
         return
     reporter.write(event="start", python=sys.version.split()[0], runner="unittest")
@@ -267,7 +267,9 @@ def _watch_sympy(module: Any) -> None:
     reporter.write(event="runner", runner="sympy")
     _after(kind, "entering_filename", entering_file)
     _after(kind, "entering_test", entering_test)
-    _after(kind, "import_error", lambda _, filename, *__: reporter.write(event="outcome", test=filename, status="ERROR"))
+    _after(
+        kind, "import_error", lambda _, filename, *__: reporter.write(event="outcome", test=filename, status="ERROR")
+    )
     for name, status in (
         ("test_pass", "PASSED"),
         ("test_fail", "FAILED"),

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swebench_lab.errors import GradingError
-from swebench_lab.grading import planted, scripts, test_run
+from swebench_lab.grading import planted, scripts, test_command, test_run
 from swebench_lab.grading.expectation import Expectation
 from swebench_lab.grading.judge import judge, judge_log
 from swebench_lab.grading.log_parsers import parse_log, parsers
@@ -203,7 +203,8 @@ CASES = [
     Case("django with output between dots and ok", "test_a (m.T) ... Testing against Django installed in /x\nok\n", "resolved", "resolved", f2p=("test_a (m.T)",), p2p=(), parser="parse_log_django"),
     Case("a line that breaks SWE-bench's parser", "test_a (m.T) ... ok\nFAIL:\n", "not graded", "unresolved", f2p=("test_a (m.T)",), p2p=(), parser="parse_log_django", reason="cannot read the log", why=INVALID),
     Case("sympy, the same name in two files", "a.py[1]\ntest_x F\nb.py[1]\ntest_x ok\n", "resolved", "resolved", f2p=("test_x",), p2p=(), parser="parse_log_sympy"),
-    Case("only failures are logged, and none is", "Executed 12 of 12 SUCCESS\n", "resolved", "resolved", parser="parse_log_karma", eval_type="fail_only"),
+    Case("only failures are logged, and none is", "Executed 12 of 12 SUCCESS\n", "not graded", "resolved", parser="parse_log_karma", eval_type="fail_only", reason="in no way", why="SWE-bench takes silence for success, so one printed line would do; here every expected test must be named"),
+    Case("only failures are logged, and every test is named", f"PASSED {A}\nPASSED {B}\n", "resolved", "resolved", parser="parse_log_pytest", eval_type="fail_only"),
     Case("only failures are logged, and nothing ran", "Executed 0 of 0\n", "not graded", "unresolved", 1, parser="parse_log_karma", eval_type="fail_only", why=INVALID),
     Case("results through SWE-bench's parser disagree", f"PASSED {A}\nPASSED {B}\n", "not graded", "resolved", results=reported((A, "FAILED"), (B, "PASSED"), exit_code=1), parser="parse_log_pytest", reason="suspected forgery", why=UNSEEN),
     Case("results through SWE-bench's parser agree", f"PASSED {A}[a b]\nPASSED {B}\n", "resolved", "resolved", f2p=(f"{A}[a",), results=reported((f"{A}[a b]", "PASSED"), (B, "PASSED")), parser="parse_log_pytest"),
@@ -245,6 +246,7 @@ CAUSES = {
             "all tests pass, yet pytest ends with a failure",
             "the shell was killed",
             "only failures are logged, and nothing ran",
+            "only failures are logged, and none is",
         ),
         Cause.CRASHED,
     ),
@@ -517,7 +519,55 @@ def test_paths_in_the_repositorys_own_folder_are_found(patch: str, found: bool) 
     ],
 )
 def test_pytest_commands_are_known(command: str, yes: bool) -> None:
-    assert scripts.runs_pytest(command) is yes
+    assert test_command.runs_pytest(command) is yes
+
+
+@pytest.mark.parametrize(
+    ("command", "separately"),
+    [
+        ("python -m pytest -rA", True),
+        ("./tests/runtests.py --verbosity 2 --settings=test_sqlite --parallel 1", True),
+        ("PYTHONWARNINGS='ignore::UserWarning' python bin/test -C --verbose", True),
+        ("python -m unittest -v tests.test_unit 2>&1", True),
+        ("nosetests -v", True),
+        ("python manage.py test app", True),
+        ("tox --current-env -epy39 -v --", False),
+        ("npm test", False),
+    ],
+)
+def test_commands_whose_runner_reports_by_itself_are_known(command: str, separately: bool) -> None:
+    assert test_command.reports_separately(command) is separately
+
+
+@pytest.mark.parametrize(
+    ("command", "before", "state", "runner", "needed"),
+    [
+        ("python -m pytest -rA", "", "", "python -m pytest -rA", False),
+        ("export A=1; cd src && pytest", "", "", "export A=1; cd src && pytest", False),
+        ("python setup.py build_ext -i; pytest -q", "python setup.py build_ext -i", "", "pytest -q", False),
+        ("pip install -e . && pytest -q", "pip install -e .", "", "pytest -q", True),
+        ("export A=1\nmake\npytest -q\necho end", "export A=1\nmake", "export A=1", "pytest -q\necho end", False),
+        ("echo 'a; pytest b'; pytest c", "echo 'a; pytest b'", "", "pytest c", False),
+        (
+            "pip install pytest && pytest -q; echo pytest done",
+            "pip install pytest",
+            "",
+            "pytest -q; echo pytest done",
+            True,
+        ),
+        ("(cd x; make); pytest", "(cd x; make)", "", "pytest", False),
+        ("make; npm test", "", "", "make; npm test", False),
+    ],
+)
+def test_steps_before_the_runner_are_cut_off(command: str, before: str, state: str, runner: str, needed: bool) -> None:
+    steps = test_command.Steps.of(command)
+    assert (steps.before, steps.state, steps.runner, steps.needed) == (before, state, runner, needed)
+
+
+def test_services_are_known_from_what_ends_before_the_tests() -> None:
+    assert test_command.Steps.of("python -m httpbin.core >/dev/null 2>&1 &\npytest").leaves_services
+    assert not test_command.Steps.of("make >/dev/null 2>&1 && pytest").leaves_services
+    assert test_command.modules("python -m httpbin.core & python -m pytest") == {"httpbin", "pytest"}
 
 
 def test_planted_files_are_recognised() -> None:
@@ -549,7 +599,7 @@ SETTINGS = {
     "a vertical tab": ("setup.cfg", "[a]\nx = 1\x0b[tool:pytest]\x0baddopts = -p evil\n", True),
     "a comment after the header": ("tox.ini", "[pytest] # [tox]\naddopts = -p evil\n", True),
     "a table": ("pyproject.toml", "[tool.pytest.ini_options]\naddopts = '-p evil'\n[tool.ruff]\n", True),
-    "quoted keys": ("pyproject.toml", "[\"tool\".\"pytest\".ini_options]\naddopts = '-p evil'\n", True),
+    "quoted keys": ("pyproject.toml", '["tool"."pytest".ini_options]\naddopts = \'-p evil\'\n', True),
     "single quotes": ("pyproject.toml", "[tool.'pytest'.ini_options]\naddopts = '-p evil'\n", True),
     "an escape": ("pyproject.toml", "[tool.\"p\\u0079test\".ini_options]\naddopts = '-p evil'\n", True),
     "an inline table": ("pyproject.toml", "tool = {pytest = {ini_options = {addopts = '-p evil'}}}\n", True),
@@ -566,7 +616,7 @@ def test_settings_are_seen_wherever_pytest_itself_sees_them(name: str, tmp_path:
     path.write_text(text, "utf-8", newline="")
     try:
         loaded = bool(load_config_dict_from_file(path))
-    except Exception:  # noqa: BLE001 - what this version of pytest refuses, another one may take
+    except Exception:
         loaded = True
     assert loaded <= present, "the case itself is wrong"
     assert bool(planted.pytest_settings(text, file.endswith(".toml"))) is present
