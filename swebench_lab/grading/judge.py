@@ -2,14 +2,15 @@
 
 The rules are SWE-bench's: its parsers read the log, its `get_eval_tests_report` and `get_resolution_status` decide.
 On top of them stand three things that SWE-bench does not have. A time-out, a crash or an unreadable log decides nothing
-by itself: it is *not graded* here, and `attribution` says whose doing it was. The outcomes also arrive over a second path (`results_plugin`), and a log that contradicts
-them is *not graded: suspected forgery*. SWE-bench's own answer for the same log is kept beside ours.
+by itself: it is *not graded* here, and `attribution` says whose doing it was. The outcomes also arrive over a second
+path, from inside the test runner (`startup`, `results_plugin`): of pytest a log that contradicts them is a forged one,
+of every other runner they alone decide. SWE-bench's own answer for the same log is kept beside ours.
 
 Covered: lines printed by the code under test, markers printed by it, an early exit with a made-up summary, a summary
-printed after the real one. Not covered: code under test that reaches into the running pytest and changes what it
-believes, or takes the key of the separate results out of its memory (`tests/grading/test_forgery.py` shows one such attack
-getting through). Every process of the tests has the same user, so `/proc/PID/mem` would give that key to their children
-too; the shell that starts them never holds it.
+printed after the real one. Not covered: code under test that reaches into the running test runner and changes what it
+believes, or takes the key of the separate results out of its memory (`tests/grading/test_forgery.py` shows one such
+attack getting through). Every process of the tests has the same user, so `/proc/PID/mem` would give that key to their
+children too; the shell that starts them never holds it.
 """
 
 from __future__ import annotations

@@ -331,6 +331,7 @@ def test_reports_have_the_harness_s_form(evaluator: Evaluator, three: list[Task]
     assert (folder / "patch.diff").read_text() == GOLD
     results = json.loads((tmp_path / "results.json").read_text())
     counts = {"tasks": 3, "predictions": 2, "graded": 2, "resolved": 1, "unresolved": 1, "not_graded": 0}
+    counts |= {"unresolved_by_cause": {"not_applied": 1}}
     assert results["overall"] == {**counts, "of_all": 1 / 3, "of_graded": 0.5}
     assert results["repositories"]["lab/pkg"]["tasks"] == 3
 

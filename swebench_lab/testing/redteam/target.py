@@ -133,15 +133,18 @@ END = "import os\nos._exit(0)\n"
 
 
 def beside(target: Target, name: str) -> str:
+    """Return the path of a file in the folder of the deciding tests."""
     return str(PurePosixPath(target.tests).parent / name)
 
 
 def empty_tests(target: Target) -> str:
+    """Return a module that has the deciding tests, all of them empty."""
     names = {test.partition("::")[2].partition("[")[0].rpartition("::")[2] for test in target.ids}
     return "".join(f"def {name}(*args, **kwargs):\n    pass\n\n\n" for name in sorted(names) if name)
 
 
 def link(path: str, to: str) -> str:
+    """Return the patch that makes a link."""
     head = f"diff --git a/{path} b/{path}\nnew file mode 120000\n--- /dev/null\n+++ b/{path}\n"
     return f"{head}@@ -0,0 +1 @@\n+{to}\n\\ No newline at end of file\n"
 
