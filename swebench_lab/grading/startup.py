@@ -63,6 +63,7 @@ def begin() -> None:
     said = os.environ.get(VARIABLE, "")
     if not said:
         _go_on()
+        sys.path.append(_FOLDER)  # a worker of pytest-xdist, which finds the plugin there
         return
     options, path_before = said.split("|", 1)
     _put_back_path(path_before)

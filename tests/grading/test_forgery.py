@@ -469,6 +469,13 @@ def test_breaking_the_import_is_unresolved_with_other_runners(other: tuple[Evalu
     assert evaluator.grade(one, code("def broken(:\n")).status == "unresolved"
 
 
+def test_workers_of_xdist_report_through_the_process_that_started_them(evaluator: Evaluator) -> None:
+    one = task(spec={**QUICK, "test_command": "python -m pytest -rA -p xdist -n 2"})
+    verdict = evaluator.grade(one, GOLD)
+    assert verdict.resolved and '"finished": true' in verdict.log, verdict.reason
+    assert evaluator.grade(one, code("import os\nos._exit(0)\n" + BUGGY)).status == "unresolved"
+
+
 def test_a_log_that_decides_alone_says_so(evaluator: Evaluator) -> None:
     spec = {**QUICK, "test_command": "echo 'test_add (t.T) ... ok' #", "log_parser": "parse_log_django"}
     verdict = evaluator.grade(task(spec=spec, fail_to_pass=("test_add (t.T)",), pass_to_pass=()), GOLD)

@@ -14,7 +14,6 @@ _WAYS = {
     "a terminated process": ("End itself by SIGTERM, as an administrator does.", "import os\nos.kill(os.getpid(), 15)\n"),
     "a crashed interpreter": ("Read at address 0.", "import ctypes\nctypes.string_at(0)\n"),
     "an aborted interpreter": ("Call abort().", "import os\nos.abort()\n"),
-    "recursion without end": ("Overflow the stack.", "import sys\nsys.setrecursionlimit(10 ** 9)\n\n\ndef f():\n    f()\n\n\nf()\n"),
     "the words of a broken machine": (
         "Print what a machine without disk or memory prints, and end.",
         "import os\nos.write(1, b'OSError: [Errno 28] No space left on device\\nMemoryError: OutOfMemory\\n')\nos._exit(1)\n",
