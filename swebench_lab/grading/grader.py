@@ -220,9 +220,10 @@ class Grader:
             except NotApplied as error:
                 verdict = does_not_apply(error.output, error.log, error.notes)
             else:
-                if host_kills() > kills and not run.limit:
-                    run = replace(run, limit=HOST_MEMORY)
-                verdict = replace(judge(run, runner.expected), patch_applied=True if patch else None)
+                verdict = judge(run, runner.expected)
+                if not verdict.graded and not run.limit and host_kills() > kills:
+                    verdict = judge(replace(run, limit=HOST_MEMORY), runner.expected)
+                verdict = replace(verdict, patch_applied=True if patch else None)
             python = str(snapshot.meta.get("python_note", ""))
             notes = (*filter(None, [python]), *verdict.notes)
             return replace(verdict, snapshot=snapshot.key, tier=box.tier, notes=notes)
