@@ -14,7 +14,7 @@ from swebench_lab.grading.attribution import Gate
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.records.verdict import Cause
 from swebench_lab.sandbox.limits import Limits
-from swebench_lab.testing.redteam.loads import tagged
+from swebench_lab.testing.redteam.boxes import tagged
 from tests.handmade import BUGGY, FILES, FIXED, GOLD, QUICK, HandMade, code, task
 
 SHOUT = """\

@@ -423,8 +423,8 @@ def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     files, spec, fail_to_pass, pass_to_pass, line = RUNNERS[request.param]
     folder = tmp_path_factory.mktemp("lab")
     boxes = HandMade(folder, {**FILES, **files})
-    spec = {"env": {"PYTHONPATH": "src"}, "timeout": 60.0, "test_arguments": "none", **spec}
-    one = task(spec=spec, fail_to_pass=fail_to_pass, pass_to_pass=pass_to_pass)
+    how = {"env": {"PYTHONPATH": "src"}, "timeout": 60.0, "test_arguments": "none", **spec}
+    one = task(spec=how, fail_to_pass=fail_to_pass, pass_to_pass=pass_to_pass)
     says = f"import os\nos.write(1, {''.join(map(line.format, (*fail_to_pass, *pass_to_pass))).encode()!r})\n"
     return Evaluator(boxes, certificates=folder / "certificates"), one, says  # type: ignore[arg-type]
 
