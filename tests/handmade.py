@@ -14,6 +14,7 @@ from typing import Any
 
 from swebench_lab.errors import SnapshotError
 from swebench_lab.records.task import Task
+from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.sandbox.snapshot import Snapshot
 from swebench_lab.snapshots.environment.specs import Spec, spec_for, spec_of
@@ -63,6 +64,7 @@ class HandMade:
             get=lambda task: self._with_spec(spec_for(task)),
             spec=lambda task: self._spec(task),
         )
+        self.limits, self.scratch = Limits(), None
         self.tree = folder / "layer" / "testbed"
         self.opened = 0
         for path, text in files.items():
@@ -106,9 +108,9 @@ class HandMade:
 
     grading_network = "dropping"
 
-    def open(self, snapshot: Any, network: str = "none") -> Any:
+    def open(self, snapshot: Any, network: str = "none", limits: Limits | None = None) -> Any:
         self.opened += 1
-        return open_namespace(snapshot, network=network)
+        return open_namespace(snapshot, network=network, limits=limits or self.limits)
 
 
 def task(**changes: Any) -> Task:

@@ -88,6 +88,12 @@ class Certificate:
         return self.status not in (NOT_BUILT, NOT_CHECKED)
 
     @property
+    def ends_cleanly(self) -> bool:
+        """Whether every run with the gold patch, and with none, came to its own end."""
+        runs = (*self.gold, *self.untouched)
+        return bool(self.gold and self.untouched) and not set(runs) - {RESOLVED, UNRESOLVED}
+
+    @property
     def repeats(self) -> int:
         """How often gold and untouched were each run."""
         return min(len(self.gold), len(self.untouched))
@@ -214,6 +220,24 @@ class Certificates:
             _write(self._file(certificate.snapshot, certificate.task_id, f"{name.replace(' ', '-')}.log"), log)
         text = json.dumps(certificate.to_dict(), indent=1) + "\n"
         _write(self._file(certificate.snapshot, certificate.task_id, "json"), text)
+
+    def read(self, snapshot: str, task_id: str, ending: str) -> str:
+        """Return a text that `write` stored, or an empty one."""
+        try:
+            return self._file(snapshot, task_id, ending).read_text("utf-8")
+        except (OSError, ValueError):
+            return ""
+
+    def write(self, snapshot: str, task_id: str, ending: str, text: str) -> None:
+        """Keep a text beside a task's certificate, atomically.
+
+        Args:
+            snapshot: Key of the Snapshot.
+            task_id: The task.
+            ending: What the file's name ends in; one text is kept for each.
+            text: The text.
+        """
+        _write(self._file(snapshot, task_id, ending), text)
 
     def logs(self, snapshot: str, task_id: str) -> dict[str, str]:
         """Return the logs behind a certificate, by name."""

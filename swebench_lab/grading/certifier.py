@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from swebench_lab.errors import LabError
 from swebench_lab.grading import leak_audit
+from swebench_lab.grading.baseline import Baseline
 from swebench_lab.grading.batch import batch
 from swebench_lab.grading.boxes import OpenBoxes
 from swebench_lab.grading.certificates import (
@@ -155,6 +156,9 @@ class Certifier:
         logs = {f"gold {i}": v.log for i, v in enumerate(gold, 1)}
         logs |= {f"untouched {i}": v.log for i, v in enumerate(untouched, 1)}
         audited = "" if audit == "none" else audit
+        if self.grader.baselines:
+            digest = task_digest(task, spec_of(snapshot))
+            self.grader.baselines.put(snapshot.key, task.id, digest, Baseline.of([*gold, *untouched]))
         return replace(certificate, snapshot=snapshot.key, audit=look.lines, audited=audited), logs
 
     def _gold(self, task: Task, repeats: int, boxes: OpenBoxes) -> list[Verdict]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swebench_lab.grading.baseline import Baselines
 from swebench_lab.grading.boxes import OpenBoxes
 from swebench_lab.grading.certificates import Certificate, Certificates
 from swebench_lab.grading.certifier import Certifier
@@ -31,8 +32,9 @@ class Evaluator:
 
     A patch never meets the sandbox it was written in. It is applied as SWE-bench applies it; then every test and
     harness file is put back as it was, files it planted to steer pytest or Python are removed (the Verdict's notes name
-    them), and SWE-bench's own parsers and rules read the log. An infrastructure error is *not graded*, never
-    *unresolved*.
+    them), and SWE-bench's own parsers and rules read the log. What the patch did is the patch's: where the task's tests
+    end cleanly without it, a time-out, a crash or a forged run is *unresolved*, with its cause. An infrastructure error
+    is *not graded*, never *unresolved*.
 
     Args:
         sandboxes: Where tests run.
@@ -54,7 +56,7 @@ class Evaluator:
     ) -> None:
         self.workers = workers or os.cpu_count() or 1
         self.certificates = Certificates(certificates or Path(sandboxes.cache.root) / "certificates")
-        self._grader = Grader(sandboxes, timeout, cache)
+        self._grader = Grader(sandboxes, timeout, cache, Baselines(self.certificates))
         self._certifier = Certifier(self._grader, self.certificates)
 
     @property

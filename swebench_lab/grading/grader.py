@@ -3,47 +3,77 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections import defaultdict
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from swebench_lab.errors import LabError
+from swebench_lab.grading.attribution import (
+    SECOND_TRY,
+    SHARED_LIMITS,
+    Gate,
+    held_against_the_patch,
+    host_kills,
+    limit_of,
+    may_be_the_patch,
+    needs_a_second_try,
+)
+from swebench_lab.grading.baseline import Baseline, Baselines
 from swebench_lab.grading.boxes import OpenBoxes
+from swebench_lab.grading.certificates import task_digest
 from swebench_lab.grading.expectation import Expectation
 from swebench_lab.grading.grading_cache import GradingCache
 from swebench_lab.grading.judge import does_not_apply, judge, judge_log
 from swebench_lab.grading.runner import NotApplied, TestRunner
+from swebench_lab.grading.test_run import HOST_MEMORY
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import NOT_GRADED, UNRESOLVED, Cause, Verdict
 from swebench_lab.snapshots.environment.specs import Spec, spec_for
 
 if TYPE_CHECKING:
+    from swebench_lab.sandbox.limits import Limits
     from swebench_lab.snapshots.factory import SandboxFactory
 
 EMPTY = "the patch is empty; SWE-bench counts that as unresolved, so nothing was run"
 NOT_RUN = "the tests could not be run"
+_HALVED = ("memory", "processes", "disk")
 
 logger = logging.getLogger(__name__)
 
 
 class Grader:
-    """Grades patches one at a time; safe for many threads.
+    """Grades patches; safe for many threads.
 
     Args:
         sandboxes: Where tests run.
         timeout: Seconds that one test run may take; None: as the task's Spec says.
         cache: What is asked for a verdict first; None: every patch is run.
+        baselines: Where it is stored how tasks' tests end without a patch; None: every such run counts for itself.
     """
 
     def __init__(
-        self, sandboxes: SandboxFactory, timeout: float | None = None, cache: GradingCache | None = None
+        self,
+        sandboxes: SandboxFactory,
+        timeout: float | None = None,
+        cache: GradingCache | None = None,
+        baselines: Baselines | None = None,
     ) -> None:
         self.sandboxes = sandboxes
         self.timeout = timeout
         self.cache = cache
+        self.baselines = baselines
+        self._gate = Gate()
+        self._asking: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def grade(self, task: Task, patch: str, boxes: OpenBoxes | None = None) -> Verdict:
         """Grade a patch, or take its verdict from the cache.
+
+        A run that times out, crashes or is forged is *unresolved* where the task's tests end cleanly without the patch;
+        a time-out or crash only if it happens again, alone and with twice the time.
 
         Args:
             task: The task.
@@ -51,17 +81,64 @@ class Grader:
             boxes: What the sandbox is added to while it is open.
         """
         if self.cache is None:
-            return self.grade_afresh(task, patch, boxes)
+            return self._attributed(task, patch, boxes)
         key = self.sandboxes.key(task)
-        return self.cache.verdict(task, key, patch or "", lambda: self.grade_afresh(task, patch, boxes))
+        return self.cache.verdict(task, key, patch or "", lambda: self._attributed(task, patch, boxes))
 
     def grade_afresh(self, task: Task, patch: str, boxes: OpenBoxes | None = None) -> Verdict:
-        """Grade a patch, whatever a cache may hold."""
+        """Run a patch once, whatever a cache may hold; what did not come to its end is *not graded*."""
         return self._timed(task, patch or "", boxes)
 
     def grade_untouched(self, task: Task, boxes: OpenBoxes | None = None) -> Verdict:
         """Return what the tests say of the tree as it is, without any patch."""
         return self._timed(task, None, boxes)
+
+    def baseline(self, task: Task, limited: bool = False, boxes: OpenBoxes | None = None) -> Baseline:
+        """Return how a task's tests end without a patch: as its certificate says, or else by running them once.
+
+        Args:
+            task: The task.
+            limited: Whether it must say if half of what a sandbox may use would do.
+            boxes: What the sandbox is added to while it is open.
+        """
+        key, digest = self.sandboxes.key(task), task_digest(task, self.spec(task))
+        with self._asking[task.id]:
+            stored = self.baselines.get(key, task.id, digest) if self.baselines else None
+            baseline = stored or Baseline.of([self.grade_untouched(task, boxes)])
+            if limited and baseline.clean and baseline.frugal is None:
+                limits = self.sandboxes.limits
+                half = limits.but(**{name: value // 2 for name in _HALVED if (value := getattr(limits, name))})
+                baseline = replace(baseline, frugal=self._timed(task, None, boxes, limits=half).graded)
+            if self.baselines and baseline.clean and baseline != stored:
+                self.baselines.put(key, task.id, digest, baseline)
+            return baseline
+
+    def _attributed(self, task: Task, patch: str, boxes: OpenBoxes | None) -> Verdict:
+        """Grade a patch, and find out who ended a run that did not come to its end."""
+        verdict = self._timed(task, patch or "", boxes)
+        if not may_be_the_patch(verdict):
+            return verdict
+        baseline = self.baseline(task, limit_of(verdict) in SHARED_LIMITS, boxes)
+        if not baseline.clean:
+            return replace(verdict, notes=(*verdict.notes, baseline.reason))
+        if needs_a_second_try(verdict):
+            first = f"{SECOND_TRY} {verdict.cause}"
+            with self._gate.alone():
+                verdict = self._timed(task, patch or "", boxes, patience=2.0)
+            verdict = replace(verdict, notes=(*verdict.notes, first))
+        if not may_be_the_patch(verdict) or not self._within_its_means(task, verdict, baseline, boxes):
+            return verdict
+        logger.info("graded %s: %s is the patch's doing: %s", task.id, verdict.cause, verdict.reason)
+        return held_against_the_patch(verdict)
+
+    def _within_its_means(self, task: Task, verdict: Verdict, baseline: Baseline, boxes: OpenBoxes | None) -> bool:
+        """Whether a limit that ended a run, if one did, is one that the task's own tests stay well below."""
+        limit = limit_of(verdict)
+        if limit == "disk" and self.sandboxes.scratch is not None:
+            return False  # boxes write to a disk of the host, which others fill too
+        if limit not in SHARED_LIMITS:
+            return True
+        return bool(baseline.frugal if baseline.frugal is not None else self.baseline(task, True, boxes).frugal)
 
     def regrade(self, task: Task, log: str | Verdict) -> Verdict:
         """Grade a stored log anew, without running anything.
@@ -71,12 +148,14 @@ class Grader:
             log: A Verdict with its log, the log itself, or the `test_output.txt` of SWE-bench's harness.
         """
         if isinstance(log, str):
-            return judge_log(log, self._expectation(task))
+            return self._reattributed(task, judge_log(log, self._expectation(task)))
         if not log.log:
             return log  # nothing was run then, so there is nothing to read anew
         verdict = judge_log(log.log, self._expectation(task))
+        if log.graded and may_be_the_patch(verdict):
+            verdict = held_against_the_patch(verdict)
         applied = log.patch_applied if verdict.patch_applied is None else verdict.patch_applied
-        notes = verdict.notes or log.notes
+        notes = log.notes or verdict.notes
         return replace(
             verdict, patch_applied=applied, notes=notes, seconds=log.seconds, snapshot=log.snapshot, tier=log.tier
         )
@@ -88,11 +167,37 @@ class Grader:
     def _expectation(self, task: Task) -> Expectation:
         return Expectation.of(task, self.spec(task))
 
-    def _timed(self, task: Task, patch: str | None, boxes: OpenBoxes | None) -> Verdict:
+    def _reattributed(self, task: Task, verdict: Verdict) -> Verdict:
+        """Hold a stored run against its patch where a baseline is at hand; nothing is run."""
+        key = self.sandboxes.key(task)
+        if not (self.baselines and key and may_be_the_patch(verdict)):
+            return verdict
+        baseline = self.baselines.get(key, task.id, task_digest(task, self.spec(task)))
+        known = baseline and baseline.clean and (limit_of(verdict) not in SHARED_LIMITS or baseline.frugal)
+        return held_against_the_patch(verdict) if known else verdict
+
+    def _timed(
+        self,
+        task: Task,
+        patch: str | None,
+        boxes: OpenBoxes | None,
+        patience: float = 0.0,
+        limits: Limits | None = None,
+    ) -> Verdict:
+        """Run the tests once.
+
+        Args:
+            task: The task.
+            patch: The patch; None: the untouched tree.
+            boxes: What the sandbox is added to while it is open.
+            patience: How many times the usual time the tests get, for a run alone; 0: the usual time, beside others.
+            limits: What the sandbox may use, instead of the factory's.
+        """
         started = time.monotonic()
         logger.debug("grading %s: %s", task.id, "the untouched tree" if patch is None else "a patch")
         try:
-            verdict = self._run(task, patch, boxes or OpenBoxes())
+            with nullcontext() if patience else self._gate.shared():
+                verdict = self._run(task, patch, boxes or OpenBoxes(), patience or 1.0, limits)
         except (LabError, OSError) as error:  # the recording boundary: never held against the patch
             verdict = Verdict(NOT_GRADED, f"{NOT_RUN}: {error}", cause=Cause.INFRASTRUCTURE)
         seconds = time.monotonic() - started
@@ -101,18 +206,24 @@ class Grader:
         logger.log(level, "graded %s: %s (%s) after %.1f s %s", *facts)
         return replace(verdict, seconds=seconds, tier=verdict.tier or self.sandboxes.tier)
 
-    def _run(self, task: Task, patch: str | None, boxes: OpenBoxes) -> Verdict:
+    def _run(self, task: Task, patch: str | None, boxes: OpenBoxes, patience: float, limits: Limits | None) -> Verdict:
         if patch is not None and not patch.strip():
             return Verdict(UNRESOLVED, EMPTY, official=UNRESOLVED, cause=Cause.NOT_APPLIED)
         snapshot = self.sandboxes.snapshot(task)
-        with self.sandboxes.open(snapshot, network=self.sandboxes.grading_network) as box, boxes.holding(box):
-            runner = TestRunner(box, snapshot, task, self.timeout)
+        network = self.sandboxes.grading_network
+        open_box = partial(self.sandboxes.open, snapshot, network=network)
+        with open_box() if limits is None else open_box(limits=limits) as box, boxes.holding(box):
+            runner = TestRunner(box, snapshot, task, self.timeout, patience, boxes)
+            kills = host_kills()
             try:
                 run = runner.run(patch)
             except NotApplied as error:
                 verdict = does_not_apply(error.output, error.log, error.notes)
             else:
-                verdict = replace(judge(run, runner.expected), patch_applied=True if patch else None)
+                verdict = judge(run, runner.expected)
+                if not verdict.graded and not run.limit and host_kills() > kills:
+                    verdict = judge(replace(run, limit=HOST_MEMORY), runner.expected)
+                verdict = replace(verdict, patch_applied=True if patch else None)
             python = str(snapshot.meta.get("python_note", ""))
             notes = (*filter(None, [python]), *verdict.notes)
             return replace(verdict, snapshot=snapshot.key, tier=box.tier, notes=notes)

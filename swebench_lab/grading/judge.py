@@ -1,15 +1,16 @@
 """Judge: from the log of a test run, and the results beside it, to a Verdict.
 
 The rules are SWE-bench's: its parsers read the log, its `get_eval_tests_report` and `get_resolution_status` decide.
-On top of them stand three things that SWE-bench does not have. A time-out, a crash or an unreadable log is *not
-graded*, never *unresolved*. The outcomes also arrive over a second path (`results_plugin`), and a log that contradicts
-them is *not graded: suspected forgery*. SWE-bench's own answer for the same log is kept beside ours.
+On top of them stand three things that SWE-bench does not have. A time-out, a crash or an unreadable log decides nothing
+by itself: it is *not graded* here, and `attribution` says whose doing it was. The outcomes also arrive over a second
+path, from inside the test runner (`startup`, `results_plugin`): of pytest a log that contradicts them is a forged one,
+of every other runner they alone decide. SWE-bench's own answer for the same log is kept beside ours.
 
 Covered: lines printed by the code under test, markers printed by it, an early exit with a made-up summary, a summary
-printed after the real one. Not covered: code under test that reaches into the running pytest and changes what it
-believes, or takes the key of the separate results out of its memory (`tests/grading/test_forgery.py` shows one such attack
-getting through). Every process of the tests has the same user, so `/proc/PID/mem` would give that key to their children
-too; the shell that starts them never holds it.
+printed after the real one. Not covered: code under test that reaches into the running test runner and changes what it
+believes, or takes the key of the separate results out of its memory (`tests/grading/test_forgery.py` shows one such
+attack getting through). Every process of the tests has the same user, so `/proc/PID/mem` would give that key to their
+children too; the shell that starts them never holds it.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from dataclasses import replace
 from swebench_lab.errors import GradingError
 from swebench_lab.grading.expectation import OWN_PARSER, Expectation
 from swebench_lab.grading.log_parsers import FAILING, PASSING, UnreadableLog, clean, disputed, parse_log
-from swebench_lab.grading.results import Results
+from swebench_lab.grading.results import PYTEST, Results
 from swebench_lab.grading.swebench_rules import ENVIRONMENT, official_answer, rules
-from swebench_lab.grading.test_run import APPLY_FAILED, START, TestRun
+from swebench_lab.grading.test_run import APPLY_FAILED, HOST_MEMORY, START, TestRun
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Cause, Verdict
 
 _Report = Mapping[str, Mapping[str, list[str]]]
@@ -81,6 +82,8 @@ def _judged(run: TestRun, expected: Expectation, log: str) -> Verdict:
 def _decide(run: TestRun, expected: Expectation) -> Verdict:
     if stopped := _stopped(run):
         return stopped
+    if run.results and run.results.started and run.results.runner != PYTEST:
+        return _by_results(run, run.results, expected)
     try:
         tests = parse_log(expected.parser, run.output, expected.task_id, expected.version)
     except UnreadableLog as error:
@@ -91,6 +94,9 @@ def _decide(run: TestRun, expected: Expectation) -> Verdict:
     if not tests and not (expected.eval_type == "fail_only" and rules().suite_ran.search(run.output)):
         return _without_outcomes(run, expected)
     verdict = _by_tests(tests, expected)
+    if verdict.resolved and (unnamed := _unnamed(tests, expected)):
+        reason = f"the log names only failures, and {len(unnamed)} of the expected tests in no way: {unnamed[0]}"
+        return _withheld(verdict, Cause.CRASHED, reason)
     finished = run.results is not None and run.results.finished
     silent = run.exit_code not in (None, 0) and tests and not FAILING & set(tests.values())
     if silent and not finished:
@@ -104,8 +110,40 @@ def _decide(run: TestRun, expected: Expectation) -> Verdict:
     return verdict
 
 
+def _by_results(run: TestRun, results: Results, expected: Expectation) -> Verdict:
+    """Judge what a runner other than pytest reported separately; its log decides nothing."""
+    ended, at = exit_name(run.exit_code), f" in {results.running}" if results.running else ""
+    if results.fault:
+        return _not_graded(Cause.FORGED, f"suspected forgery: {results.fault}")
+    if not results.finished:
+        try:
+            printed = parse_log(expected.parser, run.output, expected.task_id, expected.version)
+        except UnreadableLog:
+            printed = {}
+        if run.exit_code == 0 or any(_passed(case, printed) for case in expected.fail_to_pass):
+            reason = (
+                f"suspected forgery: the test runner did not come to its end{at}, yet its process ended with {ended}"
+            )
+            return _withheld(_by_tests(printed, expected), Cause.FORGED, reason)
+        return _not_graded(Cause.CRASHED, f"the test runner did not come to its end{at}: it ended with {ended}")
+    tests = parse_log(expected.parser, results.as_log(), expected.task_id, expected.version)
+    if not tests:
+        return _not_graded(Cause.CRASHED, f"the test runner reported no test and ended with {ended}")
+    verdict = _by_tests(tests, expected)
+    if verdict.resolved and run.exit_code not in (None, 0) and not FAILING & set(tests.values()):
+        return _withheld(verdict, Cause.CRASHED, f"all tests passed, yet the test runner ended with {ended}")
+    return verdict
+
+
 def _not_graded(cause: Cause, reason: str) -> Verdict:
     return Verdict(NOT_GRADED, reason, cause=cause)
+
+
+def _unnamed(tests: Mapping[str, str], expected: Expectation) -> list[str]:
+    """Return the expected tests that a log which passes by silence does not name: one printed line must not do."""
+    if expected.eval_type != "fail_only":
+        return []
+    return [case for case in expected.tests if rules().resolve_case(case, tests) is None]
 
 
 def _withheld(verdict: Verdict, cause: Cause, reason: str) -> Verdict:
@@ -116,7 +154,10 @@ def _withheld(verdict: Verdict, cause: Cause, reason: str) -> Verdict:
 def _stopped(run: TestRun) -> Verdict | None:
     """Return the verdict of a run that did not come to its end, or None for one that did."""
     at = f" in {run.results.running}" if run.results and run.results.running else ""
-    if run.limit:
+    if run.limit == HOST_MEMORY:
+        return _not_graded(Cause.INFRASTRUCTURE, f"the machine ran out of memory while the tests ran{at}")
+    whole = run.results is not None and run.results.finished and not run.results.fault
+    if run.limit and not (run.limit == "output" and whole):
         return _not_graded(Cause.CRASHED, f"the tests ran into the sandbox's {run.limit} limit{at}")
     if run.timed_out:
         return _not_graded(Cause.TIMED_OUT, f"the tests were stopped after {run.seconds:.0f} s{at}")
@@ -207,7 +248,7 @@ def _forged(run: TestRun, expected: Expectation, tests: Mapping[str, str]) -> st
     results = run.results
     if results is None or not results.started:
         if run.results_expected:
-            return "the log reports tests, but pytest never loaded the plugin that reports them separately"
+            return "the log reports tests, but the test runner never loaded what reports them separately"
         twice = disputed(run.output, expected.tests) if expected.parser == OWN_PARSER else []
         return f"the log says both that {twice[0]} passed and that it did not" if twice else ""
     if results.fault:

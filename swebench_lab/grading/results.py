@@ -1,4 +1,4 @@
-"""Results: the outcomes that `results_plugin` reports from inside pytest, over a descriptor that is not its output."""
+"""Results: the outcomes that a test runner reports from inside, over a descriptor that is not its output."""
 
 from __future__ import annotations
 
@@ -9,22 +9,38 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+PYTEST = "pytest"
 _PAIRS = ("outcomes", "called")
+_WORDS: Mapping[str, tuple[Mapping[str, str], str]] = {
+    "unittest": (
+        {
+            "PASSED": "ok",
+            "FAILED": "FAIL",
+            "ERROR": "ERROR",
+            "SKIPPED": "skipped 'reason'",
+            "XFAIL": "expected failure",
+        },
+        "{} ... {}\n",
+    ),
+    "sympy": ({"PASSED": "ok", "FAILED": "F", "ERROR": "E", "SKIPPED": "s", "XFAIL": "f"}, "{} {}\n"),
+}
+"""For each runner but pytest: the word it prints for each outcome, and the line it stands in."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """What `results_plugin` reported from inside pytest.
+    """What a test runner reported from inside: pytest through `results_plugin`, every other through `startup`.
 
     Attributes:
-        started: pytest loaded the plugin, so interpreter and pytest work.
-        finished: pytest came to its own end.
-        exit_code: The status pytest ended with, None when it did not.
+        started: The runner's process was reached, so the interpreter (and pytest) work.
+        finished: The runner came to its own end.
+        exit_code: The status pytest ended with, None when it did not, and for other runners.
         outcomes: (test, status) in the order they happened.
         running: The test that had begun and not ended.
         called: (test, place) of expected failures that no mark announced: `pytest.xfail` was called at the place, a
             `file:line`, while the test ran. Of a run that was graded, only those that the true tests do not call.
         fault: Why the report cannot be believed (a line's seal is wrong); empty when it can.
+        runner: `pytest`, `unittest` (also Django's and nose's) or `sympy`.
     """
 
     started: bool = False
@@ -34,9 +50,13 @@ class Results:
     running: str = ""
     called: tuple[tuple[str, str], ...] = ()
     fault: str = ""
+    runner: str = PYTEST
 
     def as_log(self) -> str:
-        """Return the summary that pytest would print, so that any of SWE-bench's pytest parsers can read it."""
+        """Return what the runner would print of these outcomes, so that any of SWE-bench's parsers for it can read it."""
+        if self.runner != PYTEST:
+            words, line = _WORDS[self.runner]
+            return "".join(line.format(test, words[status]) for test, status in self.outcomes)
         order = ("PASSED", "SKIPPED", "XFAIL", "XPASS", "ERROR", "FAILED")
         lines = [f"{status} {test}" for status in order for test, outcome in self.outcomes if outcome == status]
         return "\n".join(["===== short test summary info =====", *lines, "===== 1 passed in 0.0s ====="])
@@ -79,9 +99,10 @@ def read_results(text: str, key: str) -> Results:
 def _from_events(events: Sequence[Mapping[str, Any]]) -> Results:
     outcomes: list[tuple[str, str]] = []
     called: list[tuple[str, str]] = []
-    running, exit_code, kinds = "", None, set()
+    running, exit_code, kinds, runner = "", None, set(), PYTEST
     for event in events:
         kinds.add(event["event"])
+        runner = event.get("runner", runner)
         if event["event"] == "begin":
             running = event["test"]
         elif event["event"] == "outcome":
@@ -92,4 +113,4 @@ def _from_events(events: Sequence[Mapping[str, Any]]) -> Results:
             running = ""
         elif event["event"] == "end":
             exit_code = event["exit"]
-    return Results("start" in kinds, "end" in kinds, exit_code, tuple(outcomes), running, tuple(called))
+    return Results("start" in kinds, "end" in kinds, exit_code, tuple(outcomes), running, tuple(called), runner=runner)

@@ -1,13 +1,10 @@
 """Runs inside pytest in the box: writes each test's outcome, sealed, to a descriptor that is not its output.
 
 Given to pytest as `-p`, before any file of the repository is imported. It may only use what Python 3.5 and pytest 3
-have, and imports nothing of this package: it is copied into the box as it stands. The key lies beside it, is read
-once, destroyed, and lives on only in this process; the results descriptor is not inherited by programs the tests start.
+have, and imports nothing of this package: it is copied into the box as it stands. `startup` took the key before, which
+lives on only in this process; the results descriptor is not inherited by programs the tests start.
 """
 
-import hashlib
-import hmac
-import json
 import os
 import sys
 import types
@@ -17,74 +14,24 @@ import _pytest
 import pytest
 
 NAME = "swebench_lab_results"
-VARIABLE = "SWEBENCH_LAB_RESULTS"
 CALLED = "swebench_lab_called"
-KEY = "key"
+
+startup = sys.modules.get("swebench_lab_startup")  # type: Any
+"""What took the key; None in workers of pytest-xdist, whose reports come through the process that started them."""
 
 
-class Reporter:
-    """Writes sealed lines; each seal covers the one before."""
-
-    def __init__(self, results: int, key: bytes) -> None:
-        self.results = results
-        self.key = key
-        self.previous = ""
-        self.process = os.getpid()
-
-    def write(self, **event: object) -> None:
-        """Append one event, if this is still the process that began."""
-        if os.getpid() != self.process:
-            return
-        line = json.dumps(event, sort_keys=True)
-        mark = hmac.new(self.key, (self.previous + line).encode(), hashlib.sha256).hexdigest()[:20]
-        self.previous = mark
-        os.write(self.results, (mark + " " + line + "\n").encode())
-
-
-def _open():  # type: ignore[no-untyped-def]
-    """Take what is named in the environment and leave no trace of them there."""
-    said = os.environ.pop(VARIABLE, "")
-    if not said:
-        return None
-    results, folder, options, path = said.split("|", 3)
-    key = _read_once(os.path.join(folder, KEY))  # noqa: PTH118
-    os.set_inheritable(int(results), False)
-    _restore("PYTEST_ADDOPTS", options)
-    before.append(path)
-    if folder in sys.path:
-        sys.path.remove(folder)
-        sys.path.append(folder)
-    return Reporter(int(results), key.strip())
-
-
-def _read_once(path: str) -> bytes:
-    """Read the key and destroy it, before any code of the repository can look for it."""
-    with open(path, "r+b") as file:  # noqa: PTH123
-        key = file.read()
-        file.truncate(0)
-    os.unlink(path)  # noqa: PTH108
-    return key
-
-
-def _restore(name: str, value: str) -> None:
-    if value:
-        os.environ[name] = value
-    else:
-        os.environ.pop(name, None)
-
-
-before = []  # type: ignore[var-annotated]
+reporter = startup.reporter if startup else None
 session_seen = []  # type: ignore[var-annotated]
-reporter = _open()  # type: ignore[no-untyped-call]
 
-if reporter:
-    reporter.write(event="start", python=sys.version.split()[0])
+if startup:
+    startup.restore("PYTEST_ADDOPTS", " ".join(os.environ.get("PYTEST_ADDOPTS", "").split(" ")[2:]))
 
 
 def pytest_configure(config):  # type: ignore[no-untyped-def]
-    """Ask pytest to name each skipped test, and put PYTHONPATH back, unless old workers must find this file."""
-    if before and not getattr(config.option, "numprocesses", None):
-        _restore("PYTHONPATH", before.pop())
+    """Ask pytest to name each skipped test; have workers of old versions of xdist find this file."""
+    if startup and getattr(config.option, "numprocesses", None):
+        path = [startup.__file__.rpartition(os.sep)[0], startup.path_before]
+        startup.restore("PYTHONPATH", os.pathsep.join(filter(None, path)))
     if hasattr(config.option, "fold_skipped"):
         config.option.fold_skipped = False
     plugins = getattr(config.option, "plugins", None)
@@ -152,7 +99,7 @@ def pytest_collectreport(report):  # type: ignore[no-untyped-def]
 def pytest_unconfigure():  # type: ignore[no-untyped-def]
     """Say that pytest came to its own end."""
     if reporter and session_seen:
-        reporter.write(event="end", exit=int(session_seen[0].exitstatus))
+        reporter.end(int(session_seen[0].exitstatus))
 
 
 def _called(report: object, status: str) -> "dict[str, str]":

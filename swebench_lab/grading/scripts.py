@@ -1,20 +1,21 @@
 """Writes the two shell scripts that grading runs in the box: apply the patch, run the tests.
 
 Neither script holds a secret. All that the second prints is the tests' output, so no delimiter has to be kept from
-them; the key that seals the separate results lies in a file, which the plugin destroys before it loads anything.
+them; the key that seals the separate results lies in a file, which `startup` destroys before Python loads anything else.
 """
 
 from __future__ import annotations
 
 import re
+import secrets
 import shlex
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import PurePosixPath
 
-from swebench_lab.grading import results_plugin
+from swebench_lab.grading import startup
+from swebench_lab.grading.test_command import runs_sympy
 from swebench_lab.records.diff import touched_files
 
 APPLY_COMMANDS = (
@@ -45,6 +46,7 @@ files >{lab}/after
 {{
   LC_ALL=C comm -z -13 {lab}/before {lab}/after | sed -z 's/^/A/'
   LC_ALL=C comm -z -23 {lab}/before {lab}/after | sed -z 's/^/D/'
+  find . -newercm {lab}/mark -type l ! -path './.git/*' -print0 | sed -z 's/^/L/'
   find . -newercm {lab}/mark \( -type f -o -type l \) ! -path ./.git/index ! -path './.git/objects/??/*' -print0 |
     sed -z 's/^/C/'
 }} >{lab}/changes
@@ -73,20 +75,22 @@ class Changes:
         added: Files and links that were not there before.
         changed: All that were written, the added ones among them.
         deleted: Files that are gone.
+        links: Those of the changed ones that are links.
     """
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     deleted: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, data: bytes) -> Changes:
         """Read the list that the apply script wrote."""
-        paths: dict[str, list[str]] = {"A": [], "C": [], "D": []}
+        paths: dict[str, list[str]] = {"A": [], "C": [], "D": [], "L": []}
         for item in data.decode("utf-8", "surrogateescape").split("\0"):
             if item:
                 paths[item[0]].append(str(PurePosixPath(item[1:])))
-        return cls(*(tuple(sorted(paths[kind])) for kind in "ACD"))
+        return cls(*(tuple(sorted(paths[kind])) for kind in "ACDL"))
 
     @property
     def repository(self) -> tuple[str, ...]:
@@ -99,22 +103,12 @@ class Changes:
         return frozenset((*self.changed, *self.added, *self.deleted))
 
 
-_TEST = r"""{plugin}
-{command}
+_TEST = r"""export {variable}="${{PYTEST_ADDOPTS-}}|${{PYTHONPATH-}}"
+export PYTHONPATH={folder}
+{more}{command}
 exit $?
 """
 """Its last line keeps the shell in place: a test command that a signal ends is not a shell that a signal ends."""
-
-_PLUGIN = r"""exec 7>>{results}
-export {variable}="7|"{folder}"|${{PYTEST_ADDOPTS-}}|${{PYTHONPATH-}}"
-export PYTEST_ADDOPTS="-p {name} ${{PYTEST_ADDOPTS-}}"
-export PYTHONPATH={folder}"${{PYTHONPATH:+:$PYTHONPATH}}"
-"""
-
-
-def runs_pytest(command: str) -> bool:
-    """Say whether a test command runs pytest itself, so that results must arrive over the separate descriptor too."""
-    return re.search(r"(^|[\s/])(pytest|py\.test)(\s|$)", command) is not None
 
 
 def test_script(command: str, lab: str) -> str:
@@ -122,25 +116,32 @@ def test_script(command: str, lab: str) -> str:
 
     Args:
         command: The whole test command, test files included.
-        lab: Folder in the box for our own files; the plugin and its key must lie in `<lab>/plugin`.
+        lab: Folder in the box for our own files; `startup_files` must lie in `<lab>/plugin`, and the key beside them.
     """
-    if not runs_pytest(command):
-        return _TEST.format(plugin="", command=command)
-    plugin = _PLUGIN.format(
-        variable=results_plugin.VARIABLE,
-        name=results_plugin.NAME,
+    # sympy's runner starts itself anew to choose this number; with one chosen, the process that took the key goes on
+    seed = f'export PYTHONHASHSEED="${{PYTHONHASHSEED:-{secrets.randbelow(2**32)}}}"\n'
+    return _TEST.format(
+        variable=startup.VARIABLE,
         folder=shlex.quote(f"{lab}/plugin"),
-        results=shlex.quote(f"{lab}/results"),
+        more=seed if runs_sympy(command) else "",
+        command=command,
     )
-    return _TEST.format(plugin=plugin, command=command)
 
 
 test_script.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test
 
 
-def plugin_source() -> str:
-    """Return the text of the plugin that goes to `<lab>/plugin/<results_plugin.NAME>.py`."""
-    return resources.files("swebench_lab").joinpath("grading", "results_plugin.py").read_text("utf-8")
+def startup_files() -> dict[str, str]:
+    """Return name → text of what goes to `<lab>/plugin`: Python's start-up file, what it imports, and pytest's plugin."""
+    return {
+        "sitecustomize.py": "import swebench_lab_startup  # noqa: F401\n",
+        "swebench_lab_startup.py": _source("startup.py"),
+        f"{startup.PLUGIN}.py": _source("results_plugin.py"),
+    }
+
+
+def _source(name: str) -> str:
+    return resources.files("swebench_lab").joinpath("grading", name).read_text("utf-8")
 
 
 def with_files(command: str, files: Iterable[str]) -> str:
@@ -171,90 +172,3 @@ def repository_paths(patch: str) -> tuple[str, ...]:
 def in_repository(path: str) -> bool:
     """Say whether a path has a part named `.git`."""
     return ".git" in path.strip('"').split("/")
-
-
-# --- files that decide how tests run ----------------------------------------------------------------------------------
-
-_PYTEST_FILES = ("conftest.py", "pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "entry_points.txt")
-_NAMES = frozenset({*_PYTEST_FILES, "sitecustomize.py", "usercustomize.py"})
-_ENDINGS = (".pth", ".pyc", ".pyo", ".egg-link")
-_CONFIGS = frozenset({"setup.cfg", "tox.ini", "pyproject.toml"})
-_NEEDED_BY_PYTEST = (
-    "pluggy",
-    "iniconfig",
-    "packaging",
-    "pygments",
-    "exceptiongroup",
-    "tomli",
-    "colorama",
-    "attr",
-    "six",
-)
-_RUNNERS = frozenset({"pytest", "_pytest", "py", *_NEEDED_BY_PYTEST})
-
-
-def planted(added: Iterable[str], deciding: Iterable[str]) -> tuple[str, ...]:
-    """Return those of a patch's new files that can change how, or whether, tests run; they are removed first.
-
-    These are pytest's and Python's start-up files, compiled modules (Python prefers one that matches its source's time
-    and size to the source), modules at the root that `python -m pytest` would import in place of pytest's own or the
-    standard library's, and modules in the deciding tests' own folder (see `test_roots`).
-
-    Args:
-        added: Paths that the patch made, relative to the repository.
-        deciding: The test files that decide.
-    """
-    paths = [PurePosixPath(path) for path in added]
-    packages = {path.parts[0] for path in paths if len(path.parts) == 2 and path.name == "__init__.py"}
-    roots = test_roots(deciding)
-    return tuple(
-        str(p) for p in paths if _starts_up(p) or _shadows(p, packages) or (p.suffix == ".py" and within(str(p), roots))
-    )
-
-
-def test_roots(deciding: Iterable[str]) -> frozenset[str]:
-    """Return the folders that belong to the tests: of each deciding file the topmost one called `test` or `tests`.
-
-    SWE-bench's own gold patches never touch a path with such a word in it: those files are its test patches'.
-    """
-    parents = ([*reversed(PurePosixPath(file).parents)] for file in deciding)
-    tops = (next((p for p in folders if p.name in ("test", "tests")), None) for folders in parents)
-    return frozenset(str(top) for top in tops if top)
-
-
-test_roots.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test
-
-
-def within(path: str, folders: Iterable[str]) -> bool:
-    """Say whether a path lies below one of some folders."""
-    return any(path.startswith(f"{folder}/") for folder in folders)
-
-
-def _starts_up(path: PurePosixPath) -> bool:
-    return path.name in _NAMES or path.name.endswith(_ENDINGS) or "__pycache__" in path.parts
-
-
-def _shadows(path: PurePosixPath, packages: set[str]) -> bool:
-    """Say whether a new file is, or is part of, a new module at the root that has the name of a runner's module."""
-    top = path.parts[0]
-    module = top.split(".")[0]
-    shadowed = module in _RUNNERS or module in sys.stdlib_module_names
-    return shadowed and (top in packages or (len(path.parts) == 1 and path.suffix in (".py", ".so")))
-
-
-def is_config(path: str) -> bool:
-    """Say whether a file may hold pytest's settings among others."""
-    return PurePosixPath(path).name in _CONFIGS
-
-
-def pytest_settings(text: str) -> str:
-    """Return the parts of a `setup.cfg`, `tox.ini` or `pyproject.toml` that pytest reads, in order."""
-    settings, inside = [], False
-    for line in text.split("\n"):
-        if header := re.match(r"^\s*\[+\s*\"?([^\]\"]+?)\"?\s*\]+", line):
-            inside = re.match(r"(tool[.:])?\s*pytest\b", header[1]) is not None
-        if re.match(r"^\s*(tool\s*\.\s*)?pytest\b.*=", line):
-            settings.append(line)
-        if inside:
-            settings.append(line.rstrip())
-    return "\n".join(settings).strip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from swebench_lab import _html
 from swebench_lab.grading.predictions import Prediction, patch_bytes
 from swebench_lab.records.task import Task, Tasks
-from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, STATUSES, UNRESOLVED, Verdict
+from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, STATUSES, UNRESOLVED, Cause, Verdict
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,6 +37,12 @@ class Verdicts(dict[str, Verdict]):
     def counts(self) -> dict[str, int]:
         """Number of verdicts of each status."""
         return {status: sum(v.status == status for v in self.values()) for status in STATUSES}
+
+    @property
+    def causes(self) -> dict[str, int]:
+        """Number of unresolved verdicts by what they rest on: `tests`, `not_applied`, `timed_out`, `crashed`, `forged`."""
+        counts = Counter(str(v.cause) for v in self.values() if v.status == UNRESOLVED)
+        return {str(cause): counts[cause] for cause in Cause if counts[cause]}
 
     @property
     def resolved_rate(self) -> float:
@@ -198,6 +205,7 @@ class Verdicts(dict[str, Verdict]):
                 "resolved": self.counts[RESOLVED],
                 "unresolved": self.counts[UNRESOLVED],
                 "not_graded": self.counts[NOT_GRADED],
+                "unresolved_by_cause": self.causes,
                 "of_all": self.resolved_rate if self.tasks else None,
                 "of_graded": self.graded_resolved_rate if graded else None,
             },
@@ -235,7 +243,8 @@ class Verdicts(dict[str, Verdict]):
     def __repr__(self) -> str:
         """Return one line: how many there are of each status."""
         counted = ", ".join(f"{n} {status}" for status, n in self.counts.items())
-        return f"Verdicts({len(self)} of {len(self.tasks)} tasks: {counted})"
+        ended = ", ".join(f"{n} {cause.replace('_', ' ')}" for cause, n in self.causes.items() if cause in _ENDED)
+        return f"Verdicts({len(self)} of {len(self.tasks)} tasks: {counted}{f'; of the unresolved {ended}' if ended else ''})"
 
     def _repr_html_(self) -> str:
         rows = [[name, v.status, v.official, v.reason] for name, v in list(self.items())[:50]]
@@ -245,6 +254,7 @@ class Verdicts(dict[str, Verdict]):
         )
 
 
+_ENDED = (Cause.TIMED_OUT, Cause.CRASHED, Cause.FORGED)
 _COUNTS = ("fail_to_pass", "fail_to_pass_of", "pass_to_pass", "pass_to_pass_of")
 
 

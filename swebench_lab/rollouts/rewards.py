@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.trajectory import Stop
+from swebench_lab.records.verdict import Cause
 
 Reward: TypeAlias = Callable[[Rollout], float | None]
 """A function of one Rollout; None means that nothing can be said of it."""
@@ -30,14 +31,15 @@ def tests_passed(rollout: Rollout) -> float | None:
     """Return the fraction of `fail_to_pass` tests that pass, times the fraction of `pass_to_pass` still passing.
 
     The product keeps the reward of an untouched repository at 0 and that of a resolved task at 1, and breaking what
-    worked costs as much as fixing half. A patch that does not apply has 0.
+    worked costs as much as fixing half. A patch that does not apply has 0, and so has one whose run did not come to its
+    end or was forged: the outcomes of such a run are not to be trusted.
     """
     verdict = rollout.verdict
     if not verdict.graded:
         return None
     if verdict.resolved:
         return 1.0
-    if verdict.patch_applied is False:
+    if verdict.patch_applied is False or verdict.cause is not Cause.TESTS:
         return 0.0
     return _share(verdict.fail_to_pass, none=0.0) * _share(verdict.pass_to_pass, none=1.0)
 

@@ -1,8 +1,10 @@
 """BashSession: a bash that lives on between commands, fed through a pipe, reporting the end of each on a descriptor."""
 
 import os
+import secrets
 import select
 import shlex
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +20,7 @@ Launch = Callable[[Sequence[str], str, Mapping[str, str | None], Mapping[int, in
 _REPORT = 61  # bash's descriptor for reports; closed for the commands it runs
 _ERRORS = 62  # where a traced shell's commands find their standard error, while its own is put away
 _END = b"\x01end "
+_MOST_REPORTED = 16 << 20  # bytes of reports on one line; a shell's variables are far less
 _GRACE = 1.0  # seconds bash may take to report a command whose processes were ended
 _BLUR = 0.05  # seconds; processes are dated by clock ticks of 10 ms, those of a box elsewhere by an estimated clock
 _OWN = ("_", "SHLVL", "PWD", "OLDPWD")
@@ -190,10 +193,12 @@ class BashSession:
                 raise SandboxClosed("this session is closed; open another one with sandbox.session()")
             spared = () if starts_nothing else self._before(timeout)
             started, since = time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME)
-            report = f'builtin printf \'\\1end %d %s %s\\0\' "$?" "$-" "$PWD" >&{_REPORT}'
+            mark = secrets.token_hex(8)  # a command that writes a report of its own does not know it
+            report = f'builtin printf \'\\1end {mark} %d %s %s\\0\' "$?" "$-" "$PWD" >&{_REPORT}'
             text = f"{line}\n\n{{ {report}; }} 2>/dev/null\n"  # after a broken line, bash reads none with a brace
             deadline = None if timeout is None else started + timeout
-            exchange, finished = self._begin(text.encode("utf-8", errors="surrogateescape"), max_output, deadline)
+            line_bytes = text.encode("utf-8", errors="surrogateescape")
+            exchange, finished = self._begin(line_bytes, max_output, deadline, mark)
             timed_out = not finished
             if timed_out:
                 assert self._running is not None
@@ -204,7 +209,7 @@ class BashSession:
                 self._idle_since = time.monotonic()
             return self._judge(self._conclude(exchange, started, finished, timed_out)), exchange.records
 
-    def _begin(self, text: bytes, max_output: int, deadline: float | None) -> "tuple[_Exchange, bool]":
+    def _begin(self, text: bytes, max_output: int, deadline: float | None, mark: str) -> "tuple[_Exchange, bool]":
         """Attend to a line, in a new shell where there is none.
 
         Where the last one's directory is gone, the new one starts above; where no shell starts with its variables (too
@@ -212,7 +217,7 @@ class BashSession:
         """
         place = self._cwd
         while True:
-            exchange = _Exchange(text, max_output)
+            exchange = _Exchange(text, max_output, mark)
             try:
                 if self._running is None:
                     self._start()
@@ -283,7 +288,7 @@ class BashSession:
 class _Exchange:
     """One line on its way through the shell."""
 
-    def __init__(self, text: bytes, max_output: int) -> None:
+    def __init__(self, text: bytes, max_output: int, mark: str) -> None:
         self.unsent = memoryview(text)
         self.output = Capped(max_output)
         self.records: list[bytes] = []
@@ -292,6 +297,8 @@ class _Exchange:
         self.flags = ""
         self.ended: Exit | None = None
         self._heard = bytearray()
+        self._received = 0
+        self._end = _END + mark.encode() + b" "
 
     def tell(self, descriptor: int) -> bool:
         """Write some of the line; whether more is left."""
@@ -304,16 +311,23 @@ class _Exchange:
         return bool(self.unsent)
 
     def hear(self, descriptor: int) -> bool:
-        """Read reports; whether the one that ends the line is among them."""
+        """Read reports; whether the one that ends the line is among them, or so much else that the shell must end."""
         try:
             self._heard += os.read(descriptor, 1 << 16)
         except BlockingIOError:
             return False
         *records, self._heard = self._heard.split(b"\0")
         for record in records:
-            if record.startswith(_END):
-                status, flags, cwd = bytes(record[len(_END) :]).split(b" ", 2)
+            _, marked, report = bytes(record).rpartition(self._end)  # a command may have written before it
+            status, flags, cwd = (*report.split(b" ", 2), b"", b"")[:3]
+            if marked and status.isdigit() and len(status) <= 3:
                 self.status, self.flags, self.cwd = int(status), os.fsdecode(flags), os.fsdecode(cwd)
                 return True
-            self.records.append(bytes(record))
-        return False
+            if not record.startswith(_END):
+                self.records.append(bytes(record))
+        self._received += sum(map(len, records)) + 64 * len(records)  # what an empty one takes in memory
+        if self._received + len(self._heard) <= _MOST_REPORTED:
+            return False
+        self.output.add(b"\n[the shell was ended: its report was flooded]\n")
+        self.ended = Exit(-signal.SIGKILL)
+        return True

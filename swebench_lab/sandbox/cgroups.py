@@ -21,6 +21,7 @@ _PREFIX = "swebench-lab-"
 _SEATS = 8  # cgroups of a pool that have a branch of the zygote in them; with more boxes at once, moving costs little
 _END_SECONDS = 1.0
 _PERIOD = 100_000  # microseconds, the kernel's default for processor quotas
+_REACHED = "reached"  # counts how often the bound on memory itself was reached
 _MEMORY, _PIDS, _CPU = "memory", "pids", "cpu"
 
 
@@ -94,15 +95,21 @@ class Cgroup:
             (folder / "cgroup.procs").write_text(str(pid))
 
     def hit(self) -> str:
-        """The bound that was run into since the last call: "memory", "processes" or ""."""
+        """The bound that was run into since the last call: "memory", "processes" or "".
+
+        "host memory": processes were ended for want of memory, although this cgroup's own bound was not reached.
+        """
         before, self._seen = self._seen, self._counts()
-        return next((name for name, count in self._seen.items() if count > before.get(name, 0)), "")
+        more = [name for name, count in self._seen.items() if count > before.get(name, 0)]
+        first = next((name for name in more if name != _REACHED), "")
+        return "host memory" if first == "memory" and _REACHED in self._seen and _REACHED not in more else first
 
     def _open_counters(self) -> dict[str, tuple[int, bytes]]:
         """The files that count how often a bound was run into, kept open, each with the word that starts its line."""
         counters = {}
         for controller, name, files, key in (
             (_MEMORY, "memory", ("memory.events", "memory.oom_control"), b"oom_kill"),
+            (_MEMORY, _REACHED, ("memory.events", "memory.failcnt"), b"oom"),
             (_PIDS, "processes", ("pids.events", "pids.events"), b"max"),
         ):
             if controller in self._folders:
@@ -114,7 +121,10 @@ class Cgroup:
         counts = {}
         for name, (descriptor, key) in self._counters.items():
             words = os.pread(descriptor, 4096, 0).split()
-            counts[name] = int(words[words.index(key) + 1]) if key in words else 0
+            if len(words) == 1:  # a file of one number
+                counts[name] = int(words[0])
+            else:
+                counts[name] = int(words[words.index(key) + 1]) if key in words else 0
         return counts
 
     def forget(self) -> None:

@@ -35,7 +35,8 @@ class Result:
         stderr: Its errors when not merged.
         seconds: Wall time.
         timed_out: Whether the timeout ended it.
-        limit: "" or the bound it ran into: "memory", "processes", "disk", "file size", "output".
+        limit: "" or the bound it ran into: "memory", "processes", "disk", "file size", "output"; or "host memory", when the
+            kernel ended it for want of memory although its own bound was not reached.
         truncated_bytes: How many bytes of output were left out of the middle.
         cpu: Processor seconds of its first process and the children that process waited for.
     """

@@ -3,6 +3,7 @@
 | what happened | what is done with it |
 |---|---|
 | an infrastructure error: not graded, or the policy or sandbox failed | masked; not in the group's mean |
+| a patch whose tests it had time out, crash or be forged | its reward, 0, like that of any patch that fails |
 | cut off (steps, time, format) | `Rules.truncated`: graded as it stands, or masked |
 | the context was full, or longer than the settings allow | masked, not in the mean; counted as `over-long` |
 | a group whose rewards are all the same, or with fewer than two | `Rules.zero_variance`: masked, or kept with advantage 0 |

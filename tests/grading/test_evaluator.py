@@ -20,6 +20,7 @@ from swebench_lab.grading.certificates import Certificate, Certificates, task_di
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.grading.predictions import read_predictions
 from swebench_lab.records.task import Task
+from swebench_lab.records.verdict import Cause
 from swebench_lab.snapshots.environment.specs import spec_for
 from swebench_lab.snapshots.factory import SandboxFactory
 from tests.handmade import ADD, BUGGY, FILES, FIXED, GOLD, KEEP, QUICK, TESTS, HandMade, code, patch_of, task, writes
@@ -109,17 +110,17 @@ def test_code_that_breaks_conftest_is_unresolved(tmp_path: Path) -> None:
     assert "ValueError: no" in verdict.reason
 
 
-def test_code_that_hangs_is_not_graded_and_says_where(boxes: HandMade) -> None:
+def test_code_that_hangs_is_unresolved_and_says_where(boxes: HandMade) -> None:
     evaluator = Evaluator(boxes, timeout=3)  # type: ignore[arg-type]
     verdict = evaluator.grade(task(), code("import time\n\n\ndef add(a, b):\n    time.sleep(600)\n\n\nkeep = add\n"))
-    assert verdict.status == "not graded"
-    assert f"stopped after 3 s in {ADD[0]}" in verdict.reason
+    assert (verdict.status, verdict.cause) == ("unresolved", Cause.TIMED_OUT)
+    assert f"stopped after 6 s in {ADD[0]}" in verdict.reason, "it is given twice the time before it is held against it"
     assert evaluator.regrade(task(), verdict) == verdict
 
 
-def test_a_crash_of_the_interpreter_is_not_graded(evaluator: Evaluator) -> None:
+def test_a_crash_of_the_interpreter_is_unresolved_and_says_where(evaluator: Evaluator) -> None:
     verdict = evaluator.grade(task(), code("import os\n\n\ndef add(a, b):\n    os.abort()\n\n\nkeep = add\n"))
-    assert verdict.status == "not graded"
+    assert (verdict.status, verdict.cause) == ("unresolved", Cause.CRASHED)
     assert "signal 6" in verdict.reason
     assert ADD[0] in verdict.reason
 
@@ -330,6 +331,7 @@ def test_reports_have_the_harness_s_form(evaluator: Evaluator, three: list[Task]
     assert (folder / "patch.diff").read_text() == GOLD
     results = json.loads((tmp_path / "results.json").read_text())
     counts = {"tasks": 3, "predictions": 2, "graded": 2, "resolved": 1, "unresolved": 1, "not_graded": 0}
+    counts |= {"unresolved_by_cause": {"not_applied": 1}}
     assert results["overall"] == {**counts, "of_all": 1 / 3, "of_graded": 0.5}
     assert results["repositories"]["lab/pkg"]["tasks"] == 3
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.grading.evaluator import Evaluator
-from swebench_lab.records.verdict import Verdict
-from tests.handmade import ADD, BUGGY, FILES, FIXED, GOLD, KEEP, HandMade, code, patch_of, task, writes
+from swebench_lab.records.task import Task
+from swebench_lab.records.verdict import Cause, Verdict
+from tests.handmade import ADD, BUGGY, FILES, FIXED, GOLD, KEEP, QUICK, HandMade, code, patch_of, task, writes
 
 
 @pytest.fixture(scope="module")
@@ -142,17 +143,18 @@ FORGED = {
 
 
 @pytest.mark.parametrize("name", FORGED)
-def test_forged_runs_are_not_graded(evaluator: Evaluator, name: str) -> None:
+def test_forged_runs_are_unresolved_and_called_forged(evaluator: Evaluator, name: str) -> None:
     verdict = evaluator.grade(task(), code(FORGED[name] + BUGGY))
-    assert verdict.status == "not graded", verdict.reason
+    assert (verdict.status, verdict.cause) == ("unresolved", Cause.FORGED), verdict.reason
     assert "suspected forgery" in verdict.reason
     assert verdict.official == ("resolved" if name in BELIEVED else "unresolved")
     assert evaluator.regrade(task(), verdict) == verdict
 
 
-def test_ending_the_test_script_is_not_graded(evaluator: Evaluator) -> None:
+def test_ending_the_test_script_is_a_crash_of_the_patch(evaluator: Evaluator) -> None:
     verdict = evaluator.grade(task(), code("import os\nos.kill(os.getppid(), 9)\n" + BUGGY))
-    assert (verdict.status, verdict.official) == ("not graded", "unresolved"), verdict.reason
+    assert (verdict.status, verdict.official) == ("unresolved", "unresolved"), verdict.reason
+    assert verdict.cause is Cause.CRASHED
     assert "SIGKILL" in verdict.reason
 
 
@@ -229,7 +231,7 @@ EXPECTED = {
 @pytest.mark.parametrize("name", EXPECTED)
 def test_an_expected_failure_that_the_code_under_test_calls_does_not_count(evaluator: Evaluator, name: str) -> None:
     verdict = evaluator.grade(task(), code(EXPECTED[name]))
-    assert verdict.status == "not graded", verdict.reason
+    assert (verdict.status, verdict.cause) == ("unresolved", Cause.FORGED), verdict.reason
     assert "suspected forgery" in verdict.reason
     assert "pytest.xfail" in verdict.reason
     assert evaluator.regrade(task(), verdict) == verdict
@@ -296,7 +298,7 @@ def test_expected_failures_of_the_tests_themselves_count(expecting: HandMade, tm
     assert verdict.status == "resolved", verdict.reason
     assert {verdict.tests[name] for name in going_on} == {"XFAIL"}
     called = "import pytest\n\n\ndef add(a, b):\n    pytest.xfail('no')\n\n\ndef keep(x):\n    return x\n"
-    assert evaluator.grade(one, code(called)).status == "not graded"
+    assert evaluator.grade(one, code(called)).cause is Cause.FORGED
     assert (
         evaluator.grade(one, code(BUGGY.replace("return x", "import pytest; pytest.xfail('no')"))).status != "resolved"
     )
@@ -329,6 +331,156 @@ def test_a_patch_of_the_repositorys_own_folder_is_refused(evaluator: Evaluator, 
 def test_a_refused_patch_says_so_in_its_notes(evaluator: Evaluator) -> None:
     verdict = evaluator.grade(task(), GOLD + new_file(".git/hooks/post-checkout"))
     assert "refused: a patch may not touch .git: .git/hooks/post-checkout" in verdict.notes[0]
+
+
+# --- runners other than pytest ----------------------------------------------------------------------------------------
+
+UNIT_TESTS = """\
+import unittest
+
+from pkg import add, keep
+
+
+class T(unittest.TestCase):
+    def test_add(self):
+        self.assertEqual(add(1, 2), 3)
+
+    def test_described(self):
+        \"""Adding works, says the log of this one.\"""
+        self.assertEqual(add(2, 2), 4)
+
+    def test_keep(self):
+        self.assertEqual(keep(1), 1)
+
+    @unittest.expectedFailure
+    def test_expected(self):
+        self.fail()
+"""
+SYMPY = """\
+import sys
+import traceback
+
+
+class PyTestReporter:
+    def entering_filename(self, filename, n):
+        print("%s[%d]" % (filename, n))
+
+    def entering_test(self, f):
+        print(f.__name__, end=" ")
+
+    def test_pass(self, char="."):
+        print("ok")
+
+    def test_fail(self, exc_info):
+        print("F")
+
+    def test_exception(self, exc_info):
+        print("E")
+
+
+def test(path):
+    reporter, space, failed = PyTestReporter(), {}, 0
+    exec(compile(open(path).read(), path, "exec"), space)
+    tests = [f for name, f in space.items() if name.startswith("test_")]
+    reporter.entering_filename(path, len(tests))
+    for f in tests:
+        reporter.entering_test(f)
+        try:
+            f()
+            reporter.test_pass()
+        except AssertionError:
+            failed += 1
+            reporter.test_fail(sys.exc_info())
+        except Exception:
+            failed += 1
+            reporter.test_exception(sys.exc_info())
+    return failed
+"""
+SYMPY_TESTS = "from pkg import add, keep\n\n\ndef test_add():\n    assert add(1, 2) == 3\n\n\ndef test_keep():\n    assert keep(1) == 1\n"
+BIN_TEST = "import sys\n\nsys.path[:0] = ['.', 'src']\nfrom sympy.testing import runtests\n\nsys.exit(runtests.test('tests/test_s.py') != 0)\n"
+RUNNERS = {
+    "unittest": (
+        {"tests/__init__.py": "", "tests/test_unit.py": UNIT_TESTS},
+        {"test_command": "python -m unittest -v tests.test_unit 2>&1", "log_parser": "parse_log_django"},
+        ("test_add (tests.test_unit.T.test_add)", "Adding works, says the log of this one."),
+        ("test_keep (tests.test_unit.T.test_keep)",),
+        "{} ... ok\n",
+    ),
+    "sympy": (
+        {"sympy/__init__.py": "", "sympy/testing/__init__.py": "", "sympy/testing/runtests.py": SYMPY,
+         "bin/test": BIN_TEST, "tests/test_s.py": SYMPY_TESTS},
+        {"test_command": "python bin/test -C --verbose", "log_parser": "parse_log_sympy"},
+        ("test_add",),
+        ("test_keep",),
+        "{} ok\n",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=RUNNERS)
+def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Evaluator, Task, str]:
+    """An Evaluator over a repository whose tests another runner runs, its task, and what prints a good run."""
+    files, spec, fail_to_pass, pass_to_pass, line = RUNNERS[request.param]
+    folder = tmp_path_factory.mktemp("lab")
+    boxes = HandMade(folder, {**FILES, **files})
+    how = {"env": {"PYTHONPATH": "src"}, "timeout": 60.0, "test_arguments": "none", **spec}
+    one = task(spec=how, fail_to_pass=fail_to_pass, pass_to_pass=pass_to_pass)
+    says = f"import os\nos.write(1, {''.join(map(line.format, (*fail_to_pass, *pass_to_pass))).encode()!r})\n"
+    return Evaluator(boxes, certificates=folder / "certificates"), one, says  # type: ignore[arg-type]
+
+
+def test_other_runners_report_separately_and_gold_is_resolved(other: tuple[Evaluator, Task, str]) -> None:
+    evaluator, one, _ = other
+    verdict = evaluator.grade(one, GOLD)
+    assert (verdict.status, verdict.official, verdict.notes) == ("resolved", "resolved", ()), verdict.reason
+    assert '"finished": true' in verdict.log
+    assert evaluator.regrade(one, verdict) == verdict
+    assert evaluator.certificate(one, audit="none").passed
+
+
+PRINTING = {
+    "and leaves at once": ("SAY\nos._exit(0)\n", Cause.FORGED),
+    "and goes on": ("SAY\n", Cause.TESTS),
+    "and leaves at the end": ("import atexit\natexit.register(lambda: os._exit(0))\nSAY\n", Cause.FORGED),
+    "and leaves by SystemExit": ("SAY\nraise SystemExit(0)\n", Cause.CRASHED),
+    "and kills itself": ("SAY\nos.kill(os.getpid(), 9)\n", Cause.FORGED),
+    "and becomes another program": ("SAY\nos.execv('/bin/true', ['true'])\n", Cause.FORGED),
+    "in a child": ("if os.fork() == 0:\n    SAY\n    os._exit(0)\nos.wait()\nos._exit(0)\n", Cause.FORGED),
+    "over the results": (
+        "for n in os.listdir('/proc/self/fd'):\n    if os.path.realpath('/proc/self/fd/' + n).endswith('/results'):\n"
+        "        os.write(int(n), b'0' * 20 + b' {}\\n')\nSAY\n",
+        Cause.FORGED,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PRINTING)
+def test_a_good_run_that_is_only_printed_is_worth_nothing(other: tuple[Evaluator, Task, str], name: str) -> None:
+    evaluator, one, says = other
+    text, cause = PRINTING[name]
+    imports, say = says.split("\n", 1)
+    verdict = evaluator.grade(one, code(f"{imports}\n{text.replace('SAY', say.strip())}\n{BUGGY}"))
+    assert (verdict.status, verdict.cause) == ("unresolved", cause), verdict.reason
+    assert evaluator.regrade(one, verdict) == verdict
+
+
+def test_breaking_the_import_is_unresolved_with_other_runners(other: tuple[Evaluator, Task, str]) -> None:
+    evaluator, one, _ = other
+    assert evaluator.grade(one, code("def broken(:\n")).status == "unresolved"
+
+
+def test_workers_of_xdist_report_through_the_process_that_started_them(evaluator: Evaluator) -> None:
+    one = task(spec={**QUICK, "test_command": "python -m pytest -rA -p xdist -n 2"})
+    verdict = evaluator.grade(one, GOLD)
+    assert verdict.resolved and '"finished": true' in verdict.log, verdict.reason
+    assert evaluator.grade(one, code("import os\nos._exit(0)\n" + BUGGY)).status == "unresolved"
+
+
+def test_a_log_that_decides_alone_says_so(evaluator: Evaluator) -> None:
+    spec = {**QUICK, "test_command": "echo 'test_add (t.T) ... ok' #", "log_parser": "parse_log_django"}
+    verdict = evaluator.grade(task(spec=spec, fail_to_pass=("test_add (t.T)",), pass_to_pass=()), GOLD)
+    assert verdict.resolved
+    assert "the log alone decides" in verdict.notes[-1]
 
 
 # --- inside the test process ------------------------------------------------------------------------------------------

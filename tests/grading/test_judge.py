@@ -5,17 +5,19 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from _pytest.config.findpaths import load_config_dict_from_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swebench_lab.errors import GradingError
-from swebench_lab.grading import scripts, test_run
+from swebench_lab.grading import planted, scripts, test_command, test_run
 from swebench_lab.grading.expectation import Expectation
 from swebench_lab.grading.judge import judge, judge_log
 from swebench_lab.grading.log_parsers import parse_log, parsers
@@ -179,7 +181,7 @@ CASES = [
     Case("the separate results lack a test", summary(*GOOD), "not graded", "resolved", 0, results=reported((B, "PASSED")), reason="separate results say", why=UNSEEN),
     Case("the separate results are forged instead", summary(f"FAILED {A}", f"PASSED {B}"), "not graded", "unresolved", 1, results=reported((A, "PASSED"), (B, "PASSED")), reason="suspected forgery", why="SWE-bench has no second path"),
     Case("a sealed line was changed", summary(*GOOD), "not graded", "resolved", 0, results=Results(started=True, fault="line 3 of the separate results does not carry its seal"), reason="seal", why=UNSEEN),
-    Case("pytest was replaced by a script that prints", summary(*GOOD), "not graded", "resolved", 0, results=Results(), expects_results=True, reason="never loaded the plugin", why=UNSEEN),
+    Case("pytest was replaced by a script that prints", summary(*GOOD), "not graded", "resolved", 0, results=Results(), expects_results=True, reason="never loaded what reports", why=UNSEEN),
     Case("an exit without a word", "", "not graded", "unresolved", 0, results=reported(finished=False, running=A), reason=f"suspected forgery: .*{A}", why=INVALID),
     Case("SWE-bench's markers are printed by a test", summary(*GOOD, before="PASSED other\n>>>>> End Test Output"), "resolved", "unresolved", results=reported((A, "PASSED"), (B, "PASSED")), why="SWE-bench cuts the log at the first end marker, so a test that prints one hides all the rest"),
     Case("a test prints that applying failed", summary(*GOOD, before=">>>>> Patch Apply Failed"), "resolved", "unresolved", results=reported((A, "PASSED"), (B, "PASSED")), why="SWE-bench looks for its fault markers anywhere in the log"),
@@ -201,7 +203,8 @@ CASES = [
     Case("django with output between dots and ok", "test_a (m.T) ... Testing against Django installed in /x\nok\n", "resolved", "resolved", f2p=("test_a (m.T)",), p2p=(), parser="parse_log_django"),
     Case("a line that breaks SWE-bench's parser", "test_a (m.T) ... ok\nFAIL:\n", "not graded", "unresolved", f2p=("test_a (m.T)",), p2p=(), parser="parse_log_django", reason="cannot read the log", why=INVALID),
     Case("sympy, the same name in two files", "a.py[1]\ntest_x F\nb.py[1]\ntest_x ok\n", "resolved", "resolved", f2p=("test_x",), p2p=(), parser="parse_log_sympy"),
-    Case("only failures are logged, and none is", "Executed 12 of 12 SUCCESS\n", "resolved", "resolved", parser="parse_log_karma", eval_type="fail_only"),
+    Case("only failures are logged, and none is", "Executed 12 of 12 SUCCESS\n", "not graded", "resolved", parser="parse_log_karma", eval_type="fail_only", reason="in no way", why="SWE-bench takes silence for success, so one printed line would do; here every expected test must be named"),
+    Case("only failures are logged, and every test is named", f"PASSED {A}\nPASSED {B}\n", "resolved", "resolved", parser="parse_log_pytest", eval_type="fail_only"),
     Case("only failures are logged, and nothing ran", "Executed 0 of 0\n", "not graded", "unresolved", 1, parser="parse_log_karma", eval_type="fail_only", why=INVALID),
     Case("results through SWE-bench's parser disagree", f"PASSED {A}\nPASSED {B}\n", "not graded", "resolved", results=reported((A, "FAILED"), (B, "PASSED"), exit_code=1), parser="parse_log_pytest", reason="suspected forgery", why=UNSEEN),
     Case("results through SWE-bench's parser agree", f"PASSED {A}[a b]\nPASSED {B}\n", "resolved", "resolved", f2p=(f"{A}[a",), results=reported((f"{A}[a b]", "PASSED"), (B, "PASSED")), parser="parse_log_pytest"),
@@ -243,6 +246,7 @@ CAUSES = {
             "all tests pass, yet pytest ends with a failure",
             "the shell was killed",
             "only failures are logged, and nothing ran",
+            "only failures are logged, and none is",
         ),
         Cause.CRASHED,
     ),
@@ -481,7 +485,8 @@ def test_results_cut_short_name_the_running_test() -> None:
 def test_the_test_script_holds_no_secret_and_reads_none() -> None:
     script = scripts.test_script("python -m pytest", "/lab")
     assert "read " not in script
-    assert scripts.test_script("./run", "/lab").split() == ["./run", "exit", "$?"]
+    assert not re.search(r"\b[0-9a-f]{24,}\b", script)
+    assert scripts.test_script("./run", "/lab").split()[-3:] == ["./run", "exit", "$?"]
 
 
 @pytest.mark.parametrize(
@@ -514,7 +519,55 @@ def test_paths_in_the_repositorys_own_folder_are_found(patch: str, found: bool) 
     ],
 )
 def test_pytest_commands_are_known(command: str, yes: bool) -> None:
-    assert scripts.runs_pytest(command) is yes
+    assert test_command.runs_pytest(command) is yes
+
+
+@pytest.mark.parametrize(
+    ("command", "separately"),
+    [
+        ("python -m pytest -rA", True),
+        ("./tests/runtests.py --verbosity 2 --settings=test_sqlite --parallel 1", True),
+        ("PYTHONWARNINGS='ignore::UserWarning' python bin/test -C --verbose", True),
+        ("python -m unittest -v tests.test_unit 2>&1", True),
+        ("nosetests -v", True),
+        ("python manage.py test app", True),
+        ("tox --current-env -epy39 -v --", False),
+        ("npm test", False),
+    ],
+)
+def test_commands_whose_runner_reports_by_itself_are_known(command: str, separately: bool) -> None:
+    assert test_command.reports_separately(command) is separately
+
+
+@pytest.mark.parametrize(
+    ("command", "before", "state", "runner", "needed"),
+    [
+        ("python -m pytest -rA", "", "", "python -m pytest -rA", False),
+        ("export A=1; cd src && pytest", "", "", "export A=1; cd src && pytest", False),
+        ("python setup.py build_ext -i; pytest -q", "python setup.py build_ext -i", "", "pytest -q", False),
+        ("pip install -e . && pytest -q", "pip install -e .", "", "pytest -q", True),
+        ("export A=1\nmake\npytest -q\necho end", "export A=1\nmake", "export A=1", "pytest -q\necho end", False),
+        ("echo 'a; pytest b'; pytest c", "echo 'a; pytest b'", "", "pytest c", False),
+        (
+            "pip install pytest && pytest -q; echo pytest done",
+            "pip install pytest",
+            "",
+            "pytest -q; echo pytest done",
+            True,
+        ),
+        ("(cd x; make); pytest", "(cd x; make)", "", "pytest", False),
+        ("make; npm test", "", "", "make; npm test", False),
+    ],
+)
+def test_steps_before_the_runner_are_cut_off(command: str, before: str, state: str, runner: str, needed: bool) -> None:
+    steps = test_command.Steps.of(command)
+    assert (steps.before, steps.state, steps.runner, steps.needed) == (before, state, runner, needed)
+
+
+def test_services_are_known_from_what_ends_before_the_tests() -> None:
+    assert test_command.Steps.of("python -m httpbin.core >/dev/null 2>&1 &\npytest").leaves_services
+    assert not test_command.Steps.of("make >/dev/null 2>&1 && pytest").leaves_services
+    assert test_command.modules("python -m httpbin.core & python -m pytest") == {"httpbin", "pytest"}
 
 
 def test_planted_files_are_recognised() -> None:
@@ -532,19 +585,74 @@ def test_planted_files_are_recognised() -> None:
         "other/tests/a.py",
         "setup.cfg",
     ]
-    assert set(scripts.planted([*added, *honest], ["tests/test_a.py"])) == set(added)
+    assert set(planted.planted([*added, *honest], ["tests/test_a.py"])) == set(added)
 
 
-@pytest.mark.parametrize(
-    ("text", "kept"),
-    [
-        ("[metadata]\nname = x\n", ""),
-        ("[metadata]\nname = x\n[tool:pytest]\naddopts = -p evil\n[other]\n", "[tool:pytest]\naddopts = -p evil"),
-        ("[tool.pytest.ini_options]\naddopts = 'x'\n[tool.ruff]\n", "[tool.pytest.ini_options]\naddopts = 'x'"),
-        ("[tool.pytest]\naddopts = ['x']\n", "[tool.pytest]\naddopts = ['x']"),
-        ('[tool]\npytest = {ini_options = {addopts = "x"}}\n', 'pytest = {ini_options = {addopts = "x"}}'),
-        ("[pytest]\naddopts = x\n[tox]\nenvlist = a\n", "[pytest]\naddopts = x"),
-    ],
-)
-def test_pytest_s_settings_are_cut_from_shared_files(text: str, kept: str) -> None:
-    assert scripts.pytest_settings(text) == kept
+SETTINGS = {
+    "none": ("setup.cfg", "[metadata]\nname = x\n", False),
+    "setup.cfg": ("setup.cfg", "[metadata]\nname = x\n[tool:pytest]\naddopts = -p evil\n[other]\n", True),
+    "tox.ini": ("tox.ini", "[pytest]\naddopts = x\n[tox]\nenvlist = a\n", True),
+    "form feeds": ("tox.ini", "[tox]\nx = 1\x0c[pytest]\x0caddopts = -p evil\n", True),
+    "form feeds in setup.cfg": ("setup.cfg", "[metadata]\nx = 1\x0c[tool:pytest]\x0caddopts = -p evil\n", True),
+    "carriage returns": ("tox.ini", "[tox]\nx = 1\r[pytest]\raddopts = -p evil\n", True),
+    "a separator of lines": ("tox.ini", "[tox]\nx = 1\u2028[pytest]\u2028addopts = -p evil\n", True),
+    "a vertical tab": ("setup.cfg", "[a]\nx = 1\x0b[tool:pytest]\x0baddopts = -p evil\n", True),
+    "a comment after the header": ("tox.ini", "[pytest] # [tox]\naddopts = -p evil\n", True),
+    "a table": ("pyproject.toml", "[tool.pytest.ini_options]\naddopts = '-p evil'\n[tool.ruff]\n", True),
+    "quoted keys": ("pyproject.toml", '["tool"."pytest".ini_options]\naddopts = \'-p evil\'\n', True),
+    "single quotes": ("pyproject.toml", "[tool.'pytest'.ini_options]\naddopts = '-p evil'\n", True),
+    "an escape": ("pyproject.toml", "[tool.\"p\\u0079test\".ini_options]\naddopts = '-p evil'\n", True),
+    "an inline table": ("pyproject.toml", "tool = {pytest = {ini_options = {addopts = '-p evil'}}}\n", True),
+    "an inline table below": ("pyproject.toml", "[tool]\n\"pytest\" = {ini_options = {addopts = 'x'}}\n", True),
+    "dotted keys": ("pyproject.toml", "\"tool\".pytest.ini_options.addopts = '-p evil'\n", True),
+    "other tools": ("pyproject.toml", "[tool.ruff]\nline-length = 120\n", False),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_are_seen_wherever_pytest_itself_sees_them(name: str, tmp_path: Path) -> None:
+    file, text, present = SETTINGS[name]
+    path = tmp_path / file
+    path.write_text(text, "utf-8", newline="")
+    try:
+        loaded = bool(load_config_dict_from_file(path))
+    except Exception:
+        loaded = True
+    assert loaded <= present, "the case itself is wrong"
+    assert bool(planted.pytest_settings(text, file.endswith(".toml"))) is present
+
+
+def test_settings_that_are_no_toml_are_never_the_same() -> None:
+    assert planted.pytest_settings("[tool", True) != planted.pytest_settings("[tool.x]\n", True)
+
+
+def test_folders_of_tests_have_any_name() -> None:
+    names = {"testing": ["test_a.py", "conftest.py", "helper.py"], "pkg": ["a.py", "b.py", "test_b.py"]}
+    deciding = ["testing/test_a.py", "pkg/test_b.py", "test_c.py", "lib/tests/deep/test_d.py"]
+    assert planted.test_roots(deciding, ["lib/x.py"], lambda folder: names.get(folder, [])) == {"testing", "lib/tests"}
+    assert planted.test_roots(["testing/test_a.py"], ["testing/helper.py"], lambda f: names.get(f, [])) == frozenset()
+
+
+STANDING_FOR = {
+    "a package": "spec/test_a/__init__.py",
+    "a link": "spec/test_a",
+    "an extension module": "spec/test_a.cpython-311-x86_64-linux-gnu.so",
+    "conftest as a package": "conftest/__init__.py",
+    "conftest as an extension": "conftest.abi3.so",
+    "a start-up package": "src/sitecustomize/__init__.py",
+    "a link in place of the standard library": "argparse",
+    "a package in place of the standard library": "json/__init__.so",
+}
+
+
+@pytest.mark.parametrize("name", STANDING_FOR)
+def test_what_stands_for_a_test_or_a_runner_in_any_form_is_recognised(name: str) -> None:
+    path = STANDING_FOR[name]
+    links = [path] if "." not in path else []
+    assert planted.planted([path, "spec/data.txt", "src/a.py"], ["spec/test_a.py"], links=links) == (path,)
+
+
+def test_modules_that_decide_are_known_by_unittest_s_names() -> None:
+    files = ("tests/test_unit.py", "tests/model_fields/tests.py", "tests/other.py")
+    ids = ("test_a (tests.test_unit.T.test_a)", "test_b (model_fields.tests.BasicTests)", "test_c")
+    assert planted.deciding_modules(ids, files) == ("tests/model_fields/tests.py", "tests/test_unit.py")

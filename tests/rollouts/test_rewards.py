@@ -13,7 +13,7 @@ import pytest
 from swebench_lab.records.reply import Reply
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.step import Step
-from swebench_lab.records.verdict import Verdict
+from swebench_lab.records.verdict import Cause, Verdict
 from swebench_lab.rollouts import rewards
 from tests.conftest import make_rollout
 
@@ -44,6 +44,13 @@ ALL = (
 def test_what_is_not_graded_has_no_reward(reward: rewards.Reward) -> None:
     assert reward(make_rollout(status="not graded")) is None
     assert isinstance(reward(make_rollout()), float)
+
+
+@pytest.mark.parametrize("cause", [Cause.TIMED_OUT, Cause.CRASHED, Cause.FORGED])
+def test_a_run_that_the_patch_ended_or_forged_has_zero_whatever_it_says_of_its_tests(cause: Cause) -> None:
+    rollout = judged((2, 0), (5, 0))
+    rollout = replace(rollout, verdict=replace(rollout.verdict, status="unresolved", cause=cause))
+    assert rewards.tests_passed(rollout) == rewards.resolved(rollout) == 0.0
 
 
 def test_resolved_is_one_or_nothing() -> None:

@@ -34,7 +34,7 @@ from swebench_lab.testing.redteam import (
 )
 from swebench_lab.testing.redteam.attack import CATEGORIES, gained
 from swebench_lab.testing.redteam.loads import tagged
-from swebench_lab.testing.redteam.victim import ANSWER, make_victim
+from swebench_lab.testing.redteam.victim import ANSWER, KINDS, make_victim
 
 SLOW = {
     "endless small files",
@@ -60,6 +60,13 @@ ALWAYS = {
     "secrets of the grader",
     "false lines over the separate way",
     "reports that lie",
+    "a link in place of argparse",
+    "printed lines, and the end (unittest)",
+    "printed lines (unittest)",
+    "a package in a folder of another name",
+    "a build step that empties the tests",
+    "a killed process",
+    "settings that lead nowhere",
 }
 """Forgeries that are tried in the quick run too; `test_forgery` has more of them."""
 TIERS = ["namespace-root", "namespace-rootless"] if os.geteuid() == 0 else ["namespace-rootless"]
@@ -83,8 +90,14 @@ def ground(sandboxes: SandboxFactory, victim: Task) -> Iterator[Ground]:
 
 
 @pytest.fixture(scope="module")
+def victims(victim: Task, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Task]:
+    others = {kind: make_victim(tmp_path_factory.mktemp(kind), kind) for kind in KINDS if kind != "pytest"}
+    return {"pytest": victim, **others}
+
+
+@pytest.fixture(scope="module")
 def evaluator(sandboxes: SandboxFactory, tmp_path_factory: pytest.TempPathFactory) -> Evaluator:
-    return Evaluator(sandboxes, certificates=tmp_path_factory.mktemp("certificates"))
+    return Evaluator(sandboxes, timeout=15, certificates=tmp_path_factory.mktemp("certificates"))
 
 
 def marked(one: Attack | Forgery, slow: bool) -> object:
@@ -101,14 +114,18 @@ def test_an_attack_on_a_box_is_held(attack: Attack, ground: Ground) -> None:
 
 
 @pytest.mark.parametrize("forgery", [marked(one, one.name not in ALWAYS) for one in FORGERIES])
-def test_a_forged_patch_gets_the_verdict_it_must_get(forgery: Forgery, victim: Task, evaluator: Evaluator) -> None:
-    outcome = grade(forgery, victim, evaluator)
+def test_a_forged_patch_gets_the_verdict_it_must_get(
+    forgery: Forgery, victims: dict[str, Task], evaluator: Evaluator
+) -> None:
+    outcome = grade(forgery, victims[forgery.victim], evaluator)
     # What is stated to get through does: the day it no longer does, the statement goes.
     assert outcome.got == (forgery.verdict if not forgery.gap else "resolved"), outcome.evidence
 
 
-def test_the_victim_is_a_good_task(victim: Task, evaluator: Evaluator) -> None:
-    assert evaluator.certificate(victim).passed
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_victims_are_good_tasks(kind: str, victims: dict[str, Task], evaluator: Evaluator) -> None:
+    certificate = evaluator.certificate(victims[kind])
+    assert certificate.passed, certificate.reason
 
 
 # --- the detectors see ------------------------------------------------------------------------------------------------
@@ -257,7 +274,7 @@ def test_a_forged_run_that_counts_as_a_failed_one_is_misjudged() -> None:
 def test_the_catalogue_has_every_attack_with_its_verdict() -> None:
     table = catalogue()
     assert table["name"].to_list() == [one.name for one in (*ATTACKS, *FORGERIES)]
-    assert set(table["must"]) == {"held", "unresolved", "not graded"}
+    assert set(table["must"]) == {"held", "unresolved"}
 
 
 def test_the_command_line_shows_a_table_and_fails_when_an_attack_succeeds(tmp_path: Path) -> None:

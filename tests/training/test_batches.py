@@ -10,7 +10,7 @@ from swebench_lab.records.reply import Reply
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.step import Step
 from swebench_lab.records.trajectory import Stop, Trajectory
-from swebench_lab.records.verdict import RESOLVED, UNRESOLVED, Verdict
+from swebench_lab.records.verdict import RESOLVED, UNRESOLVED, Cause, Verdict
 from swebench_lab.tasks.micro import build
 from swebench_lab.training.batches import Sample, masked_counts, samples
 from swebench_lab.training.rules import Rules
@@ -64,6 +64,14 @@ def test_a_group_without_variance_is_dropped_and_an_infrastructure_error_is_no_z
     batch = samples([*GROUP, error], GRPOSettings())
     assert [s.masked for s in batch] == ["", "", "infrastructure error"]
     assert batch[0].advantage == pytest.approx(-batch[1].advantage)  # the mean is that of two
+
+
+@pytest.mark.parametrize("cause", ["timed_out", "crashed", "forged"])
+def test_a_run_that_the_patch_ended_or_forged_is_pushed_down_like_any_failure(cause: str) -> None:
+    ended = Rollout(TASK, GROUP[1].trajectory, Verdict(UNRESOLVED, "it hung", cause=Cause(cause)), 0.0)
+    good, bad = samples([GROUP[0], ended], GRPOSettings())
+    assert (bad.masked, bad.reward) == ("", 0.0)
+    assert bad.advantage == pytest.approx(-good.advantage) and bad.advantage < 0
 
 
 def test_a_group_without_variance_may_be_kept_and_advantages_left_unscaled() -> None:

@@ -367,7 +367,7 @@ class NamespaceSandbox(DescriptorBox, Sandbox):
 
     def _limit_hit(self, killed: bool) -> str:
         bounded = self._cgroup.hit() if self._cgroup is not None else ""
-        if bounded == "processes" or (bounded == "memory" and killed):
+        if bounded == "processes" or (bounded in ("memory", "host memory") and killed):
             self._sweep()  # what ended commands left behind must not keep the box from going on
         room = os.fstatvfs(self._upper)
         full = "disk" if room.f_blocks and room.f_bavail * room.f_frsize < _FULL else ""

@@ -30,9 +30,10 @@ from swebench_lab.testing.redteam.ground import Ground
 from swebench_lab.testing.redteam.kernels import DEVICES, KERNEL, NETWORK, RIGHTS
 from swebench_lab.testing.redteam.loads import RESOURCES
 from swebench_lab.testing.redteam.lures import GIT, LINKS
-from swebench_lab.testing.redteam.patches import FORGERIES, Forgery, target
+from swebench_lab.testing.redteam.patches import FORGERIES
+from swebench_lab.testing.redteam.target import Forgery, target
 from swebench_lab.testing.redteam.traces import LAYERS, OUTPUT
-from swebench_lab.testing.redteam.victim import VICTIM, make_victim
+from swebench_lab.testing.redteam.victim import KINDS, make_victim
 
 if TYPE_CHECKING:
     import polars as pl
@@ -58,6 +59,8 @@ ATTACKS: tuple[Attack, ...] = (
 """Attacks on boxes, and on the host that uses them."""
 
 GRADING = "grading"
+_SECONDS = 15.0
+"""How long the tests of a forged patch may take; they take a second, and some patches have them never end."""
 _WALLED = ("namespace", "landlock", "docker")
 _HELD, _THROUGH = "held", "got through"
 
@@ -169,7 +172,7 @@ def redteam(
 
     Args:
         sandboxes: Makes the boxes; not of the backend "local", which has no walls: attacks would hit this machine.
-        tasks: What forged patches are graded on; a small task of its own when not given.
+        tasks: What forged patches against pytest are graded on; small tasks of its own, for each runner, when not given.
         names: Names or categories of the attacks; all when not given.
         progress: Whether a bar is shown.
 
@@ -189,12 +192,22 @@ def redteam(
         )
     attacks, forgeries = _chosen(names)
     with tempfile.TemporaryDirectory(prefix="lab-victim-") as folder:
-        victim = make_victim(Path(folder))
-        targets = [victim] if tasks is None else list(tasks)
-        total = len(attacks) + len(forgeries) * len(targets)
-        made = chain(_on_boxes(sandboxes, victim, attacks), _on_grading(sandboxes, targets, forgeries))
+        kinds = {"pytest", *(forgery.victim for forgery in forgeries)}
+        victims = {kind: make_victim(_folder(folder, kind), kind) for kind in kinds}
+        if tasks is None:
+            pairs = [(victims[forgery.victim], forgery) for forgery in forgeries]
+        else:
+            pairs = [(task, forgery) for task in tasks for forgery in forgeries if forgery.victim == "pytest"]
+        total = len(attacks) + len(pairs)
+        made = chain(_on_boxes(sandboxes, victims["pytest"], attacks), _on_grading(sandboxes, pairs))
         outcomes = list(tqdm(made, "redteam", total, unit="attack", disable=not progress))
     return Report(sandboxes.tier, tuple(outcomes))
+
+
+def _folder(parent: str, kind: str) -> Path:
+    folder = Path(parent) / kind
+    folder.mkdir()
+    return folder
 
 
 def catalogue() -> pl.DataFrame:
@@ -250,16 +263,15 @@ def attempt(attack: Attack, ground: Ground) -> Outcome:
     return Outcome(attack.name, attack.category, not evidence, evidence, stated, "", attack.tries, spent, _HELD, got)
 
 
-def _on_grading(sandboxes: SandboxFactory, tasks: Sequence[Task], forgeries: Sequence[Forgery]) -> Iterator[Outcome]:
+def _on_grading(sandboxes: SandboxFactory, pairs: Sequence[tuple[Task, Forgery]]) -> Iterator[Outcome]:
     from swebench_lab.grading.evaluator import Evaluator
 
-    if not forgeries:
+    if not pairs:
         return
     with tempfile.TemporaryDirectory(prefix="lab-certificates-") as folder:
-        evaluator = Evaluator(sandboxes, certificates=folder)
-        for task in tasks:
-            for forgery in forgeries:
-                yield grade(forgery, task, evaluator)
+        evaluator = Evaluator(sandboxes, timeout=_SECONDS, certificates=folder)
+        for task, forgery in pairs:
+            yield grade(forgery, task, evaluator)
 
 
 def grade(forgery: Forgery, task: Task, evaluator: Evaluator) -> Outcome:
@@ -271,7 +283,7 @@ def grade(forgery: Forgery, task: Task, evaluator: Evaluator) -> Outcome:
     evidence = f"resolved: {', '.join(verdict.notes) or 'nothing was noticed'}" if verdict.resolved else ""
     stated = forgery.gap if evidence else ""
     # Of another task than our own, more than one verdict may be right: all but one.
-    must = forgery.verdict if task.id == VICTIM else ""
+    must = forgery.verdict if task.id in KINDS.values() else ""
     spent = time.monotonic() - started
     return Outcome(
         forgery.name, GRADING, not evidence, evidence, stated, task.id, forgery.tries, spent, must, verdict.status

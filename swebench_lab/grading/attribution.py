@@ -1,0 +1,90 @@
+"""Attribution: whether a run that did not come to its end is the patch's doing or an infrastructure error."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from swebench_lab.errors import GradingError
+from swebench_lab.grading.test_run import HOST_MEMORY, TestRun
+from swebench_lab.records.verdict import NOT_GRADED, UNRESOLVED, Cause, Verdict
+
+SHARED_LIMITS = frozenset({"memory", "processes", "disk"})
+"""Limits of a sandbox as a whole: a run that hits one is the patch's doing only if half would do without the patch."""
+
+SECOND_TRY = "graded a second time, alone and with twice the time: the first run ended as"
+
+
+def limit_of(verdict: Verdict) -> str:
+    """Return the limit of the sandbox that ended the run behind a verdict, or an empty text."""
+    try:
+        return TestRun.from_log(verdict.log).limit if verdict.log else ""
+    except GradingError:
+        return ""
+
+
+def may_be_the_patch(verdict: Verdict) -> bool:
+    """Whether a run left something to judge, so that a clean baseline would make its end the patch's doing.
+
+    What has no log was ended from outside: a sandbox that could not be opened, was closed, or died with its node.
+    """
+    return verdict.status == NOT_GRADED and bool(verdict.log) and limit_of(verdict) != HOST_MEMORY
+
+
+def needs_a_second_try(verdict: Verdict) -> bool:
+    """Whether a busy machine could have ended the run; what was forged was not forged by the machine."""
+    return verdict.cause is not Cause.FORGED
+
+
+def held_against_the_patch(verdict: Verdict) -> Verdict:
+    """Return a verdict that was not graded as *unresolved*, with its cause."""
+    cause = Cause.CRASHED if verdict.cause in (Cause.INFRASTRUCTURE, None) else verdict.cause
+    return replace(verdict, status=UNRESOLVED, cause=cause)
+
+
+def host_kills() -> int:
+    """Return how many processes the kernel has ended on this machine for want of memory."""
+    try:
+        words = Path("/proc/vmstat").read_text("ascii").split()
+        return int(words[words.index("oom_kill") + 1])
+    except (OSError, ValueError):
+        return 0  # an older kernel does not count them
+
+
+class Gate:
+    """Lets many gradings run side by side, and now and then one alone; safe for many threads."""
+
+    def __init__(self) -> None:
+        self._free = threading.Condition()
+        self._running = 0
+        self._alone = False
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Run beside others, after whoever wants to be alone."""
+        with self._free:
+            self._free.wait_for(lambda: not self._alone)
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._free:
+                self._running -= 1
+                self._free.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Run when all others have ended; those who come meanwhile wait."""
+        with self._free:
+            self._free.wait_for(lambda: not self._alone)
+            self._alone = True
+            self._free.wait_for(lambda: not self._running)
+        try:
+            yield
+        finally:
+            with self._free:
+                self._alone = False
+                self._free.notify_all()

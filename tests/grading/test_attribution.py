@@ -1,0 +1,142 @@
+"""Attribution: who ended a run decides: what the patch did is a 0, what the machine did is not graded."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from swebench_lab.grading.attribution import Gate
+from swebench_lab.grading.evaluator import Evaluator
+from swebench_lab.records.verdict import Cause
+from swebench_lab.sandbox.limits import Limits
+from swebench_lab.testing.redteam.boxes import tagged
+from tests.handmade import BUGGY, FILES, FIXED, GOLD, QUICK, HandMade, code, task
+
+SHOUT = """\
+import os, stat
+
+
+def shout(data):
+    for n in range(1, 60):
+        try:
+            if stat.S_ISFIFO(os.fstat(n).st_mode):
+                return os.write(n, data)
+        except OSError:
+            pass
+
+
+for _ in range(60):
+    shout(b"x" * 10**6 + b"\\n")
+"""
+
+
+@pytest.fixture(scope="module")
+def boxes(tmp_path_factory: pytest.TempPathFactory) -> HandMade:
+    return HandMade(tmp_path_factory.mktemp("lab"), FILES)
+
+
+@pytest.fixture
+def evaluator(boxes: HandMade, tmp_path: Path) -> Evaluator:
+    return Evaluator(boxes, certificates=tmp_path / "certificates")  # type: ignore[arg-type]
+
+
+def test_a_run_that_was_killed_from_outside_is_graded_again_and_counts(evaluator: Evaluator) -> None:
+    mark = f"killed-{os.getpid()}"
+    slow = task(spec={**QUICK, "env": {**QUICK["env"], "LAB_MARK": mark}})  # type: ignore[dict-item]
+    waits = code("import time\n\ntime.sleep(2)\n" + FIXED)
+    killed: list[int] = []
+
+    def kill_once() -> None:
+        deadline = time.monotonic() + 60
+        while not killed and time.monotonic() < deadline:
+            for pid in tagged(f"LAB_MARK={mark}"):
+                if b"pytest" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=kill_once)
+    thread.start()
+    verdict = evaluator.grade(slow, waits)
+    thread.join()
+    assert killed, "the tests were not killed"
+    assert verdict.resolved, verdict.reason
+    assert "graded a second time" in verdict.notes[-1]
+
+
+def test_an_untouched_tree_that_does_not_end_cleanly_excuses_the_patch(boxes: HandMade) -> None:
+    evaluator = Evaluator(boxes, timeout=2)  # type: ignore[arg-type]
+    verdict = evaluator.grade(task(spec={**QUICK, "test_command": "sleep 60 #"}), GOLD)
+    assert (verdict.status, verdict.cause) == ("not graded", Cause.TIMED_OUT)
+    assert "do not end cleanly without this patch" in verdict.notes[-1]
+
+
+def test_the_untouched_tree_is_run_once_and_remembered(evaluator: Evaluator, boxes: HandMade) -> None:
+    crash = code("import os\n\nos._exit(7)\n")
+    before = boxes.opened
+    assert evaluator.grade(task(), crash).cause is Cause.CRASHED
+    assert boxes.opened == before + 3, "the patch, the untouched tree, the patch again"
+    assert evaluator.grade(task(), crash).cause is Cause.CRASHED
+    assert boxes.opened == before + 5
+    again = Evaluator(boxes, certificates=evaluator.certificates.root)  # type: ignore[arg-type]
+    assert again.grade(task(), crash).status == "unresolved"
+    assert boxes.opened == before + 7, "it is stored beside the certificate"
+
+
+def test_a_certificate_serves_as_well_as_a_run_of_the_untouched_tree(evaluator: Evaluator, boxes: HandMade) -> None:
+    assert evaluator.certificate(task(), audit="none").passed
+    before = boxes.opened
+    assert evaluator.grade(task(), code("import os\n\nos._exit(7)\n")).status == "unresolved"
+    assert boxes.opened == before + 2
+
+
+def test_output_beyond_bounds_is_graded_by_the_results(evaluator: Evaluator) -> None:
+    assert evaluator.grade(task(), code(SHOUT + FIXED)).status == "resolved"
+    assert evaluator.grade(task(), code(SHOUT + BUGGY)).status == "unresolved"
+
+
+def test_a_limit_that_the_task_s_own_tests_come_near_is_not_the_patch_s(boxes: HandMade, tmp_path: Path) -> None:
+    fills = "with open('/tmp/x', 'wb') as file:\n    for _ in range(40):\n        file.write(b'x' * (1 << 20))\n"
+    crash = code(f"{fills}\n{FIXED}\nimport os\nos._exit(9)\n")
+    honest = boxes.limits
+    try:
+        boxes.limits = Limits(disk=32 << 20)
+        evaluator = Evaluator(boxes, certificates=tmp_path / "a")  # type: ignore[arg-type]
+        assert evaluator.grade(task(), crash).status == "unresolved", "the tests need far less than half of it"
+        greedy = task(spec={**QUICK, "test_command": "head -c 20000000 /dev/zero >/tmp/y; python -m pytest -rA"})
+        verdict = Evaluator(boxes, certificates=tmp_path / "b").grade(greedy, crash)  # type: ignore[arg-type]
+        assert verdict.status == "not graded", verdict.reason
+    finally:
+        boxes.limits = honest
+
+
+def test_who_wants_to_be_alone_waits_for_the_others_and_they_for_it() -> None:
+    gate, events, entered = Gate(), [], threading.Event()
+
+    def alone() -> None:
+        with gate.alone():
+            events.append("alone")
+            time.sleep(0.2)
+            events.append("alone ends")
+
+    def late() -> None:
+        entered.wait()
+        time.sleep(0.1)
+        with gate.shared():
+            events.append("late")
+
+    threads = [threading.Thread(target=alone), threading.Thread(target=late)]
+    with gate.shared(), gate.shared():
+        for thread in threads:
+            thread.start()
+        entered.set()
+        time.sleep(0.3)
+        events.append("both end")
+    for thread in threads:
+        thread.join()
+    assert events == ["both end", "alone", "alone ends", "late"]
