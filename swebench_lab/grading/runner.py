@@ -45,6 +45,7 @@ _CALLS_XFAIL = re.compile(r"(?<!mark\.)\bxfail\b")
 _RUNNER_OF_SYMPY = ("sympy/testing/", "sympy/utilities/runtests.py")
 _TOOLS = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 """Where our own commands are found in the box: not in the venv, which steps before the tests may write to."""
+_MOST_SETTINGS = 16 << 20  # bytes
 _COMPILED = (".pyc", ".pyo")
 _BUILD_FILES = ("setup.py",)
 _CALL_LINES = 5
@@ -188,10 +189,13 @@ class TestRunner:
             self.notes.append(f"restored before the tests, as shared with them: {_some(restored)}")
 
     def _settings_changed(self, path: str, changes: Changes) -> bool:
+        if path in changes.links:
+            return True  # to nowhere, a folder, a device: settings are read from no file that the patch chooses
         try:
-            after = None if path in changes.deleted else self.box.read_bytes(posixpath.join(self.box.workdir, path))
-        except SandboxPathError:
-            return True  # a link to nowhere, a folder, a device: nothing that holds settings
+            place = posixpath.join(self.box.workdir, path)
+            after = None if path in changes.deleted else self.box.read_bytes(place, most=_MOST_SETTINGS)
+        except (SandboxPathError, OSError):
+            return True  # a file that cannot be read, or is far too large
         toml = path.endswith(".toml")
         return _settings(self._started_from(path), toml) != _settings(after, toml)
 
