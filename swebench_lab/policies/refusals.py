@@ -185,8 +185,8 @@ def in_body(answer: Any) -> Refusal | None:
     error = answer.get("error") if isinstance(answer, Mapping) else None
     if not error:
         return None
-    code = error.get("code", error.get("status")) if isinstance(error, Mapping) else None
-    status = int(code) if str(code).isdigit() and 400 <= int(code) < 600 else 500
+    code = str(error.get("code", error.get("status"))) if isinstance(error, Mapping) else ""
+    status = int(code) if re.fullmatch(r"[45]\d\d", code) else 500
     return Refusal.of(status, json.dumps(answer, ensure_ascii=False))
 
 

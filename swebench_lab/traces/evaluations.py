@@ -59,7 +59,7 @@ def read_archive(path: Path) -> list[Trajectory]:
 def sample(record: Mapping[str, Any], model: str, where: str, version: Any = "") -> Trajectory:
     """Return a sample of Inspect as a Trajectory."""
     messages = record.get("messages")
-    if not messages_in(messages):
+    if not isinstance(messages, list) or not messages_in(messages):
         raise RecordError(f"{where}, field 'messages': expected a list of messages, each with a 'role'")
     epoch = record.get("epoch")
     plain = [_inspected(message) for message in messages]

@@ -124,7 +124,8 @@ def _named(path: Path) -> str:
 
 def _lines(path: Path, text: str, error: ValueError) -> list[Trajectory]:
     """Read JSON lines; a file whose first line is no JSON either was meant to be one value."""
-    made, session = [], []
+    made: list[Trajectory] = []
+    session: list[Mapping[str, Any]] = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue

@@ -158,7 +158,7 @@ def _said(index: int, message: Mapping[str, Any], kind: str, where: str) -> Step
         chat_messages.words(message) if isinstance(message.get("content"), list) else text_of(message.get("content"))
     )
     native = turns.native_calls(message, where)
-    thought = {"reasoning": chat_messages.reasoning(message), "signature": _signature(message)}
+    thought: dict[str, Any] = {"reasoning": chat_messages.reasoning(message), "signature": _signature(message)}
     extra: dict[str, Any] = {"extra": {"weight": 0}} if _untrained(message) else {}
     if native:
         action = str(message.get("action") or "").strip("\n")
