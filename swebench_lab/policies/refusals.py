@@ -1,4 +1,4 @@
-"""Refusals: what an endpoint's error means: trouble that passes, a full context, or something that asking again won't cure.
+"""Refusals: what an error of an endpoint means: retry, a full context, or a refusal that no retry changes.
 
 Decided by the error's code or type where it has one, by its status next, by its wording last, since every server words
 a full context in its own way.
