@@ -121,7 +121,7 @@ def segments(trajectory: Trajectory, spared: Collection[int] = ()) -> tuple[Segm
     Args:
         trajectory: An attempt by a token-exact policy. Steps at its beginning that hold no ids (an attempt that was
             entered later by such a policy) are left out.
-        spared: Indices of steps whose replies are seen but not trained on.
+        spared: Indices of steps whose replies are seen but not trained on, besides those of weight 0.
 
     Raises:
         RecordError: A reply holds no token ids, so its attempt cannot be put together; `force` gives it some.
@@ -145,7 +145,7 @@ def segments(trajectory: Trajectory, spared: Collection[int] = ()) -> tuple[Segm
         else:
             parent = before if step.parent is None else step.parent
             row = _row_after(parent, last, rows, trajectory, step)
-        row.add(reply, step.index not in spared, step.index)
+        row.add(reply, step.index not in spared and step.extra.get("weight") != 0, step.index)
         last[step.index] = row
         before = step.index
     if trajectory.steps and not rows:

@@ -132,9 +132,9 @@ class AnthropicPolicy(HostedPolicy):
             "text": "\n".join([*([words] if words or not calls else []), *calls]),
             "reasoning": whole("\n".join(filter(None, (str(t.get("thinking") or "") for t in thoughts)))),
             "signature": whole(json.dumps(kept, ensure_ascii=False)) if kept else "",
-            "finish_reason": {"max_tokens": "length"}.get(
-                answer.get("stop_reason"), str(answer.get("stop_reason") or "")
-            ),
+            "finish_reason": "length"
+            if answer.get("stop_reason") == "max_tokens"
+            else str(answer.get("stop_reason") or ""),
             **Usage.of_messages(answer.get("usage")).fields(self.model, self.prices),
         }
 

@@ -55,7 +55,7 @@ class ChatPolicy:
             conversation is kept within it; of others, a refusal is judged by it.
         stop: Texts that end a reply.
         timeout: Seconds until a request that has no whole answer is given up and tried again.
-        retries: Times that passing trouble is met by another try.
+        retries: How many times a request is retried.
         pause: Seconds before the first other try; they double from try to try, up to a minute. An endpoint that says
             how long to wait is obeyed.
         prices: US dollars per million prompt tokens, cached prompt tokens and completion tokens; or a table of models,

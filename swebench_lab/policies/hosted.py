@@ -38,8 +38,8 @@ class HostedPolicy:
         max_tokens: Most tokens of one reply, its thought included; None: what the provider allows.
         max_length: Tokens that the model reads and writes in all, by which a refusal is judged; None: unknown.
         timeout: Seconds until a request that has no whole answer is given up and tried again.
-        retries: Times that passing trouble is met by another try.
-        pause: Seconds before the first other try; they double from try to try. A provider that says how long to wait is
+        retries: How many times a request is retried.
+        pause: Seconds before the first retry; they double from retry to retry. A provider that says how long to wait is
             obeyed within the attempt's time.
         prices: See `ChatPolicy`.
         body: Further fields of the request; None leaves one out that is sent otherwise.

@@ -1,4 +1,4 @@
-"""Refusals: what an endpoint's error means: trouble that passes, a full context, or something that asking again won't cure.
+"""Refusals: what an error of an endpoint means: retry, a full context, or a refusal that no retry changes.
 
 Decided by the error's code or type where it has one, by its status next, by its wording last, since every server words
 a full context in its own way.
@@ -185,8 +185,8 @@ def in_body(answer: Any) -> Refusal | None:
     error = answer.get("error") if isinstance(answer, Mapping) else None
     if not error:
         return None
-    code = error.get("code", error.get("status")) if isinstance(error, Mapping) else None
-    status = int(code) if str(code).isdigit() and 400 <= int(code) < 600 else 500
+    code = str(error.get("code", error.get("status"))) if isinstance(error, Mapping) else ""
+    status = int(code) if re.fullmatch(r"[45]\d\d", code) else 500
     return Refusal.of(status, json.dumps(answer, ensure_ascii=False))
 
 

@@ -1,7 +1,7 @@
 """Line: one conversation's requests to an endpoint or its replicas, each sent until it is answered or that is no use.
 
-Trouble that passes (time-outs, dropped connections, 429, 5xx, answers that are no answer) is met by another try, with
-growing pauses or as long as the endpoint asks for. What lasts becomes a `PolicyError`, a full context a `ContextFull`.
+A transient failure (a time-out, a dropped connection, 429, 5xx, an answer without a message) is retried, with
+growing pauses or after as long as the endpoint asks for. What lasts becomes a `PolicyError`, a full context a `ContextFull`.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Endpoint:
         headers: Sent with every request.
         secrets: Texts that no error may repeat.
         timeout: Seconds until a request that has no whole answer is given up and tried again.
-        retries: Times that trouble is met by another try.
-        pause: Seconds before the first other try.
+        retries: How many times a request is retried.
+        pause: Seconds before the first retry.
         key_advice: Where the key is taken from, for the error that it is refused.
         max_length: Tokens that the model reads and writes in all; None: unknown.
     """
@@ -79,7 +79,7 @@ class Endpoint:
 
 
 class Passing(Exception):
-    """Trouble that another try may not meet again; `wait` is how many seconds the endpoint asks for."""
+    """A failure that a retry may not meet again; `wait` is how many seconds the endpoint asks for."""
 
     def __init__(self, problem: str, wait: float = 0.0) -> None:
         super().__init__(problem)

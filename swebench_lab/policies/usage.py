@@ -40,9 +40,8 @@ class Price:
 
     def of(self, prompt: int, cached: int, written: int, completion: int) -> float:
         """Return a reply's price in US dollars; `prompt` counts the cached and written tokens too."""
-        at = {None: self.input}
-        read, write = at.get(self.cached_input, self.cached_input), at.get(self.cache_write, self.cache_write)
-        assert read is not None and write is not None
+        read = self.input if self.cached_input is None else self.cached_input
+        write = self.input if self.cache_write is None else self.cache_write
         plain = max(0, prompt - cached - written)
         return (plain * self.input + cached * read + written * write + completion * self.output) / 1e6
 

@@ -209,6 +209,7 @@ class Step:
         return _html.card(
             f"Step {self.index}",
             _html.facts(facts)
+            + (_html.folded("reasoning", self.reply.reasoning) if self.reply.reasoning else "")
             + _html.folded("thought", self.thought, opened=True)
             + _html.folded("command", self.command, opened=True)
             + _html.folded("observation", self.observation, opened=True),

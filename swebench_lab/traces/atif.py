@@ -1,7 +1,8 @@
-"""ATIF, the agent trajectory interchange format (versions 1.0 to 1.7): steps of system, user and agent with tool calls."""
+"""ATIF, the agent trajectory interchange format (versions 1.0 to 1.8): steps of system, user and agent with tool calls."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from swebench_lab.records.trajectory import Stop, Trajectory
 from swebench_lab.traces import steps as turns
 from swebench_lab.traces.fields import (
     amount,
+    as_list,
     field,
     known_amount,
     known_count,
@@ -26,8 +28,9 @@ from swebench_lab.traces.fields import (
 
 NAME = "atif"
 SUFFIX = ".json"
-VERSION = "ATIF-v1.4"
-"""What is written: the first version that can hold a prompt's token ids, which readers of later ones read too."""
+VERSION = "ATIF-v1.8"
+"""What is written."""
+_NEWEST = 8
 _SOURCES = ("system", "user", "agent")
 
 
@@ -42,7 +45,12 @@ def version(record: Mapping[str, Any]) -> str:
 
 
 def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
-    """Return a record as a Trajectory; see `sweagent.read`."""
+    """Return a record as a Trajectory; see `sweagent.read`.
+
+    Steps that were copied from an earlier segment, and those that no model was called for, have the weight 0 and no cost:
+    they are seen and not trained on. Steps of sub-agents stay in the record, and are counted in `extra["dropped"]`.
+    """
+    _check_version(version(record), where)
     opening: list[Message] = []
     steps: list[Step] = []
     agent = field(record, "agent", Mapping, where, {})
@@ -73,7 +81,34 @@ def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
         policy=model or str(agent.get("name") or NAME),
         flavour="xml",
         started_at=next((made.started_at for made in steps if made.started_at), 0.0),
+        extra=_beside(record, agent, where),
     )
+
+
+def _check_version(named: str, where: str) -> None:
+    """Refuse a version that is not known.
+
+    Raises:
+        RecordError: It is newer, or none.
+    """
+    found = re.fullmatch(r"ATIF-v1\.(\d+)", named, re.IGNORECASE)
+    if found is None or int(found[1]) > _NEWEST:
+        raise RecordError(
+            f"{where}, field 'schema_version': {named!r} is not known; ATIF is read from ATIF-v1.0 to ATIF-v1.{_NEWEST}"
+        )
+
+
+def _beside(record: Mapping[str, Any], agent: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return what a record says beside its steps: the tools, the next file, and how many steps its sub-agents made."""
+    facts: dict[str, Any] = {}
+    if agent.get("tool_definitions"):
+        facts["tools"] = agent["tool_definitions"]
+    if record.get("continued_trajectory_ref"):
+        facts["continued"] = record["continued_trajectory_ref"]
+    inner = [sub for sub in field(record, "subagent_trajectories", list, where, ()) if isinstance(sub, Mapping)]
+    if count := sum(len(as_list(sub.get("steps"))) for sub in inner):
+        facts["dropped"] = {"steps of sub-agents": count}
+    return facts
 
 
 def _stop(steps: Sequence[Step]) -> str:
@@ -91,7 +126,9 @@ def _step(index: int, raw: Mapping[str, Any], model: str, where: str) -> Step:
     metrics = field(raw, "metrics", Mapping, where, {})
     extra = field(raw, "extra", Mapping, where, {})
     message = text_of(raw.get("message"))
-    words = message or text_of(raw.get("reasoning_content"))
+    reasoning = text_of(raw.get("reasoning_content"))
+    words = message if message or calls else reasoning
+    copied, called = raw.get("is_copied_context") is True, raw.get("llm_call_count") != 0
     at = moment(raw.get("timestamp"))
     ids = _numbers(metrics, "completion_token_ids", where)
     logprobs = _numbers(metrics, "logprobs", where)
@@ -99,11 +136,10 @@ def _step(index: int, raw: Mapping[str, Any], model: str, where: str) -> Step:
         turns.said(words, calls, str(extra.get("reply") or "")),
         token_ids=arrays.ids([int(i) for i in ids]) if ids else None,
         logprobs=arrays.logprobs(logprobs) if ids and len(logprobs) == len(ids) else None,
-        prompt_tokens=known_count(metrics, "prompt_tokens", where),
-        completion_tokens=known_count(metrics, "completion_tokens", where),
-        cached_tokens=known_count(metrics, "cached_tokens", where),
-        cost=known_amount(metrics, "cost_usd", where),
         model=str(raw.get("model_name") or model),
+        reasoning=reasoning if words != reasoning else "",
+        signature=str(extra.get("signature") or ""),
+        **_counts({} if copied or not called else metrics, where, none=copied or not called),
     )
     code = extra.get("exit_code")
     return turns.step(
@@ -119,7 +155,28 @@ def _step(index: int, raw: Mapping[str, Any], model: str, where: str) -> Step:
         cwd=str(extra.get("cwd") or ""),
         started_at=at,
         role="tool" if calls else "user",
+        **_marks(copied, called, extra),
     )
+
+
+def _counts(metrics: Mapping[str, Any], where: str, none: bool) -> dict[str, Any]:
+    """Return what a reply took; nothing where none was asked for in this segment."""
+    if none:
+        return {"prompt_tokens": 0, "completion_tokens": 0, "cached_tokens": 0, "cost": 0.0}
+    return {
+        "prompt_tokens": known_count(metrics, "prompt_tokens", where),
+        "completion_tokens": known_count(metrics, "completion_tokens", where),
+        "cached_tokens": known_count(metrics, "cached_tokens", where),
+        "cost": known_amount(metrics, "cost_usd", where),
+    }
+
+
+def _marks(copied: bool, called: bool, extra: Mapping[str, Any]) -> dict[str, Any]:
+    marks: dict[str, Any] = {"copied": True} if copied else {}
+    marks |= {} if called else {"llm_calls": 0}
+    if marks or extra.get("weight") == 0:
+        marks["weight"] = 0
+    return {"extra": marks} if marks else {}
 
 
 def _numbers(metrics: Mapping[str, Any], name: str, where: str) -> list[float]:
@@ -146,22 +203,24 @@ def _told(made: Step, raw: Mapping[str, Any], where: str) -> Step:
 
 
 def write(trajectory: Trajectory) -> dict[str, Any]:
-    """Return a trajectory in version 1.4 of the format."""
+    """Return a trajectory in version 1.8 of the format."""
     from swebench_lab import __version__
 
     steps: list[dict[str, Any]] = []
     for message in trajectory.opening:
         source = "system" if message["role"] == "system" else "user"
-        steps.append({"step_id": len(steps) + 1, "source": source, "message": message["content"]})
+        steps.append({"step_id": len(steps) + 1, "source": source, "message": text_of(message["content"])})
     for made in trajectory.steps:
         steps.append(_written(made, len(steps) + 1))
     return {
         "schema_version": VERSION,
         "session_id": f"{trajectory.task_id}.{trajectory.attempt}",
+        "trajectory_id": f"{trajectory.task_id}.{trajectory.attempt}",
         "agent": {
             "name": trajectory.flavour or "swebench-lab",
             "version": __version__,
             **({"model_name": trajectory.policy} if trajectory.policy else {}),
+            **({"tool_definitions": trajectory.extra["tools"]} if trajectory.extra.get("tools") else {}),
         },
         "steps": steps,
         "final_metrics": {
@@ -198,18 +257,29 @@ def _written(made: Step, number: int) -> dict[str, Any]:
         metrics["completion_token_ids"] = reply.token_ids.tolist()
     if reply.logprobs is not None:
         metrics["logprobs"] = reply.logprobs.tolist()
-    result: dict[str, Any] = {"content": made.observation}
-    if calls:
-        result = {"source_call_id": calls[-1]["tool_call_id"], **result}
+    results = [
+        {"source_call_id": call["tool_call_id"], "content": one.observation}
+        for call, one in zip(calls, made.calls, strict=True)
+        if one.observation
+    ]
+    if not calls and made.observation:
+        results = [{"content": made.observation}]
+    marks = made.extra
+    asked = marks.get("llm_calls") != 0
     extra = {"reply": reply.text, "command": made.command, "exit_code": made.exit_code}
+    extra |= {"signature": reply.signature} if reply.signature else {}
+    extra |= {"weight": 0} if marks.get("weight") == 0 else {}
     return {
         "step_id": number,
         **({"timestamp": stamp(made.started_at)} if made.started_at else {}),
         "source": "agent",
         **({"model_name": reply.model} if reply.model else {}),
         "message": turns.words_of(made),
+        **({"reasoning_content": reply.reasoning} if reply.reasoning and asked else {}),
         **({"tool_calls": calls} if calls else {}),
-        **({"observation": {"results": [result]}} if made.observation else {}),
-        "metrics": metrics,
+        **({"observation": {"results": results}} if results else {}),
+        **({"metrics": metrics} if metrics and asked else {}),
+        **({"is_copied_context": True} if marks.get("copied") else {}),
+        "llm_call_count": 1 if asked else 0,
         "extra": extra | {"seconds": made.seconds, "cwd": made.cwd},
     }

@@ -112,6 +112,16 @@ def objects(record: Mapping[str, Any], name: str, where: str) -> list[Mapping[st
     return found
 
 
+def as_object(value: Any) -> Mapping[str, Any]:
+    """Return an object, or an empty one in the place of anything else."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return a list, or an empty one in the place of anything else."""
+    return value if isinstance(value, list) else []
+
+
 _KINDS = {Mapping: "an object", dict: "an object", list: "a list", str: "a text", int: "a number", float: "a number"}
 
 

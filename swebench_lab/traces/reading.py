@@ -15,19 +15,25 @@ from swebench_lab.errors import RecordError
 from swebench_lab.records.rollout import load_rollouts
 from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.rollouts.run_directory import RunDirectory
-from swebench_lab.traces import atif, mini, openhands, sweagent
+from swebench_lab.traces import atif, evaluations, mini, openhands, openhands_v1, responses, sessions, sweagent
 from swebench_lab.traces import sft_rows as sft
 from swebench_lab.traces import steps as turns
 from swebench_lab.traces.collection import Trajectories
 from swebench_lab.traces.fields import shortly, style_of
 
 FORMATS: Mapping[str, ModuleType] = {module.NAME: module for module in (atif, mini, openhands, sweagent, sft)}
-"""Format to the module that reads and writes it, in the order in which a record is looked at."""
+"""Format to the module that reads and writes it."""
 
-_ENDINGS = (".traj", ".json", ".jsonl", ".parquet")
+_READERS: Mapping[str, Any] = {
+    one.NAME: one for one in (atif, mini, openhands_v1, openhands, responses, evaluations.Verifiers, sweagent, sft)
+}
+"""Format to what reads it, in the order in which a record is looked at."""
+
+_ENDINGS = (".traj", ".json", ".jsonl", ".parquet", ".eval")
 _EXPECTED = (
-    "SWE-agent .traj, mini-swe-agent .traj.json, OpenHands output.jsonl, rows with `messages` (SWE-smith's ticks, xml "
-    "and tool), ATIF, and this package's own run directories and rollouts"
+    "SWE-agent .traj, mini-swe-agent .traj.json, OpenHands output.jsonl (also V1), rows with `messages` (SWE-smith's "
+    "ticks, xml and tool) or items of Responses, ATIF, sessions of Claude Code and Codex, Inspect's logs, verifiers' "
+    "results, and this package's own run directories and rollouts"
 )
 
 
@@ -83,6 +89,8 @@ def _listed(folder: Path) -> str:
 def _file(path: Path) -> list[Trajectory]:
     if path.suffix == ".parquet":
         return _parquet(path)
+    if path.suffix == ".eval":
+        return evaluations.read_archive(path)
     try:
         with path.open(encoding="utf-8", newline="") as file:
             text = file.read()
@@ -97,6 +105,10 @@ def _file(path: Path) -> list[Trajectory]:
         whole = json.loads(text)
     except ValueError as error:
         return _lines(path, text, error)
+    if evaluations.is_log(whole):
+        return evaluations.samples_of(whole, str(path))
+    if kind := sessions.kind_of(whole):
+        return [sessions.read([whole], f"{path} ({kind})", name)]
     if isinstance(whole, list) and not mini.is_one(whole):
         made = [read_record(row, f"{path}, row {i}") for i, row in enumerate(whole, 1)]
         if not made:
@@ -112,7 +124,8 @@ def _named(path: Path) -> str:
 
 def _lines(path: Path, text: str, error: ValueError) -> list[Trajectory]:
     """Read JSON lines; a file whose first line is no JSON either was meant to be one value."""
-    made = []
+    made: list[Trajectory] = []
+    session: list[Mapping[str, Any]] = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -125,9 +138,12 @@ def _lines(path: Path, text: str, error: ValueError) -> list[Trajectory]:
             raise RecordError(
                 f"{where}: not JSON: {fault}. If its writer was cut off there, remove that line and read it again"
             ) from fault
+        if sessions.kind_of(record) or session:
+            session.append(record)
+            continue
         last = number == text.count("\n") + 1
         made.append(read_record(record, where, "", line + ("" if last else "\n")))
-    return made
+    return [*made, sessions.read(session, str(path), _named(path))] if session else made
 
 
 def _parquet(path: Path) -> list[Trajectory]:
@@ -164,7 +180,7 @@ def read_record(record: Any, where: str = "a record", name: str = "", text: str 
     """
     if (own := _own(record, where)) is not None:
         return own
-    for format, module in FORMATS.items():
+    for format, module in _READERS.items():
         if module.is_one(record):
             read: Trajectory = module.read(record, where, name)
             version = module.form(record) if module is sft else module.version(record)
@@ -200,7 +216,28 @@ def _advice(record: Any) -> str:
         return ". These are predictions: Evaluator.grade takes their patches; traces lie beside them"
     if isinstance(record, Mapping) and {"instance_id", "problem_statement"} <= set(record):
         return ". This is a task: load_tasks reads it"
-    return ""
+    return _looks_like(record)
+
+
+_OTHERS: tuple[tuple[str, frozenset[str]], ...] = (
+    ("a chat of Gemini CLI", frozenset(("sessionId", "messages", "startTime"))),
+    ("Gemini's contents", frozenset(("contents",))),
+    ("a request or an answer of a chat endpoint", frozenset(("choices",))),
+    ("a trace of OpenTelemetry", frozenset(("resourceSpans",))),
+    ("a run of LangSmith", frozenset(("run_type", "inputs"))),
+    ("an asciinema recording", frozenset(("width", "height", "version"))),
+    ("a result of a Harbor trial, whose agent/trajectory.json is the trace", frozenset(("trial_name", "task_name"))),
+    ("an anonymous preference pair", frozenset(("chosen", "rejected"))),
+)
+"""What records look like that are not read, and the fields they are known by."""
+
+
+def _looks_like(record: Any) -> str:
+    if not isinstance(record, Mapping):
+        return ""
+    names = set(record)
+    found = next((name for name, fields in _OTHERS if fields <= names), "")
+    return f". It looks like {found}, which is not read" if found else ""
 
 
 # --- folders --------------------------------------------------------------------------------------------------------
@@ -212,7 +249,7 @@ def _folder(folder: Path) -> Iterator[Trajectory]:
         return
     beside = _Beside(folder)
     for path in sorted(_files(folder)):
-        certain = path.suffix == ".traj" or path.name.endswith(mini.SUFFIX) or path.name == "output.jsonl"
+        certain = path.suffix in (".traj", ".eval") or path.name.endswith(mini.SUFFIX) or path.name == "output.jsonl"
         if not certain and not _begins_like_one(path):
             continue
         for trajectory in _file(path):
@@ -245,7 +282,8 @@ def _begins_like_one(path: Path) -> bool:
 
 def _known(record: Any) -> bool:
     own = isinstance(record, Mapping) and ({"schema", "task_id", "steps"} <= set(record) or "verdict" in record)
-    return own or any(module.is_one(record) for module in FORMATS.values())
+    known = any(module.is_one(record) for module in _READERS.values())
+    return own or known or bool(sessions.kind_of(record)) or evaluations.is_log(record)
 
 
 class _Beside:

@@ -10,6 +10,7 @@ from typing import Any
 
 from swebench_lab.errors import RecordError
 from swebench_lab.formats.calls import Call
+from swebench_lab.policies import chat_messages
 from swebench_lab.records.reply import Message, Reply
 from swebench_lab.records.step import Step
 from swebench_lab.records.trajectory import Stop, Trajectory
@@ -84,10 +85,12 @@ def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
     kind = form(record)
     opening: list[Message] = []
     steps: list[Step] = []
-    said_at = -1
-    for number, message in enumerate(messages):
+    said_at, empty = -1, 0
+    for number, message in enumerate(_with_beside(record, messages)):
         role, at = str(message["role"]), f"{where}, message {number}"
-        if role in _ASSISTANT:
+        if role in _ASSISTANT and _is_empty(message):
+            empty += 1
+        elif role in _ASSISTANT:
             steps.append(_said(len(steps), message, kind, at))
             said_at = number
         elif role not in _ENVIRONMENT | {"system"}:
@@ -98,7 +101,10 @@ def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
             opening.append(turns.opening_message(message))
         else:
             steps[-1] = _seen(steps[-1], message, role, number - said_at - 1)
-    task = str(record.get("instance_id") or record.get("task_id") or record.get("traj_id") or name)
+    task = str(
+        record.get("instance_id") or record.get("task_id") or record.get("traj_id") or record.get("uuid") or name
+    )
+    traj_id = record.get("traj_id") or record.get("trajectory_id") or record.get("uuid")
     policy = str(record.get("model") or record.get("model_name") or "foreign")
     return Trajectory(
         task,
@@ -108,8 +114,34 @@ def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
         patch=str(record.get("patch") or record.get("model_patch") or record.get("generated_patch") or ""),
         policy=policy,
         flavour={"xml": "xml", "tool": "xml"}.get(kind, ""),
-        extra={"traj_id": record["traj_id"]} if record.get("traj_id") else {},
+        extra={
+            **({"traj_id": traj_id} if traj_id else {}),
+            **({"dropped": {"empty replies": empty}} if empty else {}),
+        },
     )
+
+
+def _with_beside(record: Mapping[str, Any], messages: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return messages with what stands beside them in the system's message: its prompt, and the tools that may be called."""
+    first = messages[0] if messages and messages[0]["role"] == "system" else None
+    system = record.get("system") or record.get("system_prompt") or ""
+    parts = [text_of(first.get("content"))] if first else [system] if isinstance(system, str) and system.strip() else []
+    tools = record.get("tools")
+    try:
+        tools = json.loads(tools) if isinstance(tools, str) else tools
+    except ValueError:
+        tools = None
+    if isinstance(tools, list) and tools:
+        lines = (tool if isinstance(tool, str) else json.dumps(tool, ensure_ascii=False) for tool in tools)
+        parts.append("\n".join(["Tools that may be called:", *lines]))
+    rest = messages[1:] if first else messages
+    return [{"role": "system", "content": "\n\n".join(parts)}, *rest] if parts else messages
+
+
+def _is_empty(message: Mapping[str, Any]) -> bool:
+    """Say whether a reply says, thinks and calls nothing."""
+    given = ("tool_calls", "function_call", "action", "reasoning_content", "reasoning", "reasoning_details")
+    return not text_of(message.get("content")).strip() and not any(message.get(name) for name in given)
 
 
 def _plain(message: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -122,15 +154,31 @@ def _plain(message: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _said(index: int, message: Mapping[str, Any], kind: str, where: str) -> Step:
-    words = text_of(message.get("content"))
+    words = (
+        chat_messages.words(message) if isinstance(message.get("content"), list) else text_of(message.get("content"))
+    )
     native = turns.native_calls(message, where)
+    thought: dict[str, Any] = {"reasoning": chat_messages.reasoning(message), "signature": _signature(message)}
+    extra: dict[str, Any] = {"extra": {"weight": 0}} if _untrained(message) else {}
     if native:
         action = str(message.get("action") or "").strip("\n")
-        return turns.step(
-            index, Reply(turns.said(words, native)), words, native, ids=turns.ids_of(message), command=action
-        )
+        reply = Reply(turns.said(words, native), **thought)
+        return turns.step(index, reply, words, native, ids=turns.ids_of(message), command=action, **extra)
     call = turns.spoken_call(words, {"xml": ("xml",), "ticks": ("ticks",)}.get(kind, ("xml", "json", "fenced")))
-    return turns.step(index, Reply(words), call.thought if call else words, [call] if call else [])
+    reply = Reply(words, **thought)
+    return turns.step(index, reply, call.thought if call else words, [call] if call else [], **extra)
+
+
+def _signature(message: Mapping[str, Any]) -> str:
+    """Return what a provider wants back with a reply, where the row keeps it."""
+    kept = {name: message[name] for name in ("reasoning_details", "thinking_blocks") if message.get(name)}
+    return json.dumps(kept, ensure_ascii=False) if kept else ""
+
+
+def _untrained(message: Mapping[str, Any]) -> bool:
+    """Say whether a row marks a reply as one to see and not to train on."""
+    weight, train = message.get("weight"), message.get("train", message.get("trainable"))
+    return (isinstance(weight, int | float) and weight == 0) or train is False
 
 
 def _seen(made: Step, message: Mapping[str, Any], role: str, number: int) -> Step:
@@ -245,7 +293,9 @@ def _messages(trajectory: Trajectory, form: str) -> list[dict[str, Any]]:
     for number, one in enumerate(trajectory.steps):
         calls = turns.tool_calls(one)
         words = turns.words_of(one)
-        said = {"role": "assistant", "content": words, "thought": words, "action": one.command}
+        said: dict[str, Any] = {"role": "assistant", "content": words, "thought": words, "action": one.command}
+        said |= {"reasoning_content": one.reply.reasoning} if one.reply.reasoning else {}
+        said |= {"weight": 0} if one.extra.get("weight") == 0 else {}
         made.append(said | ({"tool_calls": calls} if calls else {}))
         if number + 1 < len(trajectory.steps):
             ids = {"tool_call_ids": [call["id"] for call in calls]} if calls else {}
@@ -258,7 +308,7 @@ def _ticks(message: Mapping[str, Any]) -> dict[str, Any]:
     if message["role"] == "assistant" and (message.get("action") or message.get("tool_calls")):
         thought = message.get("thought", content)
         content = f"{thought}\n\n```\n{message.get('action', '')}\n```"
-    return {"role": _two_sided(message), "content": content}
+    return {"role": _two_sided(message), "content": content} | _marks(message)
 
 
 def _xml(message: Mapping[str, Any], system: str) -> dict[str, Any]:
@@ -273,7 +323,7 @@ def _xml(message: Mapping[str, Any], system: str) -> dict[str, Any]:
         spoken = "\n".join(_call(call) for call in calls)
         words = str(message.get("thought", content)) if calls or "thought" in message else content
         content = (f"{words}\n\n{spoken}" if spoken else words).strip()
-    return {"role": _two_sided(message), "content": content}
+    return {"role": _two_sided(message), "content": content} | _marks(message)
 
 
 def _typed_call(message: Mapping[str, Any]) -> list[Call]:
@@ -291,6 +341,11 @@ def _call(call: Call) -> str:
         framed = f"\n{value}\n" if key in _OWN_LINES else value
         lines.append(f"<parameter={key}>{framed}</parameter>")
     return "\n".join([*lines, "</function>"])
+
+
+def _marks(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a row says of a reply beside its text: what was thought before, and that it is not trained on."""
+    return {name: message[name] for name in ("reasoning_content", "weight") if name in message}
 
 
 def _two_sided(message: Mapping[str, Any]) -> str:

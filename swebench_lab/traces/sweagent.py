@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from swebench_lab.errors import RecordError
@@ -95,24 +96,48 @@ def _steps(
     first = starts[0] if starts else len(messages)
     opening = tuple(turns.opening_message(m) for m in messages[:first])
     matched = _matched([messages[i] for i in starts], entries)
-    steps = []
-    for number, (start, entry) in enumerate(zip(starts, matched, strict=True)):
+    steps: list[Step] = []
+    after = 0  # entries up to here belong to replies before
+    for number, (start, at) in enumerate(zip(starts, matched, strict=True)):
+        if at >= 0:
+            steps += _unspoken(len(steps), entries[after:at], f"{where}, trajectory", asked_again=True)
+            after = at + 1
         end = starts[number + 1] if number + 1 < len(starts) else len(messages)
-        steps.append(_step(number, messages[start], messages[start + 1 : end], entry, f"{where}, history {start}"))
+        entry = entries[at] if at >= 0 else {}
+        steps.append(_step(len(steps), messages[start], messages[start + 1 : end], entry, f"{where}, history {start}"))
+    if not starts or matched[-1] >= 0:
+        steps += _unspoken(len(steps), entries[after:], f"{where}, trajectory", asked_again=False)
     return opening, tuple(steps)
 
 
-def _matched(replies: Sequence[Mapping[str, Any]], entries: Sequence[Any]) -> list[Mapping[str, Any]]:
-    """Return the step of the record that each reply belongs to; an empty one where there is none."""
+def _unspoken(number: int, entries: Sequence[Any], where: str, asked_again: bool) -> list[Step]:
+    """Return the steps that were executed and stand in no history: a last submission, and replies asked for again.
+
+    Those asked for again were not seen by the replies after them, so they are not trained on.
+    """
+    made: list[Step] = []
+    for entry in entries:
+        if not isinstance(entry, Mapping) or not str(entry.get("action") or "").strip():
+            continue
+        said = {"role": "assistant", "content": entry.get("response") or "", "thought": entry.get("thought") or ""}
+        seen = text_of(entry.get("observation"))
+        shown = [{"role": "user", "content": seen}] if seen else []
+        one = _step(number + len(made), {**said, "action": entry["action"]}, shown, entry, where)
+        made.append(replace(one, extra={**one.extra, "weight": 0}) if asked_again else one)
+    return made
+
+
+def _matched(replies: Sequence[Mapping[str, Any]], entries: Sequence[Any]) -> list[int]:
+    """Return the place of the record's step that each reply belongs to; -1 where there is none."""
     if len(replies) == len(entries):
-        return list(entries)
-    found: list[Mapping[str, Any]] = []
-    waiting = list(entries)
+        return list(range(len(entries)))
+    found: list[int] = []
+    after = 0
     for reply in replies:
         content = text_of(reply.get("content"))
-        at = next((i for i, entry in enumerate(waiting) if entry.get("response") == content), -1)
-        found.append(waiting[at] if at >= 0 else {})
-        del waiting[: at + 1]
+        at = next((i for i in range(after, len(entries)) if entries[i].get("response") == content), -1)
+        found.append(at)
+        after = at + 1 if at >= 0 else after
     return found
 
 

@@ -53,14 +53,10 @@ def _reentered(
     policy: Policy, view: TaskView, opening: Sequence[Message], one: Reply, first: Conversation, repeatable: bool
 ) -> list[str]:
     """Ask for the second reply, once from the conversation itself and once from one that enters there."""
-    history: list[Message] = [
-        *opening,
-        {"role": "assistant", "content": one.text},
-        {"role": "user", "content": "OBSERVATION:\n[exit code 0]"},
-    ]
+    step = Step.of(0, one, tool="bash", observation="OBSERVATION:\n[exit code 0]")
+    history: list[Message] = [*opening, *step.messages]
     try:
         entered = policy.start(view, 0, 0)
-        step = Step.of(0, one, tool="bash", observation="OBSERVATION:\n[exit code 0]")
         entered.brief(Brief(before=Trajectory(view.id, opening=tuple(opening), steps=(step,))))
         here, there = (conversation.reply(history) for conversation in (first, entered))
     except RuntimeError:  # a PolicyError: one reply was all it had to say
