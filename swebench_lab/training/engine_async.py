@@ -201,8 +201,8 @@ def _following_trainer() -> Any:
             self._metrics["train"]["perf/weight_sync_s"].append(self.follower.seconds[-1])
             if self.follower.gaps:
                 self._metrics["train"]["probe/logp_difference_max"].append(self.follower.gaps[-1])
+            self.model_version = version
             if self.accelerator.is_main_process:
-                self.model_version = version
                 self.rollout_worker.update_model_version(version)
 
         def training_step(self, *given: Any, **options: Any) -> Any:

@@ -104,9 +104,9 @@ class GRPO:
             self.trainer = engine.build(run, tokenizer)
             _log.info("training %s on %d tasks, engine %s", self.policy.name, len(run.tasks), self.settings.engine)
             engine.train(run, self.trainer)
-            folder = save_trained(
-                self.trainer, tokenizer, self.output_dir / "final", base=run.base(), merge=self.settings.merge_lora
-            )
+            base = run.base() if self.settings.lora else ""
+            merge = self.settings.merge_lora
+            folder = save_trained(self.trainer, tokenizer, self.output_dir / "final", base=base, merge=merge)
         everybody()
         return self.policy.trained(folder)
 

@@ -107,8 +107,9 @@ class SFT:
             self.trainer = self._trainer(tokenizer, rows, held_out)
             _log.info("training %s on %d rows", self.source, len(rows))
             self._train(self.trainer, bool(held_out))
+            base = str(self._base()) if settings.lora else ""
             final = save_trained(
-                self.trainer, tokenizer, self.output_dir / "final", base=str(self._base()), merge=settings.merge_lora
+                self.trainer, tokenizer, self.output_dir / "final", base=base, merge=settings.merge_lora
             )
         everybody()
         return LocalPolicy(final, renderer=self._renderer, temperature=settings.temperature)

@@ -68,7 +68,7 @@ def test_a_group_all_alike_and_what_was_not_graded_train_nothing(by_hand: Any, t
     with lab.SandboxFactory("namespace") as sandboxes:
         collector = lab.RolloutCollector(sandboxes, workers=2, reward=lambda _: 1.0, run_dir=tmp_path / "run")
         collector.collect(ground.agent(ground.policy(folder)), ground.micro()[:1], 2, progress=False)
-    alike = read_rollouts(tmp_path)
+    alike = read_rollouts(tmp_path / "run")
     assert len(alike) == 2 and by_hand.rows_of(alike) == []
     apart = [replace(alike[0], reward=None), replace(alike[1], reward=0.0)]  # one left: no mean to be above of
     assert by_hand.rows_of(apart) == []

@@ -122,13 +122,13 @@ def test_an_adapter_loads_from_anywhere(
     run = grpo(folder, sandboxes, tmp_path / "run", policy=answering, lora=4, learning_rate=1e-2, merge_lora=merge)
     run.fit(ground.micro())
     monkeypatch.chdir("/")
-    kept = lab.LocalPolicy(tmp_path / "run" / "final", max_tokens=6)
+    kept = lab.LocalPolicy(tmp_path / "run" / "final", dtype="float32")
     assert (tmp_path / "run" / "final" / "adapter_config.json").exists() is not merge
     ids = answering.load_tokenizer()("a wrong sum")["input_ids"]
     trained = run.trainer.model
     own = lab.LocalPolicy(trained, kept.load_tokenizer()).logprobs(ids)
     assert abs(kept.logprobs(ids) - own).max() < 1e-4
-    assert abs(lab.LocalPolicy(folder).logprobs(ids) - own).max() > 1e-4
+    assert abs(lab.LocalPolicy(folder, dtype="float32").logprobs(ids) - own).max() > 1e-4
 
 
 def test_sampling_from_a_sharded_model_is_refused_and_does_not_hang(
