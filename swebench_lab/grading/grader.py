@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from swebench_lab.snapshots.factory import SandboxFactory
 
 EMPTY = "the patch is empty; SWE-bench counts that as unresolved, so nothing was run"
+NOTHING_DECIDES = "the task's fail_to_pass is empty, so no test decides; nothing was run"
 NOT_RUN = "the tests could not be run"
 _HALVED = ("memory", "processes", "disk")
 
@@ -209,6 +210,8 @@ class Grader:
     def _run(self, task: Task, patch: str | None, boxes: OpenBoxes, patience: float, limits: Limits | None) -> Verdict:
         if patch is not None and not patch.strip():
             return Verdict(UNRESOLVED, EMPTY, official=UNRESOLVED, cause=Cause.NOT_APPLIED)
+        if not task.fail_to_pass:  # any patch would be resolved
+            return Verdict(NOT_GRADED, NOTHING_DECIDES, cause=Cause.INFRASTRUCTURE)
         snapshot = self.sandboxes.snapshot(task)
         network = self.sandboxes.grading_network
         open_box = partial(self.sandboxes.open, snapshot, network=network)

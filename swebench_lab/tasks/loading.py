@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from swebench_lab._files import safe_name
 from swebench_lab.errors import TaskError, shortly
 from swebench_lab.records.task import Task, Tasks
 from swebench_lab.tasks import folders
@@ -365,7 +366,7 @@ def _write_task_repo(tasks: Tasks, path: Path) -> Path:
     (path / repo.CONFIG_FILE).write_text(repo.dump_yaml({"datasets": [name], "splits": splits}), "utf-8")
     for task in tasks:
         row = {k: v for k, v in WRITERS["swe-bench"](task).items() if k not in repo.TEST_KEYS}
-        folder = path / repo.TASKS_SUBDIR / task.id
+        folder = path / repo.TASKS_SUBDIR / safe_name(task.id)
         folder.mkdir(parents=True, exist_ok=True)
         for column, file in (*repo.AS_FILE.items(), *repo.OPTIONAL_FILE.items()):
             text = str(row.pop(column, "") or "")

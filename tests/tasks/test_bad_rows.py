@@ -142,7 +142,7 @@ def test_rows_that_say_the_same_are_one_task_and_rows_that_differ_are_none(
         assert lab.load_tasks(path).ids == ("pallets__flask-5014", "x__y-1")
     assert "2 rows repeat an earlier row word for word; kept once" in caplog.text
     path = write_jsonl(tmp_path / "rows.jsonl", SWEBENCH_ROW, OTHER, {**OTHER, "version": "9"})
-    with pytest.raises(TaskError, match="3: the id 'x__y-1' is that of .*:2 too, and the rows differ"):
+    with pytest.raises(TaskError, match=r"3: the id 'x__y-1' is that of .*:2 too, and the rows differ"):
         lab.load_tasks(path)
     assert lab.load_tasks(path, invalid="skip").ids == ("pallets__flask-5014",)
 
@@ -186,7 +186,7 @@ def test_a_folder_of_a_hub_dataset_is_read_shard_by_shard(
 
 def test_a_folder_that_is_not_whole_or_holds_no_rows_is_refused_by_name(tmp_path: Path) -> None:
     folder = _shards(tmp_path / "a", "data/test-00000-of-00003.parquet")
-    with pytest.raises(TaskError, match="test-00001-of-00003 is missing .* as are 1 more of its 3 shards"):
+    with pytest.raises(TaskError, match=r"test-00001-of-00003 is missing .* as are 1 more of its 3 shards"):
         lab.load_tasks(folder)
     folder = _shards(tmp_path / "b", "train.jsonl")
     with pytest.raises(TaskError, match="no split 'test'; it has train"):
