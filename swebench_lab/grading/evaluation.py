@@ -49,7 +49,7 @@ def evaluate(
         if prediction.fault:
             return Verdict(NOT_GRADED, f"the prediction cannot be read: {prediction.fault}", cause=Cause.INFRASTRUCTURE)
         if store and (verdict := store.get(verdict_key(task, prediction, grader.sandboxes.key(task)))):
-            return verdict
+            return grader.consulted(task, verdict)
         verdict = grader.grade(task, prediction.patch, boxes)
         if store:
             # the key is asked for again: only now is the Snapshot there for certain

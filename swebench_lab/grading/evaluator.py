@@ -56,7 +56,7 @@ class Evaluator:
     ) -> None:
         self.workers = workers or os.cpu_count() or 1
         self.certificates = Certificates(certificates or Path(sandboxes.cache.root) / "certificates")
-        self._grader = Grader(sandboxes, timeout, cache, Baselines(self.certificates))
+        self._grader = Grader(sandboxes, timeout, cache, Baselines(self.certificates), self.certificates)
         self._certifier = Certifier(self._grader, self.certificates)
 
     @property
