@@ -29,6 +29,7 @@ from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Cause
 _Report = Mapping[str, Mapping[str, list[str]]]
 _USAGE_ERROR = 4
 """What pytest ends with when a conftest.py cannot be loaded, or a file of its command line is not there."""
+_CONFTEST = "while loading conftest"
 _NEVER_STARTED = (126, 127)
 """What a shell ends with when the test command cannot be executed, or is not there."""
 
@@ -173,7 +174,7 @@ def _stopped(run: TestRun) -> Verdict | None:
 def _without_outcomes(run: TestRun, expected: Expectation) -> Verdict:
     """Judge a log that names no test: the patch's doing only where pytest itself came to an end and says so."""
     results, ended = run.results or Results(), exit_name(run.exit_code)
-    if run.exit_code == _USAGE_ERROR and run.results_expected:  # whose doing it is, the untouched tree will say
+    if run.exit_code == _USAGE_ERROR and (run.results_expected or _CONFTEST in run.output):  # whose doing it is, the untouched tree will say
         return _not_graded(Cause.CRASHED, f"pytest {_usage_error(run.output)}")
     at = f" while running {results.running}" if results.running else ""
     if results.fault or (results.started and run.exit_code == 0):
@@ -192,7 +193,7 @@ def _without_outcomes(run: TestRun, expected: Expectation) -> Verdict:
 
 
 def _usage_error(output: str) -> str:
-    if "while loading conftest" in output:
+    if _CONFTEST in output:
         return f"could not load conftest.py: {_last_error(output)}"
     errors = [line for line in clean(output).split("\n") if line.startswith("ERROR: ")]
     return f"did not take its command line: {errors[0][7:] if errors else 'see the log'}"

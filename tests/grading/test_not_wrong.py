@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-import swebench_lab as lab
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.grading.expectation import test_files as files_of
 from swebench_lab.grading.trust import UNCERTIFIED, missing_modules
-from swebench_lab.records.diff import written_files
+from swebench_lab.records.diff import file_diff, written_files
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import Cause
 from tests.handmade import (
@@ -34,13 +33,14 @@ from tests.handmade import (
     writes,
 )
 
-VERIFIED = Path("/work/shared/data/verified.parquet")
+OLDER = BUGGY.replace("return x", "return x + 0")
 MORE = {
     **FILES,
     "tests/old/test_o.py": "from pkg import add\n\n\ndef test_o():\n    assert add(1, 2) == 3\n",
     "tests/test_big.py": "def test_big():\n    pass\n",
     "tests/data/in.xml": "<a/>\n",
     "data/logo.txt": "logo\n",
+    "src/pkg/older.py": OLDER,
 }
 SMALL = "from pkg import add\n\n\ndef test_new():\n    assert add(1, 2) == 3\n"
 
@@ -168,14 +168,31 @@ def test_a_file_that_is_copied_from_is_not_one_that_is_written() -> None:
     assert written_files("") == ()
 
 
-@pytest.mark.skipif(not VERIFIED.is_file(), reason="the rows of SWE-bench Verified are not here")
-def test_no_task_of_verified_is_given_a_file_that_its_test_patch_takes_away() -> None:
-    tasks = lab.load_tasks(VERIFIED)
-    assert len(tasks) == 500
-    for one in tasks:
-        assert set(files_of(one)) <= set(written_files(one.test_patch)), one.id
-        assert files_of(one), one.id
-    assert files_of(tasks["astropy__astropy-7336"])[0].endswith("tests/test_quantity_annotations.py")
+RENAMES = """\
+diff --git a/pkg/units/tests/py3_test_notes.py b/pkg/units/tests/test_notes.py
+similarity index 100%
+rename from pkg/units/tests/py3_test_notes.py
+rename to pkg/units/tests/test_notes.py
+diff --git a/pkg/units/tests/test_marks.py b/pkg/units/tests/test_marks.py
+--- a/pkg/units/tests/test_marks.py
++++ b/pkg/units/tests/test_marks.py
+@@ -1 +1 @@
+-x
++y
+diff --git a/pkg/units/tests/index.rst b/pkg/units/tests/index.rst
+--- a/pkg/units/tests/index.rst
++++ b/pkg/units/tests/index.rst
+@@ -1 +1 @@
+-x
++y
+"""
+
+
+def test_a_document_is_given_where_its_own_tests_decide() -> None:
+    files = ("pkg/units/tests/test_notes.py", "pkg/units/tests/test_marks.py")
+    assert files_of(task(test_patch=RENAMES)) == files
+    document = "pkg/units/tests/index.rst"
+    assert files_of(task(test_patch=RENAMES, fail_to_pass=(f"{document}::{document}",))) == (*files, document)
 
 
 # --- which patches are applied --------------------------------------------------------------------------------------
@@ -194,9 +211,9 @@ APPLIED = {
     "a mail": "From: a@example.org\nSubject: fix\n\n---\n" + GOLD + "-- \n2.39\n",
     "moved lines": GOLD.replace("@@ -1,", "@@ -31,"),
     "the fix twice": GOLD + GOLD,
-    "three ways": plain_diff(change(FIX), {**MORE, "src/pkg/__init__.py": "# old head\n" + BUGGY}).replace(
-        " # old", " # x"
-    ),
+    "three ways": plain_diff(
+        change({"src/pkg/older.py": OLDER.replace("a - b", "a + b")}), MORE, "--full-index", "-U5"
+    ).replace("older.py", "__init__.py"),
 }
 
 
@@ -208,11 +225,12 @@ def test_what_swe_bench_applies_is_applied_and_its_answer_is_computed(name: str,
 
 
 def test_what_nobody_can_apply_is_not_applied(evaluator: Evaluator) -> None:
-    only = plain_diff(change({"a.bin": b"\0\1"}))
-    for text in (only, "prose\n", GOLD.replace("a - b", "a ? b"), HUNK):
+    for text in ("prose\n", GOLD.replace("a - b", "a ? b"), HUNK):
         verdict = evaluator.grade(task(), text)
         assert (verdict.status, verdict.cause, verdict.official) == ("unresolved", Cause.NOT_APPLIED, "unresolved")
         assert evaluator.regrade(task(), verdict).official == "unresolved"
+    stub = evaluator.grade(task(), plain_diff(change({"a.bin": b"\0\1"})))  # git passes over it, and so nothing is done
+    assert (stub.patch_applied, stub.status, stub.official) == (True, "unresolved", "unresolved")
 
 
 def test_swe_bench_s_answer_about_a_patch_that_was_refused_and_not_tried_is_not_known(evaluator: Evaluator) -> None:
@@ -234,7 +252,7 @@ def test_attributes_of_a_patch_do_not_re_encode_the_test_patch(
         fail_to_pass=("tests/test_n.py::test_new",),
         pass_to_pass=(),
     )
-    patch = patch_of(change({**FIX, where: attributes}), MORE)
+    patch = GOLD + file_diff(where, None, attributes)
     verdict = evaluator.grade(odd, patch)
     assert verdict.resolved, verdict.reason
     assert any("as git reads them" in note or where in note for note in verdict.notes)
@@ -313,7 +331,8 @@ def by_runner(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple
         if runner not in made:
             folder = tmp_path_factory.mktemp(runner)
             text = {"pytest": TESTS, "unittest": PLAIN, "python": SCRIPT}[runner]
-            boxes = HandMade(folder, {**MORE, "tests/test_u.py": text, "tests/__init__.py": ""})
+            name = "tests/test_a.py" if runner == "pytest" else "tests/test_u.py"
+            boxes = HandMade(folder, {**MORE, name: text} | ({} if runner == "pytest" else {"tests/__init__.py": ""}))
             names: tuple[tuple[str, ...], tuple[str, ...]] = {
                 "pytest": (ADD, KEEP),
                 "unittest": (("test_add (tests.test_u.T.test_add)",), ("test_keep (tests.test_u.T.test_keep)",)),
