@@ -233,6 +233,7 @@ CAUSES = {
     ),
     **dict.fromkeys(
         (
+            "conftest.py cannot be loaded",
             "the tests were not found",
             "pytest is not installed",
             "nothing was collected",
