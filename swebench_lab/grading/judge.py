@@ -174,7 +174,9 @@ def _stopped(run: TestRun) -> Verdict | None:
 def _without_outcomes(run: TestRun, expected: Expectation) -> Verdict:
     """Judge a log that names no test: the patch's doing only where pytest itself came to an end and says so."""
     results, ended = run.results or Results(), exit_name(run.exit_code)
-    if run.exit_code == _USAGE_ERROR and (run.results_expected or _CONFTEST in run.output):  # whose doing it is, the untouched tree will say
+    if run.exit_code == _USAGE_ERROR and (
+        run.results_expected or _CONFTEST in run.output
+    ):  # whose doing it is, the untouched tree will say
         return _not_graded(Cause.CRASHED, f"pytest {_usage_error(run.output)}")
     at = f" while running {results.running}" if results.running else ""
     if results.fault or (results.started and run.exit_code == 0):

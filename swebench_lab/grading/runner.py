@@ -296,7 +296,7 @@ class TestRunner:
         self._put({path: self.snapshot.tests / path for path in self.true})
         self._restore_shared(changes)
         if self.task.test_patch:
-            self._apply_test_patch()
+            self._apply_test_patch(changes)
 
     def _run_script(self, script: str, timeout: float) -> Result:
         env = dict(self.spec.env)
