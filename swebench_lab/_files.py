@@ -69,3 +69,25 @@ def size_of(folder: Path, seen: set[tuple[int, int]] | None = None) -> int:
             seen.add((status.st_dev, status.st_ino))
             total += status.st_blocks * 512
     return total
+
+
+LONGEST_NAME = 200
+"""Bytes of a file's name that leave room for endings below the 255 that file systems allow."""
+
+
+def safe_name(text: str, longest: int = LONGEST_NAME) -> str:
+    """Return a text as the name of a file or folder; two different texts never get the same name.
+
+    Letters, digits and `._+-` stay; a text of nothing else that is short enough and begins with none of `.-` is its own
+    name. Any other gets a digest at its end.
+
+    Args:
+        text: The text, such as a task's id.
+        longest: Bytes that the name may have.
+    """
+    harmless = "".join(c if c.isalnum() or c in "._+-" else "_" for c in text)
+    if harmless == text and text[:1] not in ("", ".", "-") and "~" not in text and len(text.encode()) <= longest:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    head = harmless.lstrip(".-").encode("utf-8", "replace")[: longest - 17].decode("utf-8", "ignore")
+    return f"{head}~{digest}"

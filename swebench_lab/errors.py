@@ -18,6 +18,7 @@ LabError
 ├── ConfigError          a configuration of another program's agent is wrong      also a ValueError
 ├── GradingError         infrastructure failed while grading: "not graded"       also a RuntimeError
 ├── RecordError          a stored row cannot be read back                        also a ValueError
+│   └── DiffError            a text is not a diff that can be read or reversed
 ├── RecipeError          an unknown recipe, or a wrong parameter of one          also a ValueError
 ├── RecipeFailed         a recipe's notebook raised, or its kernel died          also a RuntimeError
 ├── SweepError           a sweep's grid, folder or metric is wrong               also a ValueError
@@ -140,6 +141,10 @@ class GradingError(LabError, RuntimeError):
 
 class RecordError(LabError, ValueError):
     """A stored row cannot be read back; the message names the file and the line."""
+
+
+class DiffError(RecordError):
+    """A text is not a diff, is cut short, or holds a part that cannot be read or reversed; names the line."""
 
 
 class RecipeError(LabError, ValueError):

@@ -34,8 +34,10 @@ from swebench_lab.cli.summary import by_agent, newest, summarise
     type=click.Path(file_okay=False),
     help="Keep verdicts, logs and reports here; run again on it to resume.",
 )
+@click.option("--model", help="Grade only the predictions of this model, where a file holds those of several.")
 def evaluate(
     predictions: str,
+    model: str | None,
     backend: str,
     workers: int | None,
     output: str | None,
@@ -45,12 +47,15 @@ def evaluate(
     allow_python: str,
     **choice: Any,
 ) -> None:
-    """Report on a run directory, or grade a predictions file (.json or .jsonl) and report."""
-    if Path(predictions).is_dir():
+    """Report on a run directory, or grade predictions (a .json, .jsonl or .pred file, an agent's run folder) and report."""
+    if _is_run_directory(Path(predictions)):
         from swebench_lab.viewer.board import attach
 
         stored = attach(predictions)
         rollouts = newest(stored)
+        if not rollouts:
+            click.echo(f"{predictions}: no attempt is stored in this run directory", err=True)
+            finish(False)
         for name, group in by_agent(rollouts).items():
             summarise(group, name)
         if older := len(stored) - len(rollouts):
@@ -62,7 +67,9 @@ def evaluate(
     chosen = choose_tasks(**choice)
     with open_factory(backend, repos, specs, allow_python) as sandboxes:
         keep = Path(run_dir, "verdicts.jsonl") if run_dir else None
-        verdicts = Evaluator(sandboxes).evaluate(predictions, chosen, workers=workers, keep=keep)
+        verdicts = Evaluator(sandboxes).evaluate(predictions, chosen, workers=workers, keep=keep, model=model)
+    for row in verdicts.refused:
+        click.echo(f"refused: {row}", err=True)
     if run_dir:
         click.echo(f"reports: {verdicts.save(run_dir)}")
     show(verdicts.to_frame().select("id", "status", "reason"))
@@ -71,4 +78,9 @@ def evaluate(
     if output:
         Path(output).write_text(json.dumps(verdicts.run_report(), indent=1) + "\n", "utf-8")
         click.echo(f"report: {output}")
-    finish(not verdicts.counts["not graded"])
+    finish(not verdicts.counts["not graded"] and not verdicts.refused)
+
+
+def _is_run_directory(path: Path) -> bool:
+    """Say whether a folder is one of ours, and not an agent's folder with predictions."""
+    return any((path / name).is_file() for name in ("rollouts.jsonl", "tasks.jsonl", "manifest.jsonl", "live.json"))

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from swebench_lab.grading.certificates import Certificates
+from swebench_lab.grading.trust import missing_without_a_patch
 from swebench_lab.records.verdict import Verdict
 
 
@@ -18,11 +19,13 @@ class Baseline:
         clean: Whether every run came to its own end, named its tests, and its log agreed with its separate results.
         reason: Why not; empty when they did.
         frugal: Whether a run ended cleanly with half of what a sandbox may use; None when nobody has tried.
+        missing: Packages that the environment lacks and the tests need, separated by blanks.
     """
 
     clean: bool
     reason: str = ""
     frugal: bool | None = None
+    missing: str = ""
 
     @classmethod
     def of(cls, runs: Iterable[Verdict]) -> Baseline:
@@ -31,10 +34,12 @@ class Baseline:
         Args:
             runs: Verdicts of the untouched tree, and of the gold patch, as the judge gave them.
         """
+        missing: frozenset[str] = frozenset()
         for verdict in runs:
             if not verdict.graded:
                 return cls(False, f"the task's own tests do not end cleanly without this patch: {verdict.reason}")
-        return cls(True)
+            missing |= missing_without_a_patch(verdict)
+        return cls(True, missing=" ".join(sorted(missing)))
 
 
 class Baselines:

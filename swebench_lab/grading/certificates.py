@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from swebench_lab import _html
+from swebench_lab._files import safe_name
 from swebench_lab.errors import RecordError
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Cause, Verdict
@@ -246,10 +247,7 @@ class Certificates:
         return {f.name[len(stem.name) : -4].replace("-", " "): f.read_text("utf-8") for f in files}
 
     def _file(self, snapshot: str, task_id: str, ending: str) -> Path:
-        safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in task_id)
-        if safe != task_id:
-            safe = f"{safe}~{hashlib.sha256(task_id.encode()).hexdigest()[:8]}"
-        return self.root / (snapshot[:40] or "no-snapshot") / f"{safe}.{ending}"
+        return self.root / (snapshot[:40] or "no-snapshot") / f"{safe_name(task_id)}.{ending}"
 
 
 def _write(path: Path, text: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swebench_lab.errors import LabError
+from swebench_lab.errors import LabError, describe, outcome_of
 from swebench_lab.grading import leak_audit
 from swebench_lab.grading.baseline import Baseline
 from swebench_lab.grading.batch import batch
@@ -21,6 +21,7 @@ from swebench_lab.grading.certificates import (
     CHECK_COLUMNS,
     FAILED,
     FLAKY,
+    NOT_CHECKED,
     PASSED,
     Certificate,
     Certificates,
@@ -84,10 +85,14 @@ class Certifier:
         deletion = _Deletion(self.sandboxes, ordered) if delete_after else None
 
         def one(task: Task, boxes: OpenBoxes) -> Certificate:
-            before = self.sandboxes.key(task)
-            certificate = self.certificate(task, repeats, again=again, audit=audit, boxes=boxes)
+            # the recording boundary of a batch: what one task breaks on loses no other certificate
+            before = outcome_of(lambda: self.sandboxes.key(task))
+            certificate = outcome_of(lambda: self.certificate(task, repeats, again=again, audit=audit, boxes=boxes))
+            if isinstance(certificate, Exception):
+                logger.error("certifying %s: %s", task.id, describe(certificate), exc_info=certificate)
+                certificate = Certificate(task.id, NOT_CHECKED, describe(certificate))
             if deletion:
-                deletion.done(task, {before, certificate.snapshot})
+                deletion.done(task, {before if isinstance(before, str) else "", certificate.snapshot})
             return certificate
 
         results = batch(ordered, one, lambda certificate: certificate.status, "check", workers, progress)
@@ -134,7 +139,14 @@ class Certifier:
 
     def certified(self, tasks: Iterable[Task]) -> Tasks:
         """Return the tasks that hold a certificate which they passed; nothing is run."""
-        return Tasks([task for task in tasks if (stored := self._stored(task)) and stored.passed])
+        return Tasks([task for task in tasks if (stored := self.stored(task)) and stored.passed])
+
+    def stored(self, task: Task) -> Certificate | None:
+        """Return the certificate stored of a task as it is now, or None; nothing is run or built."""
+        try:
+            return self._stored(task)
+        except (LabError, OSError):  # a build, or a grading, will say it in full
+            return None
 
     def _certify(
         self, task: Task, snapshot: Snapshot, repeats: int, audit: str, boxes: OpenBoxes
@@ -190,10 +202,7 @@ class Certifier:
 
     def _fitting(self, task: Task, repeats: int, audit: str) -> Certificate | None:
         """Return the certificate stored of a task when it says all that is asked for; nothing is built."""
-        try:
-            stored = self._stored(task)
-        except (LabError, OSError):  # the build will say it in full
-            return None
+        stored = self.stored(task)
         fits = stored and stored.decided and stored.tier == self.sandboxes.tier and stored.covers(repeats, audit)
         return stored if fits else None
 

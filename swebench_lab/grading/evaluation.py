@@ -6,15 +6,15 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from swebench_lab.errors import RecordError
+from swebench_lab.errors import RecordError, describe, outcome_of
 from swebench_lab.grading.batch import batch
 from swebench_lab.grading.boxes import OpenBoxes
-from swebench_lab.grading.grader import Grader
+from swebench_lab.grading.grader import NOT_RUN, Grader
 from swebench_lab.grading.predictions import Prediction, Predictions, read_predictions
 from swebench_lab.grading.verdict_file import VerdictFile, verdict_key
 from swebench_lab.grading.verdicts import Verdicts
 from swebench_lab.records.task import Task, Tasks
-from swebench_lab.records.verdict import Verdict
+from swebench_lab.records.verdict import NOT_GRADED, Cause, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ def evaluate(
     *,
     workers: int,
     keep: str | Path | None = None,
+    model: str | None = None,
     progress: bool = True,
 ) -> Verdicts:
     """Grade predictions; see `Evaluator.evaluate`.
@@ -33,24 +34,36 @@ def evaluate(
     Raises:
         RecordError: The predictions cannot be read, or name a task that is not among the tasks.
     """
-    by_task, tasks = read_predictions(predictions), Tasks(tasks)
+    by_task, tasks = read_predictions(predictions, model), Tasks(tasks)
     if unknown := sorted(set(by_task) - set(tasks.ids)):
         more = f" and {len(unknown) - 1} more" * (len(unknown) > 1)
-        raise RecordError(f"grading predictions: no task has the id {unknown[0]!r}{more}; give the tasks they are for")
+        near = next((name for name in tasks.ids if name.lower() == unknown[0].lower()), "")
+        hint = f"did you mean {near!r}?" if near else "give the tasks they are for"
+        raise RecordError(f"grading predictions: no task has the id {unknown[0]!r}{more}; {hint}")
     ordered = [by_task[task.id] for task in tasks if task.id in by_task]
     store = VerdictFile(keep) if keep else None
     logger.info("grading %d predictions for %d tasks", len(ordered), len(tasks))
 
     def grade(prediction: Prediction, boxes: OpenBoxes) -> Verdict:
         task = tasks[prediction.task_id]
+        if prediction.fault:
+            return Verdict(NOT_GRADED, f"the prediction cannot be read: {prediction.fault}", cause=Cause.INFRASTRUCTURE)
         if store and (verdict := store.get(verdict_key(task, prediction, grader.sandboxes.key(task)))):
-            return verdict
+            return grader.consulted(task, verdict)
         verdict = grader.grade(task, prediction.patch, boxes)
         if store:
             # the key is asked for again: only now is the Snapshot there for certain
             store.put(verdict_key(task, prediction, grader.sandboxes.key(task)), task.id, verdict)
         return verdict
 
-    results = batch(ordered, grade, lambda verdict: verdict.status, "grade", workers, progress)
+    def recorded(prediction: Prediction, boxes: OpenBoxes) -> Verdict:
+        verdict = outcome_of(lambda: grade(prediction, boxes))
+        if isinstance(verdict, Verdict):
+            return verdict
+        # the recording boundary of a batch: what one task, Snapshot or patch breaks on loses no other verdict
+        logger.error("grading %s: %s", prediction.task_id, describe(verdict), exc_info=verdict)
+        return Verdict(NOT_GRADED, f"{NOT_RUN}: {describe(verdict)}", cause=Cause.INFRASTRUCTURE)
+
+    results = batch(ordered, recorded, lambda verdict: verdict.status, "grade", workers, progress)
     verdicts = {ordered[i].task_id: verdict for i, verdict in results}
-    return Verdicts({p.task_id: verdicts[p.task_id] for p in ordered}, by_task, tasks)
+    return Verdicts({p.task_id: verdicts[p.task_id] for p in ordered}, by_task, tasks, by_task.refused)

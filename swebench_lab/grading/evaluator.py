@@ -56,7 +56,7 @@ class Evaluator:
     ) -> None:
         self.workers = workers or os.cpu_count() or 1
         self.certificates = Certificates(certificates or Path(sandboxes.cache.root) / "certificates")
-        self._grader = Grader(sandboxes, timeout, cache, Baselines(self.certificates))
+        self._grader = Grader(sandboxes, timeout, cache, Baselines(self.certificates), self.certificates)
         self._certifier = Certifier(self._grader, self.certificates)
 
     @property
@@ -120,25 +120,30 @@ class Evaluator:
         *,
         workers: int | None = None,
         keep: str | Path | None = None,
+        model: str | None = None,
         progress: bool = True,
     ) -> Verdicts:
         """Grade a file or collection of predictions.
 
         Args:
-            predictions: A `preds.json` or `.jsonl` path, a mapping by task id, or a list.
+            predictions: A `.json`, `.jsonl` or `.pred` path, an agent's run folder, a mapping by task id, or a list. A
+                prediction that cannot be read is *not graded*, and loses no other.
             tasks: The tasks that the predictions are for.
             workers: How many predictions are graded at once; None: as the Evaluator was made.
             keep: A `.jsonl` file to which each verdict is appended as it comes; a rerun takes from it what was graded
                 already, of the same patch and task in the same Snapshot. What is not graded is tried again.
+            model: Whose predictions are graded, where a file holds those of several models.
             progress: Whether a bar with the counts of each status is shown.
 
         Returns:
             Verdicts by task id, which also write the harness's reports.
 
         Raises:
-            RecordError: The predictions cannot be read, or name a task that is not among the tasks.
+            RecordError: No prediction can be read, one names a task that is not among the tasks, or several models have
+                predictions for the same task and none of them is chosen.
         """
-        return evaluate(self._grader, predictions, tasks, workers=workers or self.workers, keep=keep, progress=progress)
+        workers = workers or self.workers
+        return evaluate(self._grader, predictions, tasks, workers=workers, keep=keep, model=model, progress=progress)
 
     def evaluate_officially(
         self,

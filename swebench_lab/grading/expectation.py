@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from swebench_lab.records.diff import touched_files
+from swebench_lab.errors import DiffError, TaskError
+from swebench_lab.records.diff import touched_files, written_files
 from swebench_lab.records.task import Task
 from swebench_lab.snapshots.environment.specs import Spec
 
@@ -74,11 +75,40 @@ class Expectation:
 
 
 def test_files(task: Task) -> tuple[str, ...]:
-    """Return what is given to the test command: the test patch's files, or else those the deciding tests are in."""
-    if task.test_patch:
-        return tuple(path for path in touched_files(task.test_patch) if not path.endswith(_NOT_TESTS))
+    """Return what is given to the test command: the test patch's files, or else those the deciding tests are in.
+
+    SWE-bench's choice, by the names that are there after the test patch: of a rename the new one, and nothing that is
+    deleted. Data that lies among the tests (`.xml`, `.npz`, `setup.cfg`) is no file of tests where others are: pytest
+    refuses a command line with a file in which it can find none.
+
+    Raises:
+        TaskError: The test patch is not a diff.
+    """
+    deciding = _deciding_files(task)
+    if not task.test_patch:
+        return deciding
+    written = [path for path in _of_test_patch(task, written_files) if not path.endswith(_NOT_TESTS)]
+    modules = [path for path in written if path.endswith(".py") or path in deciding]
+    return tuple(modules or written) or deciding
+
+
+def protected_files(task: Task) -> tuple[str, ...]:
+    """Return the files by which the folders of the tests are known, those that the test patch takes away among them."""
+    if not task.test_patch:
+        return _deciding_files(task)
+    return tuple(path for path in _of_test_patch(task, touched_files) if not path.endswith(_NOT_TESTS))
+
+
+def _deciding_files(task: Task) -> tuple[str, ...]:
     tests = (*task.fail_to_pass, *task.pass_to_pass)
     return tuple(sorted({test.split("::", 1)[0] for test in tests if "::" in test}))
+
+
+def _of_test_patch(task: Task, names: Callable[[str], tuple[str, ...]]) -> tuple[str, ...]:
+    try:
+        return names(task.test_patch)
+    except DiffError as error:
+        raise TaskError(f"the test patch of task {task.id} is not a diff: {error}") from error
 
 
 def test_arguments(spec: Spec, files: Iterable[str]) -> tuple[str, ...]:

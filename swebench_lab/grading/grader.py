@@ -24,12 +24,14 @@ from swebench_lab.grading.attribution import (
 )
 from swebench_lab.grading.baseline import Baseline, Baselines
 from swebench_lab.grading.boxes import OpenBoxes
-from swebench_lab.grading.certificates import task_digest
+from swebench_lab.grading.certificates import Certificate, Certificates, task_digest
 from swebench_lab.grading.expectation import Expectation
 from swebench_lab.grading.grading_cache import GradingCache
 from swebench_lab.grading.judge import does_not_apply, judge, judge_log
 from swebench_lab.grading.runner import NotApplied, TestRunner
+from swebench_lab.grading.swebench_rules import official_answer_without_a_patch
 from swebench_lab.grading.test_run import HOST_MEMORY
+from swebench_lab.grading.trust import by_certificate, foreign, missing_modules, unsupported
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import NOT_GRADED, UNRESOLVED, Cause, Verdict
 from swebench_lab.snapshots.environment.specs import Spec, spec_for
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from swebench_lab.snapshots.factory import SandboxFactory
 
 EMPTY = "the patch is empty; SWE-bench counts that as unresolved, so nothing was run"
+NOTHING_DECIDES = "the task's fail_to_pass is empty, so no test decides; nothing was run"
 NOT_RUN = "the tests could not be run"
 _HALVED = ("memory", "processes", "disk")
 
@@ -53,6 +56,7 @@ class Grader:
         timeout: Seconds that one test run may take; None: as the task's Spec says.
         cache: What is asked for a verdict first; None: every patch is run.
         baselines: Where it is stored how tasks' tests end without a patch; None: every such run counts for itself.
+        certificates: What is asked whether a task's own gold patch is resolved here; None: nothing is.
     """
 
     def __init__(
@@ -61,11 +65,14 @@ class Grader:
         timeout: float | None = None,
         cache: GradingCache | None = None,
         baselines: Baselines | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         self.sandboxes = sandboxes
         self.timeout = timeout
         self.cache = cache
         self.baselines = baselines
+        self.certificates = certificates
+        self._uncertified: set[str] = set()
         self._gate = Gate()
         self._asking: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
@@ -81,9 +88,27 @@ class Grader:
             boxes: What the sandbox is added to while it is open.
         """
         if self.cache is None:
-            return self._attributed(task, patch, boxes)
+            return self.consulted(task, self._attributed(task, patch, boxes))
         key = self.sandboxes.key(task)
-        return self.cache.verdict(task, key, patch or "", lambda: self._attributed(task, patch, boxes))
+        verdict = self.cache.verdict(task, key, patch or "", lambda: self._attributed(task, patch, boxes))
+        return self.consulted(task, verdict)
+
+    def consulted(self, task: Task, verdict: Verdict) -> Verdict:
+        """Return a verdict as far as the task's certificate supports it; see `trust.by_certificate`."""
+        if self.certificates is None:
+            return verdict
+        certificate = self._certificate(task)
+        verdict = by_certificate(verdict, certificate)
+        if not (certificate and certificate.passed) and task.id not in self._uncertified:
+            self._uncertified.add(task.id)
+            logger.warning("grading %s: %s", task.id, next(filter(None, reversed(verdict.notes)), ""))
+        return verdict
+
+    def _certificate(self, task: Task) -> Certificate | None:
+        """Return the certificate of a task as it is now, or None; nothing is built."""
+        if self.certificates is None or not (key := self.sandboxes.key(task)):
+            return None
+        return self.certificates.get(key, task.id, task_digest(task, self.spec(task)))
 
     def grade_afresh(self, task: Task, patch: str, boxes: OpenBoxes | None = None) -> Verdict:
         """Run a patch once, whatever a cache may hold; what did not come to its end is *not graded*."""
@@ -116,6 +141,10 @@ class Grader:
     def _attributed(self, task: Task, patch: str, boxes: OpenBoxes | None) -> Verdict:
         """Grade a patch, and find out who ended a run that did not come to its end."""
         verdict = self._timed(task, patch or "", boxes)
+        if lacking := self._lacking(task, verdict, boxes):
+            return unsupported(
+                verdict, f"the environment lacks {lacking}, and the untouched tree's tests fail on that too"
+            )
         if not may_be_the_patch(verdict):
             return verdict
         baseline = self.baseline(task, limit_of(verdict) in SHARED_LIMITS, boxes)
@@ -130,6 +159,14 @@ class Grader:
             return verdict
         logger.info("graded %s: %s is the patch's doing: %s", task.id, verdict.cause, verdict.reason)
         return held_against_the_patch(verdict)
+
+    def _lacking(self, task: Task, verdict: Verdict, boxes: OpenBoxes | None) -> str:
+        """Return the packages for want of which a patch is unresolved, and the untouched tree is no better off."""
+        modules = missing_modules(verdict.log) if verdict.status == UNRESOLVED else frozenset()
+        modules = foreign(modules, task)
+        if not modules or ((certificate := self._certificate(task)) and certificate.passed):
+            return ""
+        return ", ".join(sorted(modules & set(self.baseline(task, boxes=boxes).missing.split())))
 
     def _within_its_means(self, task: Task, verdict: Verdict, baseline: Baseline, boxes: OpenBoxes | None) -> bool:
         """Whether a limit that ended a run, if one did, is one that the task's own tests stay well below."""
@@ -208,7 +245,10 @@ class Grader:
 
     def _run(self, task: Task, patch: str | None, boxes: OpenBoxes, patience: float, limits: Limits | None) -> Verdict:
         if patch is not None and not patch.strip():
-            return Verdict(UNRESOLVED, EMPTY, official=UNRESOLVED, cause=Cause.NOT_APPLIED)
+            official = official_answer_without_a_patch(self._expectation(task))
+            return Verdict(UNRESOLVED, EMPTY, official=official, cause=Cause.NOT_APPLIED)
+        if not task.fail_to_pass:  # any patch would be resolved
+            return Verdict(NOT_GRADED, NOTHING_DECIDES, cause=Cause.INFRASTRUCTURE)
         snapshot = self.sandboxes.snapshot(task)
         network = self.sandboxes.grading_network
         open_box = partial(self.sandboxes.open, snapshot, network=network)
@@ -218,7 +258,7 @@ class Grader:
             try:
                 run = runner.run(patch)
             except NotApplied as error:
-                verdict = does_not_apply(error.output, error.log, error.notes)
+                verdict = does_not_apply(error.output, error.log, runner.expected, error.notes)
             else:
                 verdict = judge(run, runner.expected)
                 if not verdict.graded and not run.limit and host_kills() > kills:

@@ -72,7 +72,8 @@ def evaluate_officially(
     Raises:
         GradingError: The harness cannot be run, or a task lacks what it needs.
     """
-    by_task = read_predictions(predictions)
+    read = read_predictions(predictions)
+    by_task = {name: prediction for name, prediction in read.items() if not prediction.fault}
     subset = Tasks([task for task in Tasks(tasks) if task.id in by_task])
     place = Path(folder).expanduser().absolute()
     place.mkdir(parents=True, exist_ok=True)
@@ -117,13 +118,13 @@ def _verdict(place: Path, prediction: Prediction) -> Verdict:
     log, story = _text(folder / "test_output.txt"), _text(folder / "run_instance.log")
     try:
         report = json.loads(_text(folder / "report.json"))[prediction.task_id]
-    except (ValueError, KeyError):
+        return _reported(report, log)
+    except (ValueError, LookupError, TypeError, AttributeError):  # none, cut short, or of another shape
         if APPLY_FAILED in story:
             return _unapplied("the patch does not apply", False, story)
         cause = Cause.TIMED_OUT if _TIMEOUT in log else Cause.INFRASTRUCTURE
-        reason = f"the harness left no report: {story.strip()[-300:]}"
+        reason = f"the harness left no report that can be read: {story.strip()[-300:]}"
         return Verdict(NOT_GRADED, reason, log=log or story, tier="swebench", cause=cause)
-    return _reported(report, log)
 
 
 def _unapplied(reason: str, applied: bool | None, log: str = "") -> Verdict:
@@ -132,7 +133,7 @@ def _unapplied(reason: str, applied: bool | None, log: str = "") -> Verdict:
 
 def _reported(report: Mapping[str, Any], log: str) -> Verdict:
     """Return what a report of the harness says; one that found no outcomes in the log claims that nothing was applied."""
-    official = RESOLVED if report.get("resolved") else UNRESOLVED
+    official = RESOLVED if report["resolved"] else UNRESOLVED
     applied, failed = bool(report.get("patch_successfully_applied")), bool(report.get("infra_failure"))
     reason = f"the harness says: {report.get('infra_failure_reason') or 'its infrastructure failed'}" if failed else ""
     unread = Cause.TIMED_OUT if _TIMEOUT in log else Cause.CRASHED

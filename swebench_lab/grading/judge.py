@@ -23,10 +23,13 @@ from swebench_lab.grading.expectation import OWN_PARSER, Expectation
 from swebench_lab.grading.log_parsers import FAILING, PASSING, UnreadableLog, clean, disputed, parse_log
 from swebench_lab.grading.results import PYTEST, Results
 from swebench_lab.grading.swebench_rules import ENVIRONMENT, official_answer, rules
-from swebench_lab.grading.test_run import APPLY_FAILED, HOST_MEMORY, START, TestRun
+from swebench_lab.grading.test_run import APPLY_FAILED, HOST_MEMORY, REFUSED, START, TestRun
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Cause, Verdict
 
 _Report = Mapping[str, Mapping[str, list[str]]]
+_USAGE_ERROR = 4
+"""What pytest ends with when a conftest.py cannot be loaded, or a file of its command line is not there."""
+_CONFTEST = "while loading conftest"
 _NEVER_STARTED = (126, 127)
 """What a shell ends with when the test command cannot be executed, or is not there."""
 
@@ -55,22 +58,26 @@ def judge_log(log: str, expected: Expectation) -> Verdict:
         GradingError: The log is damaged, or the parser or the evaluation type is unknown.
     """
     if APPLY_FAILED in log and START not in log:
-        return does_not_apply(log, log)
+        return does_not_apply(log, log, expected)
     return _judged(TestRun.from_log(log), expected, log)
 
 
-def does_not_apply(output: str, log: str, notes: tuple[str, ...] = ()) -> Verdict:
+def does_not_apply(output: str, log: str, expected: Expectation, notes: tuple[str, ...] = ()) -> Verdict:
     """Return the Verdict of a patch that could not be applied.
+
+    SWE-bench refuses no patch, so of one that was refused here, and not tried, its answer is not known.
 
     Args:
         output: What the commands printed that tried to apply it.
         log: The log to keep.
+        expected: The tests that decide.
         notes: Remarks for the reader.
     """
     errors = (line[6:].strip() for line in output.split("\n") if line.startswith("error:"))
     first = next((error for error in errors if "searching for" not in error), "")
     reason = "the patch does not apply" + (f" ({first})" if first else "")
-    return Verdict(UNRESOLVED, reason, False, log=log, notes=notes, official=UNRESOLVED, cause=Cause.NOT_APPLIED)
+    official = "" if f"error: {REFUSED}" in output else official_answer(log, expected)
+    return Verdict(UNRESOLVED, reason, False, log=log, notes=notes, official=official, cause=Cause.NOT_APPLIED)
 
 
 def _judged(run: TestRun, expected: Expectation, log: str) -> Verdict:
@@ -167,8 +174,10 @@ def _stopped(run: TestRun) -> Verdict | None:
 def _without_outcomes(run: TestRun, expected: Expectation) -> Verdict:
     """Judge a log that names no test: the patch's doing only where pytest itself came to an end and says so."""
     results, ended = run.results or Results(), exit_name(run.exit_code)
-    if run.exit_code == 4 and "while loading conftest" in run.output:
-        return Verdict(UNRESOLVED, "pytest could not load conftest.py: " + _last_error(run.output), cause=Cause.TESTS)
+    if run.exit_code == _USAGE_ERROR and (
+        run.results_expected or _CONFTEST in run.output
+    ):  # whose doing it is, the untouched tree will say
+        return _not_graded(Cause.CRASHED, f"pytest {_usage_error(run.output)}")
     at = f" while running {results.running}" if results.running else ""
     if results.fault or (results.started and run.exit_code == 0):
         doubt = results.fault or f"the test process ended with {ended} and named no test{at}"
@@ -183,6 +192,13 @@ def _without_outcomes(run: TestRun, expected: Expectation) -> Verdict:
     machine = (signature is not None and signature[1] == ENVIRONMENT) or run.exit_code in _NEVER_STARTED
     cause = Cause.INFRASTRUCTURE if machine else Cause.CRASHED
     return _not_graded(cause, f"the log names no test and the test command ended with {ended}{at}{hint}")
+
+
+def _usage_error(output: str) -> str:
+    if _CONFTEST in output:
+        return f"could not load conftest.py: {_last_error(output)}"
+    errors = [line for line in clean(output).split("\n") if line.startswith("ERROR: ")]
+    return f"did not take its command line: {errors[0][7:] if errors else 'see the log'}"
 
 
 def _last_error(output: str) -> str:

@@ -163,17 +163,35 @@ echo "reflog $(git reflog --all | wc -l)"
 echo "remotes $(git remote | wc -l)"
 echo "worktrees $(git worktree list | wc -l)"
 echo "newer $(git rev-list --all --reflog --count --since="$(git show -s --format=%ct HEAD | awk '{print $1 + 1}')")"
-git cat-file --batch-all-objects --batch-check='%(objectname)' >{folder}/objects
-git apply --whitespace=nowarn {folder}/gold.diff || echo "unapplied 1"
-git diff --name-only -z HEAD | xargs -0 -r git hash-object -- 2>/dev/null | sort -u >{folder}/repaired
-git ls-files -o --exclude-standard -z | xargs -0 -r git hash-object -- 2>/dev/null | sort -u >>{folder}/repaired
+git cat-file --batch-all-objects --batch-check='%(objectname)' | sort -u >{folder}/objects
+cd {folder} && mkdir -p odb && cd - >/dev/null
+git apply --whitespace=nowarn {folder}/gold.diff >/dev/null 2>&1 || echo "unapplied 1"
+(
+  export GIT_ALTERNATE_OBJECT_DIRECTORIES="$(cd "$(git rev-parse --git-path objects)" && pwd)"
+  export GIT_INDEX_FILE={folder}/index GIT_OBJECT_DIRECTORY={folder}/odb
+  git read-tree HEAD && git add -A . && git diff-index --cached --raw --no-renames --abbrev=64 HEAD
+) 2>/dev/null >{folder}/raw
+nothing=$(git hash-object -t blob /dev/null)
+awk -v nothing="$nothing" '$4 !~ /^0+$/ && $3 != $4 && $4 != nothing {print $4}' {folder}/raw | sort -u >{folder}/repaired
+grep -xFf {folder}/repaired {folder}/objects >{folder}/present
+: >{folder}/explained
+[ -s {folder}/present ] && git rev-list --objects HEAD | cut -d' ' -f1 | grep -xFf {folder}/present | sort -u >{folder}/explained
+echo "repaired $(comm -23 {folder}/present {folder}/explained | wc -l)"
+git ls-tree -r HEAD | awk '{print $3}' | grep -xFf {folder}/repaired | sort -u | while read -r blob; do
+  [ "$(git cat-file -s "$blob")" -ge 48 ] && [ "$(git cat-file blob "$blob" | grep -c .)" -ge 3 ] && echo "$blob"
+done >{folder}/twins
+awk '$5 == "M"' {folder}/raw | grep -Ff {folder}/twins | cut -f2 >{folder}/copied
 git checkout -q -- . && git clean -qfd
-echo "repaired $(grep -cxFf {folder}/repaired {folder}/objects)"
 """
 
 
 def _ask_git(box: Sandbox, snapshot: Snapshot, task: Task) -> tuple[str, tuple[str, ...]]:
-    """Ask git in the box everything that could lead to the fix: refs, reflogs, stashes, and each object by its name."""
+    """Ask git in the box everything that could lead to the fix: refs, reflogs, stashes, and each object by its name.
+
+    A repaired file that the history up to HEAD explains is no leak: an older version that the fix goes back to, a file
+    that it renames or copies. A second file of the tree that is word for word what the fix makes of another is one,
+    unless it is so short that it says nothing.
+    """
     folder = f"{box.private_temp}/leaks"
     text = task.gold_patch if task.gold_patch.endswith("\n") else task.gold_patch + "\n"
     box.write(f"{folder}/gold.diff", text.encode("utf-8", "surrogateescape"))
@@ -189,9 +207,12 @@ def _ask_git(box: Sandbox, snapshot: Snapshot, task: Task) -> tuple[str, tuple[s
         faults.append(f"git reaches {total} commits, of which HEAD explains {reachable}")
     if facts.get("head") != snapshot.head:
         faults.append(f"HEAD is {facts.get('head')} and not {snapshot.head}")
+    copied = box.read_bytes(f"{folder}/copied").decode("utf-8", "replace").splitlines()
+    if copied:
+        faults.append(f"the tree holds a second file that is word for word the repaired {copied[0]}")
     if others := [ref for ref in facts.get("refs", "").split() if ref != "refs/heads/main"]:
         faults.append(f"git knows the references {', '.join(others)}")
-    line = f"git in the box: {reachable} commits up to {snapshot.head[:12]}, none newer; no object is a repaired file"
+    line = f"git in the box: {reachable} commits up to {snapshot.head[:12]}, none newer; no other object is a repaired file"
     return (line if not faults else f"git in the box: {reachable} commits up to {snapshot.head[:12]}"), tuple(faults)
 
 

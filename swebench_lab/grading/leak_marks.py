@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import keyword
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from swebench_lab.records.diff import FilePatch, Hunk, parse_patch
@@ -11,8 +13,21 @@ from swebench_lab.records.task import Task
 
 _DEF = re.compile(r"^(\s*)(?:async\s+)?(?:def|class|cdef|cpdef)\s+(\w+)")
 _EVERYWHERE = re.compile(r"\bdef __\w+__$")  # any two classes have them
+_WORD = r"[A-Za-z_]\w{3,}"
+_BOILERPLATE = """
+    other object self args kwargs name names value values item items data result results text line lines path paths file
+    files index count size length node nodes left right first last start stop begin parent child children default options
+    config message error errors notimplemented return none true false optional sequence mapping iterable iterator callable
+    init repr hash iter next enter exit call contains getitem setitem eq lt le gt ge main test tests func function method
+    cached property classmethod staticmethod dataclass typing with from import class raise assert elif else while yield
+"""
+_ANYBODYS = frozenset(
+    [*_BOILERPLATE.split(), *(name.strip("_").lower() for name in dir(builtins)), *(k.lower() for k in keyword.kwlist)]
+)
+"""Words that say nothing of whose code it is."""
 _LEAST_LINE = 20  # characters of a line that says something; "return None" and the like stand everywhere
 _LEAST_ALL = 40  # characters of all lines of a mark that has no def around it
+_LEAST_WORDS = 2  # words of a project's own that the lines of a mark must hold: twice as many where no def is around
 _LEAST_PLACE = 60  # the same, of a place that is known by what stands in it after lines were taken away
 
 
@@ -70,18 +85,26 @@ def _mark(path: str, hunk: Hunk, old: list[str]) -> Mark | None:
     place = _place(hunk, old)
     new = tuple(dict.fromkeys(line for line in added if _says(line) and line not in present))
     telling = bool(place) and not _EVERYWHERE.search(place)
-    if new and (telling or sum(map(len, new)) >= _LEAST_ALL):
+    enough = len(_own_words((*new, place) if telling else new)) >= (_LEAST_WORDS if telling else 2 * _LEAST_WORDS)
+    if new and enough and (telling or sum(map(len, new)) >= _LEAST_ALL):
         gone = ()
     else:
         # Nothing new to read, as where lines were only taken away, or a short line that many a method of this name
         # has: the whole place, as it stands after the repair.
         whole = tuple(dict.fromkeys(s for line in hunk.lines if line[:1] in "+ " and _says(s := line[1:].strip())))
-        if sum(map(len, whole)) < _LEAST_PLACE or not (gone or new):
+        few = len(_own_words((*whole, place))) < 2 * _LEAST_WORDS
+        if few or sum(map(len, whole)) < _LEAST_PLACE or not (gone or new):
             return _in_a_row(path, place, hunk, whole)
         new, gone = whole, () if new else gone
-    names = (w for line in new for w in re.findall(r"[A-Za-z_]\w{3,}", line.split("#")[0]))
+    names = (w for line in new for w in re.findall(_WORD, line.split("#")[0]))
     words = tuple(dict.fromkeys(word for word in names if not keyword.iskeyword(word)))
     return Mark(path, place, new, words, gone)
+
+
+def _own_words(lines: Iterable[str]) -> set[str]:
+    """Return the words of lines that are not everybody's: no keyword, no builtin, no name that any class may use."""
+    words = {word.strip("_").lower() for line in lines for word in re.findall(_WORD, line)}
+    return {word for word in words if len(word) > 3} - _ANYBODYS
 
 
 def _in_a_row(path: str, place: str, hunk: Hunk, whole: tuple[str, ...]) -> Mark | None:

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 from swebench_lab.errors import GradingError, SandboxPathError
 from swebench_lab.grading import planted, scripts, startup
 from swebench_lab.grading.boxes import OpenBoxes
-from swebench_lab.grading.expectation import Expectation, test_arguments, test_files
+from swebench_lab.grading.expectation import Expectation, protected_files, test_arguments, test_files
 from swebench_lab.grading.predictions import patch_bytes
 from swebench_lab.grading.results import Results, read_results
 from swebench_lab.grading.scripts import Changes
 from swebench_lab.grading.test_command import Steps, modules, reports_separately, runs_sympy
-from swebench_lab.grading.test_run import APPLY_FAILED, TestRun
+from swebench_lab.grading.test_run import APPLY_FAILED, REFUSED, TestRun
 from swebench_lab.records.diff import touched_files
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import Cause
@@ -107,7 +107,7 @@ class TestRunner:
         self.lab = posixpath.join(box.private_temp, f"lab-{secrets.token_hex(6)}")
         self.true = _true_files(snapshot.tests)
         named = planted.deciding_modules(self.expected.tests, self.true)
-        self.deciding = tuple(sorted({*test_files(task), *named}))
+        self.deciding = tuple(sorted({*test_files(task), *protected_files(task), *named}))
         self.roots = planted.test_roots(self.deciding, _touched(task.gold_patch), self._names_in)
         self.programs = modules(self.spec.test_command)
         self.notes: list[str] = []
@@ -139,7 +139,7 @@ class TestRunner:
         self._restore(changes)
         self._restore_shared(changes)
         if self.task.test_patch:
-            setup += self._apply_test_patch()
+            setup += self._apply_test_patch(changes)
         return self._test(setup)
 
     # --- before the tests -------------------------------------------------------------------------------------------
@@ -212,8 +212,14 @@ class TestRunner:
         places = [self.snapshot.tests / folder, *(layer / "testbed" / folder for layer in self.snapshot.layers)]
         return {entry.name for place in places if place.is_dir() for entry in place.iterdir()}
 
-    def _apply_test_patch(self) -> str:
-        """Bring the files of the test patch to where it starts from, then apply it."""
+    def _apply_test_patch(self, changes: Changes) -> str:
+        """Bring the files of the test patch to where it starts from, then apply it.
+
+        git would re-encode what it writes as a `.gitattributes` of the patch tells it to.
+        """
+        if attributes := sorted(path for path in changes.touched if PurePosixPath(path).name == ".gitattributes"):
+            self._bring_back(attributes)
+            self.notes.append(f"restored before the tests, as git reads them: {_some(attributes)}")
         self._bring_back(touched_files(self.task.test_patch))
         self.box.write(f"{self.lab}/test.diff", patch_bytes(self.task.test_patch))
         return self._in_tree(["git", "apply", "--verbose", f"{self.lab}/test.diff"], "applying the test patch")
@@ -294,7 +300,7 @@ class TestRunner:
         self._put({path: self.snapshot.tests / path for path in self.true})
         self._restore_shared(changes)
         if self.task.test_patch:
-            self._apply_test_patch()
+            self._apply_test_patch(changes)
 
     def _run_script(self, script: str, timeout: float) -> Result:
         env = dict(self.spec.env)
@@ -364,7 +370,7 @@ class TestRunner:
 def _refuse(paths: Sequence[str]) -> None:
     """Refuse a patch of the repository's own folder: hooks and settings in it are programs that git runs."""
     if paths:
-        reason = f"a patch may not touch .git: {_some(paths)}"
+        reason = f"{REFUSED}: {_some(paths)}"
         raise NotApplied(f"error: {reason}\n", [f"refused: {reason}"])
 
 

@@ -31,6 +31,7 @@ cd {workdir} || exit 90
 export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
 files() {{ find . -path ./.git -prune -o \( -type f -o -type l \) -print0 | LC_ALL=C sort -z; }}
 files >{lab}/before
+find ./.git/objects/pack -type f -print0 2>/dev/null | LC_ALL=C sort -z >{lab}/packs
 touch {lab}/mark; sleep 0.02
 first=1 applied=
 while IFS= read -r command; do
@@ -48,7 +49,7 @@ files >{lab}/after
   LC_ALL=C comm -z -23 {lab}/before {lab}/after | sed -z 's/^/D/'
   find . -newercm {lab}/mark -type l ! -path './.git/*' -print0 | sed -z 's/^/L/'
   find . -newercm {lab}/mark \( -type f -o -type l \) ! -path ./.git/index ! -path './.git/objects/??/*' -print0 |
-    sed -z 's/^/C/'
+    LC_ALL=C sort -z | LC_ALL=C comm -z -23 - {lab}/packs | sed -z 's/^/C/'
 }} >{lab}/changes
 [ -n "$applied" ] || exit 91
 """
@@ -59,6 +60,8 @@ NOT_APPLIED = 91
 
 def apply_script(lab: str, workdir: str = "/testbed") -> str:
     """Return the script that applies `<lab>/patch.diff` and lists what it changed in `<lab>/changes`.
+
+    `git apply --3way` marks the packs as used from which it reads: that is no change of theirs.
 
     Args:
         lab: Folder in the box for our own files.

@@ -8,6 +8,7 @@ import whatever it likes of the harness at any time.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tempfile
@@ -144,6 +145,13 @@ def official_report(log: str, expected: Expectation) -> dict[str, Any]:
         )
     result: dict[str, Any] = report[expected.task_id]
     return result
+
+
+def official_answer_without_a_patch(expected: Expectation) -> str:
+    """Return what SWE-bench's own `get_eval_report` says of a prediction that holds no patch."""
+    prediction = {"instance_id": expected.task_id, "model_patch": None, "model_name_or_path": "-"}
+    report = rules().eval_report(test_spec(expected), prediction, os.devnull, include_tests_status=False)
+    return RESOLVED if report[expected.task_id]["resolved"] else UNRESOLVED
 
 
 def official_answer(log: str, expected: Expectation) -> str:

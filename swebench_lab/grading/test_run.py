@@ -14,6 +14,8 @@ from swebench_lab.records.verdict import Cause
 START, END, EXIT_CODE = ">>>>> Start Test Output", ">>>>> End Test Output", ">>>>> Test Exit Code"
 """SWE-bench's markers; the tests check that they are still the installed harness's."""
 APPLY_FAILED = ">>>>> Patch Apply Failed"
+REFUSED = "a patch may not touch .git"
+"""How the reason begins for which a patch is refused."""
 HOST_MEMORY = "host memory"
 """The limit of a run in which the kernel ended processes although their own sandbox had memory left."""
 _HEAD = ">>>>> swebench_lab test log "

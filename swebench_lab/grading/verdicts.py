@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab import _html
+from swebench_lab._files import safe_name
 from swebench_lab.grading.predictions import Prediction, patch_bytes
 from swebench_lab.records.task import Task, Tasks
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, STATUSES, UNRESOLVED, Cause, Verdict
@@ -24,14 +25,20 @@ class Verdicts(dict[str, Verdict]):
         verdicts: The verdicts.
         predictions: What was graded.
         tasks: Every task of the set, with or without a prediction; rates over all tasks count them all.
+        refused: Rows of the predictions that name no task, each with its place and the reason.
     """
 
     def __init__(
-        self, verdicts: Mapping[str, Verdict], predictions: Mapping[str, Prediction], tasks: Iterable[Task]
+        self,
+        verdicts: Mapping[str, Verdict],
+        predictions: Mapping[str, Prediction],
+        tasks: Iterable[Task],
+        refused: Iterable[str] = (),
     ) -> None:
         super().__init__(verdicts)
         self.predictions = dict(predictions)
         self.tasks = Tasks(tasks)
+        self.refused = tuple(refused)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -153,7 +160,7 @@ class Verdicts(dict[str, Verdict]):
         harness counts both as not resolved, so its denominator is unchanged. A patch that does not apply is an error
         there too; an empty one has a list of its own.
         """
-        empty = {name for name, p in self.predictions.items() if not p.patch}
+        empty = {name for name, p in self.predictions.items() if not p.patch and not p.fault}
         verdicts = {name: v for name, v in self.items() if name not in empty}
         errors = {name for name, v in verdicts.items() if v.status == NOT_GRADED or v.patch_applied is False}
         faults = {name for name, v in verdicts.items() if v.status == NOT_GRADED}
@@ -230,7 +237,7 @@ class Verdicts(dict[str, Verdict]):
             prediction = self.predictions[name]
             if not prediction.patch:
                 continue  # the harness writes nothing for an empty patch
-            place = folder / "logs" / "run_evaluation" / run_id / _model(prediction) / name
+            place = folder / "logs" / "run_evaluation" / run_id / _model(prediction) / safe_name(name)
             place.mkdir(parents=True, exist_ok=True)
             place.joinpath("patch.diff").write_bytes(patch_bytes(prediction.patch))
             place.joinpath("test_output.txt").write_bytes(verdict.log.encode("utf-8", "replace"))
@@ -244,7 +251,9 @@ class Verdicts(dict[str, Verdict]):
         """Return one line: how many there are of each status."""
         counted = ", ".join(f"{n} {status}" for status, n in self.counts.items())
         ended = ", ".join(f"{n} {cause.replace('_', ' ')}" for cause, n in self.causes.items() if cause in _ENDED)
-        return f"Verdicts({len(self)} of {len(self.tasks)} tasks: {counted}{f'; of the unresolved {ended}' if ended else ''})"
+        ended = f"; of the unresolved {ended}" if ended else ""
+        refused = f"; {len(self.refused)} rows of the predictions refused" if self.refused else ""
+        return f"Verdicts({len(self)} of {len(self.tasks)} tasks: {counted}{ended}{refused})"
 
     def _repr_html_(self) -> str:
         rows = [[name, v.status, v.official, v.reason] for name, v in list(self.items())[:50]]
@@ -305,7 +314,7 @@ def instance_report(task_id: str, verdict: Verdict, prediction: Prediction | Non
 
 
 def _model(prediction: Prediction) -> str:
-    return (prediction.model or "None").replace("/", "__")
+    return safe_name((prediction.model or "None").replace("/", "__"))
 
 
 def _dump(path: Path, values: Any) -> Path:

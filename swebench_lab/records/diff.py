@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-NULL = "/dev/null"
-"""What git writes in place of a path for a file that is absent on one side."""
+from swebench_lab.errors import DiffError
+from swebench_lab.records.diff_paths import NULL, header_paths, quoted, split_names
 
 _HUNK = re.compile(r"^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@(.*)$", re.DOTALL)
 _INDEX = re.compile(r"^index ([0-9a-f]+)\.\.([0-9a-f]+)(.*)$", re.DOTALL)
@@ -95,7 +95,7 @@ class FilePatch:
         """Return the part that undoes this one.
 
         Raises:
-            ValueError: The part copies a file, or is binary and holds no way back.
+            DiffError: The part copies a file, or is binary and holds no way back.
         """
         return FilePatch(
             header=tuple(_reversed_header(self.header)),
@@ -139,18 +139,18 @@ def parse_patch(text: str) -> tuple[str, tuple[FilePatch, ...]]:
         The text before the first file (a commit message, usually empty) and one `FilePatch` a file, in order.
 
     Raises:
-        ValueError: A hunk is cut short or malformed, or the text holds a combined diff or no diff at all.
+        DiffError: A hunk is cut short or malformed, or the text holds a combined diff or no diff at all.
     """
     source = _Lines(split_lines(text))
     while source.at < len(source.lines) and not source.starts_file():
         if source.next().startswith(("diff --cc ", "diff --combined ")):
-            raise ValueError(f"line {source.at}: a combined diff cannot be read as a patch")
+            raise DiffError(f"line {source.at}: a combined diff cannot be read as a patch")
     preamble = "".join(source.lines[: source.at])
     files: list[FilePatch] = []
     while source.at < len(source.lines):
         files.append(_parse_file(source))
     if not files and text.strip():
-        raise ValueError(f"no file header in a patch of {len(source.lines)} lines; it begins {text.strip()[:60]!r}")
+        raise DiffError(f"no file header in a patch of {len(source.lines)} lines; it begins {text.strip()[:60]!r}")
     return preamble, tuple(files)
 
 
@@ -168,7 +168,7 @@ def _parse_file(source: _Lines) -> FilePatch:
     while source.at < len(source.lines):
         line = source.peek()
         if line.startswith("@@@"):
-            raise ValueError(f"line {source.at + 1}: a combined hunk (@@@) cannot be read as a patch")
+            raise DiffError(f"line {source.at + 1}: a combined hunk (@@@) cannot be read as a patch")
         if line.startswith("@@ "):
             hunks.append(_parse_hunk(source))
         elif line.rstrip("\n") == "GIT binary patch":
@@ -178,7 +178,7 @@ def _parse_file(source: _Lines) -> FilePatch:
             break
         else:
             (trailer if hunks or binary else header).append(source.next())
-    old, new = _paths(header)
+    old, new = header_paths(header)
     return FilePatch(tuple(header), tuple(hunks), tuple(binary), tuple(trailer), old, new)
 
 
@@ -186,21 +186,21 @@ def _parse_hunk(source: _Lines) -> Hunk:
     number = source.at + 1
     match = _HUNK.match(source.next())
     if not match:
-        raise ValueError(f"line {number}: not a hunk header: {source.lines[number - 1][:60]!r}")
+        raise DiffError(f"line {number}: not a hunk header: {source.lines[number - 1][:60]!r}")
     old, new = (1 if match[i] is None else int(match[i]) for i in (2, 4))
     lines: list[str] = []
     while old > 0 or new > 0:
         if source.at == len(source.lines):
-            raise ValueError(f"line {number}: the hunk ends {old} old and {new} new lines too early")
+            raise DiffError(f"line {number}: the hunk ends {old} old and {new} new lines too early")
         line = source.next()
         sign = line[:1]
         if sign not in (" ", "+", "-", _NO_NEWLINE, "\n", "\r"):
-            raise ValueError(f"line {source.at}: {line[:40]!r} is no line of a hunk")
+            raise DiffError(f"line {source.at}: {line[:40]!r} is no line of a hunk")
         old -= sign not in ("+", _NO_NEWLINE)
         new -= sign not in ("-", _NO_NEWLINE)
         lines.append(line)
     if old < 0 or new < 0:
-        raise ValueError(f"line {number}: the hunk's lines do not add up to its header")
+        raise DiffError(f"line {number}: the hunk's lines do not add up to its header")
     if source.peek().startswith(_NO_NEWLINE):
         lines.append(source.next())
     counts = (None if match[i] is None else int(match[i]) for i in (2, 4))
@@ -221,74 +221,6 @@ def _parse_binary(source: _Lines) -> list[str]:
 # --- paths ----------------------------------------------------------------------------------------------------------
 
 
-def _paths(header: list[str]) -> tuple[str | None, str | None]:
-    """Return the old and the new path that a file's header names; None where the file is absent."""
-    found: dict[str, str] = {}
-    for line in header:
-        for mark in ("--- ", "+++ ", "rename from ", "rename to ", "copy from ", "copy to ", "diff --git "):
-            if line.startswith(mark):
-                found[mark] = line[len(mark) :].rstrip("\r\n")
-    old, new = (_unquoted(name) for name in split_names(found["diff --git "])) if "diff --git " in found else ("", "")
-    old, new = _without_prefix(old), _without_prefix(new)
-    old = _unquoted(found.get("rename from ", found.get("copy from ", ""))) or old
-    new = _unquoted(found.get("rename to ", found.get("copy to ", ""))) or new
-    old_name, new_name = (_unquoted(found.get(mark, "").split("\t")[0]) for mark in ("--- ", "+++ "))
-    created = old_name == NULL or any(line.startswith("new file mode ") for line in header)
-    deleted = new_name == NULL or any(line.startswith("deleted file mode ") for line in header)
-    old = old or _without_prefix(old_name)
-    new = new or _without_prefix(new_name)
-    return None if created else old, None if deleted else new
-
-
-def split_names(names: str) -> tuple[str, str]:
-    """Return the two names of a `diff --git` line, still quoted.
-
-    Names may hold blanks, and only a rename makes them differ; so the middle is where both halves say the same path.
-    """
-    quoted = r'"(?:[^"\\]|\\.)*"'
-    if match := re.fullmatch(rf"({quoted}) (\S.*)|(\S.*?) ({quoted})", names):
-        return (match[1], match[2]) if match[1] else (match[3], match[4])
-    middles = [i for i, char in enumerate(names) if char == " "]
-    for i in middles:
-        if _without_prefix(names[:i]) == _without_prefix(names[i + 1 :]):
-            return names[:i], names[i + 1 :]
-    for i in middles:
-        if names[i + 1 :].startswith(("b/", "a/")):
-            return names[:i], names[i + 1 :]
-    left, _, right = names.partition(" ")
-    return left, right
-
-
-def _without_prefix(name: str) -> str:
-    return name[2:] if re.match(r"[abciow]/", name) else name
-
-
-_ESCAPES = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13, '"': 34, "\\": 92}
-
-
-def _unquoted(name: str) -> str:
-    """Undo git's C-style quoting of a path."""
-    if not (name.startswith('"') and name.endswith('"') and len(name) > 1):
-        return name
-    out = bytearray()
-    for plain, octal, escape in re.findall(r"([^\\]+)|\\([0-3][0-7]{2})|\\(.)", name[1:-1]):
-        if plain:
-            out += plain.encode("utf-8", "surrogateescape")
-        else:
-            out.append(int(octal, 8) if octal else _ESCAPES.get(escape, ord(escape) & 255))
-    return out.decode("utf-8", "surrogateescape")
-
-
-def _quoted(name: str) -> str:
-    """Quote a path as git does where it must."""
-    raw = name.encode("utf-8", "surrogateescape")
-    if all(32 <= byte < 127 and byte not in b'"\\' for byte in raw):
-        return name
-    letters = {code: letter for letter, code in _ESCAPES.items()}
-    quoted = "".join(f"\\{letters[b]}" if b in letters else chr(b) if 32 <= b < 127 else f"\\{b:03o}" for b in raw)
-    return f'"{quoted}"'
-
-
 def touched_files(text: str) -> tuple[str, ...]:
     """Return every path that a patch reads or writes, each once, in order of first appearance.
 
@@ -299,10 +231,29 @@ def touched_files(text: str) -> tuple[str, ...]:
         Paths relative to the repository; a rename gives both.
 
     Raises:
-        ValueError: The text is not a patch.
+        DiffError: The text is not a patch.
     """
     _, files = parse_patch(text)
     return tuple(dict.fromkeys(path for file in files for path in (file.old_path, file.new_path) if path))
+
+
+def written_files(text: str) -> tuple[str, ...]:
+    """Return every path that is there after a patch and that it touched, each once, in order of first appearance.
+
+    Args:
+        text: The patch.
+
+    Returns:
+        Paths relative to the repository; of a rename the new name alone, and no file that the patch deletes.
+
+    Raises:
+        DiffError: The text is not a patch.
+    """
+    _, files = parse_patch(text)
+    last = {path: path == file.new_path for file in files for path in (file.old_path, file.new_path) if path}
+    copied = {file.old_path for file in files if any(line.startswith("copy from ") for line in file.header)}
+    touched = {file.new_path for file in files}
+    return tuple(path for path, there in last.items() if there or (path in copied & touched))
 
 
 # --- reversing ------------------------------------------------------------------------------------------------------
@@ -315,7 +266,7 @@ def reverse_patch(text: str) -> str:
         text: A patch as `git diff` writes it. Text around the diffs is kept where it stands.
 
     Raises:
-        ValueError: The text is no patch, or holds a part that cannot be reversed (a copy, a combined diff, a binary
+        DiffError: The text is no patch, or holds a part that cannot be reversed (a copy, a combined diff, a binary
             change without data).
     """
     preamble, files = parse_patch(text)
@@ -332,9 +283,9 @@ def _reversed_header(header: tuple[str, ...]) -> Iterator[str]:
     for line in header:
         mark = next((mark for mark in _SWAPPED if line.startswith(mark)), "")
         if line.startswith(("copy from ", "copy to ")):
-            raise ValueError(f"a copied file cannot be reversed: {line.strip()!r}")
+            raise DiffError(f"a copied file cannot be reversed: {line.strip()!r}")
         if line.startswith("Binary files "):
-            raise ValueError(f"a binary change without its data cannot be reversed: {line.strip()!r}")
+            raise DiffError(f"a binary change without its data cannot be reversed: {line.strip()!r}")
         if line.startswith("diff --git "):
             old, new = split_names(line[len("diff --git ") :].rstrip("\r\n"))
             yield f"diff --git {_exchanged(old, new)} {_exchanged(new, old)}\n"
@@ -374,7 +325,7 @@ def _reversed_binary(lines: tuple[str, ...], path: str) -> tuple[str, ...]:
         return ()
     starts = [i for i, line in enumerate(lines) if re.match(r"(literal|delta) \d+$", line.rstrip("\n"))]
     if len(starts) != 2:
-        raise ValueError(f"the binary change of {path!r} holds no way back; make the diff with --binary")
+        raise DiffError(f"the binary change of {path!r} holds no way back; make the diff with --binary")
     return lines[starts[1] :] + lines[starts[0] : starts[1]]
 
 
@@ -408,7 +359,7 @@ def file_diff(path: str, before: str | None, after: str | None, context: int = 3
     """
     if before == after:
         return ""
-    old, new = _quoted(f"a/{path}"), _quoted(f"b/{path}")
+    old, new = quoted(f"a/{path}"), quoted(f"b/{path}")
     hashes = f"index {blob_hash(before)}..{blob_hash(after)}"
     head = f"diff --git {old} {new}\n"
     if before is None:

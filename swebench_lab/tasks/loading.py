@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from swebench_lab._files import safe_name
 from swebench_lab.errors import TaskError, shortly
 from swebench_lab.records.task import Task, Tasks
+from swebench_lab.tasks import folders
 from swebench_lab.tasks.schemas import WRITERS, read_row
 from swebench_lab.tasks.trust import check_source
+
+logger = logging.getLogger(__name__)
 
 BUNDLED = ("demo",)
 """Names of the task sets that travel in the package, under `data/<name>/tasks.jsonl`."""
@@ -23,30 +28,47 @@ _MAX_REPORTED = 5
 # --- many rows ------------------------------------------------------------------------------------------------------
 
 
+INVALID = ("raise", "skip")
+"""What may be done about rows that are refused."""
+
+
 def load_tasks(
-    source: str | Path | Iterable[Mapping[str, Any]] | Tasks, split: str | None = None, *, trust: bool = False
+    source: str | Path | Iterable[Mapping[str, Any]] | Tasks,
+    split: str | None = None,
+    *,
+    trust: bool = False,
+    invalid: str = "raise",
 ) -> Tasks:
     """Read tasks from wherever the field keeps them.
 
     Args:
         source: `"demo"` (bundled), `"micro"` (made on the spot, in some seconds), a `.jsonl`, `.json` or `.parquet`
-            file, a folder written by `save_to_disk`, a hub id (`"owner/dataset"`, needs the network and the `datasets`
-            package), or rows as dictionaries. Rows may be SWE-bench's, SWE-smith's or this package's own; each is
-            recognised by its columns.
+            file, a folder written by `save_to_disk`, a folder of a hub dataset with its shards, a hub id
+            (`"owner/dataset"`, needs the network and the `datasets` package), or rows as dictionaries. Rows may be
+            SWE-bench's, SWE-smith's or this package's own; each is recognised by its columns.
         split: Keep only this split: the row's own `split` field, or the hub dataset's split.
         trust: Whether rows of files and of the hub may name files and folders of this machine as their repository, which
             boxes then show.
+        invalid: What is done about rows that are refused: `"raise"` one error that names them all, or `"skip"` them, each
+            named in a warning of the log, and load every other row.
 
     Returns:
-        The tasks in the order of their rows.
+        The tasks in the order of their rows. Rows that say the same twice are one task, which the log says.
 
     Raises:
         TaskError: The source is not found, or rows are wrong: the message names file, row, field and what was expected.
+            With `invalid="skip"`: no row is right.
+        ValueError: `invalid` is neither.
     """
+    if invalid not in INVALID:
+        raise ValueError(f"load_tasks(invalid={invalid!r}): must be 'raise' or 'skip'")
+    skip = invalid == "skip"
     if isinstance(source, Tasks):
         return _keep(source, split, "Tasks")
     if not isinstance(source, (str, Path)):
-        return _keep(_read_all(((f"row {i}", row) for i, row in enumerate(source, 1)), "rows", ""), split, "rows")
+        return _keep(
+            _read_all(((f"row {i}", row) for i, row in enumerate(source, 1)), "rows", "", skip=skip), split, "rows"
+        )
     if source == "micro":
         from swebench_lab.tasks.micro import build
 
@@ -54,17 +76,19 @@ def load_tasks(
     if source in BUNDLED:
         text = resources.files("swebench_lab").joinpath("bundled", str(source), "tasks.jsonl").read_text("utf-8")
         return _keep(
-            _read_all(_jsonl(text.split("\n"), f"{source}/tasks.jsonl"), str(source), str(source)), split, source
+            _read_all(_jsonl(text.split("\n"), f"{source}/tasks.jsonl"), str(source), str(source), skip=skip),
+            split,
+            source,
         )
     path = Path(source).expanduser()
     if (path / "tasks").is_dir() and (path / "sweb.yaml").is_file():
-        return _keep(_read_all(_task_repo_rows(path), str(path), path.name, trust), split, str(source))
+        return _keep(_read_all(_task_repo_rows(path), str(path), path.name, trust, skip), split, str(source))
     if path.is_dir():
-        return _keep(_read_all(_dataset_rows(path, split), str(path), path.name, trust), split, str(source))
+        return _keep(_read_all(_dataset_rows(path, split), str(path), path.name, trust, skip), split, str(source))
     if path.is_file():
-        return _keep(_read_all(_file_rows(path), str(path), path.stem, trust), split, str(source))
+        return _keep(_read_all(_file_rows(path), str(path), path.stem, trust, skip), split, str(source))
     if isinstance(source, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", source) and path.suffix not in _READERS:
-        return _read_all(_hub_rows(source, split), source, source, trust)
+        return _read_all(_hub_rows(source, split), source, source, trust, skip)
     known = ", ".join(repr(name) for name in (*BUNDLED, "micro"))
     raise TaskError(
         f"loading tasks: {str(source)!r} is no bundled set ({known}), file, folder or 'owner/dataset' hub id; "
@@ -84,12 +108,13 @@ def _keep(tasks: Tasks, split: str | None, what: object) -> Tasks:
     return kept
 
 
-def _read_all(rows: Iterable[tuple[str, Any]], what: str, name: str, trust: bool = True) -> Tasks:
+def _read_all(rows: Iterable[tuple[str, Any]], what: str, name: str, trust: bool = True, skip: bool = False) -> Tasks:
     """Turn rows into Tasks; all that is wrong is reported at once, so that a file can be fixed in one go."""
-    tasks: list[Task] = []
+    tasks: dict[str, Task] = {}
     wrong: list[str] = []
-    seen: dict[str, str] = {}
-    count = 0
+    first: dict[str, str] = {}
+    ambiguous: set[str] = set()
+    count = repeated = 0
     for where, row in rows:
         count += 1
         try:
@@ -99,14 +124,34 @@ def _read_all(rows: Iterable[tuple[str, Any]], what: str, name: str, trust: bool
         except TaskError as error:
             wrong.append(str(error))
             continue
-        tasks.append(task)
-        if seen.setdefault(task.id, where) != where:
-            wrong.append(f"{where}: the id {task.id!r} is that of {seen[task.id]} too; ids must be unique")
-    if wrong:
-        listed = "\n  ".join(wrong[:_MAX_REPORTED])
-        more = f"\n  … and {len(wrong) - _MAX_REPORTED} more" if len(wrong) > _MAX_REPORTED else ""
-        raise TaskError(f"loading tasks from {what}: {len(wrong)} of {count} rows are wrong:\n  {listed}{more}")
-    return Tasks(tasks, name)
+        if tasks.setdefault(task.id, task) == task:
+            repeated += task.id in first
+            first.setdefault(task.id, where)
+        else:
+            ambiguous.add(task.id)
+            wrong.append(
+                f"{where}: the id {task.id!r} is that of {first[task.id]} too, and the rows differ; ids must be unique"
+            )
+    if repeated:
+        logger.warning("loading tasks from %s: %d rows repeat an earlier row word for word; kept once", what, repeated)
+    right = [task for task in tasks.values() if task.id not in ambiguous]
+    _report(wrong, what, count, len(right), skip)
+    return Tasks(right, name)
+
+
+def _report(wrong: list[str], what: str, count: int, right: int, skip: bool) -> None:
+    """Say which rows are refused, as an error or in the log."""
+    if not wrong:
+        return
+    if skip and right:
+        for message in wrong:
+            logger.warning("loading tasks from %s: row refused: %s", what, message)
+        logger.warning("loading tasks from %s: %d of %d rows refused, %d tasks loaded", what, len(wrong), count, right)
+        return
+    listed = "\n  ".join(wrong[:_MAX_REPORTED])
+    more = f"\n  … and {len(wrong) - _MAX_REPORTED} more" if len(wrong) > _MAX_REPORTED else ""
+    rest = f"\nload_tasks(..., invalid='skip') loads the other {right}" if right else ""
+    raise TaskError(f"loading tasks from {what}: {len(wrong)} of {count} rows are wrong:\n  {listed}{more}{rest}")
 
 
 def _jsonl(lines: Iterable[str], file: str) -> Iterator[tuple[str, Any]]:
@@ -115,9 +160,12 @@ def _jsonl(lines: Iterable[str], file: str) -> Iterator[tuple[str, Any]]:
             continue
         where = f"{file}:{number}"
         try:
-            yield where, json.loads(line)
+            row = json.loads(line)
         except json.JSONDecodeError as error:
-            yield where, _Broken(f"{where}, column {error.colno}: not JSON: {error.msg}")
+            row = _Broken(f"{where}, column {error.colno}: not JSON: {error.msg}")
+        except (ValueError, RecursionError) as error:  # numbers of thousands of digits, thousands of brackets
+            row = _Broken(f"{where}: not JSON that can be read: {error}")
+        yield where, row
 
 
 class _Broken(dict[str, Any]):
@@ -133,9 +181,11 @@ class _Broken(dict[str, Any]):
 
 def _read_json(path: Path) -> Iterator[tuple[str, Any]]:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads(path.read_text("utf-8-sig"))
     except json.JSONDecodeError as error:
         raise TaskError(f"{path}:{error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
+    except RecursionError as error:
+        raise TaskError(f"{path}: not JSON that can be read: {error}") from error
     if isinstance(found, Mapping):  # rows by id, or one row
         found = list(found.values()) if all(isinstance(row, Mapping) for row in found.values()) else [found]
     if not isinstance(found, list):
@@ -144,7 +194,7 @@ def _read_json(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
-    yield from _jsonl(path.read_text("utf-8").split("\n"), str(path))
+    yield from _jsonl(path.read_text("utf-8-sig").split("\n"), str(path))
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[str, Any]]:
@@ -153,14 +203,19 @@ def _read_parquet(path: Path) -> Iterator[tuple[str, Any]]:
     try:
         frame = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise TaskError(f"{path}: cannot be read as parquet: {error}") from error
+        raise TaskError(f"{path}: cannot be read as parquet: {folders.pointer(path) or error}") from error
     for i, row in enumerate(frame.iter_rows(named=True), 1):
         yield f"{path}, row {i}", _own(row)
 
 
 def _own(row: dict[str, Any]) -> Any:
     """Return our own row where it was stored as one text."""
-    return json.loads(row["task_json"]) if set(row) == {"id", "repo", "task_json"} else row
+    if set(row) != {"id", "repo", "task_json"}:
+        return row
+    try:
+        return json.loads(row["task_json"])
+    except (TypeError, ValueError, RecursionError) as error:
+        return _Broken(f"the row of {row['id']!r}, field 'task_json': not JSON: {error}")
 
 
 _READERS: dict[str, Callable[[Path], Iterator[tuple[str, Any]]]] = {
@@ -180,7 +235,11 @@ def _file_rows(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _dataset_rows(path: Path, split: str | None) -> Iterator[tuple[str, Any]]:
-    """Rows of a folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`."""
+    """Rows of a folder of files as a hub dataset has them, or one written by `Dataset.save_to_disk`."""
+    if not folders.saved_to_disk(path):
+        for file in folders.data_files(path, split, tuple(_READERS)):
+            yield from _file_rows(file)
+        return
     from datasets import Dataset, load_from_disk
 
     try:
@@ -307,7 +366,7 @@ def _write_task_repo(tasks: Tasks, path: Path) -> Path:
     (path / repo.CONFIG_FILE).write_text(repo.dump_yaml({"datasets": [name], "splits": splits}), "utf-8")
     for task in tasks:
         row = {k: v for k, v in WRITERS["swe-bench"](task).items() if k not in repo.TEST_KEYS}
-        folder = path / repo.TASKS_SUBDIR / task.id
+        folder = path / repo.TASKS_SUBDIR / safe_name(task.id)
         folder.mkdir(parents=True, exist_ok=True)
         for column, file in (*repo.AS_FILE.items(), *repo.OPTIONAL_FILE.items()):
             text = str(row.pop(column, "") or "")

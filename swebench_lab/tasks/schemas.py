@@ -17,17 +17,18 @@ are the only places that know, and turn it round.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import date
 from typing import Any
 
-from swebench_lab.errors import TaskError, shortly
+from swebench_lab.errors import TaskError, describe, shortly
 from swebench_lab.records.diff import make_patch, reverse_patch
 from swebench_lab.records.swebench_row import COLUMNS, SPEC_COLUMNS, to_swebench
 from swebench_lab.records.task import Task, field_value
+from swebench_lab.tasks.row_checks import checked, date_text, inner_row
 
 # --- which schema -----------------------------------------------------------------------------------------------------
 
@@ -65,7 +66,14 @@ def read_row(row: Mapping[str, Any], where: str = "row") -> Task:
     """
     if not isinstance(row, Mapping):
         raise TaskError(f"{where}: expected an object with a task's fields, found {shortly(row)}")
-    return _READERS[schema_of(row, where)](row, where)
+    row = inner_row(row, where)
+    try:
+        task = _READERS[schema_of(row, where)](row, where)
+    except TaskError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise TaskError(f"{where}: a field has a value that no such row has: {describe(error)}") from error
+    return checked(task, where)
 
 
 # --- SWE-bench and those who took its columns -------------------------------------------------------------------------
@@ -76,9 +84,12 @@ _SWEBENCH_NEEDED = ("id", "repo", "base_commit", "issue", "gold_patch", "fail_to
 
 def from_swebench(row: Mapping[str, Any], where: str = "row") -> Task:
     """Read a row of SWE-bench, Lite, Verified, SWE-Gym or SWE-bench-extra; unknown columns are kept in `extra`."""
-    values = _renamed(row, COLUMNS, _SWEBENCH_NEEDED, where)
+    kept = {"difficulty"} if isinstance(row.get("difficulty"), Mapping) else set()  # SWE-bench-Live's: three counts
+    values = _renamed({k: v for k, v in row.items() if k not in kept}, COLUMNS, _SWEBENCH_NEEDED, where)
     spec = {name: _text(row, name, where) for name in SPEC_COLUMNS if row.get(name)}
-    return Task(**values, spec=spec or None, extra=_rest(row, {*COLUMNS.values(), *SPEC_COLUMNS}))
+    if commands := _list_of(row.get("test_cmds")):  # SWE-bench-Live: the whole suite, whatever the test patch touches
+        spec |= {"test_command": "; ".join(commands), "test_arguments": "none"}
+    return Task(**values, spec=spec or None, extra=_rest(row, {*COLUMNS.values(), *SPEC_COLUMNS} - kept))
 
 
 def to_swegym(task: Task) -> dict[str, Any]:
@@ -191,6 +202,7 @@ def from_swesmith(row: Mapping[str, Any], where: str = "row") -> Task:
     for name in _SWESMITH_OURS:
         if row.get(name) is not None:
             value = _object(row, name, where) if name == "spec" else row[name]
+            value = date_text(value, name, where) if name == "created_at" else value
             values[name] = field_value(name, value, where)
     mirror = _MIRROR.match(values["repo"])
     if mirror:
@@ -393,8 +405,8 @@ def _renamed(row: Mapping[str, Any], names: Mapping[str, str], needed: Iterable[
             continue
         if name in ("fail_to_pass", "pass_to_pass"):
             value = _test_ids(value, column, where)
-        elif name == "created_at" and isinstance(value, date):  # as parquet files may have it
-            value = value.isoformat()
+        elif name == "created_at":
+            value = date_text(value, column, where)
         elif not isinstance(value, str):
             raise TaskError(f"{where}, field {column!r}: expected text, found {shortly(value)}")
         elif name in ("id", "repo", "base_commit") and not value.strip():
@@ -408,13 +420,23 @@ def _test_ids(value: Any, column: str, where: str) -> tuple[str, ...]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise TaskError(f"{where}, field {column!r}: expected a JSON list of test ids: {error}") from error
+        except ValueError as error:
+            value = _literal(value)
+            if value is None:
+                raise TaskError(f"{where}, field {column!r}: expected a JSON list of test ids: {error}") from error
     elif hasattr(value, "tolist"):
         value = value.tolist()
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
         raise TaskError(f"{where}, field {column!r}: expected a list of test ids, found {shortly(value)}")
     return tuple(value)
+
+
+def _literal(text: str) -> Any:
+    """Return a list written as Python writes one, or None."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
 
 
 def _rest(row: Mapping[str, Any], known: set[str]) -> dict[str, Any]:

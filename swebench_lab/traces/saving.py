@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from swebench_lab._files import LONGEST_NAME, safe_name
 from swebench_lab.errors import RecordError
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.trajectory import Trajectory
@@ -87,7 +88,8 @@ def _put(path: Path, text: str) -> Path:
 
 def _file_name(task_id: str) -> str:
     """Return a task's id as a file's name; what could leave the folder becomes an underscore."""
-    return re.sub(r"[^\w.+-]", "_", task_id).lstrip(".") or "unnamed"
+    name = re.sub(r"[^\w.+-]", "_", task_id).lstrip(".") or "unnamed"
+    return name if len(name.encode()) <= LONGEST_NAME else safe_name(task_id)
 
 
 def _refuse_twice(made: Sequence[Trajectory], target: Path) -> None:

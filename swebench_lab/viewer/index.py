@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from swebench_lab._files import LONGEST_NAME, safe_name
 from swebench_lab.viewer.blocks import badge, filter_boxes, safe
 from swebench_lab.viewer.document import document
 
@@ -109,7 +110,8 @@ def _page_name(rollout: Rollout, taken: Sequence[str]) -> str:
     """Return a relative path of harmless characters, with a digest of the attempt's key where two would collide."""
     t = rollout.trajectory
     folder = _UNSAFE_NAME.sub("_", t.policy).strip(".") or "attempts"
-    name = f"{folder}/{_UNSAFE_NAME.sub('_', rollout.task.id).lstrip('.')}-{t.attempt}"
+    page = _UNSAFE_NAME.sub("_", rollout.task.id).lstrip(".")
+    name = f"{folder}/{page if len(page.encode()) <= LONGEST_NAME else safe_name(rollout.task.id)}-{t.attempt}"
     if f"{name}.html" in taken:
         name += "-" + hashlib.sha256(repr(rollout.key).encode("utf-8", "replace")).hexdigest()[:8]
     return f"{name}.html"

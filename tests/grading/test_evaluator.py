@@ -19,6 +19,7 @@ from swebench_lab.grading.batch import batch
 from swebench_lab.grading.certificates import Certificate, Certificates, task_digest
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.grading.predictions import read_predictions
+from swebench_lab.grading.trust import UNCERTIFIED
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import Cause
 from swebench_lab.snapshots.environment.specs import spec_for
@@ -50,7 +51,7 @@ def test_gold_is_resolved_and_agrees_with_swebench(evaluator: Evaluator) -> None
     assert verdict.fail_to_pass == {"success": ADD, "failure": ()}
     assert verdict.pass_to_pass == {"success": KEEP, "failure": ()}
     assert verdict.tests == dict.fromkeys((*ADD, *KEEP), "PASSED")
-    assert (verdict.notes, verdict.snapshot, verdict.reason) == ((), "0" * 64, "")
+    assert (verdict.notes, verdict.snapshot, verdict.reason) == ((UNCERTIFIED,), "0" * 64, "")
     assert verdict.seconds > 0
 
 

@@ -19,6 +19,7 @@ from swebench_lab.grading import grader, judge
 from swebench_lab.grading.boxes import OpenBoxes
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.grading.grading_cache import GradingCache
+from swebench_lab.grading.trust import UNCERTIFIED
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import Cause, Verdict
 from tests.handmade import BUGGY, FILES, FIXED, GOLD, QUICK, HandMade, code, task
@@ -150,7 +151,7 @@ class Recorder:
 def test_a_cache_is_asked_for_every_patch_and_never_by_a_check(boxes: HandMade, tmp_path: Path) -> None:
     cache = Recorder()
     evaluator = Evaluator(boxes, certificates=tmp_path, cache=cache)  # type: ignore[arg-type]
-    assert evaluator.grade(task(), GOLD).notes == ("from the cache",)
+    assert evaluator.grade(task(), GOLD).notes == ("from the cache", UNCERTIFIED)
     evaluator.evaluate({"lab__pkg-1": WRONG}, [task()], progress=False)
     assert cache.asked == [("lab__pkg-1", "0" * 64, patch) for patch in (GOLD, WRONG)]
     assert evaluator.certificate(task(), audit="none").passed
@@ -163,7 +164,7 @@ def test_equal_patches_are_graded_once_and_what_is_not_graded_again(evaluator: E
     before = boxes.opened
     with ThreadPoolExecutor(4) as pool:
         verdicts = list(pool.map(lambda _: cached.grade(task(), WRONG), range(4)))
-    assert len(set(map(id, verdicts))) == 1 and boxes.opened == before + 1
+    assert all(verdict == verdicts[0] for verdict in verdicts) and boxes.opened == before + 1
     assert (cache.asked, cache.ran) == (4, 1)
     broken = task(spec={**QUICK, "test_command": "false #"}, id="lab__pkg-2")
     assert not cached.grade(broken, GOLD).graded and not cached.grade(broken, GOLD).graded

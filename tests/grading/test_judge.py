@@ -134,7 +134,7 @@ CASES = [
         "the teardown of a passed test breaks", summary(*GOOD, f"ERROR {A} - RuntimeError: t"), "unresolved", "resolved", 1, reason="(ERROR)",
         why="SWE-bench's parser keeps the message of an ERROR line in the id, so it sees only that the test passed",
     ),
-    Case("conftest.py cannot be loaded", "ImportError while loading conftest '/testbed/conftest.py'.\nE   ValueError: no", "unresolved", "unresolved", 4, reason="ValueError: no"),
+    Case("conftest.py cannot be loaded", "ImportError while loading conftest '/testbed/conftest.py'.\nE   ValueError: no", "not graded", "unresolved", 4, reason="ValueError: no", why=INVALID),
     Case("the tests were not found", "ERROR: file or directory not found: tests/test_x.py\n", "not graded", "unresolved", 4, reason="names no test", why=INVALID),
     Case("pytest is not installed", "/opt/venv/bin/python: No module named pytest\n", "not graded", "unresolved", 1, reason="exit code 1", why=INVALID),
     Case("nothing was collected", "collected 0 items\n==== no tests ran in 0.01s ====", "not graded", "unresolved", 5, reason="no tests collected", why=INVALID),
@@ -233,6 +233,7 @@ CAUSES = {
     ),
     **dict.fromkeys(
         (
+            "conftest.py cannot be loaded",
             "the tests were not found",
             "pytest is not installed",
             "nothing was collected",

@@ -149,7 +149,7 @@ def test_two_tasks_with_one_id_are_refused(task: Task) -> None:
 
 
 def test_two_rows_with_one_id_are_both_named_and_one_row_is_a_file(tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path / "rows.jsonl", SWEBENCH_ROW, SWEBENCH_ROW)
+    path = write_jsonl(tmp_path / "rows.jsonl", SWEBENCH_ROW, {**SWEBENCH_ROW, "version": "2.4"})
     with pytest.raises(TaskError, match=rf"{path}:2: the id 'pallets__flask-5014' is that of {path}:1 too"):
         lab.load_tasks(path)
     (tmp_path / "one.json").write_text(json.dumps(SWEBENCH_ROW))
