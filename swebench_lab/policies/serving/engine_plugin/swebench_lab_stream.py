@@ -29,13 +29,9 @@ def register() -> None:
         WeightTransferEngineFactory.register_engine(NAME, _engine())
 
 
-def _engine() -> type:
-    import torch
-    from vllm.distributed.weight_transfer.base import (
-        WeightTransferEngine,
-        WeightTransferInitInfo,
-        WeightTransferUpdateInfo,
-    )
+def _infos() -> tuple[type, type]:
+    """Return the forms of what the trainer says once, and at each update."""
+    from vllm.distributed.weight_transfer.base import WeightTransferInitInfo, WeightTransferUpdateInfo
 
     @dataclass
     class StreamInit(WeightTransferInitInfo):  # type: ignore[misc]
@@ -51,11 +47,20 @@ def _engine() -> type:
 
         count: int
 
+    return StreamInit, StreamUpdate
+
+
+def _engine() -> type:
+    import torch
+    from vllm.distributed.weight_transfer.base import WeightTransferEngine
+
+    init, update = _infos()
+
     class StreamEngine(WeightTransferEngine):  # type: ignore[misc]
         """Loads each tensor as it arrives, in the form of a checkpoint."""
 
-        init_info_cls = StreamInit
-        update_info_cls = StreamUpdate
+        init_info_cls = init
+        update_info_cls = update
         where: Any = None
 
         def init_transfer_engine(self, init_info: Any) -> None:
