@@ -190,9 +190,13 @@ def main() -> None:
     """Make the run, unless it is there, and print what everything takes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--attempts", type=int, default=5000)
-    parser.add_argument("--folder", type=Path, required=True, help="outside of the repository; made, and removed at the end")
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="outside of the repository; made, and removed at the end"
+    )
     parser.add_argument("--traces", type=Path, help="folder of text files that texts are drawn from")
-    parser.add_argument("--rows", type=int, default=0, help="also measure an index of so many rows over the same bodies")
+    parser.add_argument(
+        "--rows", type=int, default=0, help="also measure an index of so many rows over the same bodies"
+    )
     parser.add_argument("--keep", action="store_true", help="leave the folder")
     given = parser.parse_args()
     given.folder.mkdir(parents=True)
@@ -208,7 +212,9 @@ def main() -> None:
             seconds, memory = measured(wide, OPERATIONS[name])
             facts[f"{name} (wide)"] = f"{seconds:.3f} s, {memory:.0f} MB at most"
     took = opened(run_dir)
-    facts["open one attempt, ms"] = f"median {1e3 * took[len(took) // 2]:.1f}, slowest of {len(took)} {1e3 * took[-1]:.1f}"
+    facts["open one attempt, ms"] = (
+        f"median {1e3 * took[len(took) // 2]:.1f}, slowest of {len(took)} {1e3 * took[-1]:.1f}"
+    )
     facts["load of the machine"] = os.getloadavg()[0]
     for name, value in facts.items():
         print(f"{name:32} {value:.3f}" if isinstance(value, float) else f"{name:32} {value}")
