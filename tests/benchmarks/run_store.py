@@ -49,7 +49,7 @@ class Texts:
         self.chance = random.Random(seed)
         files = sorted(file for file in folder.rglob("*") if file.is_file()) if folder else []
         text = "\n".join(file.read_text("utf-8", "replace").replace("\\n", "\n") for file in files)
-        self.lines = [line[:200] for line in text.split("\n") if 20 < len(line)]
+        self.lines = [line[:200] for line in text.split("\n") if len(line) > 20]
         if len(set(self.lines)) < 2000:
             words = ["".join(self.chance.choices("abcdefghijklmnopqrstuvwxyz", k=n % 9 + 2)) for n in range(20_000)]
             self.lines = [" ".join(self.chance.choices(words, k=12)) for _ in range(50_000)]
