@@ -11,6 +11,7 @@ from typing import Any
 
 from swebench_lab.errors import TaskError, shortly
 from swebench_lab.records.task import Task, Tasks
+from swebench_lab.tasks.lazy import Gathered, parquet_rows, text_lines
 from swebench_lab.tasks.schemas import WRITERS, read_row
 from swebench_lab.tasks.trust import check_source
 
@@ -86,7 +87,7 @@ def _keep(tasks: Tasks, split: str | None, what: object) -> Tasks:
 
 def _read_all(rows: Iterable[tuple[str, Any]], what: str, name: str, trust: bool = True) -> Tasks:
     """Turn rows into Tasks; all that is wrong is reported at once, so that a file can be fixed in one go."""
-    tasks: list[Task] = []
+    tasks = Gathered()
     wrong: list[str] = []
     seen: dict[str, str] = {}
     count = 0
@@ -99,14 +100,14 @@ def _read_all(rows: Iterable[tuple[str, Any]], what: str, name: str, trust: bool
         except TaskError as error:
             wrong.append(str(error))
             continue
-        tasks.append(task)
+        tasks.setdefault(task.id, task)
         if seen.setdefault(task.id, where) != where:
             wrong.append(f"{where}: the id {task.id!r} is that of {seen[task.id]} too; ids must be unique")
     if wrong:
         listed = "\n  ".join(wrong[:_MAX_REPORTED])
         more = f"\n  … and {len(wrong) - _MAX_REPORTED} more" if len(wrong) > _MAX_REPORTED else ""
         raise TaskError(f"loading tasks from {what}: {len(wrong)} of {count} rows are wrong:\n  {listed}{more}")
-    return Tasks(tasks, name)
+    return Tasks(tasks.rows(), name)
 
 
 def _jsonl(lines: Iterable[str], file: str) -> Iterator[tuple[str, Any]]:
@@ -144,18 +145,17 @@ def _read_json(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
-    yield from _jsonl(path.read_text("utf-8").split("\n"), str(path))
+    yield from _jsonl(text_lines(path), str(path))
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[str, Any]]:
     import polars as pl
 
     try:
-        frame = pl.read_parquet(path)
+        for i, row in enumerate(parquet_rows(path), 1):
+            yield f"{path}, row {i}", _own(row)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise TaskError(f"{path}: cannot be read as parquet: {error}") from error
-    for i, row in enumerate(frame.iter_rows(named=True), 1):
-        yield f"{path}, row {i}", _own(row)
 
 
 def _own(row: dict[str, Any]) -> Any:
