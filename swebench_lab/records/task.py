@@ -248,10 +248,10 @@ class Tasks(Sequence[Task]):
     """
 
     def __init__(self, tasks: Iterable[Task] | TaskRows = (), name: str = "") -> None:
-        given = tasks._rows if isinstance(tasks, Tasks) else tasks
-        self._rows: TaskRows = given if isinstance(given, TaskRows) else HeldTasks(given)
+        given = tasks._members if isinstance(tasks, Tasks) else tasks
+        self._members: TaskRows = given if isinstance(given, TaskRows) else HeldTasks(given)
         self.name = name
-        ids = self._rows.column("id")
+        ids = self._members.column("id")
         self._places = {task_id: place for place, task_id in enumerate(ids)}
         if len(self._places) != len(ids):
             seen: set[str] = set()
@@ -261,10 +261,10 @@ class Tasks(Sequence[Task]):
     # --- a sequence -------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._members)
 
     def __iter__(self) -> Iterator[Task]:
-        return iter(self._rows)
+        return iter(self._members)
 
     def __contains__(self, item: object) -> bool:
         if isinstance(item, str):
@@ -280,14 +280,14 @@ class Tasks(Sequence[Task]):
         if isinstance(index, str):
             if index not in self._places:
                 raise KeyError(f"no task has the id {index!r}; tasks.filter(regex) finds ids by pattern")
-            return self._rows.open(self._places[index])
+            return self._members.open(self._places[index])
         places = range(len(self))[index]  # raises IndexError as a tuple does
-        return self._picked(places) if isinstance(places, range) else self._rows.open(places)
+        return self._picked(places) if isinstance(places, range) else self._members.open(places)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Tasks) or len(self) != len(other):
             return False
-        return self._rows is other._rows or all(a == b for a, b in zip(self, other, strict=True))
+        return self._members is other._members or all(a == b for a, b in zip(self, other, strict=True))
 
     def __hash__(self) -> int:
         return hash(tuple(self._places))
@@ -296,7 +296,7 @@ class Tasks(Sequence[Task]):
         return Tasks((*self, *other), self.name)
 
     def _picked(self, places: Sequence[int]) -> Tasks:
-        return Tasks(self._rows.pick(places), self.name)
+        return Tasks(self._members.pick(places), self.name)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -306,7 +306,7 @@ class Tasks(Sequence[Task]):
     @property
     def repos(self) -> tuple[str, ...]:
         """The repositories' names, each once, in the order of their first task."""
-        return tuple(dict.fromkeys(self._rows.column("repo")))
+        return tuple(dict.fromkeys(self._members.column("repo")))
 
     # --- choosing ---------------------------------------------------------------------------------------------------
 
@@ -333,7 +333,7 @@ class Tasks(Sequence[Task]):
         else:
             places = [place for place, task in enumerate(self) if where(task)]
         for name, value in values.items():
-            column = self._rows.column(name)
+            column = self._members.column(name)
             places = [place for place in places if column[place] == value]
         return self._picked(places)
 
@@ -365,7 +365,7 @@ class Tasks(Sequence[Task]):
         if by not in {f.name for f in fields(Task)}:
             raise TaskError(f"splitting tasks: by={by!r} is not a field of a Task; try 'repo' or 'family'")
         groups: dict[str, list[int]] = {}
-        for task_id, (place, group) in zip(self._places, enumerate(self._rows.column(by)), strict=True):
+        for task_id, (place, group) in zip(self._places, enumerate(self._members.column(by)), strict=True):
             if not group:
                 raise TaskError(
                     f"splitting tasks by {by!r}: task {task_id!r} has none; split by 'repo' or 'id' instead"

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from swebench_lab.records.reply import Reply
+from swebench_lab.records.reply import Message, Reply, VersionRun
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.step import Step
 from swebench_lab.records.task import Task
@@ -80,10 +80,10 @@ def attempt(number: int, texts: Texts, tasks: dict[int, Task], system: str) -> R
         ids = chance.integers(0, VOCABULARY, count, dtype=np.int32)
         context = chance.integers(0, VOCABULARY, int(chance.integers(100, 900)), dtype=np.int32)
         reply = Reply(texts.draw(count * 3), ids, -chance.exponential(0.6, count).astype(np.float32), context, 9000, count,
-                      8000, None, 1.5, "model@1", "stop", index == 0, ((count, number // 512),))  # fmt: skip
+                      8000, None, 1.5, "model@1", "stop", index == 0, (VersionRun(count, number // 512),))  # fmt: skip
         steps.append(Step.of(index, reply, "thought", "bash", {"command": "pytest -q"}, "pytest -q",
                              texts.draw(len(context) * 3), index % 2, seconds=0.8, started_at=1e9 + index))  # fmt: skip
-    opening = ({"role": "system", "content": system}, {"role": "user", "content": task.issue})
+    opening: tuple[Message, ...] = ({"role": "system", "content": system}, {"role": "user", "content": task.issue})
     resolved = bool(chance.random() < 0.4)
     tests = dict.fromkeys((*task.fail_to_pass, *task.pass_to_pass), "PASSED")
     verdict = Verdict("resolved" if resolved else "unresolved", "", True, tests, log=texts.draw(3000), seconds=3.0,
@@ -97,7 +97,8 @@ def attempt(number: int, texts: Texts, tasks: dict[int, Task], system: str) -> R
 
 def write(folder: Path, count: int, traces: Path | None) -> dict[str, Any]:
     """Make the run; return what appending and the disk cost, beside JSON lines."""
-    texts, tasks, run = Texts(traces, 0), {}, RunDirectory(folder / "run")
+    texts, run = Texts(traces, 0), RunDirectory(folder / "run")
+    tasks: dict[int, Task] = {}
     system = texts.draw(9000)
     before = folder / "before.jsonl"
     appended, as_lines = [], []
@@ -146,19 +147,19 @@ import swebench_lab as lab
 lab.attach, lab.Board
 import polars, numpy
 run_dir = {run_dir!r}
-begin = time.perf_counter()
+begin, used = time.perf_counter(), time.process_time()
 {code}
-seconds = time.perf_counter() - begin
-print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3]))
+seconds, used = time.perf_counter() - begin, time.process_time() - used
+print(json.dumps([seconds, used, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3]))
 """
 
 
-def measured(run_dir: Path, code: str) -> tuple[float, float]:
-    """Return the seconds that an operation takes in a process of its own, and that process's peak memory in MB."""
+def measured(run_dir: Path, code: str) -> str:
+    """Return what an operation takes in a process of its own: wall time, processor time, peak memory."""
     program = _MEASURED.format(run_dir=str(run_dir), code=code)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    seconds, memory = json.loads(done.stdout.splitlines()[-1])
-    return seconds, memory
+    seconds, used, memory = json.loads(done.stdout.splitlines()[-1])
+    return f"{seconds:.3f} s ({used:.3f} s of processors), {memory:.0f} MB at most"
 
 
 def widened(folder: Path, rows: int) -> Path:
@@ -203,14 +204,12 @@ def main() -> None:
     facts = write(given.folder, given.attempts, given.traces)
     run_dir = given.folder / "run"
     for name, code in OPERATIONS.items():
-        seconds, memory = measured(run_dir, code)
-        facts[name] = f"{seconds:.3f} s, {memory:.0f} MB at most"
+        facts[name] = measured(run_dir, code)
     if given.rows:
         wide = widened(given.folder, given.rows)
         facts["rows of the wide index"] = given.rows
         for name in ("open, count", "resume scan", "pass_at, filter, frame"):
-            seconds, memory = measured(wide, OPERATIONS[name])
-            facts[f"{name} (wide)"] = f"{seconds:.3f} s, {memory:.0f} MB at most"
+            facts[f"{name} (wide)"] = measured(wide, OPERATIONS[name])
     took = opened(run_dir)
     facts["open one attempt, ms"] = (
         f"median {1e3 * took[len(took) // 2]:.1f}, slowest of {len(took)} {1e3 * took[-1]:.1f}"

@@ -36,7 +36,7 @@ def both(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     held = lab.load_tasks(path)
     monkeypatch.setattr(lazy, "HELD", 10)
     spooled = lab.load_tasks(path)
-    assert isinstance(held._rows, HeldTasks) and isinstance(spooled._rows, lazy.SpooledTasks)
+    assert isinstance(held._members, HeldTasks) and isinstance(spooled._members, lazy.SpooledTasks)
     return held, spooled
 
 
