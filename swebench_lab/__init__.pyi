@@ -58,7 +58,6 @@ from swebench_lab.policies.teachers.teacher import NoisyTeacher as NoisyTeacher
 from swebench_lab.policies.teachers.teacher import Teacher as Teacher
 from swebench_lab.records.reply import Message as Message
 from swebench_lab.records.reply import Reply as Reply
-from swebench_lab.records.rollout import load_rollouts as load_rollouts
 from swebench_lab.records.rollout import Rollout as Rollout
 from swebench_lab.records.rollout import Rollouts as Rollouts
 from swebench_lab.records.statistics import compare as compare
@@ -76,6 +75,7 @@ from swebench_lab.rollouts.collector import RolloutCollector as RolloutCollector
 from swebench_lab.rollouts.executors.cluster import cluster as cluster
 from swebench_lab.rollouts.executors.settings import Deadlines as Deadlines
 from swebench_lab.rollouts.executors.settings import Stages as Stages
+from swebench_lab.rollouts.loading import load_rollouts as load_rollouts
 from swebench_lab.sandbox.checkpoints import Layer as Layer
 from swebench_lab.sandbox.contract import Result as Result
 from swebench_lab.sandbox.contract import Sandbox as Sandbox

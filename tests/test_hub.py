@@ -165,7 +165,7 @@ def test_a_culled_kernel_loses_nothing_and_its_collection_is_resumed(hub: Hub) -
     bob.close()
     ada.run(COLLECT)
     ada.send(f"collector.collect(teacher, tasks, attempts={ATTEMPTS}, progress=False)")
-    rows = hub.home(USERS[0]) / "runs/culled/rollouts.jsonl"
+    rows = hub.home(USERS[0]) / "runs/culled/attempts.jsonl"
     ends = time.monotonic() + 120
     while not rows.exists() or rows.read_text().count("\n") < 5:
         assert time.monotonic() < ends

@@ -31,6 +31,7 @@ from swebench_lab.cli.summary import summarise
     type=float,
     help="Time limit of the whole collection in seconds; unfinished attempts are cancelled.",
 )
+@click.option("--retry", is_flag=True, help="Make attempts again that an earlier run left not graded.")
 @click.option("--pages/--no-pages", default=True, show_default=True, help="Write an HTML page per attempt.")
 def collect(agent: str, backend: str, run_dir: str, attempts: int, **options: Any) -> None:
     """Let an agent attempt tasks and grade the results. Run again to resume."""
@@ -55,8 +56,10 @@ def collect(agent: str, backend: str, run_dir: str, attempts: int, **options: An
             deadlines=Deadlines(attempt=options["timeout"], run=options["run_timeout"]),
             executor=executor if executor in ("threads", "ray") else join(executor),
         )
-        rollouts = collector.collect(actor, tasks, attempts)
+        rollouts = collector.collect(actor, tasks, attempts, retry=options["retry"])
     summarise(rollouts, f"{collector.executed} new attempts, in {run_dir}")
+    for remark in collector.remarks:
+        click.echo(remark.replace("retry=True makes", "--retry makes"))
     if options["pages"]:
         click.echo(f"pages: {write_pages(rollouts, Path(run_dir) / 'attempts')}")
     finish(not rollouts.not_graded)

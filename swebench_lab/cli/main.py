@@ -18,6 +18,7 @@ from swebench_lab.cli.collect import board, collect
 from swebench_lab.cli.evaluate import evaluate
 from swebench_lab.cli.machine import doctor, gc, redteam
 from swebench_lab.cli.recipe import recipe
+from swebench_lab.cli.runs import runs
 from swebench_lab.cli.serve import serve
 from swebench_lab.cli.snapshots import prepare, snapshots
 from swebench_lab.cli.tasks import check, tasks
@@ -77,6 +78,7 @@ for _command in (
     prepare,
     recipe,
     redteam,
+    runs,
     serve,
     snapshots,
     tasks,

@@ -86,18 +86,19 @@ def field_value(cls: Any, name: str, value: Any, where: str, error: type[LabErro
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
-def encode(record: Any, leave: Container[str] = ()) -> dict[str, Any]:
+def encode(record: Any, leave: Container[str] = (), arrays_too: bool = True) -> dict[str, Any]:
     """Return the fields of a record that are not what they are by default, as plain JSON values.
 
     Args:
         record: The record.
         leave: Names of fields that are left out.
+        arrays_too: Whether arrays become lists; otherwise they stand in the row as they are, and `decode` reads both.
     """
     row: dict[str, Any] = {}
     for name, default in _defaults(record.__class__).items():
         value = getattr(record, name)
         if name not in leave and value is not default and (type(value) is not type(default) or value != default):
-            row[name] = value if type(value) in _PLAIN else _plain(value)
+            row[name] = value if type(value) in _PLAIN else _plain(value, arrays_too)
     return row
 
 
@@ -113,18 +114,20 @@ def _default(field: Any) -> Any:
     return field.default_factory() if field.default_factory is not MISSING else field.default
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, arrays_too: bool) -> Any:
     if type(value) in _PLAIN:
         return value
     if isinstance(value, Enum):
         return value.value
     if is_dataclass(value):
-        return encode(value)
+        return encode(value, (), arrays_too)
     if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: _plain(inner, arrays_too) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    return value.tolist() if hasattr(value, "tolist") else deepcopy(value)
+        return [_plain(inner, arrays_too) for inner in value]
+    if hasattr(value, "tolist"):
+        return value.tolist() if arrays_too else value
+    return deepcopy(value)
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -206,7 +209,7 @@ def _scalar(kind: Any) -> _Reader:
 
 def _array(convert: Callable[[Any], Any]) -> _Reader:
     def read(value: Any) -> Any:
-        if not isinstance(value, (list, tuple)):
+        if not isinstance(value, (list, tuple)) and type(value).__name__ != "ndarray":
             raise _Wrong(f"expected a list of numbers, found {shortly(value)}")
         try:
             return convert(value)

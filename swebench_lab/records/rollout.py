@@ -12,6 +12,7 @@ from swebench_lab import _html
 from swebench_lab.errors import RecordError
 from swebench_lab.records import _codec
 from swebench_lab.records._late import late
+from swebench_lab.records.attempts import KEY, Attempts, InMemory, joined, scan_steps
 from swebench_lab.records.task import Task, Tasks
 from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, STATUSES, UNRESOLVED, Verdict
@@ -121,22 +122,26 @@ def _parts(row: Any, where: str) -> dict[str, Any]:
 class Rollouts(Sequence[Rollout]):
     """An ordered collection of scored attempts.
 
+    Those of a run directory are not held: an attempt is read when it is asked for, and again when it is asked for
+    again. Counts, `filter` by columns, `pass_at` and `to_frame` read none; what needs all of them takes one at a time.
+
     Args:
         rollouts: The attempts, in order.
         name: What they are called in reprs and reports.
     """
 
-    def __init__(self, rollouts: Iterable[Rollout] = (), name: str = "") -> None:
-        self._rollouts = tuple(rollouts)
+    def __init__(self, rollouts: Iterable[Rollout] | Attempts = (), name: str = "") -> None:
+        given = rollouts._attempts if isinstance(rollouts, Rollouts) else rollouts
+        self._attempts: Attempts = given if isinstance(given, Attempts) else InMemory(given)
         self.name = name
 
     # --- a sequence -------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return len(self._rollouts)
+        return len(self._attempts)
 
     def __iter__(self) -> Iterator[Rollout]:
-        return iter(self._rollouts)
+        return iter(self._attempts)
 
     @overload
     def __getitem__(self, index: int) -> Rollout: ...
@@ -144,27 +149,43 @@ class Rollouts(Sequence[Rollout]):
     def __getitem__(self, index: slice) -> Rollouts: ...
     def __getitem__(self, index: int | slice) -> Rollout | Rollouts:
         """Return one rollout, or a slice as Rollouts."""
-        if isinstance(index, slice):
-            return Rollouts(self._rollouts[index], self.name)
-        return self._rollouts[index]
+        places = range(len(self._attempts))[index]  # raises IndexError as a tuple does
+        if isinstance(places, range):
+            return self._picked(places)
+        rollout: Rollout = self._attempts.open(places)
+        return rollout
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Rollouts) and self._rollouts == other._rollouts
+        if not isinstance(other, Rollouts) or len(self) != len(other):
+            return False
+        return self._attempts is other._attempts or all(a == b for a, b in zip(self, other, strict=True))
 
     def __hash__(self) -> int:
-        return hash(tuple(r.key for r in self._rollouts))
+        return hash(tuple(zip(*map(self._attempts.column, KEY), strict=True)))
 
     def __add__(self, other: Iterable[Rollout]) -> Rollouts:
-        return Rollouts((*self._rollouts, *other), self.name)
+        return Rollouts(joined(self._attempts, Rollouts(other)._attempts), self.name)
+
+    def _picked(self, places: Sequence[int]) -> Rollouts:
+        return Rollouts(self._attempts.pick(places), self.name)
 
     # --- choosing ---------------------------------------------------------------------------------------------------
 
-    def filter(self, where: Callable[[Rollout], bool]) -> Rollouts:
-        """Return the rollouts for which `where` is true, in order."""
-        return Rollouts((r for r in self._rollouts if where(r)), self.name)
+    def filter(self, where: Callable[[Rollout], bool] | pl.Expr | None = None, **values: Any) -> Rollouts:
+        """Return the rollouts that match, in order.
+
+        Args:
+            where: A polars expression over the columns of `to_frame`, which opens no attempt; or a function of a Rollout,
+                which opens one after the other.
+            **values: Columns and what they must equal: `filter(verdict="resolved", agent=fingerprint)`.
+
+        Raises:
+            RecordError: A name in `values` is no column.
+        """
+        return self._picked(self._attempts.matching(where, values))
 
     def _status(self, *statuses: str) -> Rollouts:
-        return self.filter(lambda rollout: rollout.verdict.status in statuses)
+        return self._picked([at for at, status in enumerate(self._attempts.column("verdict")) if status in statuses])
 
     @property
     def resolved(self) -> Rollouts:
@@ -189,35 +210,44 @@ class Rollouts(Sequence[Rollout]):
     @property
     def tasks(self) -> Tasks:
         """The tasks that were attempted, each once."""
-        return Tasks({r.task.id: r.task for r in self._rollouts}.values())
+        last = {task_id: place for place, task_id in enumerate(self._attempts.column("task"))}
+        return Tasks(self._attempts.open(place).task for place in last.values())
 
     def by_task(self) -> dict[str, Rollouts]:
         """Return the attempts of each task, by task id, in the order of the tasks' first attempts."""
-        groups: dict[str, list[Rollout]] = {}
-        for rollout in self._rollouts:
-            groups.setdefault(rollout.task.id, []).append(rollout)
-        return {task_id: Rollouts(group, self.name) for task_id, group in groups.items()}
+        groups: dict[str, list[int]] = {}
+        for place, task_id in enumerate(self._attempts.column("task")):
+            groups.setdefault(task_id, []).append(place)
+        return {task_id: self._picked(places) for task_id, places in groups.items()}
 
     # --- numbers ----------------------------------------------------------------------------------------------------
 
     @property
     def counts(self) -> dict[str, int]:
         """Number of rollouts of each status."""
-        return {status: sum(r.verdict.status == status for r in self._rollouts) for status in STATUSES}
+        statuses = self._attempts.column("verdict")
+        return {status: statuses.count(status) for status in STATUSES}
 
     @property
     def resolved_rate(self) -> float:
         """Share of resolved among *all* rollouts, those not graded included: SWE-bench's own number."""
-        return len(self.resolved) / len(self) if self else float("nan")
+        return self.counts[RESOLVED] / len(self) if self else float("nan")
 
     @property
     def graded_resolved_rate(self) -> float:
         """Share of resolved among the graded rollouts."""
-        return len(self.resolved) / len(self.graded) if self.graded else float("nan")
+        counts = self.counts
+        graded = counts[RESOLVED] + counts[UNRESOLVED]
+        return counts[RESOLVED] / graded if graded else float("nan")
 
     def _tallies(self) -> list[tuple[int, int]]:
         """(graded attempts, resolved attempts) of each task."""
-        return [(len(group.graded), len(group.resolved)) for group in self.by_task().values()]
+        tallies: dict[str, list[int]] = {}
+        for task_id, status in zip(self._attempts.column("task"), self._attempts.column("verdict"), strict=True):
+            tally = tallies.setdefault(task_id, [0, 0])
+            tally[0] += status != NOT_GRADED
+            tally[1] += status == RESOLVED
+        return [(graded, resolved) for graded, resolved in tallies.values()]
 
     def pass_at(self, k: int = 1, level: float = 0.95, seed: int = 0) -> Estimate:
         """Estimate the chance that at least one of `k` attempts resolves a task, averaged over tasks.
@@ -250,9 +280,20 @@ class Rollouts(Sequence[Rollout]):
 
         A sum is null where an amount is unknown.
         """
-        import polars as pl
+        return self._attempts.frame()
 
-        return pl.DataFrame([_frame_row(r) for r in self._rollouts], schema=_FRAME)
+    def scan(self, rows: str = "attempts") -> pl.LazyFrame:
+        """Return a polars LazyFrame: filter and aggregate it, then `collect()`.
+
+        Args:
+            rows: `"attempts"`: the columns of `to_frame`; `"steps"`: those of `to_steps`, read as they are needed.
+
+        Raises:
+            RecordError: `rows` is neither.
+        """
+        if rows not in ("attempts", "steps"):
+            raise RecordError(f"scanning rollouts: rows={rows!r}; known are 'attempts', 'steps'")
+        return self._attempts.frame().lazy() if rows == "attempts" else scan_steps(self._attempts)
 
     def timeline(self) -> pl.DataFrame:
         """Return what the time of each attempt went into, as a polars frame; `plots.stages` draws it.
@@ -264,13 +305,15 @@ class Rollouts(Sequence[Rollout]):
         """
         from swebench_lab.records import timeline as accounting
 
-        return accounting.timeline(self._rollouts)
+        return accounting.timeline(self)
 
     def to_steps(self) -> pl.DataFrame:
         """Return a polars frame, one row a step: what it called, how that ended, seconds by kind, tokens and cost."""
+        import polars as pl
+
         from swebench_lab.records import timeline as accounting
 
-        return accounting.steps(self._rollouts)
+        return pl.concat([accounting.steps(()), *self._attempts.steps()])
 
     def to_predictions(self, path: str | Path, attempt: int | None = None) -> Path:
         """Write what the SWE-bench harness reads: one patch for each task.
@@ -285,18 +328,19 @@ class Rollouts(Sequence[Rollout]):
         Raises:
             RecordError: The rollouts are of several agents, which one file cannot tell apart, or the ending is unknown.
         """
-        agents = sorted({r.trajectory.agent for r in self._rollouts})
+        agents = sorted(set(self._attempts.column("agent")))
         if len(agents) > 1:
             raise RecordError(
                 f"writing predictions: {len(agents)} agents in one file would overwrite each other; filter first, e.g. "
                 f"rollouts.filter(lambda r: r.trajectory.agent == {agents[0]!r})"
             )
         chosen: dict[str, dict[str, str]] = {}
-        for rollout in sorted(self._rollouts, key=lambda r: r.trajectory.attempt):
-            t = rollout.trajectory
-            if rollout.task.id not in chosen and attempt in (None, t.attempt):
-                prediction = {"model_name_or_path": t.policy, "instance_id": rollout.task.id, "model_patch": t.patch}
-                chosen[rollout.task.id] = prediction
+        ids, numbers = self._attempts.column("task"), self._attempts.column("attempt")
+        for place in sorted(range(len(self)), key=numbers.__getitem__):
+            if ids[place] not in chosen and attempt in (None, numbers[place]):
+                t = self[place].trajectory
+                prediction = {"model_name_or_path": t.policy, "instance_id": ids[place], "model_patch": t.patch}
+                chosen[ids[place]] = prediction
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.suffix == ".json":
@@ -315,12 +359,12 @@ class Rollouts(Sequence[Rollout]):
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.suffix == ".jsonl":
             with target.open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(r.to_dict()) + "\n" for r in self._rollouts)
+                file.writelines(json.dumps(r.to_dict()) + "\n" for r in self)
         elif target.suffix == ".parquet":
             import polars as pl
 
             # Plain columns to query by, and the whole record beside them: nothing is lost to a column type.
-            records = pl.Series("record", [json.dumps(r.to_dict()) for r in self._rollouts], pl.String)
+            records = pl.Series("record", [json.dumps(r.to_dict()) for r in self], pl.String)
             self.to_frame().with_columns(records).write_parquet(target)
         else:
             raise RecordError(f"saving rollouts to {target}: unknown ending {target.suffix!r}; known: .jsonl, .parquet")
@@ -350,96 +394,25 @@ class Rollouts(Sequence[Rollout]):
         c = self.counts
         name = f"{self.name!r}, " if self.name else ""
         return (
-            f"Rollouts({name}{len(self)} attempts at {len(self.by_task())} tasks: {c[RESOLVED]} resolved, "
+            f"Rollouts({name}{len(self)} attempts at {len(self._tallies())} tasks: {c[RESOLVED]} resolved, "
             f"{c[UNRESOLVED]} unresolved, {c[NOT_GRADED]} not graded)"
         )
 
     def _repr_html_(self) -> str:
-        rows = [
-            [r.task.id, t.attempt, t.policy, len(t.steps), t.stop, r.verdict.status, r.reward, f"{t.seconds:.1f}"]
-            for r in self._rollouts[:20]
-            for t in (r.trajectory,)
-        ]
         columns = ["task", "attempt", "policy", "steps", "stop", "verdict", "reward", "seconds"]
+        head = self[:20].to_frame().select(columns).rows()
+        rows = [[*values, f"{seconds:.1f}"] for *values, seconds in head]
         more = f"… and {len(self) - 20} more" if len(self) > 20 else ""
         return _html.card(repr(self), _html.table(columns, rows) + _html.note(more))
 
 
-def _schema() -> dict[str, Any]:
-    """Column names and types of `Rollouts.to_frame`, as Python types that polars reads."""
-    texts = (
-        "task",
-        "repo",
-        "split",
-        "policy",
-        "agent",
-        "flavour",
-        "stop",
-        "verdict",
-        "cause",
-        "reason",
-        "snapshot",
-        "tier",
-        "error",
-        "node",
-    )
-    whole = ("attempt", "tries", "seed", "steps", "malformed", "prompt_tokens", "completion_tokens", "cached_tokens",
-             "patch_bytes")  # fmt: skip
-    real = ("reward", "seconds", "policy_seconds", "tool_seconds", "sandbox_seconds", "queue_seconds",
-            "grading_seconds", "cost", "started_at")  # fmt: skip
-    return {**dict.fromkeys(texts, str), **dict.fromkeys(whole, int), **dict.fromkeys(real, float)}
-
-
-_FRAME = _schema()
-
-
-def _frame_row(rollout: Rollout) -> dict[str, Any]:
-    t, v = rollout.trajectory, rollout.verdict
-    return {
-        "task": rollout.task.id,
-        "repo": rollout.task.repo,
-        "split": rollout.task.split,
-        "attempt": t.attempt,
-        "seed": t.seed,
-        "policy": t.policy,
-        "agent": t.agent,
-        "flavour": t.flavour,
-        "stop": str(t.stop),
-        "verdict": v.status,
-        "cause": v.cause and str(v.cause),
-        "reason": v.reason,
-        "reward": rollout.reward,
-        "steps": len(t.steps),
-        "malformed": sum(step.malformed for step in t.steps),
-        "prompt_tokens": t.prompt_tokens,
-        "completion_tokens": t.tokens,
-        "cached_tokens": t.cached_tokens,
-        "patch_bytes": len(t.patch.encode("utf-8", "replace")),
-        "seconds": t.seconds,
-        "policy_seconds": sum(step.reply.seconds for step in t.steps),
-        "tool_seconds": sum(step.seconds for step in t.steps),
-        "sandbox_seconds": sum(span.end - span.start for span in t.spans if span.kind == "sandbox"),
-        "queue_seconds": sum(span.end - span.start for span in t.spans if span.kind == "queue"),
-        "grading_seconds": v.seconds,
-        "cost": t.cost,
-        "snapshot": t.snapshot,
-        "tier": t.tier,
-        "started_at": t.started_at,
-        "error": t.error,
-        "node": rollout.node,
-        "tries": rollout.tries,
-    }
-
-
-def load_rollouts(path: str | Path) -> Rollouts:
+def read_rollouts(path: str | Path) -> Rollouts:
     """Read rollouts that `Rollouts.save` wrote, from a `.jsonl` or `.parquet` file.
 
     Raises:
         RecordError: The file is missing or of another kind, or a row cannot be read: names the file and the line.
     """
     source = Path(path)
-    if source.is_dir():
-        raise RecordError(f"loading rollouts: {source} is a folder; a run directory is opened with lab.attach(run_dir)")
     if source.suffix not in (".jsonl", ".parquet"):
         raise RecordError(f"loading rollouts from {source}: unknown ending {source.suffix!r}; known: .jsonl, .parquet")
     if not source.is_file():

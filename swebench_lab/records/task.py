@@ -7,6 +7,7 @@ import json
 import random
 import re
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -187,8 +188,56 @@ class Split(NamedTuple):
         return len(self.test) / total if total else 0.0
 
 
+class TaskRows(ABC):
+    """The tasks of a Tasks, read one at a time; what choices are made by can be had without reading them."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def open(self, place: int) -> Task:
+        """Return the task at a place from 0 on."""
+
+    @abstractmethod
+    def pick(self, places: Sequence[int]) -> TaskRows:
+        """Return those at the given places, in the given order."""
+
+    def __iter__(self) -> Iterator[Task]:
+        return map(self.open, range(len(self)))
+
+    def column(self, name: str) -> list[Any]:
+        """Return a field of all of them."""
+        return [getattr(task, name) for task in self]
+
+
+class HeldTasks(TaskRows):
+    """Tasks that are held.
+
+    Args:
+        tasks: The tasks.
+    """
+
+    def __init__(self, tasks: Iterable[Task] = ()) -> None:
+        self._tasks = tuple(tasks)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self._tasks)
+
+    def open(self, place: int) -> Task:
+        return self._tasks[place]
+
+    def pick(self, places: Sequence[int]) -> TaskRows:
+        return HeldTasks(self._tasks[place] for place in places)
+
+
 class Tasks(Sequence[Task]):
     """An ordered collection of Tasks with unique ids.
+
+    Of many that were loaded from a file, only ids, repositories and the like are in memory; a task is read when it is
+    touched.
 
     Args:
         tasks: The tasks, in order.
@@ -198,27 +247,29 @@ class Tasks(Sequence[Task]):
         TaskError: Two tasks have the same id.
     """
 
-    def __init__(self, tasks: Iterable[Task] = (), name: str = "") -> None:
-        self._tasks = tuple(tasks)
+    def __init__(self, tasks: Iterable[Task] | TaskRows = (), name: str = "") -> None:
+        given = tasks._members if isinstance(tasks, Tasks) else tasks
+        self._members: TaskRows = given if isinstance(given, TaskRows) else HeldTasks(given)
         self.name = name
-        self._by_id = {task.id: task for task in self._tasks}
-        if len(self._by_id) != len(self._tasks):
+        ids = self._members.column("id")
+        self._places = {task_id: place for place, task_id in enumerate(ids)}
+        if len(self._places) != len(ids):
             seen: set[str] = set()
-            twice = next(t.id for t in self._tasks if t.id in seen or seen.add(t.id))  # type: ignore[func-returns-value]
+            twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
             raise TaskError(f"two tasks have the id {twice!r}; ids must be unique within Tasks")
 
     # --- a sequence -------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self._members)
 
     def __iter__(self) -> Iterator[Task]:
-        return iter(self._tasks)
+        return iter(self._members)
 
     def __contains__(self, item: object) -> bool:
         if isinstance(item, str):
-            return item in self._by_id
-        return isinstance(item, Task) and self._by_id.get(item.id) == item
+            return item in self._places
+        return isinstance(item, Task) and item.id in self._places and self[item.id] == item
 
     @overload
     def __getitem__(self, index: int | str) -> Task: ...
@@ -227,31 +278,35 @@ class Tasks(Sequence[Task]):
     def __getitem__(self, index: int | str | slice) -> Task | Tasks:
         """Return one task by position or id, or a slice as Tasks."""
         if isinstance(index, str):
-            if index not in self._by_id:
+            if index not in self._places:
                 raise KeyError(f"no task has the id {index!r}; tasks.filter(regex) finds ids by pattern")
-            return self._by_id[index]
-        if isinstance(index, slice):
-            return Tasks(self._tasks[index], self.name)
-        return self._tasks[index]
+            return self._members.open(self._places[index])
+        places = range(len(self))[index]  # raises IndexError as a tuple does
+        return self._picked(places) if isinstance(places, range) else self._members.open(places)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Tasks) and self._tasks == other._tasks
+        if not isinstance(other, Tasks) or len(self) != len(other):
+            return False
+        return self._members is other._members or all(a == b for a, b in zip(self, other, strict=True))
 
     def __hash__(self) -> int:
-        return hash(tuple(self._by_id))
+        return hash(tuple(self._places))
 
     def __add__(self, other: Iterable[Task]) -> Tasks:
-        return Tasks((*self._tasks, *other), self.name)
+        return Tasks((*self, *other), self.name)
+
+    def _picked(self, places: Sequence[int]) -> Tasks:
+        return Tasks(self._members.pick(places), self.name)
 
     @property
     def ids(self) -> tuple[str, ...]:
         """The ids, in order."""
-        return tuple(self._by_id)
+        return tuple(self._places)
 
     @property
     def repos(self) -> tuple[str, ...]:
         """The repositories' names, each once, in the order of their first task."""
-        return tuple(dict.fromkeys(task.repo for task in self._tasks))
+        return tuple(dict.fromkeys(self._members.column("repo")))
 
     # --- choosing ---------------------------------------------------------------------------------------------------
 
@@ -272,17 +327,22 @@ class Tasks(Sequence[Task]):
                 pattern = re.compile(where)
             except re.error as error:
                 raise TaskError(f"filtering tasks: {where!r} is not a regular expression: {error}") from error
-            chosen = (task for task in self._tasks if pattern.search(task.id))
+            places = [place for name, place in self._places.items() if pattern.search(name)]
+        elif where is None:
+            places = list(range(len(self)))
         else:
-            chosen = (task for task in self._tasks if where is None or where(task))
-        return Tasks((t for t in chosen if all(getattr(t, k) == v for k, v in values.items())), self.name)
+            places = [place for place, task in enumerate(self) if where(task)]
+        for name, value in values.items():
+            column = self._members.column(name)
+            places = [place for place in places if column[place] == value]
+        return self._picked(places)
 
     def sample(self, n: int, seed: int = 0) -> Tasks:
         """Return `n` tasks drawn without replacement, in their old order; all of them when there are fewer."""
         if n >= len(self):
             return self
         chosen = set(random.Random(seed).sample(range(len(self)), n))
-        return Tasks((task for i, task in enumerate(self._tasks) if i in chosen), self.name)
+        return self._picked(sorted(chosen))
 
     def split(self, test: float = 0.2, by: str = "repo", seed: int = 0) -> Split:
         """Divide into train and test so that no group stands on both sides.
@@ -304,13 +364,13 @@ class Tasks(Sequence[Task]):
             raise TaskError(f"splitting tasks: test={test!r} must lie between 0 and 1")
         if by not in {f.name for f in fields(Task)}:
             raise TaskError(f"splitting tasks: by={by!r} is not a field of a Task; try 'repo' or 'family'")
-        groups: dict[str, list[Task]] = {}
-        for task in self._tasks:
-            if not (group := getattr(task, by)):
+        groups: dict[str, list[int]] = {}
+        for task_id, (place, group) in zip(self._places, enumerate(self._members.column(by)), strict=True):
+            if not group:
                 raise TaskError(
-                    f"splitting tasks by {by!r}: task {task.id!r} has none; split by 'repo' or 'id' instead"
+                    f"splitting tasks by {by!r}: task {task_id!r} has none; split by 'repo' or 'id' instead"
                 )
-            groups.setdefault(str(group), []).append(task)
+            groups.setdefault(str(group), []).append(place)
         order = sorted(groups)
         random.Random(seed).shuffle(order)
         wanted, held = test * len(self), 0
@@ -320,12 +380,10 @@ class Tasks(Sequence[Task]):
             if abs(held + size - wanted) < abs(held - wanted) and len(chosen) + 1 < max(len(order), 2):
                 chosen.add(group)
                 held += size
-        sides = [
-            Tasks((t for t in self._tasks if (str(getattr(t, by)) in chosen) is side), self.name)
-            for side in (False, True)
-        ]
+        held_out = {place for group in chosen for place in groups[group]}
+        sides = [self._picked([n for n in range(len(self)) if (n in held_out) is side]) for side in (False, True)]
         result = Split(*sides)
-        if self._tasks and abs(result.fraction - test) > 0.05:
+        if len(self) and abs(result.fraction - test) > 0.05:
             warnings.warn(
                 f"split by {by}: asked for {test:.0%} in test, got {result.fraction:.1%} "
                 f"({len(result.test)} of {len(self)}; {len(order)} groups cannot be cut)",
@@ -340,9 +398,12 @@ class Tasks(Sequence[Task]):
         import polars as pl
 
         texts = [f.name for f in fields(Task) if f.name not in ("fail_to_pass", "pass_to_pass", "spec", "extra")]
-        columns: dict[str, list[Any]] = {name: [getattr(t, name) for t in self._tasks] for name in texts}
-        columns["fail_to_pass"] = [len(t.fail_to_pass) for t in self._tasks]
-        columns["pass_to_pass"] = [len(t.pass_to_pass) for t in self._tasks]
+        columns: dict[str, list[Any]] = {name: [] for name in (*texts, "fail_to_pass", "pass_to_pass")}
+        for task in self:
+            for name in texts:
+                columns[name].append(getattr(task, name))
+            columns["fail_to_pass"].append(len(task.fail_to_pass))
+            columns["pass_to_pass"].append(len(task.pass_to_pass))
         dtypes = {n: pl.Boolean if n == "hide_tests" else pl.String for n in texts}
         return pl.DataFrame(columns, schema=dtypes | {"fail_to_pass": pl.Int64, "pass_to_pass": pl.Int64})
 
@@ -386,7 +447,7 @@ class Tasks(Sequence[Task]):
             certificates: Folder in which `Evaluator.check` keeps them; by default that of the user's cache.
         """
         good = _passed(Path(certificates) if certificates else default_certificates())
-        return Tasks((task for task in self._tasks if (task.id, answer_digest(task)) in good), self.name)
+        return self._picked([n for n, task in enumerate(self) if (task.id, answer_digest(task)) in good])
 
     def __repr__(self) -> str:
         """Return one line: how many tasks of how many repositories."""
@@ -396,7 +457,7 @@ class Tasks(Sequence[Task]):
     def _repr_html_(self) -> str:
         head = [
             [t.id, t.repo, t.split, len(t.fail_to_pass), len(t.pass_to_pass), t.issue.strip().split("\n")[0][:80]]
-            for t in self._tasks[:20]
+            for t in self[:20]
         ]
         more = f"… and {len(self) - 20} more" if len(self) > 20 else ""
         columns = ["id", "repository", "split", "fail_to_pass", "pass_to_pass", "issue"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from swebench_lab.records.task import Task
@@ -33,12 +33,13 @@ _TIMELINE: dict[str, Any] = {
     "task": str, "attempt": int, "step": int, "kind": str, "start": float, "end": float, "seconds": float,
     "prompt_tokens": int, "completion_tokens": int, "cached_tokens": int, "cost": float, "node": str,
 }  # fmt: skip
-_STEPS: dict[str, Any] = {
+STEPS: dict[str, Any] = {
     "task": str, "attempt": int, "step": int, "tool": str, "exit_code": int, "malformed": bool, "timed_out": bool,
     "model_seconds": float, "tool_seconds": float, "sandbox_seconds": float, "queue_seconds": float,
     "prompt_tokens": int, "completion_tokens": int, "cached_tokens": int, "cost": float, "finish_reason": str,
     "model": str,
 }  # fmt: skip
+"""Columns of the frame of steps."""
 
 
 def spans(rollout: Attempt) -> tuple[Span, ...]:
@@ -61,17 +62,17 @@ def _told(trajectory: Trajectory) -> Iterator[Span]:
             yield Span("tool", step.index, answered, answered + step.seconds)
 
 
-def timeline(rollouts: Sequence[Attempt]) -> pl.DataFrame:
+def timeline(rollouts: Iterable[Attempt]) -> pl.DataFrame:
     """Return one row an interval; see `Rollouts.timeline`."""
     import polars as pl
 
-    every = [(rollout, span) for rollout in rollouts for span in spans(rollout)]
-    origin = min((span.start for _, span in every), default=0.0)
-    rows = [_interval(rollout, span, origin) for rollout, span in every]
-    return pl.DataFrame(rows, schema=_TIMELINE).sort("start", maintain_order=True)
+    rows = [_interval(rollout, span) for rollout in rollouts for span in spans(rollout)]
+    origin = pl.col("start").min()
+    frame = pl.DataFrame(rows, schema=_TIMELINE).with_columns(pl.col("start") - origin, pl.col("end") - origin)
+    return frame.sort("start", maintain_order=True)
 
 
-def _interval(rollout: Attempt, span: Span, origin: float) -> dict[str, Any]:
+def _interval(rollout: Attempt, span: Span) -> dict[str, Any]:
     t = rollout.trajectory
     spoke = span.kind == "model" and 0 <= span.step < len(t.steps)
     reply = t.steps[span.step].reply if spoke else None
@@ -80,8 +81,8 @@ def _interval(rollout: Attempt, span: Span, origin: float) -> dict[str, Any]:
         "attempt": t.attempt,
         "step": span.step if span.step >= 0 else None,
         "kind": span.kind,
-        "start": span.start - origin,
-        "end": span.end - origin,
+        "start": span.start,
+        "end": span.end,
         "seconds": span.end - span.start,
         "prompt_tokens": reply.prompt_tokens if reply else 0,
         "completion_tokens": reply.completion_tokens if reply else 0,
@@ -91,14 +92,15 @@ def _interval(rollout: Attempt, span: Span, origin: float) -> dict[str, Any]:
     }
 
 
-def steps(rollouts: Sequence[Attempt]) -> pl.DataFrame:
+def steps(rollouts: Iterable[Attempt]) -> pl.DataFrame:
     """Return one row a step; see `Rollouts.to_steps`."""
     import polars as pl
 
-    return pl.DataFrame([row for rollout in rollouts for row in _steps(rollout)], schema=_STEPS)
+    return pl.DataFrame([row for rollout in rollouts for row in step_rows(rollout)], schema=STEPS)
 
 
-def _steps(rollout: Attempt) -> Iterator[dict[str, Any]]:
+def step_rows(rollout: Attempt) -> Iterator[dict[str, Any]]:
+    """Yield the row of each step of an attempt; see `Rollouts.to_steps`."""
     spent: dict[tuple[int, str], float] = {}
     for span in spans(rollout):
         spent[span.step, span.kind] = spent.get((span.step, span.kind), 0.0) + span.end - span.start

@@ -9,7 +9,8 @@ from swebench_lab.records.rollout import Rollout, Rollouts
 from swebench_lab.records.task import Tasks
 from swebench_lab.rollouts.executors.jobs import Batch
 from swebench_lab.rollouts.recorder import Recorder
-from swebench_lab.rollouts.run_directory import Entry
+from swebench_lab.rollouts.sharing import Sharing
+from swebench_lab.rollouts.store.index import Entry, Key
 from swebench_lab.rollouts.workers import Workers
 
 
@@ -23,6 +24,7 @@ class Collecting:
         tasks: What is attempted.
         attempts: Attempts at each task.
         stored: Entries of the rollouts that were there already, by task id and attempt.
+        sharing: Who makes which attempt, where results are kept in a run directory.
     """
 
     def __init__(
@@ -33,11 +35,13 @@ class Collecting:
         tasks: Tasks,
         attempts: int,
         stored: Mapping[tuple[str, int], Entry],
+        sharing: Sharing | None = None,
     ) -> None:
         self._batch, self._recorder, self._workers = batch, recorder, workers
-        self._tasks, self._attempts = tasks, attempts
+        self._tasks, self._attempts, self._sharing = tasks, attempts, sharing
         self._stored, self._stored_count = dict(stored), len(stored)
-        self._rollouts: list[Rollout] = []
+        self._rollouts: Rollouts | None = None
+        self._keys: dict[tuple[str, int], Key] = {}
         self._yielded = 0
         self._left = workers is None
 
@@ -49,6 +53,10 @@ class Collecting:
         for task_id, attempt in list(self._stored):
             entry = self._stored.pop((task_id, attempt))
             yield self._recorder.stored(entry, self._tasks[task_id], self._batch)
+        yield from self._made()
+
+    def _made(self) -> Iterator[Rollout]:
+        """Yield each attempt that was not there already, when it is graded."""
         while self._workers and self._yielded < self._batch.count:
             rollout = self._batch.results.get()
             if rollout is None:
@@ -79,11 +87,36 @@ class Collecting:
             if self._workers.executor.error is not None:
                 break
             time.sleep(0.02)
-        if not self._rollouts:
-            self._rollouts = list(self)
+        if self._rollouts is None:
+            self._rollouts = self._all()
+        return self._rollouts
+
+    def _all(self) -> Rollouts:
+        if self._recorder.directory is not None:
+            for _ in self.statuses():
+                pass
+            return self.kept()
         order = {task.id: place for place, task in enumerate(self._tasks)}
-        ordered = sorted(self._rollouts, key=lambda r: (order[r.task.id], r.trajectory.attempt))
+        ordered = sorted(self, key=lambda r: (order[r.task.id], r.trajectory.attempt))
         return Rollouts(ordered, self._batch.agent.policy.name)
+
+    def statuses(self) -> Iterator[str]:
+        """Yield the status of each attempt as it comes, without reading those stored ones that keep their reward."""
+        for (task_id, attempt), entry in self._stored.items():
+            if entry.graded and entry.rewarded_by != self._recorder.rewarded_by:
+                self._recorder.stored(entry, self._tasks[task_id], self._batch)
+            self._keys[task_id, attempt] = entry.key
+            yield entry.status
+        self._stored.clear()
+        for rollout in self._made():
+            self._keys[rollout.task.id, rollout.trajectory.attempt] = rollout.key
+            yield rollout.verdict.status
+
+    def kept(self) -> Rollouts:
+        """Return the attempts whose statuses were yielded, as they lie in the run directory: none is read yet."""
+        assert self._recorder.directory is not None
+        keys = [self._keys[task.id, attempt] for task in self._tasks for attempt in range(self._attempts)]
+        return Rollouts(self._recorder.directory.rollouts(keys), self._batch.agent.policy.name)
 
     @property
     def done(self) -> bool:
@@ -99,6 +132,8 @@ class Collecting:
     def _leave(self) -> None:
         if self._workers and not self._left:
             self._left = True
+            if self._sharing is not None:
+                self._sharing.close()
             self._workers.leave(self._batch)
 
     def __repr__(self) -> str:

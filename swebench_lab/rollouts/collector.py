@@ -8,10 +8,10 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from swebench_lab.agents.external.cli_agent import AnyAgent, CLIAgent
 from swebench_lab.grading.evaluator import Evaluator
@@ -25,13 +25,17 @@ from swebench_lab.rollouts.executors.settings import Deadlines, Stages
 from swebench_lab.rollouts.executors.thread_executor import ThreadExecutor
 from swebench_lab.rollouts.manifest import git_state, machine_facts, versions
 from swebench_lab.rollouts.recorder import Recorder
-from swebench_lab.rollouts.run_directory import Entry, RunDirectory
+from swebench_lab.rollouts.run_directory import RunDirectory
+from swebench_lab.rollouts.sharing import Sharing
+from swebench_lab.rollouts.store.index import Entry
 from swebench_lab.rollouts.workers import Executor, Workers
 from swebench_lab.sandbox.quotas import quota_of
 
 if TYPE_CHECKING:
     from swebench_lab.rollouts.executors.cluster import Cluster
     from swebench_lab.snapshots.factory import SandboxFactory
+
+Item = TypeVar("Item")
 
 _log = logging.getLogger(__name__)
 
@@ -88,6 +92,8 @@ class RolloutCollector:
         self.stages = stages or Stages()
         self.deadlines = deadlines or Deadlines()
         self.executor = executor
+        self.remarks: tuple[str, ...] = ()
+        """What the latest call did with attempts that an earlier run left *not graded*: a sentence each."""
         self._latest: Batch | None = None
         self._running: Workers | None = None
         self._lock = threading.Lock()
@@ -115,7 +121,9 @@ class RolloutCollector:
     ) -> Rollouts:
         """Make the attempts that are not stored yet, and return all of them, ordered by task, then attempt.
 
-        Ctrl-C stops at once and loses nothing that was finished; calling again goes on.
+        Ctrl-C stops at once and loses nothing that was finished; calling again goes on. Attempts of an earlier run whose
+        set-up failed (no clone, no build: they had no Snapshot to begin from) are made again, and `remarks` says so.
+        Several collectors on one run directory share the work: each attempt is made by one of them.
 
         Args:
             agent: Who attempts.
@@ -125,12 +133,22 @@ class RolloutCollector:
             retry: Whether attempts that an earlier run left *not graded* are made again.
 
         Returns:
-            One rollout for each task and attempt.
+            One rollout for each task and attempt. With a run directory they lie there, and are read as they are asked for.
         """
         chosen = Tasks([tasks] if isinstance(tasks, Task) else tasks)
-        rollouts = {(r.task.id, r.trajectory.attempt): r for r in self.stream(agent, chosen, attempts, progress, retry)}
-        ordered = [rollouts[task.id, attempt] for task in chosen for attempt in range(attempts)]
-        return Rollouts(ordered, agent.policy.name)
+        if self.run_directory is None:
+            rollouts = {
+                (r.task.id, r.trajectory.attempt): r for r in self.stream(agent, chosen, attempts, progress, retry)
+            }
+            ordered = [rollouts[task.id, attempt] for task in chosen for attempt in range(attempts)]
+            return Rollouts(ordered, agent.policy.name)
+        handle = self._begin(agent, chosen, attempts, retry, bounded=True)
+        try:
+            for _ in self._shown(handle, handle.statuses(), str, progress):
+                pass
+        finally:
+            handle.cancel()
+        return handle.kept()
 
     def stream(
         self,
@@ -144,19 +162,28 @@ class RolloutCollector:
 
         Nothing is held that was yielded. Who takes results slowly slows the making of new ones down.
         """
-        from tqdm.auto import tqdm
-
         handle = self._begin(agent, Tasks([tasks] if isinstance(tasks, Task) else tasks), attempts, retry, bounded=True)
-        counts = {"resolved": 0, "unresolved": 0, NOT_GRADED: 0}
         try:
-            with tqdm(total=len(handle), desc=agent.policy.name, unit="attempt", disable=not progress) as bar:
-                for rollout in handle:
-                    counts[rollout.verdict.status] += 1
-                    bar.set_postfix(counts, refresh=False)
-                    bar.update()
-                    yield rollout
+            yield from self._shown(handle, iter(handle), lambda rollout: rollout.verdict.status, progress)
         finally:
             handle.cancel()
+
+    def _shown(
+        self, handle: Collecting, items: Iterator[Item], status: Callable[[Item], str], progress: bool
+    ) -> Iterator[Item]:
+        """Yield items of a collection while a bar counts them."""
+        from tqdm.auto import tqdm
+
+        counts = {"resolved": 0, "unresolved": 0, NOT_GRADED: 0}
+        name = self._latest.agent.policy.name if self._latest else ""
+        with tqdm(total=len(handle), desc=name, unit="attempt", disable=not progress) as bar:
+            if progress and self.remarks:
+                bar.write("\n".join(self.remarks), file=sys.stderr)
+            for item in items:
+                counts[status(item)] += 1
+                bar.set_postfix(counts, refresh=False)
+                bar.update()
+                yield item
 
     def submit(
         self, agent: AnyAgent, tasks: Iterable[Task] | Task, attempts: int = 1, *, retry: bool = False
@@ -189,7 +216,14 @@ class RolloutCollector:
         if isinstance(agent, CLIAgent):
             self._check_cli(agent)
         fingerprint = agent.fingerprint
-        stored = self._stored(fingerprint, tasks, attempts, retry)
+        news = None
+        stored: dict[tuple[str, int], Entry] = {}
+        seen: dict[tuple[str, int], Entry] = {}
+        if self.run_directory:
+            self.run_directory.recover()
+            news = self.run_directory.news()
+            stored, seen = self._stored(self.run_directory, fingerprint, tasks, attempts, retry)
+        self._remark(stored, seen, retry)
         missing = [
             (task, attempt)
             for attempt in range(attempts)  # every task once before any task twice
@@ -203,8 +237,26 @@ class RolloutCollector:
         batch = self._latest = Batch(agent, fingerprint, len(missing), window, self.deadlines.run)
         jobs = [Job(task, attempt, self._seed(task, attempt), batch) for task, attempt in missing]
         _log.info("%s: %d attempts to make, %d stored", agent.policy.name, len(jobs), len(stored))
+        sharing = None
+        if self.run_directory and news is not None and jobs:
+            batch.sharing = sharing = Sharing(self.run_directory, self.recorder, batch, news, seen)
         workers = self._work(batch, jobs) if jobs else None
-        return Collecting(batch, self.recorder, workers, tasks, attempts, stored)
+        if sharing is not None and workers is not None:
+            sharing.watch(workers.executor.put_back)
+        return Collecting(batch, self.recorder, workers, tasks, attempts, stored, sharing)
+
+    def _remark(self, stored: dict[tuple[str, int], Entry], seen: dict[tuple[str, int], Entry], retry: bool) -> None:
+        """Say what is done about attempts that an earlier run left not graded."""
+        left = sum(not entry.graded for entry in stored.values())
+        again = sum(not entry.graded for entry in seen.values())
+        why = "were not graded" if retry else "ended in a set-up failure"
+        said = [f"{again} attempts of an earlier run {why}: they are made again"] if again else []
+        said += [f"{left} attempts of an earlier run were not graded and stay so; retry=True makes them again"] * bool(
+            left
+        )
+        self.remarks = tuple(said)
+        for remark in said:
+            _log.info("%s", remark)
 
     def _check_cli(self, agent: CLIAgent) -> None:
         """Refuse what an agent of others cannot work in, and install it, before anything starts."""
@@ -230,16 +282,16 @@ class RolloutCollector:
 
         return Driver(cluster("auto") if isinstance(self.executor, str) else self.executor, *given)
 
-    def _stored(self, fingerprint: str, tasks: Tasks, attempts: int, retry: bool) -> dict[tuple[str, int], Entry]:
-        """Return the entries of those wanted rollouts that the run directory holds, by task id and attempt."""
-        if not self.run_directory:
-            return {}
+    def _stored(
+        self, directory: RunDirectory, fingerprint: str, tasks: Tasks, attempts: int, retry: bool
+    ) -> tuple[dict[tuple[str, int], Entry], dict[tuple[str, int], Entry]]:
+        """Return the wanted attempts that are there, and those that are there but made again; by task id and attempt."""
         ids = set(tasks.ids)
         stored: dict[tuple[str, int], Entry] = {}
+        again: dict[tuple[str, int], Entry] = {}
         keys: dict[str, str] = {}
-        for (task_id, attempt, seed, snapshot, agent), entry in self.run_directory.entries().items():
-            wanted = task_id in ids and attempt < attempts and agent == fingerprint
-            if not wanted or (retry and not entry.graded):
+        for (task_id, attempt, seed, snapshot, agent), entry in directory.entries().items():
+            if not (task_id in ids and attempt < attempts and agent == fingerprint):
                 continue
             task = tasks[task_id]
             if task_id not in keys:
@@ -247,8 +299,9 @@ class RolloutCollector:
             # An attempt that failed before it had a Snapshot still counts as made; another tree's attempt does not.
             # Where no Snapshot can be known of, as on a hub whose cluster has them all, any is the task's own.
             if seed == self._seed(task, attempt) and (snapshot in ("", keys[task_id]) or not keys[task_id]):
-                stored[task_id, attempt] = entry
-        return stored
+                made_again = entry.set_up_failed or (retry and not entry.graded)
+                (again if made_again else stored)[task_id, attempt] = entry
+        return stored, {place: entry for place, entry in again.items() if place not in stored}
 
     def _seed(self, task: Task, attempt: int) -> int:
         """Derive an attempt's seed; it depends on nothing but the run's seed, the task and the attempt."""

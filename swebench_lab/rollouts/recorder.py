@@ -15,7 +15,9 @@ from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.records.verdict import Verdict
 from swebench_lab.rollouts import rewards
 from swebench_lab.rollouts.executors.jobs import Batch, Job
-from swebench_lab.rollouts.run_directory import Entry, Journal, RunDirectory
+from swebench_lab.rollouts.run_directory import RunDirectory
+from swebench_lab.rollouts.store.index import Entry
+from swebench_lab.rollouts.store.journals import Journal
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Layer
@@ -85,10 +87,18 @@ class Recorder:
 
     def finished(self, job: Job, trajectory: Trajectory, verdict: Verdict, node: str = "") -> None:
         """Reward an attempt, keep its one row, and hand it to its batch."""
+        sharing = job.batch.sharing
+        if sharing is not None and not sharing.holds(job):  # it is cut off here, and may have been made elsewhere
+            entry = sharing.finished_elsewhere(job)
+            if entry is not None:
+                job.batch.add(self.stored(entry, job.task, job.batch), made=False)
+                return
         layers = str(self.directory.layers) if self.directory else ""
         rollout = Rollout(job.task, trajectory, verdict, None, layers, node, job.tries + 1)
         rollout = self._keep(rollout, job.batch)
         self._end_journal(job)
+        if sharing is not None:
+            sharing.release(job)
         job.batch.add(rollout)
 
     # --- rewards ----------------------------------------------------------------------------------------------------
@@ -103,9 +113,10 @@ class Recorder:
         rollout = self.directory.read(entry, task)
         if not entry.graded or entry.rewarded_by == self.rewarded_by:
             return rollout
-        return self._keep(replace(rollout, reward=None), batch)
+        return self._keep(replace(rollout, reward=None), batch, entry)
 
-    def _keep(self, rollout: Rollout, batch: Batch) -> Rollout:
+    def _keep(self, rollout: Rollout, batch: Batch, entry: Entry | None = None) -> Rollout:
+        """Reward a rollout and keep it; one that has an entry is stored already, but for its reward."""
         rewarded_by = self.rewarded_by
         if rollout.verdict.graded:
             reward = outcome_of(partial(self.reward, rollout))
@@ -115,7 +126,9 @@ class Recorder:
                 rewarded_by = ""
             else:
                 rollout = replace(rollout, reward=reward)
-        if self.directory:
+        if self.directory and entry is not None:
+            self.directory.reward_again(rollout, entry, rewarded_by)
+        elif self.directory:
             self.directory.append(rollout, rewarded_by)
         return rollout
 

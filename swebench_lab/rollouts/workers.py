@@ -26,6 +26,9 @@ class Executor(Protocol):
     def submit(self, batch: Batch, jobs: Iterable[Job]) -> None:
         """Take a batch in."""
 
+    def put_back(self, job: Job) -> None:
+        """Take in an attempt of a batch that another collector was making."""
+
     def drop(self, batch: Batch) -> None:
         """End one batch."""
 

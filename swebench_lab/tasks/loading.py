@@ -14,6 +14,7 @@ from swebench_lab._files import safe_name
 from swebench_lab.errors import TaskError, shortly
 from swebench_lab.records.task import Task, Tasks
 from swebench_lab.tasks import folders
+from swebench_lab.tasks.lazy import Gathered, parquet_rows, text_lines
 from swebench_lab.tasks.schemas import WRITERS, read_row
 from swebench_lab.tasks.trust import check_source
 
@@ -110,7 +111,7 @@ def _keep(tasks: Tasks, split: str | None, what: object) -> Tasks:
 
 def _read_all(rows: Iterable[tuple[str, Any]], what: str, name: str, trust: bool = True, skip: bool = False) -> Tasks:
     """Turn rows into Tasks; all that is wrong is reported at once, so that a file can be fixed in one go."""
-    tasks: dict[str, Task] = {}
+    tasks = Gathered()
     wrong: list[str] = []
     first: dict[str, str] = {}
     ambiguous: set[str] = set()
@@ -134,7 +135,7 @@ def _read_all(rows: Iterable[tuple[str, Any]], what: str, name: str, trust: bool
             )
     if repeated:
         logger.warning("loading tasks from %s: %d rows repeat an earlier row word for word; kept once", what, repeated)
-    right = [task for task in tasks.values() if task.id not in ambiguous]
+    right = tasks.rows(leave=ambiguous)
     _report(wrong, what, count, len(right), skip)
     return Tasks(right, name)
 
@@ -194,18 +195,17 @@ def _read_json(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
-    yield from _jsonl(path.read_text("utf-8-sig").split("\n"), str(path))
+    yield from _jsonl(text_lines(path), str(path))
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[str, Any]]:
     import polars as pl
 
     try:
-        frame = pl.read_parquet(path)
+        for i, row in enumerate(parquet_rows(path), 1):
+            yield f"{path}, row {i}", _own(row)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise TaskError(f"{path}: cannot be read as parquet: {folders.pointer(path) or error}") from error
-    for i, row in enumerate(frame.iter_rows(named=True), 1):
-        yield f"{path}, row {i}", _own(row)
 
 
 def _own(row: dict[str, Any]) -> Any:

@@ -12,9 +12,9 @@ from types import ModuleType
 from typing import Any
 
 from swebench_lab.errors import RecordError
-from swebench_lab.records.rollout import load_rollouts
+from swebench_lab.records.rollout import read_rollouts
 from swebench_lab.records.trajectory import Trajectory
-from swebench_lab.rollouts.run_directory import RunDirectory
+from swebench_lab.rollouts.run_directory import RunDirectory, is_run_directory
 from swebench_lab.traces import atif, evaluations, mini, openhands, openhands_v1, responses, sessions, sweagent
 from swebench_lab.traces import sft_rows as sft
 from swebench_lab.traces import steps as turns
@@ -154,7 +154,7 @@ def _parquet(path: Path) -> list[Trajectory]:
     except (pl.exceptions.PolarsError, OSError) as error:
         raise RecordError(f"loading trajectories from {path}: cannot be read as parquet: {error}") from error
     if "record" in frame.columns:
-        return [rollout.trajectory for rollout in load_rollouts(path)]
+        return [rollout.trajectory for rollout in read_rollouts(path)]
     rows = enumerate(frame.iter_rows(named=True), 1)
     return [read_record(_without_nulls(row), f"{path}, row {i}") for i, row in rows]
 
@@ -244,7 +244,7 @@ def _looks_like(record: Any) -> str:
 
 
 def _folder(folder: Path) -> Iterator[Trajectory]:
-    if (folder / "rollouts.jsonl").is_file():
+    if is_run_directory(folder):
         yield from (rollout.trajectory for rollout in RunDirectory(folder, create=False).rollouts())
         return
     beside = _Beside(folder)

@@ -15,7 +15,6 @@ from typing import Any
 
 from swebench_lab import _html
 from swebench_lab.records.rollout import Rollouts
-from swebench_lab.records.trajectory import Stop
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, STATUSES, UNRESOLVED
 from swebench_lab.rollouts.run_directory import RunDirectory
 
@@ -30,8 +29,6 @@ _SPARK = 60
 class _Rows:
     """The rows read so far; a row replaced by a later one counts once."""
 
-    at: int = 0
-    file: tuple[int, int] = (0, 0)
     status: dict[tuple[Any, ...], str] = field(default_factory=dict)
     stop: dict[tuple[Any, ...], str] = field(default_factory=dict)
     node: dict[tuple[Any, ...], str] = field(default_factory=dict)
@@ -39,15 +36,10 @@ class _Rows:
     took: dict[tuple[Any, ...], tuple[float, float]] = field(default_factory=dict)
 
     def take(self, row: Mapping[str, Any]) -> None:
-        t, verdict = row["trajectory"], row["verdict"]
-        key = (row["task_id"], t.get("attempt", 0), t.get("seed", 0), t.get("agent", ""))
-        self.status[key], self.stop[key], self.node[key] = (
-            verdict["status"],
-            t.get("stop", Stop.SUBMITTED),
-            row.get("node", ""),
-        )
-        self.took[key] = (t.get("seconds", 0.0), verdict.get("seconds", 0.0))
-        self.ended[key] = t.get("started_at", 0.0) + sum(self.took[key])
+        key = (row["task"], row["attempt"], row["seed"], row.get("agent", ""))
+        self.status[key], self.stop[key], self.node[key] = row["verdict"], row.get("stop", ""), row.get("node", "")
+        self.took[key] = (row.get("seconds", 0.0), row.get("grading_seconds", 0.0))
+        self.ended[key] = row.get("started_at", 0.0) + sum(self.took[key])
 
 
 class Board:
@@ -67,7 +59,7 @@ class Board:
         self.path = self._directory.path
         self._rows = _Rows()
         self._events: list[dict[str, Any]] = []
-        self._events_at = 0
+        self._index, self._event_rows = self._directory.tails()
         self._live: threading.Thread | None = None
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -84,9 +76,7 @@ class Board:
         """
         with self._lock:
             self._read_rows()
-            for event in self._new_lines("events.jsonl"):
-                self._events.append(event)
-            self._events = self._events[-1000:]
+            self._events = [*self._events, *self._event_rows.rows()][-1000:]
             return self._summary()
 
     def _summary(self) -> dict[str, Any]:
@@ -142,27 +132,13 @@ class Board:
         return [ends[slot] for slot in range(_SPARK)]
 
     def _read_rows(self) -> None:
-        path = self.path / "rollouts.jsonl"
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            return
-        file = (status.st_dev, status.st_ino)
-        if file != self._rows.file or status.st_size < self._rows.at:  # set-aside rows make a new file
-            self._rows = _Rows(file=file)
-        for row, end in _lines(path, self._rows.at):
-            self._rows.at = end
+        if self._index.anew:  # set-aside rows make a new file
+            self._rows = _Rows()
+        for row in self._index.rows():
             try:
-                if row is not None:
-                    self._rows.take(row)
+                self._rows.take(row)
             except (KeyError, TypeError):
                 continue  # not a row; opening the directory sets it aside
-
-    def _new_lines(self, name: str) -> Iterator[dict[str, Any]]:
-        for row, end in _lines(self.path / name, self._events_at):
-            self._events_at = end
-            if row is not None:
-                yield row
 
     def _read_json(self, name: str) -> dict[str, Any]:
         try:
@@ -253,6 +229,11 @@ class Run(Rollouts):
         self.path = directory.path
 
     @property
+    def rollouts(self) -> Rollouts:
+        """The rollouts without the board."""
+        return Rollouts(self, self.name)
+
+    @property
     def board(self) -> Board:
         """The board of the collection."""
         return Board(self.path)
@@ -265,30 +246,12 @@ class Run(Rollouts):
 def attach(run_dir: str | Path) -> Run:
     """Return the rollouts of a run directory, whether the run is over, still running elsewhere, or dead.
 
-    Its `board` shows the state of the collection.
+    Only their index is read: an attempt is read when it is asked for. Its `board` shows the state of the collection.
 
     Raises:
         RecordError: There is no such folder.
     """
     return Run(RunDirectory(run_dir, create=False))
-
-
-def _lines(path: Path, start: int) -> Iterator[tuple[dict[str, Any] | None, int]]:
-    """Yield each complete line from an offset on, with the offset after it; None for invalid JSON."""
-    try:
-        with path.open("rb") as file:
-            file.seek(start)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return  # still being written
-                start += len(line)
-                try:
-                    row = json.loads(line)
-                except ValueError:
-                    row = None
-                yield (row if isinstance(row, dict) else None), start
-    except FileNotFoundError:
-        return
 
 
 def _as_node(live: Mapping[str, Any]) -> dict[str, Any]:

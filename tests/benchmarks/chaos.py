@@ -179,7 +179,7 @@ def start(plan: Plan) -> subprocess.Popen[str]:
 
 def rows(run_dir: Path) -> int:
     """Return how many rows there are."""
-    path = run_dir / "rollouts.jsonl"
+    path = run_dir / "attempts.jsonl"
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 

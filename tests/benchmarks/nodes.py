@@ -164,7 +164,7 @@ def _hurry(names: Sequence[str], stop: threading.Event) -> None:
 
 
 def _rows(run_dir: Path) -> list[dict[str, Any]]:
-    path = run_dir / "rollouts.jsonl"
+    path = run_dir / "attempts.jsonl"
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if path.exists() else []
 
 

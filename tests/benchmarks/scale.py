@@ -161,7 +161,7 @@ def _collect(options: Options, tasks: lab.Tasks, workers: int, attempts: int, la
         values = json.loads(told.strip().split("\n")[-1])
         spent = account.cpu()
         left = settled(account, held, child.pid, before)
-    rows = (run_dir / "rollouts.jsonl").read_bytes().count(b"\n")
+    rows = (run_dir / "attempts.jsonl").read_bytes().count(b"\n")
     return _Found(
         rows,
         Counter(values["counts"]),

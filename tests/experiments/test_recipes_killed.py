@@ -19,13 +19,13 @@ from swebench_lab._unix import lock
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 MIDDLE: dict[str, list[tuple[str, int]]] = {
-    "quickstart": [("rollouts.jsonl", 4)],
-    "collect": [("rollouts.jsonl", 2)],
-    "evaluate": [("rollouts.jsonl", 1)],
+    "quickstart": [("attempts.jsonl", 4)],
+    "collect": [("attempts.jsonl", 2)],
+    "evaluate": [("attempts.jsonl", 1)],
     "prepare": [("*.ipynb", 1)],
     "ablate": [("runs/**/outcome.json", 1)],
-    "sft": [("rows.jsonl", 1), ("rollouts/rollouts.jsonl", 3)],  # as it begins to learn, and while it is tried
-    "grpo": [("grpo/rollouts/*/rollouts.jsonl", 2), ("rollouts/rollouts.jsonl", 1)],
+    "sft": [("rows.jsonl", 1), ("rollouts/attempts.jsonl", 3)],  # as it begins to learn, and while it is tried
+    "grpo": [("grpo/rollouts/*/attempts.jsonl", 2), ("rollouts/attempts.jsonl", 1)],
 }
 """Recipe → where it is killed, one time after the other: a pattern of files, and how many files or lines there are then."""
 VARYING = {"seconds", "executed", "report", "prepared", "folder", "built"}
@@ -97,7 +97,7 @@ def test_a_recipe_that_was_killed_in_the_middle_ends_with_the_same_metrics(name:
         kill(name, folder, given, pattern, count)
     again = lab.run_recipe(name, preset="smoke", run_dir=folder, progress=False, **given)
     assert facts(again.metrics) == facts(whole.metrics)
-    for made in ("rollouts.jsonl", "rollouts/rollouts.jsonl"):
+    for made in ("attempts.jsonl", "rollouts/attempts.jsonl"):
         if (rows := folder / made).exists():
             assert len(rows.read_text().splitlines()) == len((tmp_path / "whole" / made).read_text().splitlines())
     for weights in folder.glob("*/final/*.safetensors"):

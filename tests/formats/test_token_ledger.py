@@ -20,7 +20,7 @@ from swebench_lab.formats.token_ledger import Episode, Segment, force, forced, s
 from swebench_lab.policies.policy import Brief
 from swebench_lab.policies.scripted import ScriptedPolicy
 from swebench_lab.records.reply import Message
-from swebench_lab.records.rollout import Rollouts, load_rollouts
+from swebench_lab.records.rollout import Rollouts, read_rollouts
 from swebench_lab.records.step import Step
 from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
@@ -89,7 +89,7 @@ def test_storage_grows_with_the_conversation_and_not_with_its_square() -> None:
 def test_ids_survive_storage(tmp_path: Path, ending: str) -> None:
     _, trajectory = talk(REPLIES)
     rollout = replace(make_rollout(TASK), trajectory=trajectory)
-    loaded = load_rollouts(Rollouts([rollout]).save(tmp_path / f"r.{ending}"))[0].trajectory
+    loaded = read_rollouts(Rollouts([rollout]).save(tmp_path / f"r.{ending}"))[0].trajectory
     assert loaded == trajectory
     assert segments(loaded) == segments(trajectory)
 

@@ -172,7 +172,7 @@ def start(run_dir: Path) -> subprocess.Popen[str]:
 
 def wait_for_rows(run_dir: Path, count: int) -> None:
     for _ in range(600):
-        path = run_dir / "rollouts.jsonl"
+        path = run_dir / "attempts.jsonl"
         if path.exists() and path.read_bytes().count(b"\n") >= count:
             return
         time.sleep(0.05)
@@ -210,6 +210,6 @@ def test_stopping_or_killing_a_collection_loses_nothing_and_leaves_nothing(
     assert not descendants_of(str(tmp_path))
     output, errors = start(tmp_path).communicate(timeout=120)
     assert output.split() == ["16", str(16 - kept), "0"], errors
-    rows = [json.loads(line) for line in (tmp_path / "rollouts.jsonl").read_text().splitlines()]
-    keys = [(row["task_id"], row["trajectory"].get("attempt", 0)) for row in rows]
+    rows = [json.loads(line) for line in (tmp_path / "attempts.jsonl").read_text().splitlines()]
+    keys = [(row["task"], row["attempt"]) for row in rows]
     assert len(keys) == len(set(keys)) == 16

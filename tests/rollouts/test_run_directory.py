@@ -36,20 +36,20 @@ def test_a_later_row_with_the_same_key_takes_the_place_of_the_first(tmp_path: Pa
 def test_a_damaged_row_is_reported_set_aside_and_the_rest_survives(tmp_path: Path, damage: bytes) -> None:
     run = RunDirectory(tmp_path)
     run.append(make_rollout(make_task(0)))
-    with (tmp_path / "rollouts.jsonl").open("ab") as file:
+    with (tmp_path / "attempts.jsonl").open("ab") as file:
         file.write(damage + b"\n")
     run.append(make_rollout(make_task(1)))
     with pytest.warns(UserWarning, match=r"1 unreadable row.*line 2"):
         assert len(run.rollouts()) == 2
     aside = json.loads((tmp_path / "set-aside.jsonl").read_text())
-    assert (aside["file"], aside["line"]) == ("rollouts.jsonl", 2) and aside["reason"]
+    assert (aside["file"], aside["line"]) == ("attempts.jsonl", 2) and aside["reason"]
     assert len(RunDirectory(tmp_path).rollouts()) == 2  # and no second warning
 
 
 def test_half_a_line_left_by_a_killed_writer_does_not_swallow_the_next(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     run.append(make_rollout(make_task(0)))
-    with (tmp_path / "rollouts.jsonl").open("ab") as file:
+    with (tmp_path / "attempts.jsonl").open("ab") as file:
         file.write(b'{"task_id": "owner__na')
     run.append(make_rollout(make_task(1)))
     with pytest.warns(UserWarning, match="1 unreadable row"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -54,11 +53,11 @@ def test_half_a_line_is_not_read_before_it_is_whole(tmp_path: Path) -> None:
     run = filled(tmp_path)
     board = lab.Board(tmp_path)
     board.state()
-    row = json.dumps(make_rollout(make_task(9)).to_row()).encode()
-    with (tmp_path / "rollouts.jsonl").open("ab") as file:
+    row = (tmp_path / "attempts.jsonl").read_bytes().splitlines()[0].replace(b"owner__name-0", b"owner__name-9")
+    with (tmp_path / "attempts.jsonl").open("ab") as file:
         file.write(row[:100])
     assert board.state()["rows"] == 6
-    with (tmp_path / "rollouts.jsonl").open("ab") as file:
+    with (tmp_path / "attempts.jsonl").open("ab") as file:
         file.write(row[100:] + b"\n")
     assert board.state()["rows"] == 7
     with pytest.warns(UserWarning, match=r"not in tasks\.jsonl"):

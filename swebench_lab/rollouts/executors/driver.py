@@ -115,6 +115,10 @@ class Driver:
             self._batches[number], self._batch_numbers[id(batch)] = batch, number
         self._source.add(batch, jobs)
 
+    def put_back(self, job: Job) -> None:
+        """Take in an attempt of a batch that another collector was making."""
+        self._source.put_first(job)
+
     def drop(self, batch: Batch) -> None:
         """End one batch; its unfinished attempts have no row."""
         batch.cancelled = True

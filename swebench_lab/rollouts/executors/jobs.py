@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from swebench_lab.agents.external.cli_agent import AnyAgent
 from swebench_lab.records.rollout import Rollout
@@ -19,6 +19,34 @@ from swebench_lab.rollouts.executors.queues import BoundedQueue
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Layer
+
+
+class Sharing(Protocol):
+    """Who makes which attempt of a batch, where several collectors work on one run directory."""
+
+    def take(self, job: Job) -> bool:
+        """Claim an attempt before it is begun; false when somebody else makes it, or has made it."""
+        ...
+
+    def holds(self, job: Job) -> bool:
+        """Return whether an attempt is claimed for its batch."""
+        ...
+
+    def finished_elsewhere(self, job: Job) -> Any:
+        """Return the entry of an attempt that somebody else has finished; None where nobody has."""
+        ...
+
+    def release(self, job: Job) -> None:
+        """Give the claim of an attempt up: it has its row."""
+        ...
+
+    def left(self) -> list[Job]:
+        """Take out the attempts that others are making."""
+        ...
+
+    def waiting(self) -> int:
+        """Return how many attempts others are making."""
+        ...
 
 
 class Batch:
@@ -44,12 +72,19 @@ class Batch:
         """What the reward function raised first."""
         self.last_start = time.monotonic()
         self.cancelled = False
+        self.sharing: Sharing | None = None
+        """Who makes which of them; None: all are made here."""
         self._lock = threading.Lock()
 
-    def add(self, rollout: Rollout) -> None:
-        """Take in one result, which is recorded already; wait while the window is full."""
+    def add(self, rollout: Rollout, made: bool = True) -> None:
+        """Take in one result, which is recorded already; wait while the window is full.
+
+        Args:
+            rollout: The result.
+            made: Whether it was made here, not by another collector.
+        """
         with self._lock:
-            self.recorded += 1
+            self.recorded += made
         self.results.put(rollout)
         with self._lock:
             self.finished += 1
@@ -121,6 +156,11 @@ class AttemptSink(Protocol):
         """Note how it ended."""
 
 
+def _granted(job: Job) -> bool:
+    """Return whether an attempt is to be made here."""
+    return job.batch.sharing is None or job.batch.sharing.take(job)
+
+
 class Source:
     """Jobs that wait to be begun. Batches take turns; within one, every task comes once before any comes twice."""
 
@@ -157,22 +197,25 @@ class Source:
             return None if self._closed else self._next()
 
     def _next(self) -> Job | None:
-        if self._first:
-            return self._first.popleft()
+        while self._first:
+            if _granted(job := self._first.popleft()):
+                return job
         while self._lines:
             batch, jobs = self._lines.popleft()
             if not jobs or batch.cancelled:
                 continue
             self._lines.append((batch, jobs))
-            batch.last_start = time.monotonic()
-            return jobs.popleft()
+            if _granted(job := jobs.popleft()):
+                batch.last_start = time.monotonic()
+                return job
         return None
 
     def waiting(self, batch: Batch | None = None) -> int:
         """Return how many jobs wait, of one batch or of all."""
         with self._changed:
             first = sum(batch is None or job.batch is batch for job in self._first)
-            return first + sum(len(jobs) for other, jobs in self._lines if batch is None or other is batch)
+            elsewhere = batch.sharing.waiting() if batch is not None and batch.sharing else 0
+            return first + elsewhere + sum(len(jobs) for other, jobs in self._lines if batch in (None, other))
 
     def take_all(self, batch: Batch) -> Iterator[Job]:
         """Take out and yield everything of a batch."""
@@ -184,6 +227,8 @@ class Source:
                     taken += jobs
                     jobs.clear()
         yield from taken
+        if batch.sharing:
+            yield from batch.sharing.left()
 
     def close(self) -> None:
         """Wake everyone who waits."""

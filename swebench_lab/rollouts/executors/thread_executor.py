@@ -114,6 +114,10 @@ class ThreadExecutor:
             self._batches = [other for other in self._batches if not other.over] + [batch]
         self.source.add(batch, jobs)
 
+    def put_back(self, job: Job) -> None:
+        """Take in an attempt of a batch that another collector was making."""
+        self.source.put_first(job)
+
     def fail(self, error: BaseException) -> None:
         """End everything because of an error that no record could hold."""
         _log.error("the collection ends: %s", describe(error))

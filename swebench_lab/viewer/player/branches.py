@@ -2,7 +2,7 @@
 
 ```
 run_dir/branches/      a run directory of its own, so that branches never count among a run's attempts
-  rollouts.jsonl       one row per branch, with its whole history
+  attempts.jsonl       one row per branch; its whole history is in segments/
   branches.jsonl       where each leaves its parent: id, parent, step, hint, edited files
   layers/              step layers, including those of the shared steps
 ```
@@ -157,4 +157,4 @@ class Branches:
                     )
                     self._branches[branch.id] = branch
             except (ValueError, KeyError, TypeError):
-                continue  # a line whose writer was killed; its rollout is in rollouts.jsonl
+                continue  # a line whose writer was killed; its rollout is in the run directory

@@ -234,9 +234,9 @@ def follow(link: str) -> tuple[Rollout, int | None]:
     if not mark or len(parts) != 4 or not parts[3].removeprefix("step-").lstrip("-").isdigit():
         raise RecordError(f"following the link {link!r}: expected run_dir#task/attempt/agent/step-7")
     task, attempt, agent, step = parts
-    for rollout in RunDirectory(folder, create=False).rollouts():
+    for rollout in RunDirectory(folder, create=False).rollouts().filter(task=task):
         t = rollout.trajectory
-        if (t.task_id, str(t.attempt)) == (task, attempt) and agent in ("-", t.agent):
+        if str(t.attempt) == attempt and agent in ("-", t.agent):
             return rollout, int(step.removeprefix("step-"))
     raise RecordError(f"following the link {link!r}: {folder} holds no attempt {attempt} at {task!r} of that agent")
 

@@ -91,7 +91,7 @@ def test_two_nodes_share_the_work_and_the_death_of_one_loses_nothing(tasks: lab.
         collector = lab.RolloutCollector(sandboxes, workers=3, run_dir=tmp_path, executor=joined)
 
         def lose_one() -> None:
-            rows = tmp_path / "rollouts.jsonl"
+            rows = tmp_path / "attempts.jsonl"
             while not rows.exists() or rows.read_bytes().count(b"\n") < 8:
                 time.sleep(0.1)
             joined.remove_node(joined.simulated[-1])

@@ -1,0 +1,1 @@
+"""How rollouts lie on disk: nothing outside of this folder knows it."""
