@@ -6,13 +6,12 @@ import io
 import itertools
 import os
 import secrets
-import shlex
 import socket
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypedDict
+from typing import TYPE_CHECKING, Self
 
 from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError, SandboxUnavailable
 from swebench_lab.sandbox import commands, quotas, shell_files
@@ -23,6 +22,7 @@ from swebench_lab.sandbox.commands import Result as Result
 from swebench_lab.sandbox.diffs.changes import WorkTreeChanges
 from swebench_lab.sandbox.diffs.patch import apply, diff
 from swebench_lab.sandbox.layers.archive import unpack_download
+from swebench_lab.sandbox.reading import MOST_READ, bounded
 from swebench_lab.sandbox.session import Session as Session
 from swebench_lab.sandbox.stateless_session import StatelessSession
 
@@ -30,17 +30,6 @@ if TYPE_CHECKING:
     from swebench_lab.sandbox.snapshot import Snapshot
 
 _MOST_ARGUMENT = 100_000  # bytes; the kernel refuses a single argument of 128 KiB
-MOST_READ = 256 << 20
-"""Bytes of a file of a box that are read into memory when nothing else is said."""
-
-
-class _ExecOptions(TypedDict):
-    cwd: str
-    env: Mapping[str, str | None]
-    stdin: bytes | None
-    timeout: float | None
-    merge: bool
-    max_output: int
 
 
 class Sandbox(abc.ABC):
@@ -189,13 +178,12 @@ class Sandbox(abc.ABC):
         """
         self._check_open()
         given = stdin.encode("utf-8", errors="surrogateescape") if isinstance(stdin, str) else stdin
-        options: _ExecOptions = {"cwd": self._path(cwd or ""), "env": env or {}, "stdin": given, "timeout": timeout,
-                                 "merge": merge, "max_output": max_output}  # fmt: skip
-        if not isinstance(command, str):
-            return self.exec(list(command), **options)
-        if len(os.fsencode(command)) > _MOST_ARGUMENT:
-            return self._exec_script(command, **options)
-        return self.exec(["bash", "-c", command], **options)
+        at, variables = self._path(cwd or ""), env or {}
+        if isinstance(command, str) and len(os.fsencode(command)) > _MOST_ARGUMENT:
+            return self._exec_script(command, cwd=at, env=variables, stdin=given, timeout=timeout, merge=merge,
+                                     max_output=max_output)  # fmt: skip
+        argv = ["bash", "-c", command] if isinstance(command, str) else list(command)
+        return self.exec(argv, cwd=at, env=variables, stdin=given, timeout=timeout, merge=merge, max_output=max_output)
 
     def _exec_script(
         self,
@@ -344,7 +332,7 @@ class Sandbox(abc.ABC):
             SandboxPathError: It cannot be read, is no regular file, or holds more.
         """
         with self._naming("read", path) as place:
-            return b"".join(_bounded(self._get(place, most), path, most))
+            return b"".join(bounded(self._get(place, most), path, most))
 
     def read(self, path: str, most: int = MOST_READ) -> str:
         """The text of a regular file (UTF-8; invalid bytes become U+FFFD), as `read_bytes` has it."""
@@ -392,7 +380,7 @@ class Sandbox(abc.ABC):
         target = Path(host)
         try:
             with self._naming("read", path) as place:
-                pieces = _bounded(self._get(place, most), path, most)
+                pieces = bounded(self._get(place, most), path, most)
                 first = next(pieces, b"")
                 with target.open("wb") as file:
                     for piece in itertools.chain([first], pieces):
@@ -508,24 +496,4 @@ class Sandbox(abc.ABC):
             raise SandboxPathError(f"{doing} {path} in the box: {error.strerror}") from error
 
 
-def _bounded(pieces: Iterator[bytes], path: str, most: int) -> Iterator[bytes]:
-    """The pieces of a file; an error once there is more than `most` bytes of it."""
-    read = 0
-    for piece in pieces:
-        read += len(piece)
-        if read > most:
-            raise too_large(path, most)
-        yield piece
-
-
-def too_large(path: str, most: int) -> SandboxPathError:
-    """Say that a file of a box holds more than may be read."""
-    return SandboxPathError(f"read {path} in the box: it holds more than {most} bytes; say how much is fine with most=")
-
-
-def shell_line(command: str | Sequence[str]) -> str:
-    """A command as one would type it."""
-    return command if isinstance(command, str) else shlex.join(command)
-
-
-__all__ = ["Layer", "Result", "Running", "Sandbox", "Session", "shell_line"]
+__all__ = ["Layer", "Result", "Running", "Sandbox", "Session"]
