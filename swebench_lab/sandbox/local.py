@@ -111,6 +111,7 @@ class LocalSandbox(DescriptorBox, Sandbox):
         settings = self._root / "root" / ".gitconfig"
         if not settings.exists() and not settings.is_symlink():
             settings.write_text(plan.GIT_IDENTITY)
+            os.utime(settings, (0, 0))  # a fork's files are those of its parent, times too
         if self.layers:
             return  # moved when the first copy was made
         venv = self._root / _VENV.lstrip("/")
