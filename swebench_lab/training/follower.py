@@ -138,9 +138,9 @@ class Follower:
                     f"after weights {version} were brought to {answer.where}, it gives the {len(gaps)} tokens that it "
                     f"sampled logprobs that differ from the trainer's by {statistics.fmean(gaps):.3g} on average, where "
                     f"rounding explains {tolerance:g}: it does not hold the trainer's weights. Where the embedding and the "
-                    "last layer share one tensor, serve the model by lab.serve(model, updates=True), which serves an "
-                    "untied copy; else see that the server runs this very model, with no quantisation and no sampling "
-                    "settings of its own, and that dtype and head are the trainer's"
+                    "last layer share one tensor, serve an untied copy of the model "
+                    "(tie_word_embeddings=False); else see that the server runs this very model, with no quantisation and no "
+                    "sampling settings of its own, and that dtype and head are the trainer's"
                 )
         if probed:
             self.gaps.append(worst)

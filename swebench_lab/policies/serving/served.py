@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import secrets
 import shutil
 import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
@@ -165,6 +166,7 @@ class ServedSink:
         self._transfer: Transfer | None = None
         self._adapters: list[tuple[str, Path]] = []
         self._unloaded = Path("/nonexistent")
+        self._run = secrets.token_hex(4)  # a server keeps the adapters of trainings before
 
     def open(self, weights: Sequence[Weight], adapter: bool = False) -> None:
         """Ask the servers how they take weights, and set the way up.
@@ -237,7 +239,7 @@ class ServedSink:
         Raises:
             ServingError: It cannot be loaded.
         """
-        name = f"{self.policy.model}-adapter-{version}"
+        name = f"{self.policy.model}-{self._run}-{version}"
         body = {"lora_name": name, "lora_path": str(folder), "load_inplace": False}
         self.replicas.each("/v1/load_lora_adapter", body)
         self._adapters.append((name, folder))
