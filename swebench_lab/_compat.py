@@ -192,7 +192,7 @@ PATCHES = (
         "1.16.0",
         "weights to several servers, by any way, and a check after each update that they arrived",
         lambda: "def _sync_weight(self):" in _async_source() and "self._sync_weight, self.args" in _async_source(),
-        lambda: "vllm_server_base_urls" not in _async_options() and "prompt_logprobs" not in _async_source(),
+        lambda: "vllm_server_base_urls" not in _async_options(),
     ),
     Patch(
         "trl.experimental.async_grpo.AsyncGRPOTrainer.compute_loss",

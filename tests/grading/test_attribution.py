@@ -66,14 +66,14 @@ def test_a_run_that_was_killed_from_outside_is_graded_again_and_counts(evaluator
     thread.join()
     assert killed, "the tests were not killed"
     assert verdict.resolved, verdict.reason
-    assert "graded a second time" in verdict.notes[-1]
+    assert any("graded a second time" in note for note in verdict.notes)
 
 
 def test_an_untouched_tree_that_does_not_end_cleanly_excuses_the_patch(boxes: HandMade) -> None:
     evaluator = Evaluator(boxes, timeout=2)  # type: ignore[arg-type]
     verdict = evaluator.grade(task(spec={**QUICK, "test_command": "sleep 60 #"}), GOLD)
     assert (verdict.status, verdict.cause) == ("not graded", Cause.TIMED_OUT)
-    assert "do not end cleanly without this patch" in verdict.notes[-1]
+    assert any("do not end cleanly without this patch" in note for note in verdict.notes)
 
 
 def test_the_untouched_tree_is_run_once_and_remembered(evaluator: Evaluator, boxes: HandMade) -> None:

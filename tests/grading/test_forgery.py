@@ -432,7 +432,8 @@ def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def test_other_runners_report_separately_and_gold_is_resolved(other: tuple[Evaluator, Task, str]) -> None:
     evaluator, one, _ = other
     verdict = evaluator.grade(one, GOLD)
-    assert (verdict.status, verdict.official, verdict.notes) == ("resolved", "resolved", ()), verdict.reason
+    assert (verdict.status, verdict.official) == ("resolved", "resolved"), verdict.reason
+    assert all(note.startswith("certificate: none") for note in verdict.notes), "nothing else is to be said"
     assert '"finished": true' in verdict.log
     assert evaluator.regrade(one, verdict) == verdict
     assert evaluator.certificate(one, audit="none").passed
@@ -480,7 +481,7 @@ def test_a_log_that_decides_alone_says_so(evaluator: Evaluator) -> None:
     spec = {**QUICK, "test_command": "echo 'test_add (t.T) ... ok' #", "log_parser": "parse_log_django"}
     verdict = evaluator.grade(task(spec=spec, fail_to_pass=("test_add (t.T)",), pass_to_pass=()), GOLD)
     assert verdict.resolved
-    assert "the log alone decides" in verdict.notes[-1]
+    assert any("the log alone decides" in note for note in verdict.notes)
 
 
 # --- inside the test process ------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def evaluator(boxes: HandMade, tmp_path: Path) -> Evaluator:
 def test_every_cause_is_reached_by_a_real_grading(
     boxes: HandMade, changes: dict[str, Any], patch: str, status: str, cause: Cause
 ) -> None:
-    evaluator = Evaluator(boxes, timeout=2 if "spec" in changes else 15)  # type: ignore[arg-type]
+    evaluator = Evaluator(boxes, timeout=6 if "spec" in changes else 15)  # type: ignore[arg-type]
     verdict = evaluator.grade(task(**changes), patch)
     assert (verdict.status, verdict.cause) == (status, cause), verdict.reason
     assert Verdict.from_dict(verdict.to_dict()) == verdict
@@ -81,8 +81,9 @@ def test_a_sandbox_that_cannot_be_opened_is_an_infrastructure_error_and_is_logge
         verdict = Evaluator(NoBoxes()).grade(task(), GOLD)  # type: ignore[arg-type]
     assert (verdict.status, verdict.cause) == ("not graded", Cause.INFRASTRUCTURE)
     records = [record for record in caplog.records if record.name == "swebench_lab.grading.grader"]
-    assert [record.levelname for record in records] == ["DEBUG", "WARNING"]
-    assert "do this and that" in records[1].getMessage()
+    assert records[0].levelname == "DEBUG"
+    (said,) = [record for record in records if "do this and that" in record.getMessage()]
+    assert said.levelname == "WARNING"
 
 
 def test_the_judge_returns_the_one_verdict_type() -> None:

@@ -15,7 +15,6 @@ from swebench_lab.agents.attempt import SlotOf
 from swebench_lab.agents.external import installing, replaying, steps
 from swebench_lab.agents.external.cli_settings import CLISettings
 from swebench_lab.agents.external.desk import Budget, Desk
-from swebench_lab.agents.external.gateway import gateway
 from swebench_lab.agents.external.kits import PORT, URL, Kit, fill
 from swebench_lab.errors import AgentError, LabError, PatchError, SandboxUnavailable, describe
 from swebench_lab.records.reply import Message
@@ -121,6 +120,8 @@ class CLIAttempt:
         }
         command = [fill(word, values) for word in (*self.kit.command, *self.agent.arguments)]
         listener = self.sandbox.listen(PORT)
+        from swebench_lab.agents.external.gateway import gateway  # asyncio loads what only some systems have
+
         with gateway().attach(listener, self.desk), self._waker():
             reader, writer = os.pipe2(os.O_CLOEXEC)
             try:

@@ -207,13 +207,13 @@ def _room() -> Iterator[Finding]:
 def _watches() -> Iterator[Finding]:
     """Count the instances of inotify of this user, which sandboxes share with everything else that runs as the user."""
     try:
-        most = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
-    except (OSError, ValueError):
+        most, me = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text()), os.geteuid()
+    except (OSError, ValueError, AttributeError):  # no such bound, or no such users
         return
     count = 0
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended, or is somebody else's
-            if process.stat().st_uid == os.geteuid():
+            if process.stat().st_uid == me:
                 count += sum(os.readlink(fd) == "anon_inode:inotify" for fd in (process / "fd").iterdir())
     state = State.OK if count < most // 2 else State.TIGHT
     fix = "" if state == State.OK else "sysctl fs.inotify.max_user_instances=1024, or end what watches files"
