@@ -141,8 +141,9 @@ def test_what_a_killed_client_left_on_disk_is_removed_by_the_next(tmp_path, snap
 
 def test_a_dead_zygote_is_replaced(snapshot):
     box = open_namespace(snapshot)
-    client.zygote_of(box.tier)._process.kill()
-    client.zygote_of(box.tier)._process.wait()
+    process = client.zygote_of(box.tier)._process  # asked for again, it may be the next one already
+    process.kill()
+    process.wait()
     wait_until(lambda: box._pid not in processes_with("lab-init"))
     with pytest.raises(SandboxClosed, match="died"):
         box.run("true")
