@@ -56,7 +56,7 @@ format: $(DEV)  ## format code and strip notebook outputs
 	$(BIN)/nbstripout notebooks/*.ipynb recipes/*.ipynb
 
 docs: $(DEV)  ## write the API reference from the docstrings, to docs/api/swebench_lab.html
-	$(BIN)/python -m pdoc --docformat google --output-directory docs/api swebench_lab '!swebench_lab\.(?!errors$$)' swebench_lab.agents.configs swebench_lab.experiments.plots swebench_lab.rollouts.rewards swebench_lab.snapshots.specs swebench_lab.testing.conformance swebench_lab.testing.doctor.probe swebench_lab.training.pretrained
+	$(BIN)/python -m pdoc --docformat google --output-directory docs/api swebench_lab '!swebench_lab\.(?!errors$$)' swebench_lab.agents.configs swebench_lab.experiments.plots swebench_lab.rollouts.rewards swebench_lab.snapshots.specs swebench_lab.testing.conformance swebench_lab.testing.doctor.probe swebench_lab.training.model.pretrained
 
 bench: $(DEV)  ## measure sandboxes and collections against baselines in one run
 	$(BIN)/python -m tests.benchmarks --docs docs

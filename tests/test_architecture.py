@@ -33,11 +33,14 @@ FLOORS = {
         {"linux"},
         {"layers"},
         {"zygote", "diffs"},
+        {"shell"},
         {""},
         {"namespace", "landlock", "docker"},
     ),
     "formats": ({"dialects"}, {""}),
     "agents": ({"tools/in_sandbox"}, {"tools"}, {""}, {"configs", "external"}),
+    "grading": ({"rules", "files", "leaks"}, {"execution"}, {""}),
+    "training": ({"data"}, {"options"}, {"model"}, {"engines"}, {""}),
     "snapshots": ({"storage"}, {"environment"}, {"repository"}, {"image"}, {"transfer"}, {""}),
 }
 """Folders of a room from the ground up, as with rooms; "" stands for the files beside the folders."""

@@ -16,7 +16,7 @@ import click
 
 import swebench_lab as lab
 from swebench_lab.experiments.recipes import describe
-from swebench_lab.training.config import Config
+from swebench_lab.training.options.config import Config
 
 
 @click.command()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from swebench_lab.errors import GradingError
-from swebench_lab.grading.test_run import HOST_MEMORY, TestRun
+from swebench_lab.grading.execution.test_run import HOST_MEMORY, TestRun
 from swebench_lab.records.verdict import NOT_GRADED, UNRESOLVED, Cause, Verdict
 
 SHARED_LIMITS = frozenset({"memory", "processes", "disk"})

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from swebench_lab.grading.certificates import Certificates
+from swebench_lab.grading.files.certificates import Certificates
 from swebench_lab.grading.trust import missing_without_a_patch
 from swebench_lab.records.verdict import Verdict
 

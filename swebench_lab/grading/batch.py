@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
-from swebench_lab.grading.boxes import OpenBoxes
+from swebench_lab.grading.execution.boxes import OpenBoxes
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")

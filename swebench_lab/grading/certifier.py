@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swebench_lab.errors import LabError, describe, outcome_of
-from swebench_lab.grading import leak_audit
 from swebench_lab.grading.baseline import Baseline
 from swebench_lab.grading.batch import batch
-from swebench_lab.grading.boxes import OpenBoxes
-from swebench_lab.grading.certificates import (
+from swebench_lab.grading.execution.boxes import OpenBoxes
+from swebench_lab.grading.files.certificates import (
     AUDITS,
     CHECK_COLUMNS,
     FAILED,
@@ -31,8 +30,9 @@ from swebench_lab.grading.certificates import (
     task_digest,
 )
 from swebench_lab.grading.grader import Grader
-from swebench_lab.grading.leak_audit import Audit
-from swebench_lab.grading.leak_index import Scans
+from swebench_lab.grading.leaks import audit as leak_audit
+from swebench_lab.grading.leaks.audit import Audit
+from swebench_lab.grading.leaks.line_index import Scans
 from swebench_lab.records.task import Task, Tasks, answer_digest
 from swebench_lab.records.verdict import Verdict
 from swebench_lab.snapshots.environment.specs import spec_of

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from swebench_lab.errors import RecordError, describe, outcome_of
 from swebench_lab.grading.batch import batch
-from swebench_lab.grading.boxes import OpenBoxes
+from swebench_lab.grading.execution.boxes import OpenBoxes
+from swebench_lab.grading.files.predictions import Prediction, Predictions, read_predictions
+from swebench_lab.grading.files.verdict_file import VerdictFile, verdict_key
+from swebench_lab.grading.files.verdicts import Verdicts
 from swebench_lab.grading.grader import NOT_RUN, Grader
-from swebench_lab.grading.predictions import Prediction, Predictions, read_predictions
-from swebench_lab.grading.verdict_file import VerdictFile, verdict_key
-from swebench_lab.grading.verdicts import Verdicts
 from swebench_lab.records.task import Task, Tasks
 from swebench_lab.records.verdict import NOT_GRADED, Cause, Verdict
 

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.grading.baseline import Baselines
-from swebench_lab.grading.boxes import OpenBoxes
-from swebench_lab.grading.certificates import Certificate, Certificates
 from swebench_lab.grading.certifier import Certifier
 from swebench_lab.grading.evaluation import evaluate
+from swebench_lab.grading.execution.boxes import OpenBoxes
+from swebench_lab.grading.files.certificates import Certificate, Certificates
+from swebench_lab.grading.files.predictions import Predictions
+from swebench_lab.grading.files.verdicts import Verdicts
 from swebench_lab.grading.grader import Grader
 from swebench_lab.grading.grading_cache import GradingCache
 from swebench_lab.grading.harness import evaluate_officially
-from swebench_lab.grading.leak_audit import Audit
-from swebench_lab.grading.predictions import Predictions
-from swebench_lab.grading.verdicts import Verdicts
+from swebench_lab.grading.leaks.audit import Audit
 from swebench_lab.records.task import Task, Tasks
 from swebench_lab.records.verdict import Verdict
 

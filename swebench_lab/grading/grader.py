@@ -23,14 +23,14 @@ from swebench_lab.grading.attribution import (
     needs_a_second_try,
 )
 from swebench_lab.grading.baseline import Baseline, Baselines
-from swebench_lab.grading.boxes import OpenBoxes
-from swebench_lab.grading.certificates import Certificate, Certificates, task_digest
-from swebench_lab.grading.expectation import Expectation
+from swebench_lab.grading.execution.boxes import OpenBoxes
+from swebench_lab.grading.execution.runner import NotApplied, TestRunner
+from swebench_lab.grading.execution.test_run import HOST_MEMORY
+from swebench_lab.grading.files.certificates import Certificate, Certificates, task_digest
 from swebench_lab.grading.grading_cache import GradingCache
 from swebench_lab.grading.judge import does_not_apply, judge, judge_log
-from swebench_lab.grading.runner import NotApplied, TestRunner
-from swebench_lab.grading.swebench_rules import official_answer_without_a_patch
-from swebench_lab.grading.test_run import HOST_MEMORY
+from swebench_lab.grading.rules.expectation import Expectation
+from swebench_lab.grading.rules.swebench_rules import official_answer_without_a_patch
 from swebench_lab.grading.trust import by_certificate, foreign, missing_modules, unsupported
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import NOT_GRADED, UNRESOLVED, Cause, Verdict

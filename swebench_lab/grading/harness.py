@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from swebench_lab.errors import GradingError
-from swebench_lab.grading.predictions import Prediction, Predictions, read_predictions
-from swebench_lab.grading.test_run import APPLY_FAILED
-from swebench_lab.grading.verdicts import Verdicts
+from swebench_lab.grading.execution.test_run import APPLY_FAILED
+from swebench_lab.grading.files.predictions import Prediction, Predictions, read_predictions
+from swebench_lab.grading.files.verdicts import Verdicts
 from swebench_lab.records.swebench_row import to_swebench
 from swebench_lab.records.task import Task, Tasks
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Cause, Verdict

@@ -19,11 +19,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from swebench_lab.errors import GradingError
-from swebench_lab.grading.expectation import OWN_PARSER, Expectation
-from swebench_lab.grading.log_parsers import FAILING, PASSING, UnreadableLog, clean, disputed, parse_log
-from swebench_lab.grading.results import PYTEST, Results
-from swebench_lab.grading.swebench_rules import ENVIRONMENT, official_answer, rules
-from swebench_lab.grading.test_run import APPLY_FAILED, HOST_MEMORY, REFUSED, START, TestRun
+from swebench_lab.grading.execution.results import PYTEST, Results
+from swebench_lab.grading.execution.test_run import APPLY_FAILED, HOST_MEMORY, REFUSED, START, TestRun
+from swebench_lab.grading.rules.expectation import OWN_PARSER, Expectation
+from swebench_lab.grading.rules.log_parsers import FAILING, PASSING, UnreadableLog, clean, disputed, parse_log
+from swebench_lab.grading.rules.swebench_rules import ENVIRONMENT, official_answer, rules
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Cause, Verdict
 
 _Report = Mapping[str, Mapping[str, list[str]]]

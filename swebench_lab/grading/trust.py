@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from swebench_lab.errors import DiffError
-from swebench_lab.grading.certificates import Certificate
+from swebench_lab.grading.files.certificates import Certificate
 from swebench_lab.records.diff import touched_files
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Cause, Verdict

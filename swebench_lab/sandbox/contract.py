@@ -14,17 +14,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError, SandboxUnavailable
-from swebench_lab.sandbox import commands, quotas, shell_files
+from swebench_lab.sandbox import quotas
 from swebench_lab.sandbox.capabilities import CAPABILITIES
 from swebench_lab.sandbox.checkpoints import Layer as Layer
-from swebench_lab.sandbox.commands import Kept, Running
-from swebench_lab.sandbox.commands import Result as Result
 from swebench_lab.sandbox.diffs.changes import WorkTreeChanges
 from swebench_lab.sandbox.diffs.patch import apply, diff
 from swebench_lab.sandbox.layers.archive import unpack_download
 from swebench_lab.sandbox.reading import MOST_READ, bounded
-from swebench_lab.sandbox.session import Session as Session
-from swebench_lab.sandbox.stateless_session import StatelessSession
+from swebench_lab.sandbox.shell import commands, shell_files
+from swebench_lab.sandbox.shell.commands import Kept, Running
+from swebench_lab.sandbox.shell.commands import Result as Result
+from swebench_lab.sandbox.shell.session import Session as Session
+from swebench_lab.sandbox.shell.stateless_session import StatelessSession
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.snapshot import Snapshot

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from swebench_lab.errors import SandboxError
-from swebench_lab.sandbox import commands
-from swebench_lab.sandbox.bash_session import BashSession
-from swebench_lab.sandbox.commands import Kept, Result, Running
+from swebench_lab.sandbox.shell import commands
+from swebench_lab.sandbox.shell.bash_session import BashSession
+from swebench_lab.sandbox.shell.commands import Kept, Result, Running
 
 _BLOCK = 1 << 20
 _SCRIPT = 9  # the descriptor through which bash reads a command too long for an argument

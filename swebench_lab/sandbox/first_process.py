@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from swebench_lab.errors import SandboxClosed, SandboxPathError
-from swebench_lab.sandbox.commands import Exit
 from swebench_lab.sandbox.linux import wire
+from swebench_lab.sandbox.shell.commands import Exit
 
 Reply = tuple[dict[str, Any], list[int]]
 

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 
 from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError, SandboxUnavailable
 from swebench_lab.sandbox.checkpoints import Layer, LayerStore, passing_store, remove_tree, run_task
-from swebench_lab.sandbox.commands import Exit
 from swebench_lab.sandbox.contract import Sandbox
 from swebench_lab.sandbox.descriptors import DescriptorBox
 from swebench_lab.sandbox.leases import leased_folder
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.linux import processes
+from swebench_lab.sandbox.shell.commands import Exit
 from swebench_lab.sandbox.zygote import plan
 from swebench_lab.sandbox.zygote.client import remove_on_exit
 

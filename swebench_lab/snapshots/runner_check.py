@@ -22,8 +22,8 @@ from swebench_lab.snapshots.storage import store
 
 if TYPE_CHECKING:
     from swebench_lab.records.task import Task
-    from swebench_lab.sandbox.commands import Result
     from swebench_lab.sandbox.contract import Sandbox
+    from swebench_lab.sandbox.shell.commands import Result
     from swebench_lab.sandbox.snapshot import Snapshot
 
 log = logging.getLogger(__name__)

@@ -18,13 +18,13 @@ from swebench_lab.errors import TrainingError
 from swebench_lab.policies.trainable import TrainablePolicy, is_trainable
 from swebench_lab.records.task import Task, Tasks
 from swebench_lab.rollouts.collector import RolloutCollector
-from swebench_lab.training.engine import engine_named
-from swebench_lab.training.models import load_tokenizer, save_trained
-from swebench_lab.training.processes import everybody, is_main, recorded, together, world_size
-from swebench_lab.training.run import Run
-from swebench_lab.training.settings import GRPOSettings
-from swebench_lab.training.table import Updates
-from swebench_lab.training.watch import Watch
+from swebench_lab.training.engines.engine import engine_named
+from swebench_lab.training.engines.run import Run
+from swebench_lab.training.engines.table import Updates
+from swebench_lab.training.engines.watch import Watch
+from swebench_lab.training.model.models import load_tokenizer, save_trained
+from swebench_lab.training.model.processes import everybody, is_main, recorded, together, world_size
+from swebench_lab.training.options.settings import GRPOSettings
 
 _log = logging.getLogger(__name__)
 

@@ -16,9 +16,10 @@ from swebench_lab.policies.local import LocalPolicy
 from swebench_lab.policies.trainable import TrainablePolicy, is_trainable
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.trajectory import Trajectory
-from swebench_lab.training.corpus import IGNORED, Corpus, foreign
-from swebench_lab.training.follower import Follower, score_plainly
-from swebench_lab.training.models import (
+from swebench_lab.training.data.corpus import IGNORED, Corpus, foreign
+from swebench_lab.training.engines.follower import Follower, score_plainly
+from swebench_lab.training.engines.watch import Watch, watching
+from swebench_lab.training.model.models import (
     adapter,
     frozen_type,
     load_model,
@@ -27,11 +28,10 @@ from swebench_lab.training.models import (
     save_model,
     save_trained,
 )
-from swebench_lab.training.muon import muon
-from swebench_lab.training.processes import everybody, is_main, last_checkpoint, recorded, together
-from swebench_lab.training.settings import SFTSettings
-from swebench_lab.training.warmup import first_update_learns
-from swebench_lab.training.watch import Watch, watching
+from swebench_lab.training.model.muon import muon
+from swebench_lab.training.model.processes import everybody, is_main, last_checkpoint, recorded, together
+from swebench_lab.training.model.warmup import first_update_learns
+from swebench_lab.training.options.settings import SFTSettings
 
 if TYPE_CHECKING:
     import polars as pl

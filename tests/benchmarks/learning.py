@@ -147,7 +147,7 @@ def _smooth(curve: Sequence[tuple[int, float]], over: int = 8) -> list[tuple[int
 
 
 def _curve(file: Path) -> list[tuple[int, float]]:
-    from swebench_lab.training.table import Updates
+    from swebench_lab.training.engines.table import Updates
 
     rows = Updates(file).to_frame().select("update", "resolved").drop_nulls()
     return [(int(update), float(rate)) for update, rate in rows.iter_rows()]

@@ -89,10 +89,10 @@ def run(options: Options) -> Report:
 def _model(folder: Path, updates: int, small: bool) -> Path:
     """Return a model that has learned what a call looks like, so that it gives commands."""
     from swebench_lab.formats.renderer import Renderer
-    from swebench_lab.training.corpus import Corpus
-    from swebench_lab.training.demonstrations import micro_demonstrations
-    from swebench_lab.training.models import load_tokenizer
-    from swebench_lab.training.tiny import make_tiny_model
+    from swebench_lab.training.data.corpus import Corpus
+    from swebench_lab.training.data.demonstrations import micro_demonstrations
+    from swebench_lab.training.model.models import load_tokenizer
+    from swebench_lab.training.model.tiny import make_tiny_model
 
     start = make_tiny_model(folder / "tiny", hidden=64 if small else 256, layers=2 if small else 4)
     renderer = Renderer.of(load_tokenizer(start))

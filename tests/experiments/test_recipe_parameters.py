@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from swebench_lab.experiments.recipes import Parameter, describe, list_recipes
-from swebench_lab.training.settings import GRPOSettings, SFTSettings
+from swebench_lab.training.options.settings import GRPOSettings, SFTSettings
 
 RECIPES = list_recipes()
 

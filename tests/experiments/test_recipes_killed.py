@@ -56,7 +56,7 @@ def parameters(name: str, folder: Path) -> dict[str, Any]:
     if name not in ("sft", "grpo"):
         return {}
     pytest.importorskip("trl", reason="needs the extra: pip install 'swebench-lab[train]'")
-    from swebench_lab.training.tiny import make_tiny_model
+    from swebench_lab.training.model.tiny import make_tiny_model
 
     return {} if name == "sft" else {"model": str(make_tiny_model(folder / "tiny"))}
 

@@ -16,9 +16,9 @@ import pytest
 import swebench_lab as lab
 from swebench_lab.errors import RecordError, SandboxUnavailable
 from swebench_lab.grading.batch import batch
-from swebench_lab.grading.certificates import Certificate, Certificates, task_digest
 from swebench_lab.grading.evaluator import Evaluator
-from swebench_lab.grading.predictions import read_predictions
+from swebench_lab.grading.files.certificates import Certificate, Certificates, task_digest
+from swebench_lab.grading.files.predictions import read_predictions
 from swebench_lab.grading.trust import UNCERTIFIED
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import Cause

@@ -16,8 +16,8 @@ import pytest
 import swebench_lab
 from swebench_lab.errors import SandboxUnavailable
 from swebench_lab.grading import grader, judge
-from swebench_lab.grading.boxes import OpenBoxes
 from swebench_lab.grading.evaluator import Evaluator
+from swebench_lab.grading.execution.boxes import OpenBoxes
 from swebench_lab.grading.grading_cache import GradingCache
 from swebench_lab.grading.trust import UNCERTIFIED
 from swebench_lab.records.task import Task

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import swebench_lab as lab
-from swebench_lab.grading.leak_audit import look
-from swebench_lab.grading.leak_marks import marks
+from swebench_lab.grading.leaks.audit import look
+from swebench_lab.grading.leaks.marks import marks
 from swebench_lab.records.diff import make_patch
 from swebench_lab.records.task import Task
 from swebench_lab.sandbox.namespace.sandbox import open_namespace

@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swebench_lab.errors import GradingError
-from swebench_lab.grading import planted, scripts, test_command, test_run
-from swebench_lab.grading.expectation import Expectation
+from swebench_lab.grading.execution import planted, scripts, test_command, test_run
+from swebench_lab.grading.execution.results import Results, read_results, seal
+from swebench_lab.grading.execution.test_run import TestRun
 from swebench_lab.grading.judge import judge, judge_log
-from swebench_lab.grading.log_parsers import parse_log, parsers
-from swebench_lab.grading.results import Results, read_results, seal
-from swebench_lab.grading.test_run import TestRun
+from swebench_lab.grading.rules.expectation import Expectation
+from swebench_lab.grading.rules.log_parsers import parse_log, parsers
 from swebench_lab.records.verdict import Cause
 
 A, B, C = "tests/test_x.py::test_a", "tests/test_x.py::test_b", "tests/test_x.py::test_c"
@@ -396,7 +396,7 @@ def test_constants_are_the_installed_harness_s() -> None:
 
 def test_rules_load_without_docker_and_leave_a_later_full_import_alone() -> None:
     code = (
-        "import sys\nfrom swebench_lab.grading.log_parsers import parse_log\nparse_log('parse_log_pytest', 'PASSED a')\n"
+        "import sys\nfrom swebench_lab.grading.rules.log_parsers import parse_log\nparse_log('parse_log_pytest', 'PASSED a')\n"
         "assert not {'docker', 'modal', 'datasets'} & set(sys.modules), 'the whole harness was imported'\n"
         "from swebench.harness import grading, docker_utils\nimport swebench.harness.grading as same\n"
         "assert same is grading and docker_utils.cleanup_container\nimport swebench.harness\n"
@@ -426,7 +426,7 @@ def test_the_harness_package_does_nothing_but_import_submodules() -> None:
 def test_rules_load_in_many_threads_at_once_beside_a_full_import() -> None:
     code = (
         "import threading\nfrom concurrent.futures import ThreadPoolExecutor\n"
-        "from swebench_lab.grading.swebench_rules import rules\nbarrier = threading.Barrier(8)\n"
+        "from swebench_lab.grading.rules.swebench_rules import rules\nbarrier = threading.Barrier(8)\n"
         "def load(number):\n"
         "    barrier.wait()\n"
         "    if number % 2:\n"

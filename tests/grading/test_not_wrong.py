@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from swebench_lab.grading.evaluator import Evaluator
-from swebench_lab.grading.expectation import test_files as files_of
+from swebench_lab.grading.rules.expectation import test_files as files_of
 from swebench_lab.grading.trust import UNCERTIFIED, missing_modules
 from swebench_lab.records.diff import file_diff, written_files
 from swebench_lab.records.task import Task

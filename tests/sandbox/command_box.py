@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError
-from swebench_lab.sandbox.commands import Capped, Result
 from swebench_lab.sandbox.contract import Sandbox
+from swebench_lab.sandbox.shell.commands import Capped, Result
 from swebench_lab.sandbox.snapshot import Snapshot
 
 ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "USER": "root", "HOME": "/tmp", "TERM": "dumb"}

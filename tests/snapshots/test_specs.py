@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.errors import TaskError
-from swebench_lab.grading import expectation, log_parsers
+from swebench_lab.grading.rules import expectation, log_parsers
 from swebench_lab.records.task import Task
 from swebench_lab.snapshots.environment import era
 from swebench_lab.snapshots.environment.metadata import read_metadata

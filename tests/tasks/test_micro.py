@@ -80,7 +80,7 @@ def test_tasks_are_certified_and_solved_in_real_sandboxes(few: Tasks) -> None:
     assert all(len(r.trajectory.steps) == 4 for r in taught)  # view, a slip, the fix, submit
     assert len(guessed.graded) == len(few)
     # what a demonstration says without a sandbox is what was recorded in one
-    from swebench_lab.training.demonstrations import demonstration
+    from swebench_lab.training.data.demonstrations import demonstration
 
     by_id = {draft.id: draft for draft in build.distinct("test", 3)}
     for rollout in taught:

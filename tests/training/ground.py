@@ -24,8 +24,8 @@ def micro(count: int = 6) -> Tasks:
 
 @lru_cache(maxsize=1)
 def tiny(folder: str) -> Path:
-    from swebench_lab.training.demonstrations import texts_for_tokenizer
-    from swebench_lab.training.tiny import make_tiny_model
+    from swebench_lab.training.data.demonstrations import texts_for_tokenizer
+    from swebench_lab.training.model.tiny import make_tiny_model
 
     return make_tiny_model(folder, texts_for_tokenizer(40), hidden=32, layers=2, heads=2, length=16384)
 

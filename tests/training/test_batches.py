@@ -12,9 +12,9 @@ from swebench_lab.records.step import Step
 from swebench_lab.records.trajectory import Stop, Trajectory
 from swebench_lab.records.verdict import RESOLVED, UNRESOLVED, Cause, Verdict
 from swebench_lab.tasks.micro import build
-from swebench_lab.training.batches import Sample, masked_counts, samples
-from swebench_lab.training.rules import Rules
-from swebench_lab.training.settings import GRPOSettings
+from swebench_lab.training.engines.batches import Sample, masked_counts, samples
+from swebench_lab.training.options.rules import Rules
+from swebench_lab.training.options.settings import GRPOSettings
 
 TASK = build.load("train", train=1)[0]
 

@@ -32,8 +32,8 @@ def by_hand() -> Any:
 def test_the_gradient_by_hand_is_the_engines(by_hand: Any, tmp_path: Path) -> None:
     from transformers import TrainerCallback
 
-    from swebench_lab.training.engine_sync import SyncEngine
-    from swebench_lab.training.run import read_rollouts
+    from swebench_lab.training.engines.engine_sync import SyncEngine
+    from swebench_lab.training.engines.run import read_rollouts
 
     folder = ground.tiny(str(tmp_path / "tiny"))
     engine: dict[str, Any] = {}
@@ -62,7 +62,7 @@ def test_the_gradient_by_hand_is_the_engines(by_hand: Any, tmp_path: Path) -> No
 
 
 def test_a_group_all_alike_and_what_was_not_graded_train_nothing(by_hand: Any, tmp_path: Path) -> None:
-    from swebench_lab.training.run import read_rollouts
+    from swebench_lab.training.engines.run import read_rollouts
 
     folder = ground.tiny(str(tmp_path / "tiny"))
     with lab.SandboxFactory("namespace") as sandboxes:

@@ -19,7 +19,7 @@ from swebench_lab.records.step import Step
 from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.records.verdict import Verdict
 from swebench_lab.traces.reading import load_trajectories, read_record
-from swebench_lab.training.corpus import IGNORED, Corpus, Curation, foreign, rows_of
+from swebench_lab.training.data.corpus import IGNORED, Corpus, Curation, foreign, rows_of
 from tests.conftest import make_task
 from tests.tokens import PairTokenizer, plain
 from tests.traces.records import put

@@ -14,7 +14,7 @@ import swebench_lab as lab
 from swebench_lab.errors import SandboxError, TrainingError
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.rollouts.executors.settings import Deadlines
-from swebench_lab.training.settings import GRPOSettings
+from swebench_lab.training.options.settings import GRPOSettings
 from tests.training import ground
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -52,9 +52,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_sync_engine_trains_on_the_sampled_tokens(
     folder: Path, sandboxes: Any, tmp_path: Path, flavour: str
 ) -> None:
-    from swebench_lab.training.engine_sync import SyncEngine
-    from swebench_lab.training.models import load_tokenizer
-    from swebench_lab.training.run import read_rollouts
+    from swebench_lab.training.engines.engine_sync import SyncEngine
+    from swebench_lab.training.engines.run import read_rollouts
+    from swebench_lab.training.model.models import load_tokenizer
 
     run = grpo(folder, sandboxes, tmp_path, flavour=flavour).begin(ground.micro())
     trainer = SyncEngine().build(run, load_tokenizer(run.policy))
@@ -80,9 +80,9 @@ def test_the_sync_engine_trains_on_the_sampled_tokens(
 def test_the_async_engine_trains_on_the_sampled_tokens(
     folder: Path, sandboxes: Any, tmp_path: Path, flavour: str
 ) -> None:
-    from swebench_lab.training.engine_async import AsyncEngine
-    from swebench_lab.training.models import load_tokenizer
-    from swebench_lab.training.run import read_rollouts
+    from swebench_lab.training.engines.engine_async import AsyncEngine
+    from swebench_lab.training.engines.run import read_rollouts
+    from swebench_lab.training.model.models import load_tokenizer
 
     run = grpo(folder, sandboxes, tmp_path, engine="async", updates=2, flavour=flavour).begin(ground.micro())
     pushed: list[Any] = []
@@ -117,7 +117,7 @@ class Faulty(lab.SandboxFactory):
 def test_an_infrastructure_error_is_masked_and_counted_and_never_a_reward_of_zero(
     folder: Path, tmp_path: Path, engine: str
 ) -> None:
-    from swebench_lab.training.run import read_rollouts
+    from swebench_lab.training.engines.run import read_rollouts
 
     with Faulty("namespace") as sandboxes:
         run = grpo(folder, sandboxes, tmp_path, engine=engine, updates=2)
@@ -134,8 +134,8 @@ def test_an_infrastructure_error_is_masked_and_counted_and_never_a_reward_of_zer
 
 
 def test_attempts_are_sampled_at_the_temperature_of_the_settings(folder: Path, sandboxes: Any, tmp_path: Path) -> None:
-    from swebench_lab.training.engine_sync import SyncEngine
-    from swebench_lab.training.models import load_tokenizer
+    from swebench_lab.training.engines.engine_sync import SyncEngine
+    from swebench_lab.training.model.models import load_tokenizer
 
     answering = ground.policy(folder, max_tokens=6, temperature=0.9)
     for given, used in ((None, 0.9), (0.5, 0.5)):
@@ -184,7 +184,7 @@ def test_killed_and_resumed_the_next_update_is_the_same_to_the_bit(
 def test_the_worker_goes_on_with_the_first_group_that_was_not_trained_on(
     folder: Path, sandboxes: Any, tmp_path: Path
 ) -> None:
-    from swebench_lab.training.rollout_worker import Worker
+    from swebench_lab.training.engines.rollout_worker import Worker
 
     run = grpo(folder, sandboxes, tmp_path, engine="async").begin(ground.micro())
     worker = Worker(run, run.policy)
@@ -200,7 +200,7 @@ def test_the_worker_goes_on_with_the_first_group_that_was_not_trained_on(
 
 
 def test_time_is_told_apart_and_what_overlaps_counts_once() -> None:
-    from swebench_lab.training.busy import Busy
+    from swebench_lab.training.engines.busy import Busy
 
     busy = Busy()
     for kind, begin, end in (("sampling", 1.0, 3.0), ("training", 2.0, 5.0), ("sampling", 7.0, 9.0)):

@@ -55,7 +55,7 @@ def test_at_small_learning_rates_as_many_weights_change_as_in_plain_float32_trl(
 ) -> None:
     from trl import GRPOConfig, GRPOTrainer
 
-    from swebench_lab.training.engine_sync import SyncEngine
+    from swebench_lab.training.engines.engine_sync import SyncEngine
 
     small = {"learning_rate": 1e-6, "updates": 4, "warmup_steps": 0}
     answering = lab.LocalPolicy(folder, max_tokens=6)
@@ -134,7 +134,7 @@ def test_an_adapter_loads_from_anywhere(
 def test_sampling_from_a_sharded_model_is_refused_and_does_not_hang(
     folder: Path, sandboxes: Any, tmp_path: Path
 ) -> None:
-    from swebench_lab.training.engine_sync import _Attempts
+    from swebench_lab.training.engines.engine_sync import _Attempts
 
     run = grpo(folder, sandboxes, tmp_path).begin(ground.micro())
     for sharded in ("is_fsdp_enabled", "is_deepspeed_enabled"):

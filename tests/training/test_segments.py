@@ -32,8 +32,8 @@ def training(folder: Path, sandboxes: Any, tmp: Path, engine: str, **options: An
 
 @pytest.mark.parametrize("engine", ["sync", "async"])
 def test_all_segments_of_an_edited_history_are_trained(folder: Path, tmp_path: Path, engine: str) -> None:
-    from swebench_lab.training.engine import engine_named
-    from swebench_lab.training.run import read_rollouts
+    from swebench_lab.training.engines.engine import engine_named
+    from swebench_lab.training.engines.run import read_rollouts
 
     with lab.SandboxFactory("namespace") as sandboxes:
         run = training(folder, sandboxes, tmp_path, engine)

@@ -14,7 +14,7 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import TrainingError
-from swebench_lab.training.run import read_rollouts
+from swebench_lab.training.engines.run import read_rollouts
 from tests.training import ground
 from tests.training.test_engines import by_words
 
@@ -31,8 +31,8 @@ UPDATES = 10
 @pytest.fixture(scope="module")
 def tied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model with heads of width 64, which vLLM's CPU build needs; embedding and last layer are one tensor."""
-    from swebench_lab.training.demonstrations import texts_for_tokenizer
-    from swebench_lab.training.tiny import make_tiny_model
+    from swebench_lab.training.data.demonstrations import texts_for_tokenizer
+    from swebench_lab.training.model.tiny import make_tiny_model
 
     return make_tiny_model(tmp_path_factory.mktemp("m") / "tied", texts_for_tokenizer(40), hidden=128, layers=2, heads=2,
                            length=2048)  # fmt: skip
@@ -131,7 +131,7 @@ def test_a_tied_model_that_is_brought_wrongly_is_an_error_at_once(
 
 
 def test_what_sft_watches_is_what_a_server_samples(tied: Path, tmp_path: Path) -> None:
-    from swebench_lab.training.demonstrations import micro_demonstrations
+    from swebench_lab.training.data.demonstrations import micro_demonstrations
 
     with lab.SandboxFactory("namespace") as sandboxes, serve(tied, tmp_path / "logs") as server:
         collector = lab.RolloutCollector(sandboxes, workers=4)

@@ -11,12 +11,14 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import TrainingError
-from swebench_lab.training import capabilities, engine_async, engine_sync, sft
-from swebench_lab.training.config import Config, field_docs
-from swebench_lab.training.corpus import Curation
-from swebench_lab.training.engine import engine_named
-from swebench_lab.training.rules import Rules
-from swebench_lab.training.settings import GRPOSettings, SFTSettings
+from swebench_lab.training import sft
+from swebench_lab.training.data.corpus import Curation
+from swebench_lab.training.engines import engine_async, engine_sync
+from swebench_lab.training.engines.engine import engine_named
+from swebench_lab.training.options import capabilities
+from swebench_lab.training.options.config import Config, field_docs
+from swebench_lab.training.options.rules import Rules
+from swebench_lab.training.options.settings import GRPOSettings, SFTSettings
 from tests.training import ground
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -12,7 +12,7 @@ import pytest
 import swebench_lab as lab
 from swebench_lab.errors import TrainingError
 from swebench_lab.formats.renderer import Renderer
-from swebench_lab.training.corpus import Corpus
+from swebench_lab.training.data.corpus import Corpus
 from tests.training import ground
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -25,8 +25,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def rows(folder: Path) -> Corpus:
-    from swebench_lab.training.demonstrations import micro_demonstrations
-    from swebench_lab.training.models import load_tokenizer
+    from swebench_lab.training.data.demonstrations import micro_demonstrations
+    from swebench_lab.training.model.models import load_tokenizer
 
     renderer = Renderer.of(load_tokenizer(folder))
     return Corpus.of_trajectories(micro_demonstrations(24), renderer)
@@ -76,7 +76,7 @@ def test_nothing_to_learn_from_is_an_error_that_says_why(folder: Path, tmp_path:
 
 
 def test_loaded_traces_are_trained_on_as_they_are(folder: Path, tmp_path: Path) -> None:
-    from swebench_lab.training.demonstrations import micro_demonstrations
+    from swebench_lab.training.data.demonstrations import micro_demonstrations
 
     shown = list(micro_demonstrations(8))
     lab.Trajectories(shown).save(tmp_path / "demonstrations.jsonl")
@@ -91,7 +91,7 @@ def test_loaded_traces_are_trained_on_as_they_are(folder: Path, tmp_path: Path) 
 def test_attempts_at_held_out_tasks_are_made_and_kept_while_it_trains(
     folder: Path, rows: Corpus, tmp_path: Path
 ) -> None:
-    from swebench_lab.training.watch import Watch
+    from swebench_lab.training.engines.watch import Watch
 
     with lab.SandboxFactory("namespace") as sandboxes:
         collector = lab.RolloutCollector(sandboxes, workers=2)

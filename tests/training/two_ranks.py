@@ -13,7 +13,7 @@ import swebench_lab as lab
 from swebench_lab.policies.local import LocalPolicy
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.tasks.micro import build
-from swebench_lab.training.settings import GRPOSettings
+from swebench_lab.training.options.settings import GRPOSettings
 
 
 def by_words(rollout: Rollout) -> float:

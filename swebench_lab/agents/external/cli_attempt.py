@@ -21,8 +21,8 @@ from swebench_lab.records.reply import Message
 from swebench_lab.records.step import Step
 from swebench_lab.records.task import Task
 from swebench_lab.records.trajectory import Span, Stop, Trajectory
-from swebench_lab.sandbox.commands import Capped, Exit, Running, read_rest
 from swebench_lab.sandbox.contract import Layer, Sandbox
+from swebench_lab.sandbox.shell.commands import Capped, Exit, Running, read_rest
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from swebench_lab.agents.external.cli_agent import AnyAttempt
 from swebench_lab.errors import describe, outcome_of
-from swebench_lab.grading.boxes import OpenBoxes
+from swebench_lab.grading.execution.boxes import OpenBoxes
 from swebench_lab.records.trajectory import Span, Trajectory
 from swebench_lab.rollouts.executors.jobs import Job
 from swebench_lab.rollouts.executors.queues import Slot

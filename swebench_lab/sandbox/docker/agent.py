@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any, NoReturn
 
-    from swebench_lab.sandbox.bash_session import BashSession
-    from swebench_lab.sandbox.commands import Result, Running
+    from swebench_lab.sandbox.shell.bash_session import BashSession
+    from swebench_lab.sandbox.shell.commands import Result, Running
 
 _COUNTERS = (
     ("memory", "/sys/fs/cgroup/memory.events", b"oom_kill"),

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any, Self
 from swebench_lab.errors import SandboxClosed, SandboxError, SandboxUnavailable
 from swebench_lab.sandbox.capabilities import EVERYTHING
 from swebench_lab.sandbox.checkpoints import Layer, LayerStore, passing_store
-from swebench_lab.sandbox.commands import Exit, Kept, Result, result_of
 from swebench_lab.sandbox.contract import Sandbox
 from swebench_lab.sandbox.diffs.changes import WorkTreeChanges
 from swebench_lab.sandbox.docker import bundle, images
@@ -37,6 +36,7 @@ from swebench_lab.sandbox.docker.engine import LABEL, OWNER, ContainerEngine, Do
 from swebench_lab.sandbox.docker.mux import Call, Gone
 from swebench_lab.sandbox.docker.touched import touched
 from swebench_lab.sandbox.limits import Limits
+from swebench_lab.sandbox.shell.commands import Exit, Kept, Result, result_of
 from swebench_lab.sandbox.zygote import plan
 
 if TYPE_CHECKING:

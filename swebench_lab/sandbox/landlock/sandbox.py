@@ -44,13 +44,13 @@ from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError, S
 from swebench_lab.sandbox.capabilities import EVERYTHING
 from swebench_lab.sandbox.cgroups import cgroup_pool
 from swebench_lab.sandbox.checkpoints import Layer, LayerStore, passing_store
-from swebench_lab.sandbox.commands import Exit
 from swebench_lab.sandbox.contract import Sandbox
 from swebench_lab.sandbox.descriptors import DescriptorBox
 from swebench_lab.sandbox.landlock import private_tree, process_table, ruleset, warden
 from swebench_lab.sandbox.layers.remove import remove
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.linux import wire
+from swebench_lab.sandbox.shell.commands import Exit
 from swebench_lab.sandbox.zygote import plan
 
 if TYPE_CHECKING:

@@ -17,11 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swebench_lab.errors import SandboxClosed, SandboxError, SandboxUnavailable
-from swebench_lab.sandbox import terminal
 from swebench_lab.sandbox.capabilities import EVERYTHING
 from swebench_lab.sandbox.cgroups import cgroup_pool
 from swebench_lab.sandbox.checkpoints import NOTHING, Layer, LayerStore, passing_store, remove_tree
-from swebench_lab.sandbox.commands import Running
 from swebench_lab.sandbox.contract import Sandbox
 from swebench_lab.sandbox.descriptors import DescriptorBox
 from swebench_lab.sandbox.diffs.changes import NOTHING_WRITTEN, WorkTreeChanges, changes, fingerprint, stands_still
@@ -31,6 +29,8 @@ from swebench_lab.sandbox.leases import leased_folder
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.linux import wire
 from swebench_lab.sandbox.namespace.services import Service, start
+from swebench_lab.sandbox.shell import terminal
+from swebench_lab.sandbox.shell.commands import Running
 from swebench_lab.sandbox.zygote import layout, plan
 from swebench_lab.sandbox.zygote.client import (
     default_tier,

@@ -15,7 +15,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.errors import SandboxPathError, TaskError
-from swebench_lab.grading.log_parsers import FAILING, parse_log
+from swebench_lab.grading.rules.log_parsers import FAILING, parse_log
 from swebench_lab.tasks.making.candidates import Candidate
 from swebench_lab.tasks.making.module import Entity
 from swebench_lab.tasks.making.snippets import Failure, Snippet
@@ -283,7 +283,7 @@ class Suite:
     # --- running ------------------------------------------------------------------------------------------------------
 
     def _command(self, files: Iterable[str]) -> str:
-        from swebench_lab.grading.scripts import with_files
+        from swebench_lab.grading.execution.scripts import with_files
 
         return with_files(self.spec.test_command, files)
 

@@ -26,12 +26,12 @@ from swebench_lab import _html
 from swebench_lab.errors import LabError, SandboxUnavailable
 from swebench_lab.testing.redteam.attack import Attack
 from swebench_lab.testing.redteam.boxes import FILES, NEIGHBOURS, PROCESSES
+from swebench_lab.testing.redteam.forgeries.patches import FORGERIES
+from swebench_lab.testing.redteam.forgeries.target import Forgery, target
 from swebench_lab.testing.redteam.ground import Ground
 from swebench_lab.testing.redteam.kernels import DEVICES, KERNEL, NETWORK, RIGHTS
 from swebench_lab.testing.redteam.loads import RESOURCES
 from swebench_lab.testing.redteam.lures import GIT, LINKS
-from swebench_lab.testing.redteam.patches import FORGERIES
-from swebench_lab.testing.redteam.target import Forgery, target
 from swebench_lab.testing.redteam.traces import LAYERS, OUTPUT
 from swebench_lab.testing.redteam.victim import KINDS, make_victim
 

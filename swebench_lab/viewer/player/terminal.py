@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from swebench_lab.errors import SandboxError, SandboxPathError
-from swebench_lab.sandbox.terminal import resize
+from swebench_lab.sandbox.shell.terminal import resize
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Sandbox

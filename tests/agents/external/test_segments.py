@@ -13,7 +13,7 @@ from swebench_lab.formats.token_ledger import segments
 from swebench_lab.policies.scripted import ScriptedPolicy
 from swebench_lab.records.step import Thread
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
-from swebench_lab.training.corpus import Corpus, rows_of
+from swebench_lab.training.data.corpus import Corpus, rows_of
 from tests.agents.external.agent_of_ours import FILES, REPLIES, kit
 from tests.boxes import make_snapshot
 from tests.conftest import make_rollout, make_task

@@ -268,8 +268,8 @@ def test_a_reply_counts_as_of_the_weights_it_was_asked_with(takers: Any) -> None
 
 
 def test_a_tied_last_layer_is_sent_by_name_and_sharded_weights_whole() -> None:
-    from swebench_lab.training.weights import manifest as of
-    from swebench_lab.training.weights import stream
+    from swebench_lab.training.model.weights import manifest as of
+    from swebench_lab.training.model.weights import stream
     from tests.models import tiny_model
 
     model = tiny_model()
@@ -284,7 +284,7 @@ def test_a_tied_last_layer_is_sent_by_name_and_sharded_weights_whole() -> None:
 def test_an_adapter_is_sent_merged_and_the_model_stays_as_it_was() -> None:
     from peft import LoraConfig, get_peft_model
 
-    from swebench_lab.training.weights import stream
+    from swebench_lab.training.model.weights import stream
     from tests.models import tiny_model
 
     bare = {name: value.clone() for name, value in tiny_model().named_parameters()}
@@ -322,7 +322,7 @@ class Wrong:
 
 
 def test_weights_that_did_not_arrive_are_an_error_at_once(tmp_path: Path) -> None:
-    from swebench_lab.training.follower import Follower, score_plainly
+    from swebench_lab.training.engines.follower import Follower, score_plainly
     from tests.models import tiny_model
 
     model, sampler = tiny_model(), tiny_model()

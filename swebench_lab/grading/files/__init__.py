@@ -1,0 +1,1 @@
+"""What grading reads and stores: predictions, verdicts, certificates."""

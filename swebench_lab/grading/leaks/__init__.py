@@ -1,0 +1,1 @@
+"""Whether a box gives the fix away."""

@@ -1,0 +1,1 @@
+"""By whose rules a log is read and which tests decide."""

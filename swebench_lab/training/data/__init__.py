@@ -1,0 +1,1 @@
+"""From attempts and foreign traces to rows of ids and masks."""

@@ -1,0 +1,1 @@
+"""How attempts and updates alternate: in turns, or overlapping."""

@@ -1,0 +1,1 @@
+"""How to train, as frozen values under TRL's names."""
