@@ -376,7 +376,7 @@ def widen_head(model: Any, dtype: str = "float32") -> None:
 def _wide_linear() -> type:
     import torch
 
-    class WideLinear(torch.nn.Linear):  # type: ignore[misc]
+    class WideLinear(torch.nn.Linear):
         """A linear layer that is computed in another type than its weights have."""
 
         def forward(self, hidden: Any) -> Any:

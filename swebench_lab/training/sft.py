@@ -270,7 +270,7 @@ def _trainer_class() -> Any:
     from torch.nn.functional import cross_entropy
     from trl import SFTTrainer
 
-    class ContextLossTrainer(SFTTrainer):  # type: ignore[misc]
+    class ContextLossTrainer(SFTTrainer):
         """Adds `context_loss_weight` times the mean loss on context tokens while it trains; at 0 it is TRL's own loss."""
 
         context_loss_weight = 0.0

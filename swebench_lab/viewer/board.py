@@ -171,7 +171,7 @@ class Board:
 
         self.stop()
         self._stop = threading.Event()
-        handle = display(HTML(self._repr_html_()), display_id=True)  # type: ignore[no-untyped-call]
+        handle = display(HTML(self._repr_html_()), display_id=True)
         self._live = threading.Thread(target=self._update, args=(handle, every, self._stop), daemon=True)
         self._live.start()
         return self
@@ -182,7 +182,7 @@ class Board:
         begun = False
         while not stop.wait(every):
             state = self.state()
-            handle.update(HTML(_STYLE + _page(state)))  # type: ignore[no-untyped-call]
+            handle.update(HTML(_STYLE + _page(state)))
             begun = begun or state["state"] == "running"
             if begun and state["state"] != "running":
                 return
@@ -213,7 +213,7 @@ class Board:
         if self._live is None or not self._live.is_alive():  # the live output is already there
             from IPython.display import HTML, display
 
-            display(HTML(self._repr_html_()))  # type: ignore[no-untyped-call]
+            display(HTML(self._repr_html_()))
 
 
 class Run(Rollouts):

@@ -64,7 +64,7 @@ class RemoteBox(Sandbox):
         max_output: int,
     ) -> Result:
         self._check_open()
-        mark = f"{self.private_temp}/lab-pid-{secrets.token_hex(6)}"
+        mark = f"{self._machine.marks}/lab-pid-{secrets.token_hex(6)}"
         variables = {name: value for name, value in {**self._env, **env}.items() if value is not None} | {
             "LAB_PID": mark
         }
@@ -140,6 +140,7 @@ class Here:
             str(self._folder),
             str(snapshot.git_dir),
         )
+        self.marks = self.temp
         for layer in reversed(snapshot.layers):
             shutil.copytree(layer, self._folder, symlinks=True, dirs_exist_ok=True)
 
@@ -168,22 +169,34 @@ class Here:
 class Container:
     """A container, through the `docker` command."""
 
-    workdir, temp, sealed_git = "/testbed", "/tmp", "/testbed/.lab-git"
+    workdir, temp, sealed_git = "/testbed", "/tmp", "/.lab/git"
+    marks = "/.lab"
 
     def __init__(self, snapshot: Snapshot, image: str) -> None:
         binds = [f"--volume={path}:{path}:ro" for path in ("/usr", *map(str, snapshot.binds))]
-        self.sealed_git = "/.lab/git"
         binds.append(f"--volume={snapshot.git_dir}:{self.sealed_git}:ro")
-        run = ["docker", "run", "--detach", "--rm", "--network=none", "--hostname=lab", *binds, image, "sleep", "3600"]
+        run = [
+            "docker",
+            "run",
+            "--detach",
+            "--rm",
+            "--network=none",
+            "--cap-drop=NET_RAW",
+            "--hostname=lab",
+            *binds,
+            image,
+            "sleep",
+            "3600",
+        ]
         started = subprocess.run(run, capture_output=True, text=True)
         if started.returncode:
             raise SandboxError(f"start a container of {image}: {started.stderr.strip()}")
         self._id = started.stdout.strip()
 
     def command(self, argv: Sequence[str], env: Mapping[str, str]) -> list[str]:
-        """The client, and what it is to run."""
+        """The client, and what it is to run, which the engine starts as the leader of a session."""
         given = [f"{name}={value}" for name, value in env.items()]
-        return ["docker", "exec", "--interactive", self._id, "/usr/bin/setsid", "--wait", "env", "-i", *given, *argv]
+        return ["docker", "exec", "--interactive", self._id, "/usr/bin/env", "-i", *given, *argv]
 
     def kill(self, mark: str) -> None:
         """End a command."""

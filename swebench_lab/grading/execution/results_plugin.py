@@ -21,13 +21,13 @@ startup = sys.modules.get("swebench_lab_startup")  # type: Any
 
 
 reporter = startup.reporter if startup else None
-session_seen = []  # type: ignore[var-annotated]
+session_seen = []
 
 if startup:
     startup.restore("PYTEST_ADDOPTS", " ".join(os.environ.get("PYTEST_ADDOPTS", "").split(" ")[2:]))
 
 
-def pytest_configure(config):  # type: ignore[no-untyped-def]
+def pytest_configure(config):
     """Ask pytest to name each skipped test; have workers of old versions of xdist find this file."""
     if startup and getattr(config.option, "numprocesses", None):
         path = [startup.__file__.rpartition(os.sep)[0], startup.path_before]
@@ -39,19 +39,19 @@ def pytest_configure(config):  # type: ignore[no-untyped-def]
         plugins.remove(NAME)
 
 
-def pytest_sessionstart(session):  # type: ignore[no-untyped-def]
+def pytest_sessionstart(session):
     """Remember the session, to read its status at the very end."""
     session_seen.append(session)
 
 
-def pytest_runtest_logstart(nodeid):  # type: ignore[no-untyped-def]
+def pytest_runtest_logstart(nodeid):
     """Say which test is about to run."""
     if reporter:
         reporter.write(event="begin", test=nodeid)
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):  # type: ignore[no-untyped-def]
+def pytest_runtest_makereport(item, call):
     """Note in the report where `pytest.xfail` was called, if that is why the test stopped."""
     outcome = yield
     setattr(outcome.get_result(), CALLED, _caller(item, call.excinfo))
@@ -79,7 +79,7 @@ def _of_pytest(frame: types.FrameType) -> bool:
     return frame.f_code.co_filename.rpartition(os.sep)[0] == _pytest.__file__.rpartition(os.sep)[0]
 
 
-def pytest_runtest_logreport(report):  # type: ignore[no-untyped-def]
+def pytest_runtest_logreport(report):
     """Say what became of one phase of one test."""
     if not reporter or type(report).__name__ == "SubtestReport":
         return
@@ -90,13 +90,13 @@ def pytest_runtest_logreport(report):  # type: ignore[no-untyped-def]
         reporter.write(event="done", test=report.nodeid)
 
 
-def pytest_collectreport(report):  # type: ignore[no-untyped-def]
+def pytest_collectreport(report):
     """Say which file could not be collected."""
     if reporter and report.failed:
         reporter.write(event="outcome", test=report.nodeid, status="ERROR")
 
 
-def pytest_unconfigure():  # type: ignore[no-untyped-def]
+def pytest_unconfigure():
     """Say that pytest came to its own end."""
     if reporter and session_seen:
         reporter.end(int(session_seen[0].exitstatus))

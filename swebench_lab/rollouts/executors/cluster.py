@@ -61,7 +61,7 @@ class Cluster:
                 "sandbox": node["Resources"]["sandbox"],
                 "io": node["Resources"].get("io", 0.0),
             }
-            for node in ray.nodes()  # type: ignore[no-untyped-call]
+            for node in ray.nodes()
             if node["Alive"] and node["Resources"].get("sandbox", 0) >= 1
         ]
 

@@ -7,6 +7,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING
@@ -46,7 +47,7 @@ def _read_planted(ground: Ground, box: Sandbox) -> str:
     """Read, list and write through every planted link."""
     seen = b""
     for number in range(len(ground.files)):
-        listed = _quietly(lambda number=number: box.list(f"folder-{number}"))  # type: ignore[misc]
+        listed = _quietly(partial(box.list, f"folder-{number}"))
         if isinstance(listed, list) and any(ground.mark in name for name in listed):
             return f"list() showed {ground.files[number].parent} of the host"
         for name in (
@@ -55,9 +56,9 @@ def _read_planted(ground: Ground, box: Sandbox) -> str:
             f"folder-{number}/{ground.files[number].name}",
             f"hard-{number}",
         ):
-            found = _quietly(lambda name=name: box.read_bytes(name))  # type: ignore[misc]
+            found = _quietly(partial(box.read_bytes, name))
             seen += found if isinstance(found, bytes) else b""
-            _quietly(lambda name=name: box.write(name, "LAB-WAS-HERE"))  # type: ignore[misc]
+            _quietly(partial(box.write, name, "LAB-WAS-HERE"))
     return "read() returned the canaries' secret" if ground.token.encode() in seen else ""
 
 
@@ -65,7 +66,7 @@ def _download_planted(ground: Ground, box: Sandbox) -> str:
     """Download the tree with the planted links, and what they lead to."""
     target = ground.folder / "downloaded"
     for path in (".", "soft-0", "folder-0", "hard-0"):
-        _quietly(lambda path=path: box.download(path, target / path.replace(".", "all")))  # type: ignore[misc]
+        _quietly(partial(box.download, path, target / path.replace(".", "all")))
     return _secret_below(target, ground) or _through(target)
 
 
@@ -123,10 +124,10 @@ def _exchange(ground: Ground, box: Sandbox) -> str:
 def _endless(ground: Ground, box: Sandbox) -> str:
     """Read what never ends or never begins."""
     for name in ("fifo", "zero", "socket", "tty"):
-        _, late = _in_time(lambda name=name: box.read_bytes(name), box, f"read() of a planted {name}")  # type: ignore[misc]
+        _, late = _in_time(partial(box.read_bytes, name), box, f"read() of a planted {name}")
         if late:
             return late
-        _, late = _in_time(lambda name=name: box.write(name, "x"), box, f"write() to a planted {name}")  # type: ignore[misc]
+        _, late = _in_time(partial(box.write, name, "x"), box, f"write() to a planted {name}")
         if late:
             return late
     _, late = _in_time(
@@ -146,7 +147,7 @@ def _proc_of_keeper(ground: Ground, box: Sandbox) -> str:
         "cwd/" + ground.files[0].name,
         "task/1/environ",
     ):
-        found = _quietly(lambda name=name: box.read_bytes(f"/proc/self/{name}"))  # type: ignore[misc]
+        found = _quietly(partial(box.read_bytes, f"/proc/self/{name}"))
         seen += found if isinstance(found, bytes) else b""
     return "read() of /proc/self returned the canaries' secret" if ground.token.encode() in seen else ""
 

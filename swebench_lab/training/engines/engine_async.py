@@ -187,7 +187,7 @@ def _following_trainer() -> Any:
     import torch
     from trl.experimental.async_grpo import AsyncGRPOTrainer
 
-    class FollowingTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
+    class FollowingTrainer(AsyncGRPOTrainer):
         """Cuts the ratio of a token at `clip_max`, which TRL leaves open to one side; what is cut has no gradient."""
 
         clip_max = math.inf
@@ -230,7 +230,7 @@ def _following_trainer() -> Any:
 def _cursor_callback(trainer: Any, worker: Worker) -> Any:
     from transformers import TrainerCallback
 
-    class Cursor(TrainerCallback):  # type: ignore[misc]
+    class Cursor(TrainerCallback):
         """Saves the worker's cursor with every checkpoint."""
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -214,7 +214,7 @@ def _segment_trainer() -> Any:
     import torch
     from trl import GRPOTrainer
 
-    class SegmentTrainer(GRPOTrainer):  # type: ignore[misc]
+    class SegmentTrainer(GRPOTrainer):
         """Leaves the stand-ins of masked attempts (see `row`) out of the forward passes; their logprobs are 0.
 
         To TRL an attempt is one row. Where its history was edited, the row is its segments one after the other; the
@@ -315,7 +315,7 @@ def _reward(outcome: list[float | None], **_: Any) -> list[float | None]:
 def _training(run: Run, attempts: _Attempts) -> Any:
     from transformers import TrainerCallback
 
-    class Training(TrainerCallback):  # type: ignore[misc]
+    class Training(TrainerCallback):
         """Notes when an update's training ended, which began when its attempts had."""
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

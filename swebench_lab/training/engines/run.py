@@ -187,7 +187,7 @@ class Run:
 
         run = self
 
-        class Recorder(TrainerCallback):  # type: ignore[misc]
+        class Recorder(TrainerCallback):
             """Records each update when it is logged, and stops the run when its minutes are over."""
 
             def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -145,7 +145,7 @@ def watching(
     chosen = watch
     from transformers import TrainerCallback
 
-    class Watching(TrainerCallback):  # type: ignore[misc]
+    class Watching(TrainerCallback):
         """Looks after an update, on the first process only; the others wait for it at their next exchange."""
 
         def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:

@@ -18,7 +18,7 @@ def muon(model: Any, *, lr: float, weight_decay: float = 0.05) -> Any:
     """
     import torch
 
-    class Both(torch.optim.Optimizer):  # type: ignore[misc]
+    class Both(torch.optim.Optimizer):
         """Two optimisers that a scheduler and a checkpoint see as one."""
 
         def __init__(self, *parts: torch.optim.Optimizer) -> None:

@@ -14,7 +14,7 @@ def first_update_learns() -> Any:
     """
     from transformers import TrainerCallback
 
-    class FirstUpdateLearns(TrainerCallback):  # type: ignore[misc]
+    class FirstUpdateLearns(TrainerCallback):
         """Moves the schedule on by one step before the first update."""
 
         def on_train_begin(self, args: Any, state: Any, control: Any, lr_scheduler: Any = None, **_: Any) -> None:

@@ -146,7 +146,7 @@ class Stepper:
         from IPython.display import display
 
         name, widget = self._choose()
-        self._handle = display(self._bundle(widget), raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        self._handle = display(self._bundle(widget), raw=True, display_id=True)
         kernel = getattr(get_ipython(), "kernel", None)
         if name == "full" and self._wanted == "auto" and kernel is not None:
             self._answered.clear()

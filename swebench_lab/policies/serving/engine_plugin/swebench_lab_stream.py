@@ -34,7 +34,7 @@ def _infos() -> tuple[type, type]:
     from vllm.distributed.weight_transfer.base import WeightTransferInitInfo, WeightTransferUpdateInfo
 
     @dataclass
-    class StreamInit(WeightTransferInitInfo):  # type: ignore[misc]
+    class StreamInit(WeightTransferInitInfo):
         """Where the trainer listens, and what it wants to hear first."""
 
         host: str
@@ -42,7 +42,7 @@ def _infos() -> tuple[type, type]:
         token: str
 
     @dataclass
-    class StreamUpdate(WeightTransferUpdateInfo):  # type: ignore[misc]
+    class StreamUpdate(WeightTransferUpdateInfo):
         """How many tensors an update has; they say the rest of themselves."""
 
         count: int
@@ -56,7 +56,7 @@ def _engine() -> type:
 
     init, update = _infos()
 
-    class StreamEngine(WeightTransferEngine):  # type: ignore[misc]
+    class StreamEngine(WeightTransferEngine):
         """Loads each tensor as it arrives, in the form of a checkpoint."""
 
         init_info_cls = init
