@@ -95,6 +95,8 @@ class Catalogue:
         for folder in folders_of(self._root, record):
             marker = store.read_marker(folder) or {}
             start.same_content(folder / "layer", str(marker.get("digest")), f"Snapshot {key}")
+        if not record["tree"]:
+            return f"{len(record['image_layers'])} layers of an image, no repository"
         return verify_seal(self._root / "trees" / record["tree"] / "layer" / WORKDIR / ".git")
 
     def export(self, file: Path, keys: Iterable[str] | None) -> dict[str, int]:
