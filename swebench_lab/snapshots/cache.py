@@ -31,6 +31,7 @@ from swebench_lab.sandbox.snapshot import Snapshot
 from swebench_lab.snapshots.assembly import assemble, snapshot_key
 from swebench_lab.snapshots.catalogue import Catalogue
 from swebench_lab.snapshots.checkouts import Checkouts
+from swebench_lab.snapshots.dockerfile.recipe import Recipe
 from swebench_lab.snapshots.environment import debian, install, packages
 from swebench_lab.snapshots.environment.metadata import Metadata, read_metadata
 from swebench_lab.snapshots.environment.specs import Spec, Table, needs_checkout, spec_for, spec_of
@@ -254,6 +255,40 @@ class SnapshotCache:
         plain = image_alone.assemble(self.image(source), self.root, build_part, workdir=workdir, env=env, user=user)
         self._catalogue.add(plain)
         return plain
+
+    def from_dockerfile(
+        self, path: str | Path, context: str | Path | None = None, *, target: str = "",
+        args: Mapping[str, str] | None = None, bases: Mapping[str, str | Path] | None = None, network: str = "none",
+        seconds: float = 3600.0, workdir: str | None = None, env: Mapping[str, str] | None = None, user: str | None = None,
+    ) -> Snapshot:  # fmt: skip
+        """Return the Snapshot of a Dockerfile, building in boxes of our own the layers that are not there yet.
+
+        The whole file is checked first: what is outside the subset is refused by name and line before anything is built.
+
+        Args:
+            path: The Dockerfile, or the folder that holds it.
+            context: The folder whose files COPY takes; the Dockerfile's own when not given.
+            target: Name or number of the stage; the last one when empty.
+            args: Values of ARGs.
+            bases: Where the images that FROM names are found, by the name that is written there: whatever `image` takes.
+                Others are looked for where `images` of this cache says.
+            network: Of RUN: `"none"` or `"host"`.
+            seconds: That one RUN may take.
+            workdir: Where commands run, instead of its WORKDIR.
+            env: Variables on top of its own.
+            user: Who runs commands, instead of its USER.
+
+        Raises:
+            SnapshotError: The file is wrong or outside the subset, a base cannot be had, or an instruction failed.
+            SandboxUnavailable: This machine cannot make the boxes that RUN needs.
+        """
+        place = Path(path).expanduser().absolute()
+        place = place / "Dockerfile" if place.is_dir() else place
+        folder = None if context is None else Path(context).expanduser().absolute()
+        recipe = Recipe(place, folder, target, args or {}, bases or {}, self.images, network, seconds)
+        built = recipe.snapshot(self.root, build_part, workdir=workdir, env=env, user=user)
+        self._catalogue.add(built)
+        return built
 
     def image_source(self, task: Task) -> str:
         """Return where a task's image is found; empty when its Snapshot is built from its repository."""

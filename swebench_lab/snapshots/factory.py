@@ -234,6 +234,20 @@ class SandboxFactory:
         """
         return self.cache.from_image(source, workdir=workdir, env=env, user=user)
 
+    def from_dockerfile(
+        self, path: str | Path, context: str | Path | None = None, *, target: str = "",
+        args: Mapping[str, str] | None = None, bases: Mapping[str, str | Path] | None = None, network: str = "none",
+        **choices: Any,
+    ) -> Snapshot:  # fmt: skip
+        """Return the Snapshot of a Dockerfile, built without an engine; see `SnapshotCache.from_dockerfile`.
+
+        Raises:
+            SnapshotError: The file is wrong or outside the subset, a base cannot be had, or an instruction failed.
+        """
+        return self.cache.from_dockerfile(
+            path, context, target=target, args=args, bases=bases, network=network, **choices
+        )
+
     @property
     def grading_network(self) -> str:
         """The network of boxes that grade: where it can be had, a few addresses that nobody has never answer.
