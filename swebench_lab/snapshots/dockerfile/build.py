@@ -71,6 +71,7 @@ class State:
         image: Its layers.
         env: Variables that it sets.
         declared: Values of the ARGs that its stage has declared.
+        seen: What commands see: ARG and ENV, of which the later one counts; in other instructions ENV always does.
         config: Everything else that it says.
         workdir: Where commands run.
         user: Who runs them.
@@ -81,7 +82,8 @@ class State:
     env: dict[str, str]
     config: dict[str, Any]
     declared: dict[str, str] = field(default_factory=dict)
-    workdir: str = "/"
+    seen: dict[str, str] = field(default_factory=dict)
+    workdir: str = ""
     user: str = ""
     shell: tuple[str, ...] = ("/bin/sh", "-c")
 
@@ -182,9 +184,10 @@ class _Builder:
             raise self._file.error(stage.begins, f"{stage.base!r} comes to nothing; give its ARG a value")
         if (other := self._file.find(base, stage.number)) is not None and not base.isdigit():
             begun = self.stage(other)
-            return replace(begun, env=dict(begun.env), config=dict(begun.config), declared={})
+            return replace(begun, env=dict(begun.env), config=dict(begun.config), declared={}, seen=dict(begun.env))
         if base == "scratch":
-            return State(Image("scratch", "", (), (), {}), {}, {})
+            env = {"PATH": plain.PATH}
+            return State(Image("scratch", "", (), (), {}), env, {}, seen=dict(env))
         return self._of_image(stage.begins, base)
 
     def _of_image(self, instruction: Instruction, name: str) -> State:
@@ -200,7 +203,7 @@ class _Builder:
         user, workdir, shell = config.pop("User", ""), config.pop("WorkingDir", ""), config.pop("Shell", None)
         config.pop("Env", None)
         env = {"PATH": plain.PATH, **image.env}
-        return State(image, env, config, {}, workdir or "/", user or "", tuple(shell or ("/bin/sh", "-c")))
+        return State(image, env, config, {}, dict(env), workdir or "", user or "", tuple(shell or ("/bin/sh", "-c")))
 
     # --- what only says something -------------------------------------------------------------------------------------
 
@@ -217,12 +220,16 @@ class _Builder:
                 into[name] = value
 
     def _arg(self, instruction: Instruction, state: State, stage: Stage) -> None:
-        self._argument(instruction, state.declared, state.env)
+        new: dict[str, str] = {}
+        self._argument(instruction, new, state.variables)
+        state.declared |= new
+        state.seen |= new
 
     def _env(self, instruction: Instruction, state: State, stage: Stage) -> None:
-        variables = state.variables
-        for name, value in stages.pairs(instruction, self._escape):
-            state.env[words.expand(name, variables, self._escape)] = words.expand(value, variables, self._escape)
+        pairs = stages.pairs(instruction, self._escape)
+        new = {self._expand(name, state): self._expand(value, state) for name, value in pairs}
+        state.env |= new
+        state.seen |= new
 
     def _label(self, instruction: Instruction, state: State, stage: Stage) -> None:
         pairs = stages.pairs(instruction, self._escape)
@@ -265,9 +272,11 @@ class _Builder:
             state.image = replace(image, layers=(folder / "layer", *image.layers), keys=(key, *image.keys))
 
     def _workdir(self, instruction: Instruction, state: State, stage: Stage) -> None:
-        state.workdir = posixpath.normpath(posixpath.join(state.workdir, self._expand(instruction.text, state)))
-        state.workdir = f"/{state.workdir.strip('/')}"
-        state.image = plain.with_directory(state.image, state.workdir, self._settings.root, self._settings.build_once)
+        whole = posixpath.normpath(posixpath.join(state.workdir or "/", self._expand(instruction.text, state)))
+        state.workdir = f"/{whole.strip('/')}"
+        user = user_of(state.image.layers, state.user)
+        places = self._settings.root, self._settings.build_once
+        state.image = plain.with_directory(state.image, state.workdir, *places, owner=(user.uid, user.gid))
 
     def _copy(self, instruction: Instruction, state: State, stage: Stage) -> None:
         *sources, target = [self._expand(text, state) for text in stages.places(instruction)]
@@ -276,7 +285,7 @@ class _Builder:
                 raise self._file.error(instruction, f"{source} is an address: nothing is fetched; copy a local file")
         files, seen = self._files(instruction, stage)
         documents = [(h.name, self._document(h.content, h.expands, state)) for h in instruction.heredocs]
-        copy = Copy(files, sources, documents, _absolute(target, state.workdir), self._owner(instruction, state),
+        copy = Copy(files, sources, documents, _absolute(target, state.workdir or "/"), self._owner(instruction, state),
                     self._mode(instruction, state), instruction.name == "ADD")  # fmt: skip
         contents = [seen, sources] if seen else copy.digest()
         facts = (
@@ -324,7 +333,7 @@ class _Builder:
     def _run(self, instruction: Instruction, state: State, stage: Stage) -> None:
         given = {name: value for name, value in self._settings.arguments.items() if name in PROXIES}
         run = Run(
-            self._file.syntax.name, instruction, state.shell, state.image, state.variables, state.workdir, state.user,
+            self._file.syntax.name, instruction, state.shell, state.image, state.seen, state.workdir or "/", state.user,
             self._settings.network if instruction.flag("network") != "none" else "none", self._settings.seconds,
         )  # fmt: skip
         self._layer(state, run.key(VERSION), functools.partial(run.build, given))

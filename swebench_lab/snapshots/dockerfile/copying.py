@@ -102,10 +102,8 @@ class Copy:
                 self._add(layer, entry, ROOT, io.BytesIO(content))
 
     def _directory(self, layer: NewLayer, name: str, node: Node, resolved: str) -> None:
-        """Copy what is in a directory; the directory itself is made like its source where nothing is there."""
-        if resolved and not layer.is_dir(resolved):
-            self._one(layer, node, resolved)
-        layer.make_dirs(resolved)
+        """Copy what is in a directory; the directory itself is no part of it."""
+        layer.make_dirs(resolved, self.owner or ROOT)
         links: dict[tuple[int, int], str] = {}
         for inner, each in self.files.below(node, name):
             self._one(layer, each, f"{resolved}/{inner}".strip("/"), links)

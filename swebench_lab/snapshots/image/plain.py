@@ -13,7 +13,7 @@ from swebench_lab.errors import SandboxError, SnapshotError
 from swebench_lab.sandbox.layers.view import View
 from swebench_lab.sandbox.snapshot import Snapshot
 from swebench_lab.sandbox.users import user_of
-from swebench_lab.snapshots.image.new_layer import NewLayer
+from swebench_lab.snapshots.image.new_layer import ROOT, NewLayer, Owner
 from swebench_lab.snapshots.image.oci import KIND, Image, facts_of
 from swebench_lab.snapshots.storage import store
 from swebench_lab.snapshots.storage.store import BuildOnce
@@ -88,7 +88,7 @@ def _shell(image: Image, path: str) -> str:
     return "bash" if any(view.find(f"{folder}/bash") for folder in path.split(":")) else "sh"
 
 
-def with_directory(image: Image, path: str, root: Path, build_once: BuildOnce) -> Image:
+def with_directory(image: Image, path: str, root: Path, build_once: BuildOnce, owner: Owner = ROOT) -> Image:
     """Return an image that has a directory, with one more layer where it is missing.
 
     Raises:
@@ -101,12 +101,12 @@ def with_directory(image: Image, path: str, root: Path, build_once: BuildOnce) -
         if not node.is_dir:
             raise SnapshotError(f"the image {image.source}: {path} is no directory, so commands cannot run there")
         return image
-    key = _files.digest_of("directory", VERSION, path, image.keys)
-    build_once(root / KIND / key, functools.partial(_directory, image.layers, path))
+    key = _files.digest_of("directory", VERSION, path, owner, image.keys)
+    build_once(root / KIND / key, functools.partial(_directory, image.layers, path, owner))
     return replace(image, layers=(root / KIND / key / "layer", *image.layers), keys=(key, *image.keys))
 
 
-def _directory(layers: tuple[Path, ...], path: str, folder: Path) -> dict[str, Any]:
+def _directory(layers: tuple[Path, ...], path: str, owner: Owner, folder: Path) -> dict[str, Any]:
     with NewLayer(folder / "layer", View(layers)) as layer:
-        layer.make_dirs(layer.resolve(path))
+        layer.make_dirs(layer.resolve(path), owner)
     return facts_of(folder)
