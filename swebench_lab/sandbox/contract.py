@@ -62,6 +62,7 @@ class Sandbox(abc.ABC):
         self.id = secrets.token_hex(6)
         self.snapshot = snapshot
         self.closed = False
+        self.workdir = snapshot.workdir
         self._session_cwd = cwd
         self._session_env = dict(env or {})
         self._sessions: list[Session] = []
@@ -165,7 +166,7 @@ class Sandbox(abc.ABC):
         the timeout everything it started ends, daemons included, and the box lives on.
 
         Args:
-            command: Text for `bash -c`, or a program with its arguments.
+            command: Text for `bash -c` (the Snapshot's shell), or a program with its arguments.
             timeout: Seconds; None waits for ever.
             cwd: Where to run; relative to `workdir`.
             env: Variables on top of the box's; None as a value removes one.
@@ -183,7 +184,7 @@ class Sandbox(abc.ABC):
         if isinstance(command, str) and len(os.fsencode(command)) > _MOST_ARGUMENT:
             return self._exec_script(command, cwd=at, env=variables, stdin=given, timeout=timeout, merge=merge,
                                      max_output=max_output)  # fmt: skip
-        argv = ["bash", "-c", command] if isinstance(command, str) else list(command)
+        argv = [self.snapshot.shell, "-c", command] if isinstance(command, str) else list(command)
         return self.exec(argv, cwd=at, env=variables, stdin=given, timeout=timeout, merge=merge, max_output=max_output)
 
     def _exec_script(

@@ -94,7 +94,7 @@ class LocalSandbox(DescriptorBox, Sandbox):
         self._root = self._folder / "root"
         self._folder.mkdir()
         self.workdir = str(self._root / "testbed")
-        self.sealed_git = str(snapshot.git_dir)
+        self.sealed_git = str(snapshot.sealed_repository)
         self.private_temp = self.other_temp = str(self._folder)
         self._copy()
         self._env = self._environment()

@@ -7,6 +7,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from swebench_lab.errors import SandboxUnavailable
+from swebench_lab.sandbox.users import ROOT
+
 if TYPE_CHECKING:
     from swebench_lab.sandbox.checkpoints import Layer, LayerStore
     from swebench_lab.sandbox.contract import Sandbox
@@ -24,6 +27,7 @@ class Opening(TypedDict):
         store: Where its checkpoints are kept; None: a folder that goes with this process.
         network: `"none"`, `"host"`, or where the kind has it `"dropping"`.
         env: Variables of every command, on top of the Snapshot's.
+        user: Who runs commands, as `USER[:GROUP]`; None: whom the Snapshot says.
     """
 
     layers: Sequence[Layer]
@@ -32,6 +36,7 @@ class Opening(TypedDict):
     store: LayerStore | None
     network: str
     env: Mapping[str, str]
+    user: str | None
 
 
 Opener = Callable[["Snapshot", Opening, Mapping[str, Any]], "Sandbox"]
@@ -74,13 +79,18 @@ def _namespace_rootless(snapshot: Snapshot, opening: Opening, options: Mapping[s
 def _landlock(snapshot: Snapshot, opening: Opening, options: Mapping[str, Any]) -> Sandbox:
     from swebench_lab.sandbox.landlock.sandbox import open_landlock
 
-    return open_landlock(snapshot, **opening, version=options.get("version"))
+    return open_landlock(snapshot, **_as_root(snapshot, opening, "landlock"), version=options.get("version"))
 
 
 def _docker(snapshot: Snapshot, opening: Opening, options: Mapping[str, Any]) -> Sandbox:
     from swebench_lab.sandbox.docker.sandbox import open_docker
 
-    return open_docker(snapshot, **opening, **options)
+    if snapshot.own_root and snapshot.git_dir is None:
+        raise SandboxUnavailable(
+            "a Snapshot of an image alone, without a task's repository, is shown by the backend 'namespace'; an engine "
+            "can run the image itself"
+        )
+    return open_docker(snapshot, **_as_root(snapshot, opening, "docker"), **options)
 
 
 def _docker_options() -> frozenset[str]:
@@ -92,7 +102,23 @@ def _docker_options() -> frozenset[str]:
 def _local(snapshot: Snapshot, opening: Opening, options: Mapping[str, Any]) -> Sandbox:
     from swebench_lab.sandbox.local import open_local
 
-    return open_local(snapshot, **opening)
+    return open_local(snapshot, **_as_root(snapshot, opening, "local"))
+
+
+def _as_root(snapshot: Snapshot, opening: Opening, backend: str) -> dict[str, Any]:
+    """How a box is opened whose commands are root's, the only user of its kind.
+
+    Raises:
+        SandboxUnavailable: Another user was asked for.
+    """
+    keywords: dict[str, Any] = {**opening}
+    user = keywords.pop("user")
+    wanted = snapshot.user if user is None else user
+    if wanted not in ROOT:
+        raise SandboxUnavailable(
+            f"a box whose commands are run by {wanted!r}: the backend {backend!r} has no users; use 'namespace', or user='root'"
+        )
+    return keywords
 
 
 def _names(*names: str) -> Callable[[], frozenset[str]]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -31,12 +31,15 @@ from swebench_lab.sandbox.snapshot import Snapshot
 from swebench_lab.snapshots.assembly import assemble, snapshot_key
 from swebench_lab.snapshots.catalogue import Catalogue
 from swebench_lab.snapshots.checkouts import Checkouts
+from swebench_lab.snapshots.dockerfile.recipe import Recipe
 from swebench_lab.snapshots.environment import debian, install, packages
 from swebench_lab.snapshots.environment.metadata import Metadata, read_metadata
 from swebench_lab.snapshots.environment.specs import Spec, Table, needs_checkout, spec_for, spec_of
 from swebench_lab.snapshots.environment.venv import WORKDIR
 from swebench_lab.snapshots.environments import Environments
 from swebench_lab.snapshots.image import oci, task_tree
+from swebench_lab.snapshots.image import plain as image_alone
+from swebench_lab.snapshots.image.rootfs import open_source
 from swebench_lab.snapshots.masks import Masks
 from swebench_lab.snapshots.parts import KINDS, Part, build_part, complete_part, folders_of
 from swebench_lab.snapshots.recent_errors import RecentErrors
@@ -226,12 +229,66 @@ class SnapshotCache:
         """Return an image whose layers are in this cache, unpacking those that are not there yet.
 
         Args:
-            source: A `docker save` archive, an OCI layout, `engine:NAME` or `docker://NAME`.
+            source: A `docker save` archive, an OCI layout, `engine:NAME`, `docker://NAME`; or a folder or tar that holds
+                a root file system.
 
         Raises:
             SnapshotError: It cannot be had or read.
         """
-        return oci.open_image(str(source), self.root, build_part)
+        return open_source(str(source), self.root, build_part)
+
+    def from_image(
+        self, source: str | Path, *, workdir: str | None = None, env: Mapping[str, str] | None = None,
+        user: str | None = None,
+    ) -> Snapshot:  # fmt: skip
+        """Return the Snapshot of an image alone, without a task: boxes have its files, variables, user and directory.
+
+        Args:
+            source: As `image` takes it; a root file system (a folder of debootstrap's, or a tar of one), too.
+            workdir: Where commands run, instead of the image's own; made where it is missing.
+            env: Variables on top of the image's.
+            user: Who runs commands, as `USER[:GROUP]`, instead of the image's own.
+
+        Raises:
+            SnapshotError: It cannot be had or read, or has no such user.
+        """
+        plain = image_alone.assemble(self.image(source), self.root, build_part, workdir=workdir, env=env, user=user)
+        self._catalogue.add(plain)
+        return plain
+
+    def from_dockerfile(
+        self, path: str | Path, context: str | Path | None = None, *, target: str = "",
+        args: Mapping[str, str] | None = None, bases: Mapping[str, str | Path] | None = None, network: str = "none",
+        seconds: float = 3600.0, workdir: str | None = None, env: Mapping[str, str] | None = None, user: str | None = None,
+    ) -> Snapshot:  # fmt: skip
+        """Return the Snapshot of a Dockerfile, building in boxes of our own the layers that are not there yet.
+
+        The whole file is checked first: what is outside the subset is refused by name and line before anything is built.
+
+        Args:
+            path: The Dockerfile, or the folder that holds it.
+            context: The folder whose files COPY takes; the Dockerfile's own when not given.
+            target: Name or number of the stage; the last one when empty.
+            args: Values of ARGs.
+            bases: Where the images that FROM names are found, by the name that is written there: whatever `image` takes.
+                Others are looked for where `images` of this cache says.
+            network: Of RUN: `"none"` or `"host"`.
+            seconds: That one RUN may take.
+            workdir: Where commands run, instead of its WORKDIR.
+            env: Variables on top of its own.
+            user: Who runs commands, instead of its USER.
+
+        Raises:
+            SnapshotError: The file is wrong or outside the subset, a base cannot be had, or an instruction failed.
+            SandboxUnavailable: This machine cannot make the boxes that RUN needs.
+        """
+        place = Path(path).expanduser().absolute()
+        place = place / "Dockerfile" if place.is_dir() else place
+        folder = None if context is None else Path(context).expanduser().absolute()
+        recipe = Recipe(place, folder, target, args or {}, bases or {}, self.images, network, seconds)
+        built = recipe.snapshot(self.root, build_part, workdir=workdir, env=env, user=user)
+        self._catalogue.add(built)
+        return built
 
     def image_source(self, task: Task) -> str:
         """Return where a task's image is found; empty when its Snapshot is built from its repository."""
@@ -246,7 +303,7 @@ class SnapshotCache:
     def _of_image(self, task: Task, source: str, build: bool) -> Snapshot | None:
         if not build and not oci.is_unpacked(source, self.root):
             return None
-        image = self.image(source)
+        image = oci.open_image(source, self.root, build_part)
         folder = self.root / "trees" / task_tree.tree_key(task, image)
         marker = store.read_marker(folder)
         if marker is None:

@@ -95,6 +95,8 @@ class Catalogue:
         for folder in folders_of(self._root, record):
             marker = store.read_marker(folder) or {}
             start.same_content(folder / "layer", str(marker.get("digest")), f"Snapshot {key}")
+        if not record["tree"]:
+            return f"{len(record['image_layers'])} layers of an image, no repository"
         return verify_seal(self._root / "trees" / record["tree"] / "layer" / WORKDIR / ".git")
 
     def export(self, file: Path, keys: Iterable[str] | None) -> dict[str, int]:
@@ -129,13 +131,19 @@ class Catalogue:
     def _remove(self, gone: Sequence[Mapping[str, Any]], remaining: Sequence[Mapping[str, Any]]) -> None:
         for record in gone:
             self._record(record["key"]).unlink(missing_ok=True)
-        needed = {folder for record in remaining for folder in folders_of(self._root, record)}
-        for folder in {folder for record in gone for folder in folders_of(self._root, record)} - needed:
+        needed = {folder for record in remaining for folder in self._all_folders(record)}
+        for folder in {folder for record in gone for folder in self._all_folders(record)} - needed:
             store.evict(folder)
         history.drop_unused(self._root)
         for commit in {r["base_commit"] for r in gone} - {r["base_commit"] for r in remaining}:
             store.evict(self._root / "bases" / commit)
         store.drop_unused(self._root / "files")
+
+    def _all_folders(self, record: Mapping[str, Any]) -> list[Path]:
+        """The folders of a Snapshot, and those that only its build needed."""
+        return folders_of(
+            self._root, {**record, "image_layers": [*record.get("image_layers", ()), *record.get("stage_layers", ())]}
+        )
 
     def _record(self, key: str) -> Path:
         return self._root / "snapshots" / f"{key}.json"

@@ -223,6 +223,31 @@ class SandboxFactory:
         """Return the key of a task's Snapshot without building it; empty when that takes building to know."""
         return self.cache.key(task)
 
+    def from_image(
+        self, source: str | Path, *, workdir: str | None = None, env: Mapping[str, str] | None = None,
+        user: str | None = None,
+    ) -> Snapshot:  # fmt: skip
+        """Return the Snapshot of an image, or of a root file system, to open boxes over; see `SnapshotCache.from_image`.
+
+        Raises:
+            SnapshotError: It cannot be had or read, or has no such user.
+        """
+        return self.cache.from_image(source, workdir=workdir, env=env, user=user)
+
+    def from_dockerfile(
+        self, path: str | Path, context: str | Path | None = None, *, target: str = "",
+        args: Mapping[str, str] | None = None, bases: Mapping[str, str | Path] | None = None, network: str = "none",
+        **choices: Any,
+    ) -> Snapshot:  # fmt: skip
+        """Return the Snapshot of a Dockerfile, built without an engine; see `SnapshotCache.from_dockerfile`.
+
+        Raises:
+            SnapshotError: The file is wrong or outside the subset, a base cannot be had, or an instruction failed.
+        """
+        return self.cache.from_dockerfile(
+            path, context, target=target, args=args, bases=bases, network=network, **choices
+        )
+
     @property
     def grading_network(self) -> str:
         """The network of boxes that grade: where it can be had, a few addresses that nobody has never answer.
@@ -245,6 +270,7 @@ class SandboxFactory:
     def open(
         self, task: Task | Snapshot, *, layers: Sequence[Layer] = (), limits: Limits | None = None,
         network: str | None = None, env: Mapping[str, str] | None = None, store: LayerStore | None = None,
+        user: str | None = None,
     ) -> Sandbox:  # fmt: skip
         """Open a sandbox; close it, or use it as a context manager.
 
@@ -255,6 +281,7 @@ class SandboxFactory:
             network: `"none"` or `"host"`, instead of the factory's; `grading_network` for boxes that grade.
             env: Further variables of every command.
             store: Where its checkpoints are kept; a folder that goes with this process when not given.
+            user: Who runs commands, reads and writes, as `USER[:GROUP]`; whom the Snapshot says when not given.
 
         Raises:
             SnapshotError: The Snapshot cannot be built.
@@ -281,6 +308,7 @@ class SandboxFactory:
             "store": store,
             "network": network or self.network,
             "env": dict(env or {}),
+            "user": user,
         }
         began = time.perf_counter()
         try:

@@ -145,7 +145,7 @@ def _diagnose(result: Result, task: Task, spec: Spec, snapshot: Snapshot) -> tup
 
 def _foreign_modules(output: str, task: Task, snapshot: Snapshot) -> Iterator[str]:
     """Yield modules that are missing and that nothing in the tree could be, nor the task's own test patch drops."""
-    index: Any = tracked(snapshot.git_dir / "index")
+    index: Any = tracked(snapshot.sealed_repository / "index")
     own = {
         Path(part.decode("utf-8", "replace")).stem
         for name in (index.names if index else ())

@@ -59,7 +59,7 @@ class Start(Protocol):
         """Its read-only trees, the top one first."""
 
     @property
-    def git_dir(self) -> Path:
+    def sealed_repository(self) -> Path:
         """Its sealed repository, on the host."""
 
     @property
@@ -235,7 +235,7 @@ def diff(box: Box[Output]) -> str:
 
 def _told(box: Box[Output], changes: WorkTreeChanges) -> bytes | None:
     """The patch of paths that may have changed; None where git has to look at everything."""
-    known = tracked(box.snapshot.git_dir / "index")
+    known = tracked(box.snapshot.sealed_repository / "index")
     if known is None:
         return None
     old = known.touched_by(changes)
@@ -275,7 +275,7 @@ def _above(path: bytes) -> list[bytes]:
 
 def _is_ruled(box: Box[Output], there: set[bytes], new: set[bytes]) -> bool:
     """Whether git may convert one of these paths, or ignore a new one."""
-    start, info = (box.snapshot.layers, box.workdir), box.snapshot.git_dir / "info"
+    start, info = (box.snapshot.layers, box.workdir), box.snapshot.sealed_repository / "info"
     return any(
         git_rules.may_concern(name, path, *start) or git_rules.may_match(info / file, path)
         for name, file, paths in ((git_rules.CONVERTED, "attributes", there), (git_rules.IGNORED, "exclude", new))

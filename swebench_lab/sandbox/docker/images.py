@@ -57,7 +57,7 @@ def git_volume(engine: ContainerEngine, snapshot: Snapshot) -> str:
     def pack() -> tuple[bytes, str]:
         content = io.BytesIO()
         with Packer(content, PLAIN) as packer:
-            packer.add_tree(str(snapshot.git_dir))
+            packer.add_tree(str(snapshot.sealed_repository))
         return content.getvalue(), snapshot.head
 
     engine.volume(name, pack)

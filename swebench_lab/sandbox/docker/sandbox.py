@@ -297,7 +297,7 @@ class DockerSandbox(Sandbox):
 
     def _touched(self) -> WorkTreeChanges | None:
         self._check_open()
-        return touched(self._ask_json("look", None), self.snapshot.git_dir)
+        return touched(self._ask_json("look", None), self.snapshot.sealed_repository)
 
     def checkpoint(self) -> Layer:
         with self._still:

@@ -152,7 +152,7 @@ class LandlockSandbox(DescriptorBox, Sandbox):
         self._memory = os.memfd_create("lab-seen", os.MFD_CLOEXEC)  # what was seen at the last checkpoint
         self._places = private_tree.Places(f"{self.folder}/root")
         self.workdir = f"{self.folder}/root/{private_tree.WORKDIR}"
-        self.sealed_git = str(snapshot.git_dir)
+        self.sealed_git = str(snapshot.sealed_repository)
         self.private_temp = self.other_temp = f"{self.folder}/shm"
         if top is not None:
             self._session_cwd = self._places.directory(top.cwd)

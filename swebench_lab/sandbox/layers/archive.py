@@ -102,6 +102,12 @@ IMAGE = Rules(
 )  # fmt: skip
 """A layer of a container image. Files stay readable for their owner, or nobody without root could make boxes of it."""
 
+IMAGE_OF_ROOT = Rules(
+    "unpack a layer of an image", Style(replaces="all", parents=True, digests=False), marks="names", devices=True,
+    fifos=True, absolute=True, file_least=0o400, folder_least=0o700, whole=False,
+)  # fmt: skip
+"""The same where root unpacks it: files belong to whom the image says, for boxes with users."""
+
 OVERLAID = Rules(
     "lay a layer over the files of a box", Style(replaces="all", deletions="done"), marks="headers", fifos=True,
     file_modes=0o7777, folder_modes=0o7777, most_bytes=64 << 30, most_entries=1_000_000,
@@ -414,15 +420,24 @@ def unpack(file: int, target: str, mine: bool = False) -> Entry:
 def unpack_image_layer(file: int, target: str) -> dict[str, int]:
     """Unpack one uncompressed layer of a container image.
 
-    Kept: content, modes, times, links, pipes; deletions as an overlay wants them. Not kept: owners (all files belong to
-    the user who unpacks, and to root in a box), set-user-id bits, attributes, devices.
+    Kept: content, modes, times, links, pipes; deletions as an overlay wants them; owners where root unpacks (or else all
+    files belong to the user who does, and to the user of a box). Not kept: set-user-id bits, attributes, devices.
 
     Returns:
         `bytes`, `entries` and `left_out` (devices).
     """
     with os.fdopen(os.dup(file), "rb") as raw:
-        result = extract_new(raw, target, IMAGE)
+        result = extract_new(raw, target, IMAGE_OF_ROOT if _is_real_root() else IMAGE)
     return {"bytes": result["bytes"], "entries": result["count"], "left_out": result["left_out"]}
+
+
+def _is_real_root() -> bool:
+    """Whether this process may give files to any user: root of the machine, or of a namespace with many users."""
+    try:
+        with open("/proc/self/uid_map") as file:
+            return os.geteuid() == 0 and any(int(line.split()[2]) > 1 for line in file)
+    except OSError:
+        return os.geteuid() == 0
 
 
 def unpack_download(stream: IO[bytes], target: str) -> int:

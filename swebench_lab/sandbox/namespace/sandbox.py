@@ -10,11 +10,12 @@ import os
 import select
 import signal
 import socket
+import stat
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from swebench_lab.errors import SandboxClosed, SandboxError, SandboxUnavailable
 from swebench_lab.sandbox.capabilities import EVERYTHING
@@ -31,6 +32,7 @@ from swebench_lab.sandbox.linux import wire
 from swebench_lab.sandbox.namespace.services import Service, start
 from swebench_lab.sandbox.shell import terminal
 from swebench_lab.sandbox.shell.commands import Running
+from swebench_lab.sandbox.users import ROOT, User, user_of
 from swebench_lab.sandbox.zygote import layout, plan
 from swebench_lab.sandbox.zygote.client import (
     default_tier,
@@ -61,6 +63,7 @@ def open_namespace(
     services: Sequence[Service] = (),
     env: Mapping[str, str] | None = None,
     tier: str | None = None,
+    user: str | None = None,
 ) -> NamespaceSandbox:
     """Make a box.
 
@@ -77,15 +80,19 @@ def open_namespace(
         services: Programs on the box's own loopback, started and answering before this returns; forks have them too.
         env: Variables of every command, on top of the snapshot's.
         tier: "namespace-root" or "namespace-rootless"; by default what this user can have.
+        user: Who runs commands, reads and writes, as `USER[:GROUP]`; the snapshot's when not given. Without root a box
+            has one user, to whom all files belong: it has that name and number.
 
     Raises:
         SandboxUnavailable: This machine does not grant what such a box needs; the message says what to do.
+        SandboxError: The box has no such user.
     """
     if network not in ("none", "dropping", "host"):
         raise ValueError(f"network must be 'none', 'dropping' or 'host', not {network!r}")
     options = _Options(
-        limits or Limits(), scratch, store, network, tuple(services), dict(env or {}), tier or default_tier()
-    )
+        limits or Limits(), scratch, store, network, tuple(services), dict(env or {}), tier or default_tier(),
+        snapshot.user if user is None else user,
+    )  # fmt: skip
     return NamespaceSandbox(snapshot, layers, options)
 
 
@@ -100,6 +107,7 @@ class _Options:
     services: tuple[Service, ...]
     env: Mapping[str, str]
     tier: str
+    user: str
 
 
 class NamespaceSandbox(DescriptorBox, Sandbox):
@@ -121,6 +129,7 @@ class NamespaceSandbox(DescriptorBox, Sandbox):
         self._options = options
         self._zygote = zygote_of(options.tier)
         self._still = threading.Lock()
+        self._user = self._runs_as()
         self._folder: str | None = None
         self._cgroup = cgroup_pool().take(options.limits)
         self._seated = False
@@ -148,10 +157,20 @@ class NamespaceSandbox(DescriptorBox, Sandbox):
             self._folder = self._make_folder(options.scratch)
         self._mounted = self._store.shortened(self.layers) if self.layers else []
         lower = (*(layer.path for layer in reversed(self._mounted)), *snapshot.layers)
-        base = self._zygote.base(tuple(plan.outside_usr(snapshot.binds)))
+        bare = snapshot.own_root and snapshot.git_dir is None
+        base = self._zygote.base(None if bare else tuple(plan.outside_usr(snapshot.binds)))
         kind = (options.limits, cgroup_pool().controllers, options.network, self.tier == "namespace-rootless")
-        env = tuple({**plan.ENVIRONMENT, **snapshot.env, **options.env}.items())
-        return _plan_on_wire(snapshot, *kind, lower, base, self._folder, self.workdir, env)
+        own = {"HOME": self._user.home, "USER": self._user.name} if self._user else {}
+        env = tuple({**plan.ENVIRONMENT, **own, **snapshot.env, **options.env}.items())
+        return _plan_on_wire(snapshot, *kind, lower, base, self._folder, self.workdir, env, self._user)
+
+    def _runs_as(self) -> User | None:
+        """Who runs commands where that is not root."""
+        text = self._options.user
+        if text in ROOT:
+            return None
+        user = user_of([*(layer.path for layer in reversed(self.layers)), *self.snapshot.layers], text)
+        return user if (user.uid, user.gid) != (0, 0) else None
 
     def _make_folder(self, scratch: Path) -> str:
         """A folder of the host for what the box writes."""
@@ -191,7 +210,9 @@ class NamespaceSandbox(DescriptorBox, Sandbox):
 
     def _ask_for_box(self, attached: bytes) -> socket.socket:
         """Have the box cloned: by a branch that lives in the box's cgroup already, where there is one."""
-        request = {"op": "box", "network": self._options.network}
+        request: dict[str, Any] = {"op": "box", "network": self._options.network}
+        if self._user is not None:
+            request["user"] = [self._user.uid, self._user.gid]
         seat = self._cgroup.seat(self._zygote) if self._cgroup is not None else None
         if self._cgroup is None or seat is None:
             return self._zygote.send(request, attached=attached)
@@ -226,6 +247,10 @@ class NamespaceSandbox(DescriptorBox, Sandbox):
     def _launch(
         self, argv: Sequence[str], cwd: str, env: Mapping[str, str | None], descriptors: Mapping[int, int]
     ) -> InitCommand:
+        if self._user is not None and self.tier == "namespace-root":
+            for descriptor in descriptors.values():
+                if stat.S_ISFIFO(os.fstat(descriptor).st_mode):  # or opening /dev/stdout would be refused
+                    os.fchown(descriptor, self._user.uid, self._user.gid)
         return self._first.launch(argv, cwd, env, descriptors)
 
     def _open(self, path: str, flags: int, mode: int | None = None, parents: bool = False) -> int:
@@ -304,7 +329,10 @@ class NamespaceSandbox(DescriptorBox, Sandbox):
         if not self.alive() or not stands_still(self.snapshot.layers, self.workdir):
             return None
         return changes(
-            self._upper, [layer.path for layer in self._mounted], self.workdir, self.snapshot.git_dir / "index"
+            self._upper,
+            [layer.path for layer in self._mounted],
+            self.workdir,
+            self.snapshot.sealed_repository / "index",
         )
 
     def checkpoint(self) -> Layer:
@@ -388,6 +416,7 @@ def _plan_on_wire(
     folder: str | None,
     cwd: str,
     env: tuple[tuple[str, str], ...],
+    user: User | None,
 ) -> bytes:
     """How boxes of one kind are made; snapshots do not change, so neither does this.
 
@@ -402,6 +431,7 @@ def _plan_on_wire(
         folder: Of the host, for what it writes.
         cwd: Where its commands run.
         env: Their variables.
+        user: Who runs them; None means root.
     """
     stage, upper, work = plan.writable(limits.room(bounded), folder, limits.files or 0)
     stage.append(plan.root(lower, base, upper, work, rootless))
@@ -416,5 +446,6 @@ def _plan_on_wire(
         "cwd": cwd,
         "env": dict(env),
         "rlimits": limits.rlimits(bounded),
+        "user": None if user is None else [user.uid, user.gid, user.groups],
     }
     return json.dumps(settings, separators=(",", ":")).encode()

@@ -70,7 +70,7 @@ class ZygoteClient(Channel):
 
     def __init__(self, tier: str) -> None:
         self.tier = tier
-        self._bases: dict[tuple[Path, ...], str] = {}
+        self._bases: dict[tuple[Path, ...] | None, str] = {}
         self._lock = threading.Lock()
         self._workers: list[Channel] = []
         self._turns = threading.BoundedSemaphore(_WORKERS)
@@ -159,16 +159,17 @@ class ZygoteClient(Channel):
         finally:
             os.close(parent)
 
-    def base(self, binds: Sequence[Path]) -> str:
-        """The key of the bottom layer for these binds, which is made the first time."""
+    def base(self, binds: Sequence[Path] | None) -> str:
+        """The key of the bottom layer for these binds (None: for boxes of nothing but their own files), made the first time."""
+        wanted = None if binds is None else tuple(binds)
         with self._lock:
-            key = self._bases.get(tuple(binds))
+            key = self._bases.get(wanted)
             if key is None:
-                operations = plan.base(binds)
+                operations = plan.bare_base() if binds is None else plan.base(binds)
                 key = plan.base_key(operations)
                 if key not in self._bases.values():
                     self.ask({"op": "base", "key": key, "layout": layout.to_wire(operations)})
-                self._bases[tuple(binds)] = key
+                self._bases[wanted] = key
             return key
 
 

@@ -86,6 +86,10 @@ _FILES = {
     "/etc/resolv.conf": "",
     "/etc/gitconfig": GIT_CONFIG,
 }
+_BARE = ("/dev", "/proc", "/sys", "/etc")
+NETWORK_FILES = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
+"""Files that say how the box is connected, not what it holds."""
+
 _HIDDEN = (
     "/proc/kcore",
     "/proc/kmsg",
@@ -98,6 +102,12 @@ _HIDDEN = (
     "/proc/slabinfo",
     "/proc/scsi",
 )
+
+
+def bare_base() -> list[layout.Operation]:
+    """The bottom layer of a box whose files are all its own: what is mounted on, and the names of the network."""
+    directories = [layout.Dir(at, _DIRECTORIES[at]) for at in _BARE]
+    return [*directories, *(layout.File(at, _FILES[at]) for at in NETWORK_FILES)]
 
 
 def base(binds: Iterable[Path]) -> list[layout.Operation]:

@@ -28,6 +28,7 @@ from swebench_lab.sandbox.zygote import init, layout
 
 TYPE_CHECKING = False  # see `linux/record.py`
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, NoReturn
 
 STAGE = "/sys"
@@ -43,10 +44,11 @@ _FAREWELL_SECONDS = 10.0  # how long the last child waits for what it clears awa
 
 @record
 class _Next:
-    """What the last box was, and so perhaps the next one is: its network, and its plan as it came."""
+    """What the last box was, and so perhaps the next one is: its network, its plan as it came, and who it is."""
 
     network: str
     plan: bytes
+    user: tuple[int, int] = (0, 0)
 
 
 @record
@@ -173,13 +175,13 @@ class Zygote:
     def _op_box(self, message: dict[str, Any], descriptors: list[int], reply: socket.socket) -> None:
         """Have a box made, by a spare or a new clone; it says itself, on the same socket, when it is ready."""
         spare, self._spare = self._spare, None
-        self._next = wanted = _Next(message["network"], message["attached"])
+        self._next = wanted = _Next(message["network"], message["attached"], tuple(message.get("user", (0, 0))))
         if spare is not None and self._begin(spare, wanted, reply):
             pid, pidfd = spare.pid, spare.pidfd
         else:
             pid, pidfd = self._clone(wanted.network)
             if pid == 0:
-                self._leave_zygote(wanted.network, reply)
+                self._leave_zygote(wanted, reply)
                 self._become_box(_read(wanted.plan), reply)
         wire.send(reply, {"pid": pid}, [pidfd])
         os.close(pidfd)
@@ -196,7 +198,7 @@ class Zygote:
     def _begin(self, spare: _Spare, wanted: _Next, reply: socket.socket) -> bool:
         """Tell a spare which box it becomes; False when it cannot become that one, or has died."""
         told = False
-        if spare.made_for.network == wanted.network:
+        if (spare.made_for.network, spare.made_for.user) == (wanted.network, wanted.user):
             plan = b"" if spare.made_for.plan == wanted.plan else wanted.plan
             try:
                 wire.send(spare.channel, {}, [reply.fileno()], plan)
@@ -227,7 +229,7 @@ class Zygote:
 
     def _wait_as_spare(self, channel: socket.socket, likely: _Next) -> NoReturn:
         """In the clone: have all that boxes share behind it, then wait to be told which one it becomes."""
-        self._leave_zygote(likely.network)
+        self._leave_zygote(likely)
         plan = _read(likely.plan)
         message, descriptors = wire.receive(channel)
         if message is None:
@@ -237,19 +239,19 @@ class Zygote:
             plan = _read(message["attached"])
         self._become_box(plan, socket.socket(fileno=descriptors[0]))
 
-    def _leave_zygote(self, network: str, control: socket.socket | None = None) -> None:
+    def _leave_zygote(self, box: _Next, control: socket.socket | None = None) -> None:
         """In a clone: let go of what is the zygote's, and do what every box needs; where that fails, say so and end."""
         try:
-            self._leave(network)
+            self._leave(box.network, *box.user)
         except OSError as error:
             if control is not None:
                 _fail(control, error)
             os._exit(1)
 
-    def _leave(self, network: str) -> None:
+    def _leave(self, network: str, user: int, group: int) -> None:
         kernel.die_with_parent()
-        if self._rootless:
-            _map_root(0, 0)
+        if self._rootless:  # there is one user in such a box, and it is the one that runs its commands
+            _map(user, 0, group, 0)
         self._channel.close()
         os.close(self._client)
         os.close(self._stage)  # what a clone mounts must be below its own copy
@@ -271,7 +273,8 @@ class Zygote:
             os.close(root)
             kernel.enter_root(f"{STAGE}/root")
             kernel.sethostname(plan["hostname"])
-            _give_up_rights(self._filter, bounded=not self._rootless)
+            user = None if self._rootless else plan.get("user")
+            _give_up_rights(self._filter, not self._rootless, user, _KEPT if plan.get("user") is None else ())
             wire.send(control, {"ready": True}, [upper])
             os.close(upper)
             kernel.set_title("lab-init")
@@ -345,12 +348,13 @@ def _become_root_of_own_users() -> None:
     """Enter a user namespace in which this user, and nobody else, exists as root."""
     user, group = os.geteuid(), os.getegid()
     kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS)
-    _map_root(user, group)
+    _map(0, user, 0, group)
 
 
-def _map_root(user: int, group: int) -> None:
-    """In a new user namespace: be root, who outside is this user."""
-    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
+def _map(user: int, outside: int, group: int, group_outside: int) -> None:
+    """In a new user namespace: be a user of a group, who outside is the one that this process is."""
+    maps = (("uid_map", f"{user} {outside} 1"), ("gid_map", f"{group} {group_outside} 1"))
+    for name, text in (("setgroups", "deny"), *maps):
         try:
             with open(f"/proc/self/{name}", "w") as file:
                 file.write(text)
@@ -358,15 +362,19 @@ def _map_root(user: int, group: int) -> None:
             raise OSError(error.errno, f"write {text!r} to /proc/self/{name}: {error.strerror}") from None
 
 
-def _give_up_rights(call_filter: bytes, bounded: bool) -> None:
-    """Leave the rights of an ordinary build, for good."""
+def _give_up_rights(call_filter: bytes, bounded: bool, user: list[Any] | None, kept: Sequence[int]) -> None:
+    """Leave the rights of an ordinary build, for good; become a user where one is given (number, group, further groups)."""
     null = os.open("/dev/null", os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
     os.close(null)
     os.setsid()
     os.umask(0o022)
-    kernel.keep_capabilities(_KEPT, bounded)
+    if user is not None:
+        os.setgroups(user[2])
+        os.setresgid(user[1], user[1], user[1])
+        os.setresuid(user[0], user[0], user[0])
+    kernel.keep_capabilities(kept, bounded)
     kernel.no_new_privileges()
     kernel.hide_from_ptrace()
     if call_filter:

@@ -5,14 +5,15 @@ Every layer is unpacked once, under the digest of its content, and shared by all
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import functools
 import gzip
 import hashlib
 import json
 import logging
+import lzma
 import os
-import platform
 import shutil
 import subprocess
 import tarfile
@@ -25,6 +26,8 @@ from typing import IO, Any
 from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
 from swebench_lab.sandbox.checkpoints import remove_tree, run_task
+from swebench_lab.sandbox.layers.view import is_deleted, is_opaque
+from swebench_lab.snapshots.image import registry
 from swebench_lab.snapshots.storage import store
 from swebench_lab.snapshots.storage.store import BuildOnce
 
@@ -33,7 +36,7 @@ log = logging.getLogger(__name__)
 KIND = "image-layers"
 """Folder of a cache with unpacked layers."""
 
-_ZSTD = b"\x28\xb5\x2f\xfd"
+ZSTD = b"\x28\xb5\x2f\xfd"
 _CHUNK = 1 << 20
 
 
@@ -48,6 +51,8 @@ class Image:
         keys: Their names in the cache, in the same order.
         env: The variables its configuration sets.
         names: The names it was saved under.
+        config: How it is run, with the names of the OCI's image format: `User`, `WorkingDir`, `Entrypoint`, `Cmd`,
+            `Labels`, `ExposedPorts`, `StopSignal`, `Shell`, and what else it says.
     """
 
     source: str
@@ -56,6 +61,7 @@ class Image:
     keys: tuple[str, ...]
     env: Mapping[str, str] = field(hash=False)
     names: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __repr__(self) -> str:
         return f"Image({self.source!r}, {self.digest[:12]}, {len(self.layers)} layers)"
@@ -66,7 +72,8 @@ def open_image(source: str, root: Path, build_once: BuildOnce = store.build_once
 
     Args:
         source: A `docker save` archive, an OCI layout (folder or archive), `engine:NAME` for an image of the local
-            engine, or `docker://NAME` for a registry's, which needs the program skopeo.
+            engine, or `docker://NAME` for a registry's. A tag is asked for once: what the registry has under it later
+            is another image.
         root: The cache's folder.
         build_once: Builds a layer where it is not there.
 
@@ -75,7 +82,7 @@ def open_image(source: str, root: Path, build_once: BuildOnce = store.build_once
     """
     if known := _known(source, root):
         return _image(source, root, known)
-    with _archive(source) as archive:
+    with _archive(source, lambda diff: store.read_marker(root / KIND / diff) is not None) as archive:
         config_bytes, blobs, names = _parts(archive, source)
         config = json.loads(config_bytes)
         wanted = [str(diff).removeprefix("sha256:") for diff in config.get("rootfs", {}).get("diff_ids", ())]
@@ -84,8 +91,10 @@ def open_image(source: str, root: Path, build_once: BuildOnce = store.build_once
         for diff, blob in zip(wanted, blobs, strict=True):
             unpack = functools.partial(_unpack, archive, blob, diff, source)
             build_once(root / KIND / _hex(diff, source), unpack)
-    variables = dict(text.split("=", 1) for text in (config.get("config") or {}).get("Env") or () if "=" in text)
-    found = {"digest": hashlib.sha256(config_bytes).hexdigest(), "keys": wanted[::-1], "env": variables, "names": names}
+    own = config.get("config") or {}
+    variables = dict(text.split("=", 1) for text in own.get("Env") or () if "=" in text)
+    found = {"digest": hashlib.sha256(config_bytes).hexdigest(), "keys": wanted[::-1], "env": variables, "names": names,
+             "config": own}  # fmt: skip
     _files.write_json(_note(source, root), found)
     return _image(source, root, found)
 
@@ -96,7 +105,7 @@ def is_unpacked(source: str, root: Path) -> bool:
 
 
 def _note(source: str, root: Path) -> Path:
-    return root / "image-names" / _files.digest_of(source, *_stamp(source))
+    return root / "image-names" / _files.digest_of(2, source, *stamp(source))
 
 
 def _known(source: str, root: Path) -> dict[str, Any] | None:
@@ -106,7 +115,9 @@ def _known(source: str, root: Path) -> dict[str, Any] | None:
 
 def _image(source: str, root: Path, known: Mapping[str, Any]) -> Image:
     layers = tuple(root / KIND / key / "layer" for key in known["keys"])
-    return Image(source, known["digest"], layers, tuple(known["keys"]), known["env"], tuple(known["names"]))
+    return Image(
+        source, known["digest"], layers, tuple(known["keys"]), known["env"], tuple(known["names"]), known["config"]
+    )
 
 
 def _hex(text: str, source: str) -> str:
@@ -115,7 +126,7 @@ def _hex(text: str, source: str) -> str:
     return text
 
 
-def _stamp(source: str) -> tuple[Any, ...]:
+def stamp(source: str) -> tuple[Any, ...]:
     """What tells one state of a source from another."""
     path = Path(source).expanduser()
     if path.is_dir():
@@ -167,15 +178,18 @@ class _Archive:
 
 
 @contextlib.contextmanager
-def _archive(source: str) -> Iterator[_Archive]:
+def _archive(source: str, is_there: Callable[[str], bool]) -> Iterator[_Archive]:
     with contextlib.ExitStack() as stack:
         path = Path(source).expanduser()
         if source.startswith(("engine:", "docker://")):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="swebench-lab-image-")))
-            path = folder / "image.tar"
-            fetch: Callable[[str, Path], None] = _save if source.startswith("engine:") else _copy
             log.info("fetching the image %s", source)
-            fetch(source, path)
+            if source.startswith("engine:"):
+                path = folder / "image.tar"
+                _save(source, path)
+            else:
+                path = folder
+                registry.pull(source.removeprefix("docker://"), folder, is_there)
         if not path.exists():
             raise SnapshotError(
                 f"reading the image {source}: there is no such file; name an archive, engine:NAME or docker://NAME"
@@ -193,20 +207,6 @@ def _save(source: str, path: Path) -> None:
     from swebench_lab.sandbox.docker.engine import DockerOptions, engine
 
     engine(DockerOptions()).save(source.removeprefix("engine:"), path)
-
-
-def _copy(source: str, path: Path) -> None:
-    """Have skopeo fetch an image from a registry."""
-    program = shutil.which("skopeo")
-    if program is None:
-        raise SnapshotError(
-            f"fetching {source}: the program skopeo is not installed; install it, or save the image to a file"
-        )
-    done = subprocess.run(
-        [program, "copy", "--quiet", source, f"oci-archive:{path}"], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SnapshotError(f"fetching {source}: {done.stderr.strip()[-500:]}")
 
 
 # --- what is in one ---------------------------------------------------------------------------------------------------
@@ -235,15 +235,12 @@ def _parts(archive: _Archive, source: str) -> tuple[bytes, list[str], list[str]]
 
 def _manifest(archive: _Archive, index: Mapping[str, Any], source: str) -> dict[str, Any]:
     """The manifest for this machine, also by way of nested lists."""
-    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-    fitting = [
-        m for m in index.get("manifests", ()) if (m.get("platform") or {}).get("architecture", machine) == machine
-    ]
-    if not fitting:
-        raise SnapshotError(f"reading the image {source}: it holds nothing for {machine}")
-    content = archive.read(_blob(fitting[0]["digest"]))
+    chosen = registry.for_this_machine(index, source)
+    content = archive.read(_blob(chosen["digest"]))
     if content is None:
-        raise SnapshotError(f"reading the image {source}: {fitting[0]['digest']} is missing")
+        raise SnapshotError(f"reading the image {source}: {chosen['digest']} is missing")
+    if hashlib.sha256(content).hexdigest() != chosen["digest"].removeprefix("sha256:"):
+        raise SnapshotError(f"reading the image {source}: its manifest is not what its digest says")
     found: dict[str, Any] = json.loads(content)
     return _manifest(archive, found, source) if "manifests" in found else found
 
@@ -258,30 +255,47 @@ def _unpack(archive: _Archive, blob: str, diff: str, source: str, folder: Path) 
     opened = archive.open(blob)
     if opened is None:
         raise SnapshotError(f"reading the image {source}: its layer {blob} is missing")
-    with opened, tempfile.TemporaryFile(dir=folder) as plain:
+    with opened, tempfile.TemporaryFile(dir=folder) as unpacked:
         total = hashlib.sha256()
-        for data in _plain(opened, source):
+        for data in plain(opened, source):
             total.update(data)
-            plain.write(data)
+            unpacked.write(data)
         if total.hexdigest() != diff:
             raise SnapshotError(f"reading the image {source}: the layer {blob} is not what its digest says")
-        plain.seek(0)
+        unpacked.seek(0)
         try:
-            facts = run_task("unpack_image_layer", [plain.fileno()], target=str(folder / "layer"))
+            facts = run_task("unpack_image_layer", [unpacked.fileno()], target=str(folder / "layer"))
         except OSError as error:
             remove_tree(folder / "layer")
             raise SnapshotError(f"unpacking the layer {diff[:12]} of {source}: {error.strerror}") from error
-    return {**facts, "digest": store.digest_tree(folder / "layer"), "bytes": _files.size_of(folder / "layer")}
+    return {**facts, **facts_of(folder)}
 
 
-def _plain(file: IO[bytes], source: str) -> Iterator[bytes]:
+def facts_of(folder: Path) -> dict[str, Any]:
+    """What is noted of a layer in `folder/layer`; a folder with files of other users is closed to them.
+
+    Returns:
+        `digest`, `bytes`, and the `owners` of its files, as [user, group].
+    """
+    layer = folder / "layer"
+    owners = {(status.st_uid, status.st_gid) for status in (path.lstat() for path in (layer, *_files.walk(layer)))}
+    if os.geteuid() == 0 and owners != {(0, 0)}:
+        folder.chmod(0o700)  # the same numbers are people of this machine, who must not change what boxes start from
+    return {"digest": store.digest_tree(layer), "bytes": _files.size_of(layer), "owners": sorted(map(list, owners))}
+
+
+def plain(file: IO[bytes], source: str) -> Iterator[bytes]:
     """A layer's uncompressed content."""
     start = file.read(4)
     file.seek(0)
     stream: IO[bytes] = file
     if start[:2] == b"\x1f\x8b":
         stream = gzip.GzipFile(fileobj=file)  # type: ignore[assignment]
-    elif start == _ZSTD:
+    elif start[:3] == b"BZh":
+        stream = bz2.BZ2File(file)
+    elif start == b"\xfd7zX":
+        stream = lzma.LZMAFile(file)
+    elif start == ZSTD:
         program = shutil.which("zstd")
         if program is None:
             raise SnapshotError(f"reading the image {source}: a layer is compressed by zstd; install that program")
@@ -317,11 +331,11 @@ def lay_out(layers: list[Path], target: Path, skip: tuple[str, ...] = ()) -> Non
                 continue
             if entry.is_dir(follow_symlinks=False):
                 shown.setdefault(entry.name, []).append(Path(entry.path))
-                if is_opaque(Path(entry.path)):
+                if is_opaque(entry.path):
                     hidden.add(entry.name)
                 continue
             hidden.add(entry.name)
-            if entry.name not in shown and not is_deletion(Path(entry.path)):
+            if entry.name not in shown and not is_deleted(entry.stat(follow_symlinks=False)):
                 os.link(entry.path, target / entry.name, follow_symlinks=False)
     for name, folders in shown.items():
         lay_out(folders, target / name)
@@ -338,24 +352,9 @@ def stacked(layers: tuple[Path, ...], path: str) -> list[Path]:
                 break
         else:
             found.append(place)
-            if is_opaque(place):
+            if is_opaque(str(place)):
                 break
             continue
         if place.is_symlink() or place.exists():
             break  # deleted, or something else, from here downwards
     return found
-
-
-def is_deletion(path: Path) -> bool:
-    """Whether a file of a layer stands for one that was deleted."""
-    status = path.lstat()
-    return bool(status.st_rdev == 0 and path.is_char_device() and not path.is_symlink())
-
-
-def is_opaque(path: Path) -> bool:
-    """Whether a folder of a layer hides what layers below have in it."""
-    for key in ("trusted.overlay.opaque", "user.overlay.opaque"):
-        with contextlib.suppress(OSError):
-            if os.getxattr(path, key, follow_symlinks=False) == b"y":
-                return True
-    return False

@@ -26,7 +26,7 @@ from swebench_lab.sandbox.layers.archive import DAMAGE, EXPORT, Extraction
 from swebench_lab.sandbox.layers.pack import Form, Packer
 from swebench_lab.sandbox.layers.source import Source, members
 from swebench_lab.sandbox.layers.tree import DIRECTORY
-from swebench_lab.snapshots.image import oci
+from swebench_lab.sandbox.layers.view import is_opaque
 from swebench_lab.snapshots.storage import store
 
 SCHEMA = 1
@@ -87,7 +87,7 @@ def _entry(path: Path, folder: Path, known: dict[tuple[int, int], str], contents
     status = path.lstat()
     name, mode = path.relative_to(folder).as_posix(), stat.S_IMODE(status.st_mode)
     if stat.S_ISDIR(status.st_mode):
-        return ["dir", name, mode, status.st_mtime_ns, oci.is_opaque(path)]
+        return ["dir", name, mode, status.st_mtime_ns, is_opaque(str(path))]
     if stat.S_ISLNK(status.st_mode):
         return ["link", name, 0, status.st_mtime_ns, os.readlink(path)]
     if stat.S_ISCHR(status.st_mode):

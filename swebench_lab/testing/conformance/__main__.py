@@ -53,6 +53,7 @@ def _opener(name: str) -> Callable[..., Any]:
 
     def opener(snapshot: Snapshot, **keywords: Any) -> Sandbox:
         opening: Opening = {
+            "user": None,
             "layers": keywords.pop("layers", ()),
             "limits": keywords.pop("limits", None) or Limits(),
             "scratch": keywords.pop("scratch", None),
