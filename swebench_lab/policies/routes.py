@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 _REST = 60.0
 """Seconds in which no conversation is sent to a replica that failed, if there is another."""
@@ -27,6 +27,7 @@ class Routes:
         self.load = dict.fromkeys(urls, 0)
         """Address to conversations that talk to it now."""
         self._resting: dict[str, float] = {}  # address to when the next conversation may try it
+        self._dropped: frozenset[str] = frozenset()
         self._lock = threading.Lock()
 
     def join(self, leaving: str = "") -> str:
@@ -40,13 +41,19 @@ class Routes:
             if leaving:
                 self.load[leaving] -= 1
                 self._resting[leaving] = now + _REST
-            others = [url for url in self.load if url != leaving] or list(self.load)
+            there = [url for url in self.load if url not in self._dropped] or list(self.load)
+            others = [url for url in there if url != leaving] or there
             ready = [url for url in others if self._resting.get(url, 0.0) <= now] or others
             chosen = min(ready, key=lambda url: self.load[url])
             if chosen in self._resting:  # others wait for what comes of this try
                 self._resting[chosen] = now + _REST
             self.load[chosen] += 1
             return chosen
+
+    def drop(self, urls: Collection[str]) -> None:
+        """Send no conversation to these replicas any more, even if they answer again; to all others, as before."""
+        with self._lock:
+            self._dropped = frozenset(urls)
 
     def answered(self, url: str) -> None:
         """Note that a replica works."""

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import time
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import TrainingError
+from swebench_lab.policies.serving.guard import descendants
 from swebench_lab.training.engines.run import read_rollouts
 from tests.training import ground
 from tests.training.test_engines import by_words
@@ -114,6 +118,36 @@ def test_attempts_and_training_take_turns_with_a_server(tied: Path, tmp_path: Pa
     assert max(entry["sampling/sampling_logp_difference/max"] for entry in log) < 1e-4
     versions = [{s.reply.version for s in r.trajectory.steps} for r in read_rollouts(tmp_path / "run" / "rollouts")]
     assert {version for found in versions for version in found} == {1, 2, 3}
+
+
+def test_training_goes_on_when_a_replica_is_killed(tied: Path, tmp_path: Path) -> None:
+    with lab.SandboxFactory("namespace") as sandboxes, serve(tied, tmp_path / "logs", replicas=2) as server:
+        run = training(server.policy(max_tokens=8), sandboxes, tmp_path / "run", engine="async")
+        killer = Thread(target=kill_after, args=(server, tmp_path / "run" / "log.jsonl", 3))
+        killer.start()
+        policy = run.fit(ground.micro())
+        killer.join()
+        assert not server.alive
+        (probed,) = policy.sink().probe(run.run.probe_prompt()[:40], 16)
+        final = lab.LocalPolicy(tmp_path / "run" / "final")
+        own = final.logprobs(probed.ids)[probed.prompt :]
+        assert max(abs(a - b) for a, b in zip(own, probed.logprobs, strict=True)) < 1e-4
+    log, gaps = logged(run), run.trainer.follower.gaps
+    rollouts = read_rollouts(tmp_path / "run" / "rollouts")
+    errors = [r.trajectory.error for r in rollouts if r.trajectory.error]
+    versions = {s.reply.version for r in rollouts for s in r.trajectory.steps}
+    print(f"\nkilled after update 3: probes {[f'{gap:.1e}' for gap in gaps]}, versions {sorted(versions)}, "
+          f"{len(errors)} of {len(rollouts)} attempts ended with an error")  # fmt: skip
+    assert len(log) == UPDATES and len(gaps) == UPDATES + 1 and max(gaps) < 1e-4
+    assert max(versions) >= 6 and not errors
+
+
+def kill_after(server: Any, log: Path, updates: int) -> None:
+    """Kill the first replica, with all its processes, as soon as so many updates are logged."""
+    while not log.exists() or len(log.read_text().splitlines()) < updates:
+        time.sleep(0.2)
+    for process in descendants(server._running[0].pid):
+        os.kill(process, signal.SIGKILL)
 
 
 def test_a_tied_model_that_is_brought_wrongly_is_an_error_at_once(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import urllib.error
@@ -86,7 +87,7 @@ class Replicas:
             said = " ".join(error.read().decode("utf-8", "replace").split())[:300]
             hint = "; start it with serve(…, updates=True)" if error.code == 404 else "; see its log"
             raise ServingError(f"asking {where}: {error.code} {said}{hint}") from error
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:  # the latter: it ended in the middle of its answer
             raise Gone(f"asking {where}: {error}") from error
         try:
             return json.loads(text) if text.strip() else {}

@@ -21,6 +21,7 @@ from typing import Any
 from swebench_lab.errors import PolicyError, ServingError
 from swebench_lab.policies.chat import ChatPolicy, Talk
 from swebench_lab.policies.policy import fingerprint
+from swebench_lab.policies.routes import routes
 from swebench_lab.policies.serving.replicas import Gone, Replicas
 from swebench_lab.policies.serving.transfer import Transfer, transfer_for
 from swebench_lab.policies.trainable import Probed, Weight
@@ -136,11 +137,16 @@ class ServedTalk(Talk):
         if served.here or served.version < 0:
             return served.version
         said = Replicas(self.policy.urls, self.policy.api_key)
-        try:
-            found = said.ask(self.policy.urls[0], "/weight_info").get("weight_version", "")
-        except (Gone, ServingError) as error:
-            raise PolicyError(f"asking {self.policy.model} for the version of its weights: {error}") from error
-        return int(found) if str(found).isdigit() else served.version
+        trouble: ServingError | None = None
+        for url in self.policy.urls:
+            try:
+                found = said.ask(url, "/weight_info").get("weight_version", "")
+                return int(found) if str(found).isdigit() else served.version
+            except Gone as error:
+                trouble = error
+            except ServingError as error:
+                raise PolicyError(f"asking {self.policy.model} for the version of its weights: {error}") from error
+        raise PolicyError(f"asking {self.policy.model} for the version of its weights: {trouble}") from trouble
 
     def _exact_body(self, prompt: Ids, seed: int) -> dict[str, Any]:
         body = super()._exact_body(prompt, seed)
@@ -218,7 +224,12 @@ class ServedSink:
                 self.replicas.each("/resume")
             raise
         self.replicas.each("/resume")
+        self._drop_gone()
         served.version = version
+
+    def _drop_gone(self) -> None:
+        """Let nobody ask a replica that was left out: should it come back, it holds other weights."""
+        routes(self.policy.urls).drop([url for url in self.policy.urls if url not in self.replicas.urls])
 
     def _forget(self, version: int) -> None:
         """Drop what was computed with other weights, that of the replies under way included."""
@@ -243,6 +254,7 @@ class ServedSink:
         body = {"lora_name": name, "lora_path": str(folder), "load_inplace": False}
         self.replicas.each("/v1/load_lora_adapter", body)
         self._adapters.append((name, folder))
+        self._drop_gone()
         self.policy.served.model, self.policy.served.version = name, version
         if len(self._adapters) > KEPT_ADAPTERS:
             shutil.rmtree(self._unloaded, ignore_errors=True)  # a server may read files of one that is just unloaded

@@ -192,6 +192,60 @@ def test_a_replica_that_is_gone_is_left_out_and_the_others_go_on(takers: Any) ->
         sink.take(iter(given.items()), 3)
 
 
+@pytest.mark.parametrize("dies", ["before all arrived", "after all arrived"])
+def test_a_replica_that_dies_in_the_middle_of_an_update_is_left_out(
+    takers: Any, dies: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers = takers(2)
+    answering = policy(servers)
+    sink = answering.sink()
+    sink.open(manifest(tensors()))
+    sink.take(iter(tensors().items()), 1)
+
+    def die(count: int) -> None:
+        info = servers[0].bodies["/init_weight_transfer_engine"]["init_info"]
+        connection = socket.create_connection((info["host"], info["port"]), 30)
+        connection.sendall(info["token"].encode() + b"\n")
+        if dies == "after all arrived":
+            while connection.recv(1 << 16)[-2:] != b"{}":  # the frame that ends an update
+                pass
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()  # with a reset, as the kernel does it for a process that was killed
+        servers[0].socket.close()
+        raise ConnectionAbortedError  # no answer
+
+    monkeypatch.setattr(servers[0], "receive", die)
+    monkeypatch.setattr(servers[0], "handle_error", lambda *_: None)
+    given = tensors(7)
+    sink.take(iter(given.items()), 2)
+    assert all(torch.equal(servers[1].weights[name], value) for name, value in given.items())
+    assert (sink.replicas.urls, answering.served.version, answering.served.broken) == ([servers[1].url], 2, "")
+
+
+def test_nobody_asks_a_replica_that_came_back_with_other_weights(takers: Any) -> None:
+    from swebench_lab.formats.renderer import Renderer
+    from tests.tokens import PairTokenizer
+
+    servers = takers(2)
+    urls = [taker.url for taker in servers]
+    answering = served.ServedPolicy(urls, "m", tokenizer=Renderer.of(PairTokenizer()), base="x").in_training(1.0)
+    sink = answering.sink()
+    sink.open(manifest(tensors()))
+    sink.replicas.urls.remove(urls[0])  # it was gone for a while
+    sink.take(iter(tensors().items()), 1)
+    before = list(servers[0].calls)
+    for attempt in range(4):
+        answering.start(make_task().view(), attempt, 0).reply([{"role": "user", "content": "go"}])  # type: ignore[arg-type]
+    assert servers[0].calls == before
+    assert servers[1].calls.count("/v1/completions") == 4
+    again = answering.sink()
+    again.open(manifest(tensors()))
+    again.take(iter(tensors().items()), 2)  # another training brings the weights to both
+    for attempt in range(4):
+        answering.start(make_task().view(), attempt, 0).reply([{"role": "user", "content": "go"}])  # type: ignore[arg-type]
+    assert "/v1/completions" in servers[0].calls
+
+
 @pytest.mark.parametrize("where", ["/start_weight_update", "/update_weights", "/finish_weight_update"])
 def test_after_half_an_update_the_policy_answers_no_more(takers: Any, where: str) -> None:
     (taker,) = takers(1)
