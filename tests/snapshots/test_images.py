@@ -152,6 +152,18 @@ def test_a_user_of_a_box_cannot_be_more(base, tmp_path, tier):
         assert box.run("id -u; echo $HOME").output == "65534\n/\n"
 
 
+def test_files_are_given_away_in_a_build_where_there_is_one_user(base, tmp_path):
+    snapshot = SnapshotCache(tmp_path / "cache").from_image(base)
+    give = "touch /a && chown 5:6 /a && chown -h 7 /a && stat -c %u:%g /a"
+    with opened(snapshot, tier="namespace-rootless", builds=True) as box:
+        assert box.run(give).output == "0:0\n"
+    with opened(snapshot, tier="namespace-rootless") as box:
+        assert not box.run(give).ok
+    if os.geteuid() == 0:
+        with opened(snapshot, tier="namespace-root", builds=True) as box:
+            assert box.run(give).output == "7:6\n"
+
+
 def test_a_box_without_a_repository_says_so(base, tmp_path):
     snapshot = SnapshotCache(tmp_path / "cache").from_image(base)
     with opened(snapshot) as box:
