@@ -68,6 +68,8 @@ class Case:
         args: Values of ARGs.
         target: The stage.
         why_not: Why an engine of before 2023 cannot build it; empty where it can.
+        differs: Path → line, where ours is another one on purpose.
+        ours: What it says of itself that is another on purpose.
     """
 
     name: str
@@ -76,6 +78,8 @@ class Case:
     args: Mapping[str, str] = field(default_factory=dict)
     target: str = ""
     why_not: str = ""
+    differs: Mapping[str, str] = field(default_factory=dict)
+    ours: Mapping[str, object] = field(default_factory=dict)
 
 
 def tar(mode: str, *members: tuple[str, str, int, int, int]) -> bytes:
@@ -144,7 +148,16 @@ RUN env | grep -E '^(one|two|three|four|old|copy|empty)=' | sort > out; pwd >> o
 COPY ${{none:-a}}.txt "$one.x"
 COPY a.txt \\$one
 """, {"a.txt": "a\n"}),
-    Case("working directories", f"FROM {BASE}\nWORKDIR a\nWORKDIR b/../c\nRUN pwd > here\nWORKDIR /x/\nRUN pwd > here\n"),
+    Case("working directories", f"FROM {BASE}\nWORKDIR a\nWORKDIR b/../c\nRUN pwd > here\nWORKDIR /x/\nRUN pwd > here\n",
+         ours={"WorkingDir": "/x"}),
+    Case("privileges", f"FROM {BASE}\nRUN echo x > /a && chmod 6755 /a && mkdir -m 2755 /d\n",
+         differs={"a": "file 755 0:0 'x\\n'", "d": "dir 755 0:0"}),
+    Case("copied hard links", f"""\
+FROM {BASE} AS a
+RUN mkdir /d && echo x > /d/one && ln /d/one /d/two
+FROM {BASE}
+COPY --from=a /d /d
+"""),
     Case("copy files", f"""\
 FROM {BASE}
 WORKDIR /w
@@ -276,7 +289,7 @@ REFUSED = (
     ("COPY --parents a /b", "COPY --parents is outside the subset"),
     ("COPY --exclude=*.c . /b", "COPY --exclude is outside the subset"),
     ("ADD --checksum=sha256:0 a /b", "ADD --checksum is outside the subset"),
-    ("COPY --chmod=u+x a /b", "COPY --chmod=u+x is outside the subset"),
+    ("COPY --chmod=u+x a /b", r"COPY --chmod=u\+x is outside the subset"),
     ("COPY --from=$X /a /b", r"COPY --from=\$X: variables are not replaced there"),
     ("INCLUDE other", "INCLUDE is no instruction"),
     ("WORKDIR ${x#y}", r"WORKDIR: '\$\{x#…\}' is outside the subset"),
@@ -306,11 +319,11 @@ FAILING = (
     ("COPY --from=nowhere /a /b", {}, "line 2: COPY: nothing says where the image nowhere is found"),
     ("COPY --from=3 /a /b", {}, "line 2: COPY: --from=3: there is no such stage"),
     ("COPY --chown=who a /x", {"a": ""}, "line 2: COPY: the user 'who'"),
-    ("COPY d /bin/sh", {"d/x": ""}, "line 2: COPY: writing below /bin/sh: it is no directory"),
-    ("RUN echo before; exit 7", {}, "(?s)line 2: RUN 'echo before; exit 7' ended with 7; it had no network.*before"),
+    ("COPY d /bin/sh", {"d/x": ""}, "line 2: COPY: writing below /bin/busybox: it is no directory"),
+    ("RUN echo before; exit 7", {}, "line 2: RUN 'echo before; exit 7' ended with 7; it had no network[^:]*: before"),
     ("USER who\nRUN true", {}, "line 3: RUN: the user 'who'"),
     ("EXPOSE http", {}, "line 2: EXPOSE: 'http' is no port"),
-    ("ENV A=${B:?is needed}", {}, "line 2: ENV: the variable B has to be set: is needed"),
+    ('ENV A="${B:?is needed}"', {}, "line 2: ENV: the variable B has to be set: is needed"),
     ('SHELL ["/no/such", "-c"]\nRUN true', {}, "line 3: RUN: start a command in the box"),
 )
 """Instructions after FROM, their context, and the error when they are built."""
@@ -428,6 +441,8 @@ def quiet(tree: Mapping[str, str]) -> dict[str, str]:
     return {p: what for p, what in tree.items() if p and not any(p == n or p.startswith(f"{n}/") for n in noise)}
 
 
-def engine(*arguments: str, **options: object) -> subprocess.CompletedProcess[bytes]:
-    """Call the engine's command line."""
-    return subprocess.run(["/usr/bin/docker", *arguments], capture_output=True, check=False, **options)  # type: ignore[call-overload,no-any-return]
+def engine(*arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    """Call the command line of an engine: the distribution's own first, which has the builder with it."""
+    program = next((p for p in ("/usr/bin/docker", shutil.which("docker")) if p and os.path.exists(p)), "docker")
+    env = {**os.environ, "DOCKER_BUILDKIT": "1"}
+    return subprocess.run([program, *arguments], input=stdin, capture_output=True, check=False, env=env)

@@ -41,14 +41,17 @@ def layer(*members: tuple[str, str, object]) -> bytes:
     return content.getvalue()
 
 
-def image(path: Path, *layers: bytes, env: tuple[str, ...] = (), name: str = "made:1") -> Path:
+def image(
+    path: Path, *layers: bytes, env: tuple[str, ...] = (), name: str = "made:1", config: dict[str, object] | None = None
+) -> Path:
     """A file as `docker save` writes it."""
     diffs = ["sha256:" + hashlib.sha256(content).hexdigest() for content in layers]
-    config = json.dumps({"rootfs": {"type": "layers", "diff_ids": diffs}, "config": {"Env": list(env)}}).encode()
+    own = {"Env": list(env), **(config or {})}
+    described = json.dumps({"rootfs": {"type": "layers", "diff_ids": diffs}, "config": own}).encode()
     files = {f"{number}/layer.tar": content for number, content in enumerate(layers)}
     listed = [{"Config": "config.json", "RepoTags": [name], "Layers": list(files)}]
     with tarfile.open(path, "w") as archive:
-        for title, content in {**files, "config.json": config, "manifest.json": json.dumps(listed).encode()}.items():
+        for title, content in {**files, "config.json": described, "manifest.json": json.dumps(listed).encode()}.items():
             entry = tarfile.TarInfo(title)
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))

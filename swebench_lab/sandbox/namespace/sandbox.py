@@ -64,6 +64,7 @@ def open_namespace(
     env: Mapping[str, str] | None = None,
     tier: str | None = None,
     user: str | None = None,
+    builds: bool = False,
 ) -> NamespaceSandbox:
     """Make a box.
 
@@ -82,6 +83,8 @@ def open_namespace(
         tier: "namespace-root" or "namespace-rootless"; by default what this user can have.
         user: Who runs commands, reads and writes, as `USER[:GROUP]`; the snapshot's when not given. Without root a box
             has one user, to whom all files belong: it has that name and number.
+        builds: Whether giving a file to another user succeeds and does nothing where there is no other one (without
+            root), as the commands of an image's build need.
 
     Raises:
         SandboxUnavailable: This machine does not grant what such a box needs; the message says what to do.
@@ -91,7 +94,7 @@ def open_namespace(
         raise ValueError(f"network must be 'none', 'dropping' or 'host', not {network!r}")
     options = _Options(
         limits or Limits(), scratch, store, network, tuple(services), dict(env or {}), tier or default_tier(),
-        snapshot.user if user is None else user,
+        snapshot.user if user is None else user, builds,
     )  # fmt: skip
     return NamespaceSandbox(snapshot, layers, options)
 
@@ -108,6 +111,7 @@ class _Options:
     env: Mapping[str, str]
     tier: str
     user: str
+    builds: bool
 
 
 class NamespaceSandbox(DescriptorBox, Sandbox):
@@ -162,7 +166,7 @@ class NamespaceSandbox(DescriptorBox, Sandbox):
         kind = (options.limits, cgroup_pool().controllers, options.network, self.tier == "namespace-rootless")
         own = {"HOME": self._user.home, "USER": self._user.name} if self._user else {}
         env = tuple({**plan.ENVIRONMENT, **own, **snapshot.env, **options.env}.items())
-        return _plan_on_wire(snapshot, *kind, lower, base, self._folder, self.workdir, env, self._user)
+        return _plan_on_wire(snapshot, *kind, lower, base, self._folder, self.workdir, env, self._user, options.builds)
 
     def _runs_as(self) -> User | None:
         """Who runs commands where that is not root."""
@@ -417,6 +421,7 @@ def _plan_on_wire(
     cwd: str,
     env: tuple[tuple[str, str], ...],
     user: User | None,
+    builds: bool,
 ) -> bytes:
     """How boxes of one kind are made; snapshots do not change, so neither does this.
 
@@ -432,6 +437,7 @@ def _plan_on_wire(
         cwd: Where its commands run.
         env: Their variables.
         user: Who runs them; None means root.
+        builds: Whether giving files away does nothing where there is one user.
     """
     stage, upper, work = plan.writable(limits.room(bounded), folder, limits.files or 0)
     stage.append(plan.root(lower, base, upper, work, rootless))
@@ -447,5 +453,6 @@ def _plan_on_wire(
         "env": dict(env),
         "rlimits": limits.rlimits(bounded),
         "user": None if user is None else [user.uid, user.gid, user.groups],
+        "builds": builds,
     }
     return json.dumps(settings, separators=(",", ":")).encode()

@@ -275,6 +275,8 @@ class Zygote:
             kernel.sethostname(plan["hostname"])
             user = None if self._rootless else plan.get("user")
             _give_up_rights(self._filter, not self._rootless, user, _KEPT if plan.get("user") is None else ())
+            if self._rootless and plan.get("builds") and (further := seccomp.without_owners()):
+                kernel.seccomp(further)
             wire.send(control, {"ready": True}, [upper])
             os.close(upper)
             kernel.set_title("lab-init")

@@ -63,9 +63,9 @@ class Copy:
         """Return a hash of everything that is copied: names, kinds, modes, owners, link targets and content; no times."""
         total = hashlib.sha256()
         for name, node in self.chosen():
-            total.update(repr((name, _facts(node))).encode("utf-8", "surrogateescape"))
+            total.update(repr((name, self._facts(node))).encode("utf-8", "surrogateescape"))
             for inner, below in self.files.below(node, name) if node.is_dir else ():
-                total.update(repr((inner, _facts(below))).encode("utf-8", "surrogateescape"))
+                total.update(repr((inner, self._facts(below))).encode("utf-8", "surrogateescape"))
         total.update(repr(list(self.documents)).encode())
         return total.hexdigest()
 
@@ -129,11 +129,25 @@ class Copy:
             if first != path:
                 self._add(layer, entry | {"same": first}, owner)
                 return
-            try:
-                with open(node.place, "rb") as content:
-                    self._add(layer, entry, owner, content)
-            except PermissionError as error:
-                raise SnapshotError(f"reading {node.path} of {self.files.name}: {error.strerror}") from error
+            with self._open(node) as content:
+                self._add(layer, entry, owner, content)
+
+    def _open(self, node: Node) -> IO[bytes]:
+        try:
+            return open(node.place, "rb")
+        except OSError as error:
+            raise SnapshotError(f"reading {node.path} of {self.files.name}: {error.strerror}") from error
+
+    def _facts(self, node: Node) -> tuple[Any, ...]:
+        """What of a file goes into a layer."""
+        status = node.status
+        known: tuple[Any, ...] = (status.st_mode, status.st_uid, status.st_gid)
+        if node.is_link:
+            return (*known, os.readlink(node.place))
+        if not node.is_file:
+            return known
+        with self._open(node) as file:
+            return (*known, hashlib.file_digest(file, "sha256").hexdigest())  # type: ignore[arg-type]
 
     def _add(self, layer: NewLayer, entry: dict[str, Any], owner: Owner, content: IO[bytes] | None = None) -> None:
         user, group = owner if self.owner is None else self.owner
@@ -171,17 +185,6 @@ class Copy:
         owner = (int(entry["user"]), int(entry["group"]))
         content = archive.extractfile(member) if member.isreg() else None
         self._add(layer, entry, owner, content)
-
-
-def _facts(node: Node) -> tuple[Any, ...]:
-    status = node.status
-    known: tuple[Any, ...] = (status.st_mode, status.st_uid, status.st_gid)
-    if node.is_link:
-        return (*known, os.readlink(node.place))
-    if not node.is_file:
-        return known
-    with open(node.place, "rb") as file:
-        return (*known, hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def _is_archive(place: str) -> bool:

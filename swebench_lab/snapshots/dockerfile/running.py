@@ -85,7 +85,9 @@ class Run:
         kept = LayerStore(folder / "store")
         scratch = folder / "scratch"
         scratch.mkdir(mode=0o700)
-        with open_namespace(start, limits=LIMITS, scratch=scratch, store=kept, network=self.network) as box:
+        with open_namespace(
+            start, limits=LIMITS, scratch=scratch, store=kept, network=self.network, builds=True
+        ) as box:
             output = self._run(box, given)
             added = box.checkpoint()
         layer = folder / "layer"

@@ -29,6 +29,8 @@ _MANIFESTS = (
     "application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.docker.distribution.manifest.v2+json",
 )  # fmt: skip
 _HUB, _HUB_HOST, _HUB_KEY = "docker.io", "registry-1.docker.io", "https://index.docker.io/v1/"
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(f"{_PART}(?:/{_PART})*")
 _MOST_MANIFEST = 8 << 20
 _CHUNK = 1 << 20
 _SECONDS = 60.0
@@ -99,10 +101,8 @@ class Reference:
         path, _, tag = rest.rpartition(":") if ":" in rest.rpartition("/")[2] else (rest, "", "")
         if host in (_HUB, "index.docker.io"):
             host, path = _HUB_HOST, path if "/" in path else f"library/{path}"
-        version = digest or tag or "latest"
-        fine = re.fullmatch(r"[a-z0-9]+([._/-]+[a-z0-9]+)*", path) and re.fullmatch(
-            r"[\w][\w.-]*|sha256:[0-9a-f]{64}", version
-        )
+        version = digest or tag or ("" if name.endswith(":") else "latest")
+        fine = _REPOSITORY.fullmatch(path) and re.fullmatch(r"\w[\w.-]*|sha256:[0-9a-f]{64}", version)
         if not fine or not re.fullmatch(r"[\w.-]+(:\d+)?", host):
             raise SnapshotError(
                 f"fetching the image {name!r}: that is no name of an image, such as debian:12 or host:5000/owner/name@sha256:…"
