@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 from swebench_lab.errors import GradingError, SandboxPathError
 from swebench_lab.grading.execution import scripts
-from swebench_lab.grading.verifiers import readers as _readers  # noqa: F401 - fills the table
 from swebench_lab.grading.execution.boxes import OpenBoxes
-from swebench_lab.grading.files.predictions import patch_bytes
 from swebench_lab.grading.execution.runner import MAX_OUTPUT, SETUP_TIMEOUT, NotApplied, SetupFailed
 from swebench_lab.grading.execution.test_run import REFUSED, TestRun
+from swebench_lab.grading.files.predictions import patch_bytes
+from swebench_lab.grading.verifiers import readers as _readers  # noqa: F401 - fills the table
 from swebench_lab.grading.verifiers.reading import Reading, ScriptRun, reader_of
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import Cause

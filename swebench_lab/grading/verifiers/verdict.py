@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from swebench_lab.grading.rules.log_parsers import PASSING
 from swebench_lab.grading.execution.test_run import HOST_MEMORY, TestRun
+from swebench_lab.grading.rules.log_parsers import PASSING
 from swebench_lab.grading.verifiers.reading import Reading
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Cause, Verdict
