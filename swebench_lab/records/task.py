@@ -461,6 +461,29 @@ class Tasks(Sequence[Task]):
         written: Path = late("Tasks.to_rl")(self, folder, validation, certificates)
         return written
 
+    def to_harbor(
+        self, folder: str | Path, sandboxes: Any = None, org: str = "swebench-lab",
+        base: str = "python:{version}-slim",
+    ) -> Path:  # fmt: skip
+        """Write the tasks as Harbor task folders, and a `dataset.toml` with their digests.
+
+        Args:
+            folder: Target folder.
+            sandboxes: What builds the trees that they start from; a SandboxFactory of the user's cache when not given.
+            org: The first part of their names.
+            base: Image that a Dockerfile starts from; `{version}` is the version of Python.
+
+        Returns:
+            The folder.
+
+        Raises:
+            TaskError: A task has a verifier of its own, no gold patch, a log that pytest did not write, or a project
+                that must be built; or a folder is there already.
+            SnapshotError: A tree cannot be built.
+        """
+        written: Path = late("Tasks.to_harbor")(self, Path(folder), sandboxes, org, base)
+        return written
+
     def certified(self, certificates: str | Path | None = None) -> Tasks:
         """Return the tasks that hold a certificate which they passed as they are now; nothing is run.
 

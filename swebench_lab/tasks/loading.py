@@ -14,6 +14,7 @@ from swebench_lab._files import safe_name
 from swebench_lab.errors import TaskError, shortly
 from swebench_lab.records.task import Task, Tasks
 from swebench_lab.tasks import folders
+from swebench_lab.tasks.harbor import datasets
 from swebench_lab.tasks.lazy import Gathered, parquet_rows, text_lines
 from swebench_lab.tasks.schemas import WRITERS, read_row
 from swebench_lab.tasks.trust import check_source
@@ -45,7 +46,8 @@ def load_tasks(
     Args:
         source: `"demo"` (bundled), `"micro"` (made on the spot, in some seconds), a `.jsonl`, `.json` or `.parquet`
             file, a folder written by `save_to_disk`, a folder of a hub dataset with its shards, a hub id
-            (`"owner/dataset"`, needs the network and the `datasets` package), or rows as dictionaries. Rows may be
+            (`"owner/dataset"`, needs the network and the `datasets` package), a Harbor task folder, a folder of such, with
+            `dataset.toml` or without, or a `registry.json` beside them, or rows as dictionaries. Rows may be
             SWE-bench's, SWE-smith's or this package's own; each is recognised by its columns.
         split: Keep only this split: the row's own `split` field, or the hub dataset's split.
         trust: Whether rows of files and of the hub may name files and folders of this machine as their repository, which
@@ -84,6 +86,10 @@ def load_tasks(
     path = Path(source).expanduser()
     if (path / "tasks").is_dir() and (path / "sweb.yaml").is_file():
         return _keep(_read_all(_task_repo_rows(path), str(path), path.name, trust, skip), split, str(source))
+    if path.is_dir() and datasets.holds_tasks(path):
+        return _read_all(datasets.read_folder(path), str(path), path.name, skip=skip)
+    if path.is_dir() and (named := folders.foreign(path)):
+        raise TaskError(f"loading tasks from {path}: {named}")
     if path.is_dir():
         return _keep(_read_all(_dataset_rows(path, split), str(path), path.name, trust, skip), split, str(source))
     if path.is_file():
@@ -119,8 +125,10 @@ def _read_all(rows: Iterable[tuple[str, Any]], what: str, name: str, trust: bool
     for where, row in rows:
         count += 1
         try:
+            if isinstance(row, TaskError):
+                raise row
             task = row if isinstance(row, Task) else read_row(row, where)
-            if not trust:
+            if not trust and not isinstance(row, Task):  # a task folder lies where whoever loads it said
                 check_source(task, where)
         except TaskError as error:
             wrong.append(str(error))
@@ -187,6 +195,9 @@ def _read_json(path: Path) -> Iterator[tuple[str, Any]]:
         raise TaskError(f"{path}:{error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
     except RecursionError as error:
         raise TaskError(f"{path}: not JSON that can be read: {error}") from error
+    if datasets.is_registry(found):
+        yield from datasets.read_registry(found, path)
+        return
     if isinstance(found, Mapping):  # rows by id, or one row
         found = list(found.values()) if all(isinstance(row, Mapping) for row in found.values()) else [found]
     if not isinstance(found, list):
