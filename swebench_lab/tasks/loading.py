@@ -16,6 +16,7 @@ from swebench_lab.records.task import Task, Tasks
 from swebench_lab.tasks import folders
 from swebench_lab.tasks.harbor import datasets
 from swebench_lab.tasks.lazy import Gathered, parquet_rows, text_lines
+from swebench_lab.tasks.pro import is_pro
 from swebench_lab.tasks.schemas import WRITERS, read_row
 from swebench_lab.tasks.trust import check_source
 
@@ -40,6 +41,7 @@ def load_tasks(
     *,
     trust: bool = False,
     invalid: str = "raise",
+    scripts: str | Path | None = None,
 ) -> Tasks:
     """Read tasks from wherever the field keeps them.
 
@@ -54,6 +56,7 @@ def load_tasks(
             boxes then show.
         invalid: What is done about rows that are refused: `"raise"` one error that names them all, or `"skip"` them, each
             named in a warning of the log, and load every other row.
+        scripts: A checkout of SWE-bench Pro's repository: rows of that set are graded by scripts that lie in it.
 
     Returns:
         The tasks in the order of their rows. Rows that say the same twice are one task, which the log says.
@@ -65,12 +68,14 @@ def load_tasks(
     """
     if invalid not in INVALID:
         raise ValueError(f"load_tasks(invalid={invalid!r}): must be 'raise' or 'skip'")
-    skip = invalid == "skip"
+    skip, place = invalid == "skip", Path(scripts) if scripts else None
     if isinstance(source, Tasks):
         return _keep(source, split, "Tasks")
     if not isinstance(source, (str, Path)):
         return _keep(
-            _read_all(((f"row {i}", row) for i, row in enumerate(source, 1)), "rows", "", skip=skip), split, "rows"
+            _read_all(((f"row {i}", row) for i, row in enumerate(source, 1)), "rows", "", True, skip, place),
+            split,
+            "rows",
         )
     if source == "micro":
         from swebench_lab.tasks.micro import build
@@ -91,11 +96,13 @@ def load_tasks(
     if path.is_dir() and (named := folders.foreign(path)):
         raise TaskError(f"loading tasks from {path}: {named}")
     if path.is_dir():
-        return _keep(_read_all(_dataset_rows(path, split), str(path), path.name, trust, skip), split, str(source))
+        return _keep(
+            _read_all(_dataset_rows(path, split), str(path), path.name, trust, skip, place), split, str(source)
+        )
     if path.is_file():
-        return _keep(_read_all(_file_rows(path), str(path), path.stem, trust, skip), split, str(source))
+        return _keep(_read_all(_file_rows(path), str(path), path.stem, trust, skip, place), split, str(source))
     if isinstance(source, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", source) and path.suffix not in _READERS:
-        return _read_all(_hub_rows(source, split), source, source, trust, skip)
+        return _read_all(_hub_rows(source, split), source, source, trust, skip, place)
     known = ", ".join(repr(name) for name in (*BUNDLED, "micro"))
     raise TaskError(
         f"loading tasks: {str(source)!r} is no bundled set ({known}), file, folder or 'owner/dataset' hub id; "
@@ -115,7 +122,10 @@ def _keep(tasks: Tasks, split: str | None, what: object) -> Tasks:
     return kept
 
 
-def _read_all(rows: Iterable[tuple[str, Any]], what: str, name: str, trust: bool = True, skip: bool = False) -> Tasks:
+def _read_all(
+    rows: Iterable[tuple[str, Any]], what: str, name: str, trust: bool = True, skip: bool = False,
+    scripts: Path | None = None,
+) -> Tasks:  # fmt: skip
     """Turn rows into Tasks; all that is wrong is reported at once, so that a file can be fixed in one go."""
     tasks = Gathered()
     wrong: list[str] = []
@@ -127,8 +137,9 @@ def _read_all(rows: Iterable[tuple[str, Any]], what: str, name: str, trust: bool
         try:
             if isinstance(row, TaskError):
                 raise row
-            task = row if isinstance(row, Task) else read_row(row, where)
-            if not trust and not isinstance(row, Task):  # a task folder lies where whoever loads it said
+            task = row if isinstance(row, Task) else read_row(row, where, scripts)
+            # a task folder, and the scripts of SWE-bench Pro, lie where whoever loads them said
+            if not trust and not isinstance(row, Task) and not is_pro(row):
                 check_source(task, where)
         except TaskError as error:
             wrong.append(str(error))

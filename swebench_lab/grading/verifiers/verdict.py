@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from swebench_lab.grading.execution.scripts import APPLY_COMMANDS
 from swebench_lab.grading.execution.test_run import HOST_MEMORY, TestRun
 from swebench_lab.grading.rules.log_parsers import PASSING
 from swebench_lab.grading.verifiers.reading import Reading
@@ -28,6 +29,8 @@ def judge_reading(task: Task, run: TestRun, reading: Reading) -> Verdict:
         reading: What the verifier said.
     """
     verdict = _stopped(run) or _decide(task, reading)
+    if verdict.official and f"+ {APPLY_COMMANDS[1]}\n" in run.setup:
+        verdict = replace(verdict, official=UNRESOLVED)  # such sets try no other way, and go on with the tree as it is
     return replace(verdict, exit_code=run.exit_code, log=run.to_log(), notes=run.notes)
 
 
