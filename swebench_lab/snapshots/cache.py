@@ -28,8 +28,7 @@ from typing import IO, TYPE_CHECKING, Any
 from swebench_lab.errors import SnapshotError
 from swebench_lab.places import default_root
 from swebench_lab.sandbox.snapshot import Snapshot
-from swebench_lab.snapshots import roots
-from swebench_lab.snapshots.assembly import assemble, hidden_folders, snapshot_key
+from swebench_lab.snapshots.assembly import assemble, snapshot_key
 from swebench_lab.snapshots.catalogue import Catalogue
 from swebench_lab.snapshots.checkouts import Checkouts
 from swebench_lab.snapshots.dockerfile.recipe import Recipe
@@ -37,15 +36,15 @@ from swebench_lab.snapshots.environment import debian, install, packages
 from swebench_lab.snapshots.environment.metadata import Metadata, read_metadata
 from swebench_lab.snapshots.environment.specs import Spec, Table, needs_checkout, scripted_spec, spec_for, spec_of
 from swebench_lab.snapshots.environments import Environments
-from swebench_lab.snapshots.image import git_layer, oci, task_tree
+from swebench_lab.snapshots.image import oci, task_tree
 from swebench_lab.snapshots.image import plain as image_alone
-from swebench_lab.snapshots.image.root import Root
 from swebench_lab.snapshots.image.rootfs import open_source
 from swebench_lab.snapshots.masks import Masks
 from swebench_lab.snapshots.parts import KINDS, Part, build_part, complete_part, folders_of
 from swebench_lab.snapshots.recent_errors import RecentErrors
 from swebench_lab.snapshots.repository import history, start
 from swebench_lab.snapshots.repository.sources import Source
+from swebench_lab.snapshots.roots import IMAGE, Roots
 from swebench_lab.snapshots.storage import store
 from swebench_lab.snapshots.transfer import export, shared_cache
 
@@ -78,11 +77,12 @@ class SnapshotCache:
             that `$SWEBENCH_LAB_SPECS` names, read on every use, when not given.
         bases: Name of a container image to what is taken instead: an archive, an OCI layout, or `folder:PATH`, a root
             file system. It is noted in the Snapshot's meta and in every Verdict.
+        build_network: Of the commands of tasks' Dockerfiles: `"none"` or `"host"`.
         repos: Folders of clones (`owner/name`, `owner__name` or `name`, with or without `.git`) that are looked into
             before anything is fetched; those that `$SWEBENCH_LAB_REPOS` names, separated as in `PATH`, when not given.
 
     Raises:
-        ValueError: `allow_python` is none of the three.
+        ValueError: `allow_python` is none of the three, or `build_network` neither of the two.
         TaskError: A file of specs cannot be read, or has a wrong field.
     """
 
@@ -97,12 +97,16 @@ class SnapshotCache:
         specs: str | Path | Sequence[str | Path | Table] | None = None,
         repos: str | Path | Sequence[str | Path] | None = None,
         bases: Mapping[str, str] | None = None,
+        build_network: str = "none",
     ) -> None:
         if allow_python not in ("exact", "install", "nearest"):
             raise ValueError(f"allow_python={allow_python!r} must be 'exact', 'install' or 'nearest'")
+        if build_network not in ("none", "host"):
+            raise ValueError(f"build_network={build_network!r} must be 'none' or 'host'")
         self.allow_python = allow_python
         self.images = str(images)
         self.bases = dict(bases or {})
+        self.build_network = build_network
         self.root = Path(root).expanduser().absolute() if root else default_root()
         self.beneath = Path(beneath).expanduser().absolute() if beneath else None
         files = [specs] if isinstance(specs, str | Path) else specs
@@ -299,7 +303,11 @@ class SnapshotCache:
 
     def image_source(self, task: Task) -> str:
         """Return where a task's file system is found; empty when its Snapshot is built from its repository."""
-        return roots.source_of(task, self.images)
+        return self._roots.source(task)
+
+    @property
+    def _roots(self) -> Roots:
+        return Roots(self.root, self.images, self.bases, self.build_network)
 
     def root_of(self, source: str, like: Snapshot) -> Snapshot:
         """Return what boxes show of a published file system alone, without a task's tree.
@@ -311,16 +319,15 @@ class SnapshotCache:
         Raises:
             SnapshotError: It cannot be had or read.
         """
-        found = roots.open_root(source.removeprefix(roots.IMAGE), self.root, self.bases)
-        layers = (*found.layers, *self._beneath(found))
-        env = task_tree.environment(found)
-        return replace(like, layers=layers, env=env, user=found.user, workdir=found.workdir or "/",
-                       hidden=self._not_shown(found), own_root=found.own_root)  # fmt: skip
+        found = self._roots.open(source.removeprefix(IMAGE))
+        layers = (*found.layers, *self._roots.beneath(found))
+        return replace(like, layers=layers, env=task_tree.environment(found), user=found.user, workdir=found.workdir or "/",
+                       hidden=self._roots.hidden(found), own_root=found.own_root)  # fmt: skip
 
     def _of_image(self, task: Task, source: str, build: bool) -> Snapshot | None:
-        if not build and not roots.is_there(source, self.root, self.bases):
+        if not build and not self._roots.is_there(source):
             return None
-        image = roots.open_root(source, self.root, self.bases)
+        image = self._roots.open(source)
         folder = self.root / "trees" / task_tree.tree_key(task, image)
         marker = store.read_marker(folder)
         if marker is None:
@@ -332,16 +339,8 @@ class SnapshotCache:
             layer = folder / "layer" / task_tree.workdir_of(task, image)
             spec = self.spec_for(task, read_metadata(layer) if self.needs_checkout(task) else None)
         return task_tree.assemble(
-            task, spec, image, folder, marker, self.masks(task), self._beneath(image), self._not_shown(image)
+            task, spec, image, folder, marker, self.masks(task), self._roots.beneath(image), self._roots.hidden(image)
         )
-
-    def _beneath(self, image: Root) -> tuple[Path, ...]:
-        """Return the layers that are shown below an image's own: git, where it has none."""
-        return (git_layer.layer(self.root, build_part),) if image.own_root and git_layer.lacks_git(image.layers) else ()
-
-    def _not_shown(self, image: Root) -> tuple[Path, ...]:
-        """Return the folders of this machine that boxes over its own programs must not show."""
-        return () if image.own_root else hidden_folders((), self.root)
 
     # --- its parts ----------------------------------------------------------------------------------------------------
 
