@@ -41,6 +41,8 @@ from swebench_lab.formats.token_ledger import segments as segments
 from swebench_lab.grading.evaluator import Evaluator as Evaluator
 from swebench_lab.grading.files.verdicts import Verdicts as Verdicts
 from swebench_lab.grading.grading_cache import GradingCache as GradingCache
+from swebench_lab.grading.verifiers.reading import Reading as Reading
+from swebench_lab.grading.verifiers.reading import register_verifier as register_verifier
 from swebench_lab.policies.anthropic_messages import AnthropicPolicy as AnthropicPolicy
 from swebench_lab.policies.chat import ChatPolicy as ChatPolicy
 from swebench_lab.policies.human import HumanPolicy as HumanPolicy
@@ -70,6 +72,7 @@ from swebench_lab.records.task import Tasks as Tasks
 from swebench_lab.records.task import TaskView as TaskView
 from swebench_lab.records.trajectory import Trajectory as Trajectory
 from swebench_lab.records.verdict import Verdict as Verdict
+from swebench_lab.records.verifier import Verifier as Verifier
 from swebench_lab.rollouts import rewards as rewards
 from swebench_lab.rollouts.collector import RolloutCollector as RolloutCollector
 from swebench_lab.rollouts.executors.cluster import cluster as cluster
@@ -175,10 +178,12 @@ __all__ = [
     "ProgramTool",
     "QuotaExceeded",
     "RandomEdits",
+    "Reading",
     "RecipeError",
     "RecipeFailed",
     "RecipeRun",
     "RecordError",
+    "register_verifier",
     "Renderer",
     "ReplayPolicy",
     "Reply",
@@ -227,6 +232,7 @@ __all__ = [
     "Trajectory",
     "Verdict",
     "Verdicts",
+    "Verifier",
     "Watch",
     "write_pages",
 ]

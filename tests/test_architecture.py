@@ -39,7 +39,7 @@ FLOORS = {
     ),
     "formats": ({"dialects"}, {""}),
     "agents": ({"tools/in_sandbox"}, {"tools"}, {""}, {"configs", "external"}),
-    "grading": ({"rules", "files", "leaks"}, {"execution"}, {""}),
+    "grading": ({"rules", "files", "leaks"}, {"execution"}, {"verifiers"}, {""}),
     "training": ({"data"}, {"options"}, {"model"}, {"engines"}, {""}),
     "snapshots": ({"storage"}, {"environment"}, {"repository"}, {"image"}, {"dockerfile", "transfer"}, {""}),
 }

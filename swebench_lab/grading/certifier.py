@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swebench_lab.errors import LabError, describe, outcome_of
+from swebench_lab.errors import GradingError, LabError, describe, outcome_of
 from swebench_lab.grading.baseline import Baseline
 from swebench_lab.grading.batch import batch
 from swebench_lab.grading.execution.boxes import OpenBoxes
@@ -20,6 +20,7 @@ from swebench_lab.grading.files.certificates import (
     CHECK_COLUMNS,
     FAILED,
     FLAKY,
+    NO_GOLD,
     NOT_CHECKED,
     PASSED,
     Certificate,
@@ -33,8 +34,9 @@ from swebench_lab.grading.grader import Grader
 from swebench_lab.grading.leaks import audit as leak_audit
 from swebench_lab.grading.leaks.audit import Audit
 from swebench_lab.grading.leaks.line_index import Scans
+from swebench_lab.grading.verifiers.script_run import verifier_of
 from swebench_lab.records.task import Task, Tasks, answer_digest
-from swebench_lab.records.verdict import Verdict
+from swebench_lab.records.verdict import UNRESOLVED, Cause, Verdict
 from swebench_lab.snapshots.environment.specs import spec_of
 
 if TYPE_CHECKING:
@@ -155,7 +157,7 @@ class Certifier:
         look = self._look(task, snapshot, audit, boxes)
         snapshot, leak = look.snapshot, look.leak
         gold = self._gold(task, repeats, boxes)
-        if look.masks_before is not None and not any(verdict.resolved for verdict in gold):
+        if look.masks_before is not None and gold and not any(verdict.resolved for verdict in gold):
             logger.info("certifying %s: its tests need what was hidden; running them again without hiding it", task.id)
             self.sandboxes.cache.unmask(task, look.masks_before)
             snapshot = self.sandboxes.snapshot(task)
@@ -163,7 +165,7 @@ class Certifier:
             gold = self._gold(task, repeats, boxes)
         untouched = [self.grader.grade_untouched(task, boxes) for _ in range(repeats)]
         certificate = certify(task.id, gold, untouched, self.grader.grade_afresh(task, "", boxes))
-        if leak and certificate.status in (PASSED, FLAKY):
+        if leak and certificate.status in (PASSED, FLAKY, NO_GOLD):
             certificate = replace(certificate, status=FAILED, reason=leak)
         logs = {f"gold {i}": v.log for i, v in enumerate(gold, 1)}
         logs |= {f"untouched {i}": v.log for i, v in enumerate(untouched, 1)}
@@ -174,7 +176,14 @@ class Certifier:
         return replace(certificate, snapshot=snapshot.key, audit=look.lines, audited=audited), logs
 
     def _gold(self, task: Task, repeats: int, boxes: OpenBoxes) -> list[Verdict]:
-        return [self.grader.grade_afresh(task, task.gold_patch, boxes) for _ in range(repeats)]
+        """Return the verdicts of the gold patch; none where the task has no gold."""
+        if not task.has_gold:
+            return []
+        try:
+            patch = self.grader.gold_patch(task, boxes)
+        except GradingError as error:
+            return [Verdict(UNRESOLVED, str(error), cause=Cause.NOT_APPLIED)]
+        return [self.grader.grade_afresh(task, patch, boxes) for _ in range(repeats)]
 
     def _look(self, task: Task, snapshot: Snapshot, scope: str, boxes: OpenBoxes) -> _Look:
         """Look for the fix, hide what gives it away, and look again."""
@@ -182,6 +191,8 @@ class Certifier:
         lines = [str(snapshot.meta[name]) for name in ("seal", "python_note") if snapshot.meta.get(name)]
         if scope == "none":
             return _Look(snapshot, "", tuple(lines), before)
+        if task.verifier is not None:
+            return self._look_for_the_verifier(task, snapshot, lines, boxes)
         try:
             audit = self.audit(task, scope, boxes)
             if audit.hits and (paths := leak_audit.masked(audit.hits, str(snapshot.meta["python"]))):
@@ -195,6 +206,18 @@ class Certifier:
             return _Look(snapshot, f"the audit could not be made: {error}", (*lines, f"no audit: {error}"), before)
         first = "; ".join([*map(str, audit.hits[:1]), *audit.git_faults[:1]])
         return _Look(snapshot, first and f"leak: {first}", (*lines, *audit.lines()), before)
+
+    def _look_for_the_verifier(
+        self, task: Task, snapshot: Snapshot, lines: list[str], boxes: OpenBoxes
+    ) -> _Look:  # fmt: skip
+        """Look whether an agent's box shows what only the verifier, or the solution, may have."""
+        verifier = verifier_of(task)
+        secret = sorted({*verifier.files, *verifier.solution_files, *task.removed})
+        with self.sandboxes.open(snapshot) as box, boxes.holding(box):
+            shown = [path for path in secret if box.run(["test", "-e", path]).ok]
+        if shown:
+            return _Look(snapshot, f"leak: the box shows {', '.join(shown)}", (*lines, f"shown: {shown}"), None)
+        return _Look(snapshot, "", (*lines, f"not in the box: {', '.join(secret)}"), None)
 
     def _stored(self, task: Task) -> Certificate | None:
         key = self.sandboxes.key(task)

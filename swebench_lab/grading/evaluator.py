@@ -102,12 +102,23 @@ class Evaluator:
             )
         return self._grader.grade(task, patch, boxes)
 
+    def gold_patch(self, task: Task) -> str:
+        """Return the patch that solves a task: its gold patch, or what its own solution makes of a fresh sandbox.
+
+        Raises:
+            GradingError: The task has no gold (`task.has_gold`), or its solution changes nothing of the work directory.
+        """
+        return self._grader.gold_patch(task)
+
     def regrade(self, task: Task, log: str | Verdict) -> Verdict:
         """Grade a stored log anew, without running anything.
 
         Args:
             task: The task.
             log: A Verdict with its log, the log itself, or the `test_output.txt` of SWE-bench's harness.
+
+        Raises:
+            GradingError: The task is graded by a script of its own, whose outcome is not in its log.
         """
         return self._grader.regrade(task, log)
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from swebench_lab.errors import LabError
+from swebench_lab.errors import GradingError, LabError
 from swebench_lab.grading.attribution import (
     SECOND_TRY,
     SHARED_LIMITS,
@@ -32,12 +32,15 @@ from swebench_lab.grading.judge import does_not_apply, judge, judge_log
 from swebench_lab.grading.rules.expectation import Expectation
 from swebench_lab.grading.rules.swebench_rules import official_answer_without_a_patch
 from swebench_lab.grading.trust import by_certificate, foreign, missing_modules, unsupported
+from swebench_lab.grading.verifiers.script_run import VerifierRun, verifier_of
+from swebench_lab.grading.verifiers.verdict import judge_reading
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import NOT_GRADED, UNRESOLVED, Cause, Verdict
 from swebench_lab.snapshots.environment.specs import Spec, spec_for
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.limits import Limits
+    from swebench_lab.sandbox.snapshot import Snapshot
     from swebench_lab.snapshots.factory import SandboxFactory
 
 EMPTY = "the patch is empty; SWE-bench counts that as unresolved, so nothing was run"
@@ -141,7 +144,7 @@ class Grader:
     def _attributed(self, task: Task, patch: str, boxes: OpenBoxes | None) -> Verdict:
         """Grade a patch, and find out who ended a run that did not come to its end."""
         verdict = self._timed(task, patch or "", boxes)
-        if lacking := self._lacking(task, verdict, boxes):
+        if task.verifier is None and (lacking := self._lacking(task, verdict, boxes)):
             return unsupported(
                 verdict, f"the environment lacks {lacking}, and the untouched tree's tests fail on that too"
             )
@@ -177,13 +180,33 @@ class Grader:
             return True
         return bool(baseline.frugal if baseline.frugal is not None else self.baseline(task, True, boxes).frugal)
 
+    def gold_patch(self, task: Task, boxes: OpenBoxes | None = None) -> str:
+        """Return the patch that solves a task: its gold patch, or what its solution makes of a fresh sandbox.
+
+        Raises:
+            GradingError: There is neither, or the solution changes nothing.
+        """
+        if task.gold_patch.strip():
+            return task.gold_patch
+        if not task.has_gold:
+            raise GradingError(f"task {task.id} has no gold: neither a patch nor a solution")
+        return self._verifier_run(task, self.sandboxes.snapshot(task), boxes or OpenBoxes()).gold()
+
     def regrade(self, task: Task, log: str | Verdict) -> Verdict:
         """Grade a stored log anew, without running anything.
 
         Args:
             task: The task.
             log: A Verdict with its log, the log itself, or the `test_output.txt` of SWE-bench's harness.
+
+        Raises:
+            GradingError: The task is graded by a script of its own, whose outcome is not in its log.
         """
+        if task.verifier is not None:
+            raise GradingError(
+                f"grading the log of task {task.id} anew: it is graded by a script of its own ({task.verifier.kind}), and "
+                "its log does not hold the outcome; grade the patch again"
+            )
         if isinstance(log, str):
             return self._reattributed(task, judge_log(log, self._expectation(task)))
         if not log.log:
@@ -245,11 +268,13 @@ class Grader:
 
     def _run(self, task: Task, patch: str | None, boxes: OpenBoxes, patience: float, limits: Limits | None) -> Verdict:
         if patch is not None and not patch.strip():
-            official = official_answer_without_a_patch(self._expectation(task))
+            official = "" if task.verifier else official_answer_without_a_patch(self._expectation(task))
             return Verdict(UNRESOLVED, EMPTY, official=official, cause=Cause.NOT_APPLIED)
-        if not task.fail_to_pass:  # any patch would be resolved
+        if not task.fail_to_pass and task.verifier is None:  # any patch would be resolved
             return Verdict(NOT_GRADED, NOTHING_DECIDES, cause=Cause.INFRASTRUCTURE)
         snapshot = self.sandboxes.snapshot(task)
+        if task.verifier is not None:
+            return self._run_verifier(task, snapshot, patch, boxes, patience, limits)
         network = self.sandboxes.grading_network
         open_box = partial(self.sandboxes.open, snapshot, network=network)
         with open_box() if limits is None else open_box(limits=limits) as box, boxes.holding(box):
@@ -267,3 +292,36 @@ class Grader:
             python = str(snapshot.meta.get("python_note", ""))
             notes = (*filter(None, [python]), *verdict.notes)
             return replace(verdict, snapshot=snapshot.key, tier=box.tier, notes=notes)
+
+    # --- tasks with a verifier of their own -------------------------------------------------------------------------
+
+    def _run_verifier(
+        self, task: Task, snapshot: Snapshot, patch: str | None, boxes: OpenBoxes, patience: float,
+        limits: Limits | None,
+    ) -> Verdict:  # fmt: skip
+        script = self._verifier_run(task, snapshot, boxes, patience, limits)
+        kills = host_kills()
+        try:
+            run, reading = script.run(patch)
+        except NotApplied as error:
+            verdict = does_not_apply(error.output, error.log, self._expectation(task), error.notes)
+        else:
+            if (run.limit or run.fault) and host_kills() > kills:
+                run = replace(run, limit=HOST_MEMORY)
+            verdict = replace(judge_reading(task, run, reading), patch_applied=True if patch else None)
+        base = str(snapshot.meta.get("python_note", ""))
+        return replace(verdict, snapshot=snapshot.key, tier=script.tier, notes=(*filter(None, [base]), *verdict.notes))
+
+    def _verifier_run(
+        self, task: Task, snapshot: Snapshot, boxes: OpenBoxes, patience: float = 1.0, limits: Limits | None = None
+    ) -> VerifierRun:
+        verifier = verifier_of(task)
+        open_box = partial(self.sandboxes.open, network=self.sandboxes.grading_network)
+        if limits is not None:
+            open_box = partial(open_box, limits=limits)
+        place = self.sandboxes.cache.image_source(task)
+        base = self.sandboxes.cache.root_of(place, snapshot) if place else snapshot
+        base = replace(base, workdir=snapshot.workdir)
+        separate = self.sandboxes.cache.root_of(verifier.source, snapshot) if verifier.source else base
+        timeout = (self.timeout or verifier.timeout) * patience
+        return VerifierRun(task, snapshot, base, separate, open_box, timeout, boxes)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from swebench_lab.errors import DiffError
-from swebench_lab.grading.files.certificates import Certificate
+from swebench_lab.grading.files.certificates import NO_GOLD, Certificate
 from swebench_lab.records.diff import touched_files
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Cause, Verdict
@@ -39,6 +39,8 @@ def by_certificate(verdict: Verdict, certificate: Certificate | None) -> Verdict
     says = f"{_SAID}{certificate.status}; {certificate.reason}"
     verdict = replace(verdict, notes=(*notes, says))
     of_tests = verdict.cause not in (Cause.NOT_APPLIED, Cause.FORGED)
+    if certificate.status == NO_GOLD:
+        return verdict
     if verdict.status == UNRESOLVED and of_tests and set(certificate.gold) != {RESOLVED}:
         return unsupported(verdict, "the task's own gold patch is not resolved here either")
     if verdict.status == RESOLVED and RESOLVED in certificate.untouched:

@@ -11,6 +11,7 @@ METHODS = {
     "Rollout.to_html": "viewer.page:page",
     "Rollouts.export": "traces.saving:export",
     "Tasks.save": "tasks.loading:write",
+    "Tasks.to_harbor": "tasks.harbor.writing:write",
     "Tasks.to_rl": "tasks.loading:to_rl",
     "Trajectories.save": "traces.saving:save",
     "Trajectory.replay": "traces.replay:replay",

@@ -18,6 +18,7 @@ from swebench_lab.errors import TaskError
 from swebench_lab.places import default_certificates
 from swebench_lab.records import _codec
 from swebench_lab.records._late import late
+from swebench_lab.records.verifier import Verifier
 
 if TYPE_CHECKING:
     import polars as pl
@@ -72,6 +73,9 @@ class Task:
         split: `train`, `test` or empty.
         spec: Fields of `specs.Spec` that this task overrides.
         extra: The source row's other columns, kept as they were.
+        workdir: Folder of the repository inside the sandbox: what a patch is a patch of. Empty: as the image says.
+        verifier: How the task is graded by a script of its own; None: by the Spec's test command.
+        removed: Absolute paths that the agent's sandbox does not show, because they hold answers.
     """
 
     id: str
@@ -95,10 +99,18 @@ class Task:
     split: str = ""
     spec: Mapping[str, Any] | None = field(default=None, hash=False)
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    workdir: str = "/testbed"
+    verifier: Verifier | None = None
+    removed: tuple[str, ...] = ()
 
     def view(self) -> TaskView:
         """Return what a policy may see."""
-        return TaskView(self.id, self.repo, self.issue, self.version)
+        return TaskView(self.id, self.repo, self.issue, self.version, self.workdir)
+
+    @property
+    def has_gold(self) -> bool:
+        """Whether somebody says what solves it: a patch, or a script."""
+        return bool(self.gold_patch.strip() or (self.verifier and self.verifier.solution))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the stored form: plain JSON values, lossless, with the schema's version."""
@@ -158,8 +170,14 @@ def field_value(name: str, value: Any, where: str) -> Any:
 def answer_digest(task: Task) -> str:
     """Return a digest of what a certificate is about: where the task starts, its patches, its tests and its spec."""
     parts = (task.id, task.repo, task.base_commit, task.gold_patch, task.setup_patch, task.test_patch,
-             task.fail_to_pass, task.pass_to_pass, task.hide_tests, dict(task.spec or {}))  # fmt: skip
+             task.fail_to_pass, task.pass_to_pass, task.hide_tests, dict(task.spec or {}), *beyond_python(task))  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=list).encode()).hexdigest()[:16]
+
+
+def beyond_python(task: Task) -> tuple[Any, ...]:
+    """Return what else decides a task that is not SWE-bench's kind; nothing for those that are."""
+    own = (task.workdir, _codec.encode(task.verifier) if task.verifier else None, task.removed)
+    return () if own == ("/testbed", None, ()) else own
 
 
 def _passed(folder: Path) -> set[tuple[str, str]]:
@@ -173,6 +191,9 @@ def _passed(folder: Path) -> set[tuple[str, str]]:
         if isinstance(row, dict) and row.get("status") == "passed":
             found.add((str(row.get("task_id")), str(row.get("answer_digest"))))
     return found
+
+
+_NOT_TEXTS = ("fail_to_pass", "pass_to_pass", "spec", "extra", "verifier", "removed")
 
 
 class Split(NamedTuple):
@@ -397,7 +418,7 @@ class Tasks(Sequence[Task]):
         """Return a polars frame, one row a task, with the counts of deciding tests beside the plain fields."""
         import polars as pl
 
-        texts = [f.name for f in fields(Task) if f.name not in ("fail_to_pass", "pass_to_pass", "spec", "extra")]
+        texts = [f.name for f in fields(Task) if f.name not in _NOT_TEXTS]
         columns: dict[str, list[Any]] = {name: [] for name in (*texts, "fail_to_pass", "pass_to_pass")}
         for task in self:
             for name in texts:
@@ -438,6 +459,29 @@ class Tasks(Sequence[Task]):
             TaskError: A task has no certificate that it passed; `evaluator.check(tasks)` makes them.
         """
         written: Path = late("Tasks.to_rl")(self, folder, validation, certificates)
+        return written
+
+    def to_harbor(
+        self, folder: str | Path, sandboxes: Any = None, org: str = "swebench-lab",
+        base: str = "python:{version}-slim",
+    ) -> Path:  # fmt: skip
+        """Write the tasks as Harbor task folders, and a `dataset.toml` with their digests.
+
+        Args:
+            folder: Target folder.
+            sandboxes: What builds the trees that they start from; a SandboxFactory of the user's cache when not given.
+            org: The first part of their names.
+            base: Image that a Dockerfile starts from; `{version}` is the version of Python.
+
+        Returns:
+            The folder.
+
+        Raises:
+            TaskError: A task has a verifier of its own, no gold patch, a log that pytest did not write, or a project
+                that must be built; or a folder is there already.
+            SnapshotError: A tree cannot be built.
+        """
+        written: Path = late("Tasks.to_harbor")(self, Path(folder), sandboxes, org, base)
         return written
 
     def certified(self, certificates: str | Path | None = None) -> Tasks:

@@ -56,7 +56,7 @@ class RolloutCollector:
         workers: Attempts in flight, on each node; None: four for each processor.
         run_dir: Folder that keeps rollouts and step layers. A rerun with the same agent and tasks resumes: what is
             there is not executed again. None: results live in memory only, and step layers are not kept.
-        reward: Function of a graded Rollout; `rewards.resolved` by default. It is not called for those not graded.
+        reward: Function of a graded Rollout; `rewards.of_verdict` by default. It is not called for those not graded.
         seed: What each attempt's own seed is derived from.
         stages: How much of each stage runs at once: cold environments, sandbox starts, model calls, commands, grading.
         deadlines: How long anything may take, and how often an infrastructure error is retried.
@@ -72,7 +72,7 @@ class RolloutCollector:
         *,
         workers: int | None = None,
         run_dir: str | Path | None = None,
-        reward: rewards.Reward = rewards.resolved,
+        reward: rewards.Reward = rewards.of_verdict,
         seed: int = 0,
         stages: Stages | None = None,
         deadlines: Deadlines | None = None,

@@ -27,6 +27,21 @@ def resolved(rollout: Rollout) -> float | None:
     return float(rollout.verdict.resolved) if rollout.verdict.graded else None
 
 
+def of_verdict(rollout: Rollout) -> float | None:
+    """Return the number that the task's own verifier gave, or else 1 when it is resolved and 0 when not.
+
+    Of several named rewards it is the one called `reward`, or else their mean. A patch whose run did not come to its end,
+    or was forged, has 0.
+    """
+    verdict = rollout.verdict
+    if not verdict.graded:
+        return None
+    if not verdict.rewards or verdict.cause is not Cause.TESTS:
+        return float(verdict.resolved)
+    named = verdict.rewards
+    return named["reward"] if "reward" in named else sum(named.values()) / len(named)
+
+
 def tests_passed(rollout: Rollout) -> float | None:
     """Return the fraction of `fail_to_pass` tests that pass, times the fraction of `pass_to_pass` still passing.
 

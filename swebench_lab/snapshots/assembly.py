@@ -67,7 +67,7 @@ def assemble(
         tests=tree_folder / "tests",
         meta=meta,
         usr=tuple(layer / "usr" for layer in beside),
-        hidden=(*_hidden(tuple(env[1]["binds"]), root), *map(Path, masks)),
+        hidden=(*hidden_folders(tuple(env[1]["binds"]), root), *map(Path, masks)),
     )
 
 
@@ -77,7 +77,7 @@ def snapshot_key(spec: Spec, tree: str, env: str, install: str, masks: tuple[str
 
 
 @lru_cache(maxsize=64)
-def _hidden(binds: tuple[str, ...], root: Path) -> tuple[Path, ...]:
+def hidden_folders(binds: tuple[str, ...], root: Path) -> tuple[Path, ...]:
     """Return the folders of this machine that boxes with these binds must not show."""
     shown = (Path("/usr"), *map(Path, binds))
     beside = (p for place in (*shown, Path("/usr/local")) for p in place.glob("lib/python3*/*-packages"))

@@ -34,8 +34,7 @@ from swebench_lab.snapshots.checkouts import Checkouts
 from swebench_lab.snapshots.dockerfile.recipe import Recipe
 from swebench_lab.snapshots.environment import debian, install, packages
 from swebench_lab.snapshots.environment.metadata import Metadata, read_metadata
-from swebench_lab.snapshots.environment.specs import Spec, Table, needs_checkout, spec_for, spec_of
-from swebench_lab.snapshots.environment.venv import WORKDIR
+from swebench_lab.snapshots.environment.specs import Spec, Table, needs_checkout, scripted_spec, spec_for, spec_of
 from swebench_lab.snapshots.environments import Environments
 from swebench_lab.snapshots.image import oci, task_tree
 from swebench_lab.snapshots.image import plain as image_alone
@@ -45,6 +44,7 @@ from swebench_lab.snapshots.parts import KINDS, Part, build_part, complete_part,
 from swebench_lab.snapshots.recent_errors import RecentErrors
 from swebench_lab.snapshots.repository import history, start
 from swebench_lab.snapshots.repository.sources import Source
+from swebench_lab.snapshots.roots import IMAGE, Roots
 from swebench_lab.snapshots.storage import store
 from swebench_lab.snapshots.transfer import export, shared_cache
 
@@ -75,11 +75,14 @@ class SnapshotCache:
             and noted in the Snapshot's meta and in every Verdict.
         specs: Files of specs that override the known ones, or what was read from them; they are read here, once. Those
             that `$SWEBENCH_LAB_SPECS` names, read on every use, when not given.
+        bases: Name of a container image to what is taken instead: an archive, an OCI layout, or `folder:PATH`, a root
+            file system. It is noted in the Snapshot's meta and in every Verdict.
+        build_network: Of the commands of tasks' Dockerfiles: `"none"` or `"host"`.
         repos: Folders of clones (`owner/name`, `owner__name` or `name`, with or without `.git`) that are looked into
             before anything is fetched; those that `$SWEBENCH_LAB_REPOS` names, separated as in `PATH`, when not given.
 
     Raises:
-        ValueError: `allow_python` is none of the three.
+        ValueError: `allow_python` is none of the three, or `build_network` neither of the two.
         TaskError: A file of specs cannot be read, or has a wrong field.
     """
 
@@ -93,11 +96,17 @@ class SnapshotCache:
         allow_python: str = "exact",
         specs: str | Path | Sequence[str | Path | Table] | None = None,
         repos: str | Path | Sequence[str | Path] | None = None,
+        bases: Mapping[str, str] | None = None,
+        build_network: str = "none",
     ) -> None:
         if allow_python not in ("exact", "install", "nearest"):
             raise ValueError(f"allow_python={allow_python!r} must be 'exact', 'install' or 'nearest'")
+        if build_network not in ("none", "host"):
+            raise ValueError(f"build_network={build_network!r} must be 'none' or 'host'")
         self.allow_python = allow_python
         self.images = str(images)
+        self.bases = dict(bases or {})
+        self.build_network = build_network
         self.root = Path(root).expanduser().absolute() if root else default_root()
         self.beneath = Path(beneath).expanduser().absolute() if beneath else None
         files = [specs] if isinstance(specs, str | Path) else specs
@@ -183,6 +192,8 @@ class SnapshotCache:
     def spec(self, task: Task) -> Spec | None:
         """Return how a task is installed and tested, what is derived included; None when that takes building to know."""
         if self.image_source(task):
+            if spec := scripted_spec(task):
+                return spec
             of_image = self.get(task)
             return spec_of(of_image) if of_image else None
         keys = self._keys(task)
@@ -291,27 +302,45 @@ class SnapshotCache:
         return built
 
     def image_source(self, task: Task) -> str:
-        """Return where a task's image is found; empty when its Snapshot is built from its repository."""
-        if task.source.startswith(task_tree.PREFIX):
-            return task.source.removeprefix(task_tree.PREFIX)
-        if not (self.images and task.image) or task.source:  # a source that is stated counts more than an image's name
-            return ""
-        if self.images in ("engine", "registry"):
-            return f"{'engine:' if self.images == 'engine' else 'docker://'}{task.image}"
-        return str(Path(self.images).expanduser() / f"{task.image.replace('/', '__').replace(':', '__')}.tar")
+        """Return where a task's file system is found; empty when its Snapshot is built from its repository."""
+        return self._roots.source(task)
+
+    @property
+    def _roots(self) -> Roots:
+        return Roots(self.root, self.images, self.bases, self.build_network)
+
+    def root_of(self, source: str, like: Snapshot) -> Snapshot:
+        """Return what boxes show of a published file system alone, without a task's tree.
+
+        Args:
+            source: In the form of `Task.source`.
+            like: A Snapshot whose facts it shares.
+
+        Raises:
+            SnapshotError: It cannot be had or read.
+        """
+        found = self._roots.open(source.removeprefix(IMAGE))
+        layers = (*found.layers, *self._roots.beneath(found))
+        return replace(like, layers=layers, env=task_tree.environment(found), user=found.user, workdir=found.workdir or "/",
+                       hidden=self._roots.hidden(found), own_root=found.own_root)  # fmt: skip
 
     def _of_image(self, task: Task, source: str, build: bool) -> Snapshot | None:
-        if not build and not oci.is_unpacked(source, self.root):
+        if not build and not self._roots.is_there(source):
             return None
-        image = oci.open_image(source, self.root, build_part)
+        image = self._roots.open(source)
         folder = self.root / "trees" / task_tree.tree_key(task, image)
         marker = store.read_marker(folder)
         if marker is None:
             if not build:
                 return None
             marker, _ = build_part(folder, lambda place: task_tree.build_tree(place, task, image))
-        read = read_metadata(folder / "layer" / WORKDIR) if self.needs_checkout(task) else None
-        return task_tree.assemble(task, self.spec_for(task, read), image, folder, marker, self.masks(task))
+        spec = scripted_spec(task)
+        if spec is None:
+            layer = folder / "layer" / task_tree.workdir_of(task, image)
+            spec = self.spec_for(task, read_metadata(layer) if self.needs_checkout(task) else None)
+        return task_tree.assemble(
+            task, spec, image, folder, marker, self.masks(task), self._roots.beneath(image), self._roots.hidden(image)
+        )
 
     # --- its parts ----------------------------------------------------------------------------------------------------
 

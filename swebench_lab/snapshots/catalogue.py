@@ -97,7 +97,8 @@ class Catalogue:
             start.same_content(folder / "layer", str(marker.get("digest")), f"Snapshot {key}")
         if not record["tree"]:
             return f"{len(record['image_layers'])} layers of an image, no repository"
-        return verify_seal(self._root / "trees" / record["tree"] / "layer" / WORKDIR / ".git")
+        workdir = str(record.get("workdir", f"/{WORKDIR}")).strip("/")
+        return verify_seal(self._root / "trees" / record["tree"] / "layer" / workdir / ".git")
 
     def export(self, file: Path, keys: Iterable[str] | None) -> dict[str, int]:
         """Write Snapshots into one compressed file; see `SnapshotCache.export`.

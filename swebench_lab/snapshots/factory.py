@@ -85,11 +85,12 @@ class SandboxFactory:
         specs: Files of specs that override the known ones, for this factory's tasks; see SnapshotCache, whose own count
             when one is given as `cache`, as with `allow_python`.
         repos: Folders of clones that are looked into before anything is fetched; likewise.
+        bases: Name of a container image to what is taken instead; likewise.
         options: Further options of the backend; of `"docker"` the fields of `DockerOptions`.
 
     Raises:
-        ValueError: The backend, one of its options, the network or `allow_python` is unknown; or `specs` or `repos` are
-            given beside a SnapshotCache, which has its own.
+        ValueError: The backend, one of its options, the network or `allow_python` is unknown; or `specs`, `repos`
+            or `bases` are given beside a SnapshotCache, which has its own.
         TaskError: A file of specs cannot be read, or has a wrong field.
     """
 
@@ -105,6 +106,7 @@ class SandboxFactory:
         allow_python: str = "exact",
         specs: str | Path | Sequence[str | Path | Table] | None = None,
         repos: str | Path | Sequence[str | Path] | None = None,
+        bases: Mapping[str, str] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self.options = dict(options or {})
@@ -113,9 +115,11 @@ class SandboxFactory:
             raise ValueError(f"unknown network {network!r}; known are 'none' and 'host'")
         self.backend = backend
         if not isinstance(cache, SnapshotCache):
-            cache = SnapshotCache(cache, allow_python=allow_python, specs=specs, repos=repos)
-        elif specs is not None or repos is not None:
-            raise ValueError("specs and repos are the SnapshotCache's: give them to the one that is given as cache")
+            cache = SnapshotCache(cache, allow_python=allow_python, specs=specs, repos=repos, bases=bases)
+        elif specs is not None or repos is not None or bases is not None:
+            raise ValueError(
+                "specs, repos and bases are the SnapshotCache's: give them to the one that is given as cache"
+            )
         self.cache = cache
         self.scratch = Path(scratch).expanduser().absolute() if scratch else None
         self.limits = limits or Limits()
@@ -429,6 +433,7 @@ class SandboxFactory:
             "allow_python": self.cache.allow_python,
             "specs": None if self.cache.specs is None else [asdict(table) for table in self.cache.specs],
             "repos": None if self.cache.repos is None else [str(folder) for folder in self.cache.repos],
+            "bases": self.cache.bases or None,
             "options": self.options,
         }
 

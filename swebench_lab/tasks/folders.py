@@ -86,3 +86,20 @@ def _complete(files: list[Path], folder: Path) -> None:
                 f"loading tasks from {folder}: {name}-{missing[0]:05}-of-{total:05} is missing in {parent}, as are "
                 f"{len(missing) - 1} more of its {total} shards; download the dataset again"
             )
+
+
+_FOREIGN = (
+    ("task.yaml", "Terminal-Bench 1", "convert it with Harbor's own mapper, and load what that writes"),
+    ("compose.yaml", "a task of several services", "it is graded across containers"),
+    ("docker-compose.yaml", "a task of several services", "it is graded across containers"),
+    ("eval.yaml", "Inspect", "Inspect runs its own tasks"),
+)
+"""A file of a task's folder → whose layout that is, and why it is not read."""
+
+
+def foreign(path: Path) -> str:
+    """Return which known layout of task folders a folder has that is not read; empty for any other."""
+    for name, whose, why in _FOREIGN:
+        if (path / name).is_file() or any(path.glob(f"*/{name}")):
+            return f"{name} looks like {whose}, which is not read: {why}"
+    return ""

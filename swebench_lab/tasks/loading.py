@@ -14,7 +14,9 @@ from swebench_lab._files import safe_name
 from swebench_lab.errors import TaskError, shortly
 from swebench_lab.records.task import Task, Tasks
 from swebench_lab.tasks import folders
+from swebench_lab.tasks.harbor import datasets
 from swebench_lab.tasks.lazy import Gathered, parquet_rows, text_lines
+from swebench_lab.tasks.pro import is_pro
 from swebench_lab.tasks.schemas import WRITERS, read_row
 from swebench_lab.tasks.trust import check_source
 
@@ -39,19 +41,22 @@ def load_tasks(
     *,
     trust: bool = False,
     invalid: str = "raise",
+    scripts: str | Path | None = None,
 ) -> Tasks:
     """Read tasks from wherever the field keeps them.
 
     Args:
         source: `"demo"` (bundled), `"micro"` (made on the spot, in some seconds), a `.jsonl`, `.json` or `.parquet`
             file, a folder written by `save_to_disk`, a folder of a hub dataset with its shards, a hub id
-            (`"owner/dataset"`, needs the network and the `datasets` package), or rows as dictionaries. Rows may be
+            (`"owner/dataset"`, needs the network and the `datasets` package), a Harbor task folder, a folder of such, with
+            `dataset.toml` or without, or a `registry.json` beside them, or rows as dictionaries. Rows may be
             SWE-bench's, SWE-smith's or this package's own; each is recognised by its columns.
         split: Keep only this split: the row's own `split` field, or the hub dataset's split.
         trust: Whether rows of files and of the hub may name files and folders of this machine as their repository, which
             boxes then show.
         invalid: What is done about rows that are refused: `"raise"` one error that names them all, or `"skip"` them, each
             named in a warning of the log, and load every other row.
+        scripts: A checkout of SWE-bench Pro's repository: rows of that set are graded by scripts that lie in it.
 
     Returns:
         The tasks in the order of their rows. Rows that say the same twice are one task, which the log says.
@@ -63,12 +68,14 @@ def load_tasks(
     """
     if invalid not in INVALID:
         raise ValueError(f"load_tasks(invalid={invalid!r}): must be 'raise' or 'skip'")
-    skip = invalid == "skip"
+    skip, place = invalid == "skip", Path(scripts) if scripts else None
     if isinstance(source, Tasks):
         return _keep(source, split, "Tasks")
     if not isinstance(source, (str, Path)):
         return _keep(
-            _read_all(((f"row {i}", row) for i, row in enumerate(source, 1)), "rows", "", skip=skip), split, "rows"
+            _read_all(((f"row {i}", row) for i, row in enumerate(source, 1)), "rows", "", True, skip, place),
+            split,
+            "rows",
         )
     if source == "micro":
         from swebench_lab.tasks.micro import build
@@ -84,12 +91,18 @@ def load_tasks(
     path = Path(source).expanduser()
     if (path / "tasks").is_dir() and (path / "sweb.yaml").is_file():
         return _keep(_read_all(_task_repo_rows(path), str(path), path.name, trust, skip), split, str(source))
+    if path.is_dir() and datasets.holds_tasks(path):
+        return _read_all(datasets.read_folder(path), str(path), path.name, skip=skip)
+    if path.is_dir() and (named := folders.foreign(path)):
+        raise TaskError(f"loading tasks from {path}: {named}")
     if path.is_dir():
-        return _keep(_read_all(_dataset_rows(path, split), str(path), path.name, trust, skip), split, str(source))
+        return _keep(
+            _read_all(_dataset_rows(path, split), str(path), path.name, trust, skip, place), split, str(source)
+        )
     if path.is_file():
-        return _keep(_read_all(_file_rows(path), str(path), path.stem, trust, skip), split, str(source))
+        return _keep(_read_all(_file_rows(path), str(path), path.stem, trust, skip, place), split, str(source))
     if isinstance(source, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", source) and path.suffix not in _READERS:
-        return _read_all(_hub_rows(source, split), source, source, trust, skip)
+        return _read_all(_hub_rows(source, split), source, source, trust, skip, place)
     known = ", ".join(repr(name) for name in (*BUNDLED, "micro"))
     raise TaskError(
         f"loading tasks: {str(source)!r} is no bundled set ({known}), file, folder or 'owner/dataset' hub id; "
@@ -109,7 +122,10 @@ def _keep(tasks: Tasks, split: str | None, what: object) -> Tasks:
     return kept
 
 
-def _read_all(rows: Iterable[tuple[str, Any]], what: str, name: str, trust: bool = True, skip: bool = False) -> Tasks:
+def _read_all(
+    rows: Iterable[tuple[str, Any]], what: str, name: str, trust: bool = True, skip: bool = False,
+    scripts: Path | None = None,
+) -> Tasks:  # fmt: skip
     """Turn rows into Tasks; all that is wrong is reported at once, so that a file can be fixed in one go."""
     tasks = Gathered()
     wrong: list[str] = []
@@ -119,8 +135,11 @@ def _read_all(rows: Iterable[tuple[str, Any]], what: str, name: str, trust: bool
     for where, row in rows:
         count += 1
         try:
-            task = row if isinstance(row, Task) else read_row(row, where)
-            if not trust:
+            if isinstance(row, TaskError):
+                raise row
+            task = row if isinstance(row, Task) else read_row(row, where, scripts)
+            # a task folder, and the scripts of SWE-bench Pro, lie where whoever loads them said
+            if not trust and not isinstance(row, Task) and not is_pro(row):
                 check_source(task, where)
         except TaskError as error:
             wrong.append(str(error))
@@ -187,6 +206,9 @@ def _read_json(path: Path) -> Iterator[tuple[str, Any]]:
         raise TaskError(f"{path}:{error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
     except RecursionError as error:
         raise TaskError(f"{path}: not JSON that can be read: {error}") from error
+    if datasets.is_registry(found):
+        yield from datasets.read_registry(found, path)
+        return
     if isinstance(found, Mapping):  # rows by id, or one row
         found = list(found.values()) if all(isinstance(row, Mapping) for row in found.values()) else [found]
     if not isinstance(found, list):

@@ -40,7 +40,7 @@ def checked(task: Task, where: str) -> Task:
                 f"{where}: field {name!r} of task {task.id!r} holds half a character (U+{ord(half[0]):04X}) at "
                 f"{half.start()}, which no file can hold; repair the row"
             )
-    if not task.fail_to_pass:
+    if not task.fail_to_pass and task.verifier is None:
         raise TaskError(
             f"{where}: FAIL_TO_PASS of task {task.id!r} is empty, so no test decides and any patch would be resolved"
         )

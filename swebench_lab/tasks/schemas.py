@@ -10,6 +10,7 @@
 | `custom` | the rows of SWE-MiniSandbox: `image_name`, optional `python_version`, `test_patch`, `base_commit` |
 | `rl` | its training rows: `data_source, prompt, env_class, instance` |
 | `r2e-gym` | R2E-Gym |
+| (read only) | SWE-bench Pro, with a checkout of its repository: see `pro` |
 
 A SWE-smith row's `patch` *introduces* the bug while everybody else's repairs it; `from_swesmith` and `to_swesmith`
 are the only places that know, and turn it round.
@@ -22,12 +23,14 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from swebench_lab.errors import TaskError, describe, shortly
 from swebench_lab.records.diff import make_patch, reverse_patch
 from swebench_lab.records.swebench_row import COLUMNS, SPEC_COLUMNS, to_swebench
 from swebench_lab.records.task import Task, field_value
+from swebench_lab.tasks.pro import is_pro, read_pro
 from swebench_lab.tasks.row_checks import checked, date_text, inner_row
 
 # --- which schema -----------------------------------------------------------------------------------------------------
@@ -54,12 +57,13 @@ def schema_of(row: Mapping[str, Any], where: str = "row") -> str:
     return "custom" if ("image_name" in row and "test_patch" not in row) or "python_version" in row else "swe-bench"
 
 
-def read_row(row: Mapping[str, Any], where: str = "row") -> Task:
+def read_row(row: Mapping[str, Any], where: str = "row", scripts: Path | None = None) -> Task:
     """Turn one row of any known schema into a Task, recognising the schema by its columns.
 
     Args:
         row: Column name to value; list columns may be lists or JSON strings.
         where: Named in errors: file and line.
+        scripts: A checkout of SWE-bench Pro's repository, which its rows need.
 
     Raises:
         TaskError: No schema fits, or a field is missing or of the wrong type.
@@ -68,7 +72,7 @@ def read_row(row: Mapping[str, Any], where: str = "row") -> Task:
         raise TaskError(f"{where}: expected an object with a task's fields, found {shortly(row)}")
     row = inner_row(row, where)
     try:
-        task = _READERS[schema_of(row, where)](row, where)
+        task = read_pro(row, where, scripts) if is_pro(row) else _READERS[schema_of(row, where)](row, where)
     except TaskError:
         raise
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

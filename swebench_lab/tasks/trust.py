@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from swebench_lab.errors import TaskError
 from swebench_lab.records.task import Task
+from swebench_lab.records.verifier import Verifier
 from swebench_lab.snapshots.repository.sources import BUNDLED, is_remote
 
 _ELSEWHERE = ("docker://", "engine:")
@@ -20,15 +21,27 @@ def check_source(task: Task, where: str) -> None:
         TaskError: It names one.
     """
     text = task.source.strip()
-    if text.startswith("image:"):
+    if files := _files_of(task.verifier):
+        text, is_local = files[0], True  # boxes would show them to a grading
+    elif text.startswith("image:"):
         is_local = not text.removeprefix("image:").startswith(_ELSEWHERE)
     else:
         is_local = bool(text) and not text.startswith((*BUNDLED, "pypi:")) and not _is_elsewhere(text)
     if is_local:
+        name = "verifier" if task.verifier else "source"
         raise TaskError(
-            f"{where}, field 'source': {task.source!r} is a place of this machine, and a box would show what it holds; "
+            f"{where}, field {name!r}: {text!r} is a place of this machine, and a box would show what it holds; "
             "load_tasks(..., trust=True) takes it, where you know who wrote these rows (on the command line: --trust)"
         )
+
+
+def _files_of(verifier: Verifier | None) -> list[str]:
+    """Return the places of this machine that a verifier names."""
+    if verifier is None:
+        return []
+    own = verifier.source.removeprefix("image:")
+    place = [own] if own and not own.startswith(_ELSEWHERE) else []
+    return [*verifier.files.values(), *verifier.solution_files.values(), *place]
 
 
 def _is_elsewhere(text: str) -> bool:

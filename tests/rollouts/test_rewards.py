@@ -144,3 +144,15 @@ def test_an_identity_is_the_same_in_another_process() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert found == rewards.identity(rewards.weighted((rewards.resolved, 1.0)))
+
+
+def test_the_reward_of_a_verdict_is_the_number_that_the_task_gives() -> None:
+    def reward(status: str, **rewards_: float) -> float | None:
+        verdict = Verdict(status, rewards=rewards_)
+        return rewards.of_verdict(replace(make_rollout(), verdict=verdict))
+
+    assert reward("unresolved", reward=0.25, style=0.9) == 0.25
+    assert reward("resolved", speed=1.0, style=3.0) == 2.0
+    assert (reward("resolved"), reward("unresolved"), reward("not graded")) == (1.0, 0.0, None)
+    forged = Verdict("unresolved", cause=Cause.FORGED, rewards={"reward": 1.0})
+    assert rewards.of_verdict(replace(make_rollout(), verdict=forged)) == 0.0

@@ -243,7 +243,7 @@ def test_specs_travel_as_what_the_file_held(two_clones: tuple[Path, Path], tmp_p
 def test_a_file_of_specs_is_read_when_the_factory_is_made(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"none\.toml.*No such file"):
         SandboxFactory(cache=tmp_path, specs=tmp_path / "none.toml")
-    with pytest.raises(ValueError, match="specs and repos are the SnapshotCache's"):
+    with pytest.raises(ValueError, match="specs, repos and bases are the SnapshotCache's"):
         SandboxFactory(cache=SnapshotCache(tmp_path), repos=tmp_path)
 
 

@@ -14,22 +14,23 @@ from typing import Any
 from swebench_lab import _html
 from swebench_lab._files import safe_name
 from swebench_lab.errors import RecordError
-from swebench_lab.records.task import Task
+from swebench_lab.records.task import Task, beyond_python
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Cause, Verdict
 from swebench_lab.snapshots.environment.specs import Spec
 
 SCHEMA = 1
-PASSED, FLAKY, FAILED, TIMEOUT, NOT_BUILT, NOT_CHECKED = (
+PASSED, FLAKY, FAILED, TIMEOUT, NOT_BUILT, NOT_CHECKED, NO_GOLD = (
     "passed",
     "flaky",
     "failed",
     "timeout",
     "build failed",
     "not graded",
+    "no gold",
 )
 AUDITS = ("none", "own", "all")
 """What an audit looks through: nothing, what was installed for the task, or every file that a box shows."""
-STATUSES = (PASSED, FAILED, FLAKY, TIMEOUT, NOT_BUILT, NOT_CHECKED)
+STATUSES = (PASSED, FAILED, FLAKY, TIMEOUT, NOT_BUILT, NOT_CHECKED, NO_GOLD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,8 @@ class Certificate:
     Args:
         task_id: The task.
         status: `passed`, `failed` (the tests do not tell the trees apart), `flaky` (repeats disagree), `timeout`,
-            `build failed` (no Snapshot), or `not graded` (another infrastructure error).
+            `build failed` (no Snapshot), `not graded` (another infrastructure error), or `no gold` (nobody says what
+            solves it: untouched and empty are unresolved, and more cannot be shown).
         reason: Why it did not pass; empty when it did.
         gold: Status of each repeat with the gold patch.
         untouched: Status of each repeat with no patch at all.
@@ -90,14 +92,14 @@ class Certificate:
 
     @property
     def ends_cleanly(self) -> bool:
-        """Whether every run with the gold patch, and with none, came to its own end."""
+        """Whether every run with the gold patch, if there is one, and with none, came to its own end."""
         runs = (*self.gold, *self.untouched)
-        return bool(self.gold and self.untouched) and not set(runs) - {RESOLVED, UNRESOLVED}
+        return bool((self.gold or self.status == NO_GOLD) and self.untouched) and not set(runs) - {RESOLVED, UNRESOLVED}
 
     @property
     def repeats(self) -> int:
         """How often gold and untouched were each run."""
-        return min(len(self.gold), len(self.untouched))
+        return len(self.untouched) if self.status == NO_GOLD else min(len(self.gold), len(self.untouched))
 
     def covers(self, repeats: int, audit: str) -> bool:
         """Whether it rests on at least so many repeats and so wide an audit."""
@@ -136,7 +138,7 @@ class Certificate:
 def task_digest(task: Task, spec: Spec) -> str:
     """Return a digest of everything that decides a task: its patches, its tests, and how they are run and read."""
     parts = [task.gold_patch, task.setup_patch, task.test_patch, task.fail_to_pass, task.pass_to_pass, task.hide_tests]
-    how = [spec.test_command, spec.log_parser, spec.eval_type, dict(spec.env), spec.timeout]
+    how = [spec.test_command, spec.log_parser, spec.eval_type, dict(spec.env), spec.timeout, *beyond_python(task)]
     return hashlib.sha256(json.dumps([task.id, *parts, *how], sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -145,7 +147,7 @@ def certify(task_id: str, gold: Sequence[Verdict], untouched: Sequence[Verdict],
 
     Args:
         task_id: The task.
-        gold: Verdicts of repeated runs with the gold patch, at least one.
+        gold: Verdicts of repeated runs with the gold patch; none where the task has no gold.
         untouched: Verdicts of repeated runs with no patch, at least one.
         empty: Verdict of the empty patch.
     """
@@ -159,10 +161,10 @@ def certify(task_id: str, gold: Sequence[Verdict], untouched: Sequence[Verdict],
         untouched=tuple(v.status for v in untouched),
         empty=empty.status,
         flaky=tuple(shaky),
-        official=f"{gold[0].official}/{untouched[0].official}",
-        gold_seconds=min(v.seconds for v in gold),
-        snapshot=gold[0].snapshot,
-        tier=gold[0].tier,
+        official=f"{gold[0].official if gold else ''}/{untouched[0].official}",
+        gold_seconds=min((v.seconds for v in gold), default=0.0),
+        snapshot=untouched[0].snapshot,
+        tier=untouched[0].tier,
     )
 
 
@@ -190,7 +192,9 @@ def _status(
         return FLAKY, f"{len(shaky)} tests change from run to run: {shaky[0]}" + ", …" * (len(shaky) > 1)
     if empty.status != UNRESOLVED:
         wrong.append(f"empty is {empty.status}")
-    return (FAILED, wrong[0]) if wrong else (PASSED, "")
+    if wrong:
+        return FAILED, wrong[0]
+    return (PASSED, "") if gold else (NO_GOLD, "nobody says what solves the task; untouched and empty are unresolved")
 
 
 _WANTED = {"gold": RESOLVED, "untouched": UNRESOLVED}

@@ -320,6 +320,13 @@ def spec_for(
     return Spec(**merged)
 
 
+def scripted_spec(task: Task) -> Spec | None:
+    """Return the Spec of a task that is graded by a script of its own, which nothing is installed for; else None."""
+    if (verifier := task.verifier) is None:
+        return None
+    return Spec(paths=(), test_command="", test_arguments="none", timeout=verifier.timeout)
+
+
 def needs_checkout(task: Task, tables: Tables = None) -> bool:
     """Whether `spec_for` must look into the task's checkout, because nobody states packages and paths."""
     stated = _stated(task, tables)

@@ -1,14 +1,16 @@
-"""The tree of a task on a container image: the image's own files, with a repository that is sealed like any other.
+"""The tree of a task on an image, or another published file system, with a repository that is sealed like any other.
 
-What the task starts from is the image's /testbed as it is, edits and build products included. Its `.git` is replaced: by
-the history up to the image's HEAD, one commit on top where tracked files were edited; or by a single commit where the task
-plants a bug or hides tests. The image's own git configuration and hooks are never read on this machine.
+What the task starts from is its work directory (/testbed, unless the task or the image names another) as the image has it,
+edits and build products included. Its `.git` is replaced: by the history up to the image's HEAD, one commit on top where
+tracked files were edited; or by a single commit where the task plants a bug or hides tests. The image's own git
+configuration and hooks are never read on this machine.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +20,8 @@ from swebench_lab.errors import SnapshotError
 from swebench_lab.records.diff import touched_files
 from swebench_lab.sandbox.snapshot import Snapshot
 from swebench_lab.snapshots.environment.image_pins import read_image_pins
-from swebench_lab.snapshots.environment.venv import WORKDIR
 from swebench_lab.snapshots.image import oci
+from swebench_lab.snapshots.image.root import Root
 from swebench_lab.snapshots.repository import start
 from swebench_lab.snapshots.repository.git import git, make_repository
 from swebench_lab.snapshots.repository.seal import commit_start, exclude, seal, verify_seal
@@ -39,12 +41,29 @@ PREFIX = "image:"
 _SHA = re.compile(r"^[0-9a-f]{40}$")
 
 
-def tree_key(task: Task, image: oci.Image) -> str:
+def tree_key(task: Task, image: Root) -> str:
     """Return the key of the START tree of a task on an image."""
-    return _files.digest_of("image", VERSION, image.digest, start.tree_key(task, task.base_commit))
+    place = workdir_of(task, image)
+    more = [place, sorted(task.removed)] if (place, task.removed) != ("testbed", ()) else []
+    return _files.digest_of("image", VERSION, image.digest, start.tree_key(task, task.base_commit), *more)
 
 
-def environment(image: oci.Image) -> dict[str, str]:
+def workdir_of(task: Task, image: Root) -> str:
+    """Return where a task's repository lies in an image, from its root.
+
+    Raises:
+        SnapshotError: It is the root itself: what an attempt leaves is a patch of that folder.
+    """
+    place = os.path.normpath(task.workdir or image.workdir or "/").strip("/")
+    if not place or place == "." or ".." in place.split("/"):
+        raise SnapshotError(
+            f"task {task.id}: its work directory is {task.workdir or image.workdir or '/'!r}; what an attempt leaves is a "
+            "patch of that folder, so it must be one below the root: state it (`workdir`)"
+        )
+    return place
+
+
+def environment(image: Root) -> dict[str, str]:
     """Return the variables of every command: the image's, with the environment that `conda activate testbed` gives."""
     prefix = read_image_pins(image.layers).prefix
     path = image.env.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
@@ -60,9 +79,22 @@ def environment(image: oci.Image) -> dict[str, str]:
 
 
 def assemble(
-    task: Task, spec: Spec, image: oci.Image, folder: Path, marker: Mapping[str, Any], masks: tuple[str, ...] = ()
-) -> Snapshot:
-    """Return the Snapshot of a task on an image, all of which is there; its boxes do not show the masked files."""
+    task: Task, spec: Spec, image: Root, folder: Path, marker: Mapping[str, Any], masks: tuple[str, ...] = (),
+    beneath: tuple[Path, ...] = (), hidden: tuple[Path, ...] = (),
+) -> Snapshot:  # fmt: skip
+    """Return the Snapshot of a task on an image, all of which is there; its boxes do not show the masked files.
+
+    Args:
+        task: The task.
+        spec: How it is tested.
+        image: What it starts from.
+        folder: The task's own tree.
+        marker: What was noted of that.
+        masks: Files that boxes do not show.
+        beneath: Further layers, below the image's.
+        hidden: Folders of this machine that boxes do not show.
+    """
+    workdir = workdir_of(task, image)
     pins = read_image_pins(image.layers)
     env = {**environment(image), **spec.env}
     name = task.image or next(iter(image.names), image.source.removeprefix("engine:").removeprefix("docker://"))
@@ -70,44 +102,70 @@ def assemble(
     meta = {"task": task.id, "repo": task.repo, **seen, "python": pins.python, "interpreter": f"/{pins.prefix}/bin/python",
             "pins": list(pins.packages), "packages_from": "image", "paths": [], "site_packages": f"/{pins.site_packages}",
             "tree": folder.name, "env": "", "install": "", "image_layers": list(image.keys), "image": name,
-            "image_source": image.source, "spec": spec.to_dict(), "masks": list(masks),
-            "builder": [VERSION]}  # fmt: skip
+            "workdir": f"/{workdir}", "image_source": image.source, "spec": spec.to_dict(), "masks": list(masks),
+            "python_note": image.note, "builder": [VERSION]}  # fmt: skip
     return Snapshot(
         key=_files.digest_of(folder.name, image.digest, env, *masks),
-        layers=(folder / "layer", *image.layers),
+        layers=(folder / "layer", *image.layers, *beneath),
         binds=(),
-        git_dir=folder / "layer" / WORKDIR / ".git",
+        git_dir=folder / "layer" / workdir / ".git",
         head=marker["head"],
         env=env,
         tests=folder / "tests",
         meta=meta,
-        hidden=tuple(map(Path, masks)),
-        own_root=True,
+        hidden=(*hidden, *map(Path, masks)),
+        own_root=image.own_root,
+        workdir=f"/{workdir}",
+        user=image.user,
     )
 
 
-def build_tree(folder: Path, task: Task, image: oci.Image) -> dict[str, Any]:
+def build_tree(folder: Path, task: Task, image: Root) -> dict[str, Any]:
     """Write a task's layer, what of it differs from the image (`delta/`) and its true tests into an empty folder.
 
     Raises:
-        SnapshotError: The image holds no /testbed, its HEAD is not where the task starts from, or the seal does not hold.
+        SnapshotError: The image does not hold the work directory, its HEAD is not where the task starts from, or the
+            seal does not hold.
     """
-    found = oci.stacked(image.layers, WORKDIR)
-    if not found:
-        raise SnapshotError(f"task {task.id}: the image {image.source} holds no /{WORKDIR}")
-    tree, old = folder / "layer" / WORKDIR, folder / "git"
-    (folder / "layer").mkdir()
-    oci.lay_out(found, tree, skip=(".git",))
+    workdir = workdir_of(task, image)
+    found = oci.stacked(image.layers, workdir)
+    if not found and task.verifier is None:  # where a script grades, an empty folder may be what it starts from
+        raise SnapshotError(f"task {task.id}: the image {image.source} holds no /{workdir}")
+    tree, old = folder / "layer" / workdir, folder / "git"
+    tree.parent.mkdir(parents=True)
+    _take(found, tree, image, skip=(".git",))
     kept = start.keep_tests(tree, folder / "tests", start.test_paths(task))
-    oci.lay_out(oci.stacked(image.layers, f"{WORKDIR}/.git"), old)
+    _take(oci.stacked(image.layers, f"{workdir}/.git"), old, image)
     changed, facts = _sealed(tree, old, task, image.source)
     store.remove(old)
     store.make_opaque(tree)
-    _delta(folder / "delta" / WORKDIR, tree, changed)
+    _delta(folder / "delta" / workdir, tree, changed)
+    _remove(folder / "layer", task.removed)
     return {
         "task": task.id, "repo": task.repo, "source": f"{PREFIX}{image.source}", "tests": kept,
         "bytes": _files.size_of(tree / ".git"), "digest": store.digest_tree(folder / "layer"), **facts,
     }  # fmt: skip
+
+
+def _take(found: list[Path], target: Path, image: Root, skip: tuple[str, ...] = ()) -> None:
+    """Reproduce a folder of an image; by links, unless its files are somebody's."""
+    if not image.in_place:
+        oci.lay_out(found, target, skip)
+        return
+    target.mkdir()
+    for entry in (entry for place in reversed(found) for entry in place.iterdir() if entry.name not in skip):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.copytree(entry, target / entry.name, symlinks=True, dirs_exist_ok=True)
+        else:
+            shutil.copy2(entry, target / entry.name, follow_symlinks=False)
+
+
+def _remove(layer: Path, paths: tuple[str, ...]) -> None:
+    """Mark paths of an image as deleted."""
+    for path in paths:
+        place = layer / os.path.normpath(path).strip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.mknod(place, 0o020000, os.makedev(0, 0))
 
 
 def _sealed(tree: Path, old: Path, task: Task, source: str) -> tuple[set[str], dict[str, Any]]:

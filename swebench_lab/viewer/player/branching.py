@@ -218,7 +218,7 @@ def graded(rollout: Rollout, evaluator: Evaluator) -> Rollout:
         except (LabError, OSError) as error:
             reason = f"grading failed: {describe(error)}"
             verdict = Verdict(NOT_GRADED, reason, tier=trajectory.tier, cause=Cause.INFRASTRUCTURE)
-    return rescore(Rollouts([replace(rollout, verdict=verdict)]), rewards.resolved)[0]
+    return rescore(Rollouts([replace(rollout, verdict=verdict)]), rewards.of_verdict)[0]
 
 
 # --- replay ---------------------------------------------------------------------------------------------------------
