@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +12,10 @@ from swebench_lab.records.verdict import NOT_GRADED, UNRESOLVED, Cause, Verdict
 SHARED_LIMITS = frozenset({"memory", "processes", "disk"})
 """Limits of a sandbox as a whole: a run that hits one is the patch's doing only if half would do without the patch."""
 
-SECOND_TRY = "graded a second time, alone and with twice the time: the first run ended as"
+SECOND_TRY = "graded a second time, with twice the time: the first run ended as"
+PATIENCE = 2.0
+"""How many times the usual time the second run gets."""
+BUSY = "the machine may be to blame: under the same load {tree} did not come to its end in the usual time either"
 
 
 def limit_of(verdict: Verdict) -> str:
@@ -39,6 +39,16 @@ def needs_a_second_try(verdict: Verdict) -> bool:
     return verdict.cause is not Cause.FORGED
 
 
+def too_busy(verdict: Verdict, tree: str) -> Verdict:
+    """Return the verdict of a second run that nothing can be concluded from, with why in its notes.
+
+    Args:
+        verdict: The verdict of the second run.
+        tree: What did not come to its end beside it, in words.
+    """
+    return replace(verdict, cause=Cause.INFRASTRUCTURE, notes=(*verdict.notes, BUSY.format(tree=tree)))
+
+
 def held_against_the_patch(verdict: Verdict) -> Verdict:
     """Return a verdict that was not graded as *unresolved*, with its cause."""
     cause = Cause.CRASHED if verdict.cause in (Cause.INFRASTRUCTURE, None) else verdict.cause
@@ -52,39 +62,3 @@ def host_kills() -> int:
         return int(words[words.index("oom_kill") + 1])
     except (OSError, ValueError):
         return 0  # an older kernel does not count them
-
-
-class Gate:
-    """Lets many gradings run side by side, and now and then one alone; safe for many threads."""
-
-    def __init__(self) -> None:
-        self._free = threading.Condition()
-        self._running = 0
-        self._alone = False
-
-    @contextmanager
-    def shared(self) -> Iterator[None]:
-        """Run beside others, after whoever wants to be alone."""
-        with self._free:
-            self._free.wait_for(lambda: not self._alone)
-            self._running += 1
-        try:
-            yield
-        finally:
-            with self._free:
-                self._running -= 1
-                self._free.notify_all()
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Run when all others have ended; those who come meanwhile wait."""
-        with self._free:
-            self._free.wait_for(lambda: not self._alone)
-            self._alone = True
-            self._free.wait_for(lambda: not self._running)
-        try:
-            yield
-        finally:
-            with self._free:
-                self._alone = False
-                self._free.notify_all()

@@ -6,21 +6,21 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from swebench_lab.errors import GradingError, LabError
 from swebench_lab.grading.attribution import (
+    PATIENCE,
     SECOND_TRY,
     SHARED_LIMITS,
-    Gate,
     held_against_the_patch,
     host_kills,
     limit_of,
     may_be_the_patch,
     needs_a_second_try,
+    too_busy,
 )
 from swebench_lab.grading.baseline import Baseline, Baselines
 from swebench_lab.grading.execution.boxes import OpenBoxes
@@ -76,14 +76,14 @@ class Grader:
         self.baselines = baselines
         self.certificates = certificates
         self._uncertified: set[str] = set()
-        self._gate = Gate()
         self._asking: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def grade(self, task: Task, patch: str, boxes: OpenBoxes | None = None) -> Verdict:
         """Grade a patch, or take its verdict from the cache.
 
         A run that times out, crashes or is forged is *unresolved* where the task's tests end cleanly without the patch;
-        a time-out or crash only if it happens again, alone and with twice the time.
+        a time-out or crash only if it happens again, with twice the time, while a tree that ends well still does so in
+        the usual time (`_again`).
 
         Args:
             task: The task.
@@ -154,14 +154,32 @@ class Grader:
         if not baseline.clean:
             return replace(verdict, notes=(*verdict.notes, baseline.reason))
         if needs_a_second_try(verdict):
-            first = f"{SECOND_TRY} {verdict.cause}"
-            with self._gate.alone():
-                verdict = self._timed(task, patch or "", boxes, patience=2.0)
-            verdict = replace(verdict, notes=(*verdict.notes, first))
+            verdict, busy = self._again(task, patch, verdict, boxes)
+            if busy:
+                return too_busy(verdict, busy)
         if not may_be_the_patch(verdict) or not self._within_its_means(task, verdict, baseline, boxes):
             return verdict
         logger.info("graded %s: %s is the patch's doing: %s", task.id, verdict.cause, verdict.reason)
         return held_against_the_patch(verdict)
+
+    def _again(self, task: Task, patch: str, first: Verdict, boxes: OpenBoxes | None) -> tuple[Verdict, str]:
+        """Run a patch a second time, beside whatever else runs, and find out whether that was fair.
+
+        Nothing waits for it: the same tests of a tree that ends well, run right after it and, where time ran out, right
+        before it, show what the load of that time does to them.
+
+        Returns:
+            The second verdict, and the tree that did not come to its end beside it; an empty text where all did.
+        """
+        certificate = self._certificate(task)
+        gold = task.gold_patch if certificate and certificate.ends_cleanly else None
+        tree = "the untouched tree" if gold is None else "the gold patch"
+        fit = first.cause is not Cause.TIMED_OUT or self._timed(task, gold, boxes).graded
+        verdict = self._timed(task, patch or "", boxes, patience=PATIENCE)
+        verdict = replace(verdict, notes=(*verdict.notes, f"{SECOND_TRY} {first.cause}"))
+        if not may_be_the_patch(verdict) or (fit and self._timed(task, gold, boxes).graded):
+            return verdict, ""
+        return verdict, tree
 
     def _lacking(self, task: Task, verdict: Verdict, boxes: OpenBoxes | None) -> str:
         """Return the packages for want of which a patch is unresolved, and the untouched tree is no better off."""
@@ -241,7 +259,7 @@ class Grader:
         task: Task,
         patch: str | None,
         boxes: OpenBoxes | None,
-        patience: float = 0.0,
+        patience: float = 1.0,
         limits: Limits | None = None,
     ) -> Verdict:
         """Run the tests once.
@@ -250,14 +268,13 @@ class Grader:
             task: The task.
             patch: The patch; None: the untouched tree.
             boxes: What the sandbox is added to while it is open.
-            patience: How many times the usual time the tests get, for a run alone; 0: the usual time, beside others.
+            patience: How many times the usual time the tests get.
             limits: What the sandbox may use, instead of the factory's.
         """
         started = time.monotonic()
         logger.debug("grading %s: %s", task.id, "the untouched tree" if patch is None else "a patch")
         try:
-            with nullcontext() if patience else self._gate.shared():
-                verdict = self._run(task, patch, boxes or OpenBoxes(), patience or 1.0, limits)
+            verdict = self._run(task, patch, boxes or OpenBoxes(), patience, limits)
         except (LabError, OSError) as error:  # the recording boundary: never held against the patch
             verdict = Verdict(NOT_GRADED, f"{NOT_RUN}: {error}", cause=Cause.INFRASTRUCTURE)
         seconds = time.monotonic() - started

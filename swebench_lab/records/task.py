@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from swebench_lab import _html
-from swebench_lab.errors import TaskError
+from swebench_lab.errors import TaskError, shortly
 from swebench_lab.places import default_certificates
 from swebench_lab.records import _codec
 from swebench_lab.records._late import late
@@ -123,6 +123,8 @@ class Task:
         Raises:
             TaskError: A field is missing, unknown or of the wrong type, or the row is of another schema.
         """
+        if not isinstance(row, Mapping):
+            raise TaskError(f"{where}: expected an object, found {shortly(row)}")
         values = {"schema": _codec.SCHEMA, **row}
         if values.get("extra", {}) is None:  # what a table makes of a row that has none
             del values["extra"]

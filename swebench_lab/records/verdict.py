@@ -104,6 +104,9 @@ class Verdict:
         if cause not in _CAUSES[self.status]:
             raise RecordError(f"a Verdict cannot be {self.status!r} because of {str(cause)!r}")
         object.__setattr__(self, "cause", cause)
+        for name in ("fail_to_pass", "pass_to_pass"):
+            if not {"success", "failure"} <= getattr(self, name).keys():
+                raise RecordError(f"a Verdict's {name} lacks its lists of `success` and `failure`")
 
     @property
     def resolved(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab.grading.attribution import Gate
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.records.verdict import Cause
 from swebench_lab.sandbox.limits import Limits
@@ -80,19 +80,19 @@ def test_the_untouched_tree_is_run_once_and_remembered(evaluator: Evaluator, box
     crash = code("import os\n\nos._exit(7)\n")
     before = boxes.opened
     assert evaluator.grade(task(), crash).cause is Cause.CRASHED
-    assert boxes.opened == before + 3, "the patch, the untouched tree, the patch again"
+    assert boxes.opened == before + 4, "the patch, the untouched tree, the patch again, the untouched tree beside it"
     assert evaluator.grade(task(), crash).cause is Cause.CRASHED
-    assert boxes.opened == before + 5
+    assert boxes.opened == before + 7
     again = Evaluator(boxes, certificates=evaluator.certificates.root)  # type: ignore[arg-type]
     assert again.grade(task(), crash).status == "unresolved"
-    assert boxes.opened == before + 7, "it is stored beside the certificate"
+    assert boxes.opened == before + 10, "it is stored beside the certificate"
 
 
 def test_a_certificate_serves_as_well_as_a_run_of_the_untouched_tree(evaluator: Evaluator, boxes: HandMade) -> None:
     assert evaluator.certificate(task(), audit="none").passed
     before = boxes.opened
     assert evaluator.grade(task(), code("import os\n\nos._exit(7)\n")).status == "unresolved"
-    assert boxes.opened == before + 2
+    assert boxes.opened == before + 3, "the patch twice, and the gold patch beside it"
 
 
 def test_output_beyond_bounds_is_graded_by_the_results(evaluator: Evaluator) -> None:
@@ -115,28 +115,53 @@ def test_a_limit_that_the_task_s_own_tests_come_near_is_not_the_patch_s(boxes: H
         boxes.limits = honest
 
 
-def test_who_wants_to_be_alone_waits_for_the_others_and_they_for_it() -> None:
-    gate, events, entered = Gate(), [], threading.Event()
+def test_a_second_run_holds_back_no_other_grading(boxes: HandMade, evaluator: Evaluator) -> None:
+    assert evaluator.certificate(task(), audit="none").passed
+    hurried = Evaluator(boxes, timeout=5, certificates=evaluator.certificates.root)  # type: ignore[arg-type]
+    ended: dict[str, float] = {}
+    became: dict[str, str] = {}
 
-    def alone() -> None:
-        with gate.alone():
-            events.append("alone")
-            time.sleep(0.2)
-            events.append("alone ends")
+    def grade(name: str, patch: str) -> None:
+        became[name] = hurried.grade(task(), patch).status
+        ended[name] = time.monotonic()
 
-    def late() -> None:
-        entered.wait()
-        time.sleep(0.1)
-        with gate.shared():
-            events.append("late")
-
-    threads = [threading.Thread(target=alone), threading.Thread(target=late)]
-    with gate.shared(), gate.shared():
-        for thread in threads:
-            thread.start()
-        entered.set()
-        time.sleep(0.3)
-        events.append("both end")
-    for thread in threads:
+    hangs = threading.Thread(target=grade, args=("hangs", code("import time\n\ntime.sleep(1000)\n")))
+    hangs.start()
+    time.sleep(6)  # the first run has ended
+    others = [threading.Thread(target=grade, args=(str(number), GOLD)) for number in range(2)]
+    for thread in others:
+        thread.start()
+    for thread in (*others, hangs):
         thread.join()
-    assert events == ["both end", "alone", "alone ends", "late"]
+    assert became == {"0": "resolved", "1": "resolved", "hangs": "unresolved"}
+    assert max(ended["0"], ended["1"]) < ended["hangs"]
+
+
+@pytest.mark.parametrize("recovers", [False, True])
+def test_a_machine_that_stands_still_is_never_held_against_the_patch(
+    recovers: bool, boxes: HandMade, tmp_path: Path
+) -> None:
+    mark = f"stalled-{os.getpid()}-{recovers}"
+    marked = task(spec={**QUICK, "env": {**QUICK["env"], "LAB_MARK": mark}})  # type: ignore[dict-item]
+    assert Evaluator(boxes, certificates=tmp_path).certificate(marked, audit="none").passed  # type: ignore[arg-type]
+    evaluator = Evaluator(boxes, timeout=4, certificates=tmp_path)  # type: ignore[arg-type]
+    before, done = boxes.opened, threading.Event()
+
+    def stand_still() -> None:
+        while not done.wait(0.05) and not (recovers and boxes.opened > before + 1):
+            for pid in tagged(f"LAB_MARK={mark}"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+
+    thread = threading.Thread(target=stand_still)
+    thread.start()
+    try:
+        verdict = evaluator.grade(marked, GOLD)
+    finally:
+        done.set()
+        thread.join()
+    if recovers:
+        assert verdict.resolved, verdict.reason
+    else:
+        assert (verdict.status, verdict.cause) == ("not graded", Cause.INFRASTRUCTURE)
+        assert any("under the same load" in note for note in verdict.notes)

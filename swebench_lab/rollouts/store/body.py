@@ -156,12 +156,12 @@ def unpack(
         for message in texts["opening"]:
             if isinstance(message["content"], dict):
                 message["content"] = shared(message["content"]["shared"])
-        trajectory["opening"] = texts["opening"]
-    except (ValueError, KeyError, IndexError, TypeError, struct.error, zlib.error) as error:
+        trajectory["opening"], verdict = texts["opening"], {**texts["verdict"]}
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error, zlib.error) as error:
         raise RecordError(f"{where}: its body cannot be read: {error!r}") from error
     stored = {
         "trajectory": {"schema": _codec.SCHEMA, **trajectory},
-        "verdict": {"schema": _codec.SCHEMA, **texts["verdict"]},
+        "verdict": {"schema": _codec.SCHEMA, **verdict},
         "reward": row.get("reward"),
         "node": row.get("node") or "",
         "tries": row["tries"],
@@ -190,10 +190,15 @@ def steps_frame(sections: Iterable[tuple[bytes, str, int]]) -> pl.DataFrame:
     import polars as pl
 
     values: dict[str, list[Any]] = {name: [] for name in timeline.STEPS}
-    for section, task, attempt in sections:
-        columns = json.loads(zlib.decompress(section))
-        for name, column in zip(_STEP_COLUMNS, columns, strict=True):
-            values[name] += column
-        values["task"] += [task] * len(columns[0])
-        values["attempt"] += [attempt] * len(columns[0])
-    return pl.DataFrame(values, schema=timeline.STEPS)
+    places = list(sections)
+    try:
+        for section, task, attempt in places:
+            columns = json.loads(zlib.decompress(section))
+            for name, column in zip(_STEP_COLUMNS, columns, strict=True):
+                values[name] += column
+            values["task"] += [task] * len(columns[0])
+            values["attempt"] += [attempt] * len(columns[0])
+        return pl.DataFrame(values, schema=timeline.STEPS)
+    except (ValueError, KeyError, TypeError, OverflowError, zlib.error, pl.exceptions.PolarsError) as error:
+        of = ", ".join(f"{task} attempt {attempt}" for _, task, attempt in places[:3])
+        raise RecordError(f"reading steps of {len(places)} attempts ({of} …): a frame of them is damaged: {error}") from error

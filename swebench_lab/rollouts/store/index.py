@@ -20,10 +20,11 @@ PLACE: dict[str, Any] = {"segment": str, "at": int, "bytes": int, "row_bytes": i
 """Where a body lies: the segment's name, the byte where its block begins, how long the block, its row and its steps are."""
 
 SCHEMA: dict[str, Any] = {**PLACE, "rewarded_by": str, **FRAME}
-NEEDED = ("segment", "at", "bytes", "steps_bytes", "task", "verdict", "attempt", "seed", "tries")
+NEEDED = ("segment", "at", "bytes", "row_bytes", "steps_bytes", "task", "verdict", "attempt", "seed", "tries", "seconds")
 """Columns without which a row is none."""
 
 _PLACE = "place in the index"
+_MOST = 1 << 63
 _LONGEST = 1000
 """Characters of a reason or an error in the index; its body holds all of them."""
 _EMPTY = tuple(name for name in (*TEXTS, "rewarded_by") if name != "cause")
@@ -128,6 +129,8 @@ def _checked(text: bytes) -> dict[str, Any] | str:
             return f"field {name!r}: missing"
         if value is not None and not (isinstance(value, kind) or (kind is float and isinstance(value, int))):
             return f"field {name!r}: expected {kind.__name__}, found {type(value).__name__}"
+        if kind is int and value is not None and not (0 <= value < _MOST if name in PLACE else abs(value) < _MOST):
+            return f"field {name!r}: no such number can be: {str(value)[:30]}"
     return row
 
 

@@ -25,10 +25,9 @@ def found(path: Path) -> int | None:
     if not mark.exists():
         return 1 if (path / OLD).is_file() else None
     try:
-        version = json.loads(mark.read_bytes())["layout"]
-    except (ValueError, KeyError, TypeError) as error:
+        return int(json.loads(mark.read_bytes())["layout"])
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise RecordError(f"opening the run directory {path}: {NAME} cannot be read: {error!r}") from error
-    return int(version)
 
 
 def check(path: Path) -> None:
