@@ -66,7 +66,9 @@ def serve(model: Path, logs: Path, **more: Any) -> Any:
 def training(policy: Any, sandboxes: Any, folder: Path, **settings: Any) -> Any:
     collector = lab.RolloutCollector(sandboxes, workers=8, reward=by_words)
     given = {"num_generations": 4, "tasks_per_update": 2, "per_device_train_batch_size": 4, "updates": UPDATES,
-             "learning_rate": 1e-3, "max_length": 2048, "max_staleness": 2, "output_dir": folder}  # fmt: skip
+             "learning_rate": 1e-3, "max_length": 2048, "output_dir": folder}  # fmt: skip
+    if settings["engine"] == "async":
+        given["max_staleness"] = 2
     return lab.GRPO(ground.agent(policy), collector, **{**given, **settings})
 
 
