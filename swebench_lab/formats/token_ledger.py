@@ -167,6 +167,29 @@ def _row_after(parent: int | None, last: dict[int, _Row], rows: list[_Row], traj
     return row
 
 
+def prompts(trajectory: Trajectory) -> tuple[arrays.Ids | None, ...]:
+    """Return the ids of each step's whole prompt, as its policy saw it; None where a step's ids are not known.
+
+    Args:
+        trajectory: An attempt; its steps of every thread are read.
+    """
+    whole: dict[int, arrays.Ids] = {}
+    made: list[arrays.Ids | None] = []
+    before: int | None = None
+    for step in trajectory.steps:
+        parent = before if step.parent is None else step.parent
+        before = step.index
+        context, said = step.reply.context_ids, step.reply.token_ids
+        known = context is not None and said is not None and (step.reply.restart or parent in whole)
+        if not known or context is None or said is None:
+            made.append(None)
+            continue
+        prompt = context if step.reply.restart or parent is None else arrays.joined(whole[parent], context)
+        whole[step.index] = arrays.joined(prompt, said)
+        made.append(prompt)
+    return tuple(made)
+
+
 def _where(trajectory: Trajectory, step: Step) -> str:
     return f"reading the tokens of attempt {trajectory.attempt} at {trajectory.task_id}, step {step.index}"
 

@@ -45,7 +45,7 @@ class Replay:
         self.diverged = ""
         """Which call differed from the record, and where; empty when none did."""
         self._volatile = re.compile("|".join((*kit.volatile, *_ALWAYS)))
-        self._requests = _requests(recorded.steps)
+        self._requests = requests_of(recorded.steps)
 
     def complete(self, calls: int) -> bool:
         """Whether all recorded calls were repeated."""
@@ -93,7 +93,7 @@ def _ids(then: Json, now: Json) -> list[tuple[str, str]]:
     return pairs
 
 
-def _requests(steps: Sequence[Step]) -> list[list[Json]]:
+def requests_of(steps: Sequence[Step]) -> list[list[Json]]:
     """Return the messages of each recorded request, put together from what each added."""
     whole: list[list[Json]] = []
     for step in steps:
