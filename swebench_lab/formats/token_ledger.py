@@ -321,11 +321,9 @@ class Episode:
             trajectory: What was said before, as a token-exact policy recorded it.
 
         Returns:
-            Whether it held the ids; where it does not, the next prompt is tokenised anew.
+            Whether it held ids, and they are this renderer's; where not, the next prompt is tokenised anew.
         """
-        if not trajectory.steps or any(
-            s.reply.token_ids is None or s.reply.context_ids is None for s in trajectory.steps
-        ):
+        if not trajectory.steps or not all(self._is_own(step.reply) for step in trajectory.steps):
             return False
         for step in trajectory.steps:
             reply = step.reply
@@ -334,6 +332,15 @@ class Episode:
             self._said.append((reply.text, said))
         self._seen = trajectory.messages[:-1]
         return True
+
+    def _is_own(self, reply: Reply) -> bool:
+        """Whether a reply holds ids that this renderer writes its text with."""
+        if reply.token_ids is None or reply.context_ids is None:
+            return False
+        try:
+            return self.renderer.text(reply.token_ids) == reply.text
+        except (IndexError, KeyError, OverflowError, ValueError):  # ids that its tokenizer does not have
+            return False
 
     def _continues(self, messages: Sequence[Message]) -> bool:
         """Say whether all that was seen and said stands unchanged at the beginning of these messages."""
