@@ -167,6 +167,29 @@ def _row_after(parent: int | None, last: dict[int, _Row], rows: list[_Row], traj
     return row
 
 
+def prompts(trajectory: Trajectory) -> tuple[arrays.Ids | None, ...]:
+    """Return the ids of each step's whole prompt, as its policy saw it; None where a step's ids are not known.
+
+    Args:
+        trajectory: An attempt; its steps of every thread are read.
+    """
+    whole: dict[int, arrays.Ids] = {}
+    made: list[arrays.Ids | None] = []
+    before: int | None = None
+    for step in trajectory.steps:
+        parent = before if step.parent is None else step.parent
+        before = step.index
+        context, said = step.reply.context_ids, step.reply.token_ids
+        known = context is not None and said is not None and (step.reply.restart or parent in whole)
+        if not known or context is None or said is None:
+            made.append(None)
+            continue
+        prompt = context if step.reply.restart or parent is None else arrays.joined(whole[parent], context)
+        whole[step.index] = arrays.joined(prompt, said)
+        made.append(prompt)
+    return tuple(made)
+
+
 def _where(trajectory: Trajectory, step: Step) -> str:
     return f"reading the tokens of attempt {trajectory.attempt} at {trajectory.task_id}, step {step.index}"
 
@@ -298,11 +321,9 @@ class Episode:
             trajectory: What was said before, as a token-exact policy recorded it.
 
         Returns:
-            Whether it held the ids; where it does not, the next prompt is tokenised anew.
+            Whether it held ids, and they are this renderer's; where not, the next prompt is tokenised anew.
         """
-        if not trajectory.steps or any(
-            s.reply.token_ids is None or s.reply.context_ids is None for s in trajectory.steps
-        ):
+        if not trajectory.steps or not all(self._is_own(step.reply) for step in trajectory.steps):
             return False
         for step in trajectory.steps:
             reply = step.reply
@@ -311,6 +332,15 @@ class Episode:
             self._said.append((reply.text, said))
         self._seen = trajectory.messages[:-1]
         return True
+
+    def _is_own(self, reply: Reply) -> bool:
+        """Whether a reply holds ids that this renderer writes its text with."""
+        if reply.token_ids is None or reply.context_ids is None:
+            return False
+        try:
+            return self.renderer.text(reply.token_ids) == reply.text
+        except (IndexError, KeyError, OverflowError, ValueError):  # ids that its tokenizer does not have
+            return False
 
     def _continues(self, messages: Sequence[Message]) -> bool:
         """Say whether all that was seen and said stands unchanged at the beginning of these messages."""

@@ -165,8 +165,8 @@ class Trajectory:
 
         Args:
             path: The file.
-            format: `"swe-agent"`, `"mini-swe-agent"`, `"openhands"`, `"ticks"`, `"xml"`, `"tool"`, `"atif"` or `"lab"`;
-                empty: the one it was read from, or `"lab"`.
+            format: `"swe-agent"`, `"mini-swe-agent"`, `"openhands"`, `"ticks"`, `"xml"`, `"tool"`, `"atif"`, `"openenv"` (its
+                TrainingTrace, of attempts with ids) or `"lab"`; empty: the one it was read from, or `"lab"`.
             **options: Of the format.
 
         Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from swebench_lab.errors import RecordError
@@ -13,6 +14,7 @@ from swebench_lab.records.reply import Message, Reply
 from swebench_lab.records.step import Step
 from swebench_lab.records.trajectory import Stop, Trajectory
 from swebench_lab.traces import steps as turns
+from swebench_lab.traces.atif_writing import VERSION, write
 from swebench_lab.traces.fields import (
     amount,
     as_list,
@@ -21,15 +23,11 @@ from swebench_lab.traces.fields import (
     known_count,
     moment,
     shortly,
-    stamp,
     text_of,
-    without_unknown,
 )
 
 NAME = "atif"
 SUFFIX = ".json"
-VERSION = "ATIF-v1.8"
-"""What is written."""
 _NEWEST = 8
 _SOURCES = ("system", "user", "agent")
 
@@ -53,6 +51,7 @@ def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
     _check_version(version(record), where)
     opening: list[Message] = []
     steps: list[Step] = []
+    copied = 0
     agent = field(record, "agent", Mapping, where, {})
     model = str(agent.get("model_name") or "")
     for number, raw in enumerate(field(record, "steps", list, where, [])):
@@ -62,13 +61,16 @@ def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
                 f"{at}, field 'source': expected one of {', '.join(_SOURCES)}, found "
                 f"{shortly(raw.get('source') if isinstance(raw, Mapping) else raw)}"
             )
-        if raw["source"] == "agent":
+        if raw["source"] != "agent" and steps and raw.get("is_copied_context") is True:
+            copied += 1
+        elif raw["source"] == "agent":
             steps.append(_step(len(steps), raw, model, at))
         elif not steps:
             text = text_of(raw.get("message"))
             opening.append({"role": "system" if raw["source"] == "system" else "user", "content": text})
         else:
             steps[-1] = _told(steps[-1], raw, at)
+    steps = _with_prompts(steps, field(record, "steps", list, where, []), where)
     extra = field(record, "extra", Mapping, where, {})
     stop, error = turns.ending(extra["exit_status"]) if "exit_status" in extra else (_stop(steps), "")
     return Trajectory(
@@ -81,7 +83,7 @@ def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
         policy=model or str(agent.get("name") or NAME),
         flavour="xml",
         started_at=next((made.started_at for made in steps if made.started_at), 0.0),
-        extra=_beside(record, agent, where),
+        extra=_beside(record, agent, copied, where),
     )
 
 
@@ -98,16 +100,17 @@ def _check_version(named: str, where: str) -> None:
         )
 
 
-def _beside(record: Mapping[str, Any], agent: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return what a record says beside its steps: the tools, the next file, and how many steps its sub-agents made."""
+def _beside(record: Mapping[str, Any], agent: Mapping[str, Any], copied: int, where: str) -> dict[str, Any]:
+    """Return what a record says beside its steps: the tools, the next file, and how many steps were left out."""
     facts: dict[str, Any] = {}
     if agent.get("tool_definitions"):
         facts["tools"] = agent["tool_definitions"]
     if record.get("continued_trajectory_ref"):
         facts["continued"] = record["continued_trajectory_ref"]
     inner = [sub for sub in field(record, "subagent_trajectories", list, where, ()) if isinstance(sub, Mapping)]
-    if count := sum(len(as_list(sub.get("steps"))) for sub in inner):
-        facts["dropped"] = {"steps of sub-agents": count}
+    dropped = {"steps of sub-agents": sum(len(as_list(sub.get("steps"))) for sub in inner), "copied messages": copied}
+    if any(dropped.values()):
+        facts["dropped"] = {name: count for name, count in dropped.items() if count}
     return facts
 
 
@@ -159,6 +162,25 @@ def _step(index: int, raw: Mapping[str, Any], model: str, where: str) -> Step:
     )
 
 
+def _with_prompts(steps: Sequence[Step], raw: Sequence[Mapping[str, Any]], where: str) -> list[Step]:
+    """Return steps with the ids of their prompts, each as what it added to the step before; where all have them."""
+    records = [one for one in raw if one["source"] == "agent"]
+    found = [_numbers(field(one, "metrics", Mapping, where, {}), "prompt_token_ids", where) for one in records]
+    made: list[Step] = []
+    whole = arrays.ids(())
+    for step, numbers in zip(steps, found, strict=True):
+        said = step.reply.token_ids
+        if not numbers or said is None:
+            made.append(step)
+            continue
+        prompt = arrays.ids([int(number) for number in numbers])
+        goes_on = 0 < len(whole) <= len(prompt) and bool((prompt[: len(whole)] == whole).all())
+        context = prompt[len(whole) :] if goes_on else prompt
+        made.append(replace(step, reply=replace(step.reply, context_ids=context, restart=not goes_on)))
+        whole = arrays.joined(prompt, said)
+    return made
+
+
 def _counts(metrics: Mapping[str, Any], where: str, none: bool) -> dict[str, Any]:
     """Return what a reply took; nothing where none was asked for in this segment."""
     if none:
@@ -199,87 +221,4 @@ def _told(made: Step, raw: Mapping[str, Any], where: str) -> Step:
     return made.with_call(observation=text)
 
 
-# --- writing --------------------------------------------------------------------------------------------------------
-
-
-def write(trajectory: Trajectory) -> dict[str, Any]:
-    """Return a trajectory in version 1.8 of the format."""
-    from swebench_lab import __version__
-
-    steps: list[dict[str, Any]] = []
-    for message in trajectory.opening:
-        source = "system" if message["role"] == "system" else "user"
-        steps.append({"step_id": len(steps) + 1, "source": source, "message": text_of(message["content"])})
-    for made in trajectory.steps:
-        steps.append(_written(made, len(steps) + 1))
-    return {
-        "schema_version": VERSION,
-        "session_id": f"{trajectory.task_id}.{trajectory.attempt}",
-        "trajectory_id": f"{trajectory.task_id}.{trajectory.attempt}",
-        "agent": {
-            "name": trajectory.flavour or "swebench-lab",
-            "version": __version__,
-            **({"model_name": trajectory.policy} if trajectory.policy else {}),
-            **({"tool_definitions": trajectory.extra["tools"]} if trajectory.extra.get("tools") else {}),
-        },
-        "steps": steps,
-        "final_metrics": {
-            **without_unknown(
-                total_prompt_tokens=trajectory.prompt_tokens,
-                total_completion_tokens=trajectory.tokens,
-                total_cached_tokens=trajectory.cached_tokens,
-                total_cost_usd=trajectory.cost,
-            ),
-            "total_steps": len(steps),
-        },
-        "extra": {
-            "instance_id": trajectory.task_id,
-            "exit_status": trajectory.stop,
-            "patch": trajectory.patch,
-            **({"error": trajectory.error} if trajectory.error else {}),
-        },
-    }
-
-
-def _written(made: Step, number: int) -> dict[str, Any]:
-    calls = [
-        {"tool_call_id": turns.call_id(made, i), "function_name": call.name, "arguments": turns.typed(call)}
-        for i, call in enumerate(turns.calls_of(made))
-    ]
-    reply = made.reply
-    metrics = without_unknown(
-        prompt_tokens=reply.prompt_tokens,
-        completion_tokens=reply.completion_tokens,
-        cached_tokens=reply.cached_tokens,
-        cost_usd=reply.cost,
-    )
-    if reply.token_ids is not None:
-        metrics["completion_token_ids"] = reply.token_ids.tolist()
-    if reply.logprobs is not None:
-        metrics["logprobs"] = reply.logprobs.tolist()
-    results = [
-        {"source_call_id": call["tool_call_id"], "content": one.observation}
-        for call, one in zip(calls, made.calls, strict=True)
-        if one.observation
-    ]
-    if not calls and made.observation:
-        results = [{"content": made.observation}]
-    marks = made.extra
-    asked = marks.get("llm_calls") != 0
-    extra = {"reply": reply.text, "command": made.command, "exit_code": made.exit_code}
-    extra |= {"signature": reply.signature} if reply.signature else {}
-    extra |= {"weight": 0} if marks.get("weight") == 0 else {}
-    return {
-        "step_id": number,
-        **({"timestamp": stamp(made.started_at)} if made.started_at else {}),
-        "source": "agent",
-        **({"model_name": reply.model} if reply.model else {}),
-        "message": turns.words_of(made),
-        **({"reasoning_content": reply.reasoning} if reply.reasoning and asked else {}),
-        **({"tool_calls": calls} if calls else {}),
-        **({"observation": {"results": results}} if results else {}),
-        **({"metrics": metrics} if metrics and asked else {}),
-        **({"is_copied_context": True} if marks.get("copied") else {}),
-        "llm_call_count": 1 if asked else 0,
-        "extra": extra | {"seconds": made.seconds, "cwd": made.cwd},
-    }
+__all__ = ["NAME", "SUFFIX", "VERSION", "is_one", "read", "version", "write"]

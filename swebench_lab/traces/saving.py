@@ -13,16 +13,18 @@ from swebench_lab._files import LONGEST_NAME, safe_name
 from swebench_lab.errors import RecordError
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.trajectory import Trajectory
-from swebench_lab.traces import atif, mini, openhands, sweagent
+from swebench_lab.traces import atif, mini, openhands, sweagent, training_trace
 from swebench_lab.traces import sft_rows as sft
 from swebench_lab.traces import steps as turns
 from swebench_lab.traces.fields import LINE, written
 from swebench_lab.traces.reading import FORMATS
 
-KNOWN = (sweagent.NAME, mini.NAME, openhands.NAME, *sft.FORMS, atif.NAME, "lab")
+KNOWN = (sweagent.NAME, mini.NAME, openhands.NAME, *sft.FORMS, atif.NAME, training_trace.NAME, "lab")
 """What `format` may be."""
 _ROWS = (openhands.NAME, *sft.FORMS, sft.NAME, "lab")
 """Formats of which a file holds many."""
+_ALONE = (atif.NAME, training_trace.NAME)
+"""Formats whose files lie side by side in a folder, without predictions."""
 
 
 def save(trajectories: Iterable[Trajectory], path: str | Path, format: str = "", **options: Any) -> Path:
@@ -35,7 +37,7 @@ def save(trajectories: Iterable[Trajectory], path: str | Path, format: str = "",
         trajectories: The traces.
         path: Formats of many rows (`openhands`, `ticks`, `xml`, `tool`, `lab`) go to a `.jsonl` or `.parquet` file.
             The others go to the file, if it has an ending and there is one trace; else to a folder: `<id>/<id>.traj` and
-            `preds.json` for the formats of SWE-agent and mini-swe-agent, `<id>.json` for ATIF.
+            `preds.json` for the formats of SWE-agent and mini-swe-agent, `<id>.json` for ATIF and TrainingTrace.
         format: One of `KNOWN`; empty: the one the traces were read from, else `"lab"`.
         **options: For `ticks`, `xml` and `tool`: see `sft.row`.
 
@@ -65,9 +67,9 @@ def save(trajectories: Iterable[Trajectory], path: str | Path, format: str = "",
     for trajectory in made:
         name = _file_name(trajectory.task_id)
         folder = target / _attempt_folder(trajectory, made)
-        inside = folder / f"{name}.json" if chosen == atif.NAME else folder / name / f"{name}{FORMATS[chosen].SUFFIX}"
+        inside = folder / f"{name}.json" if chosen in _ALONE else folder / name / f"{name}{FORMATS[chosen].SUFFIX}"
         _put(inside, _text(trajectory, chosen))
-    if chosen != atif.NAME:
+    if chosen not in _ALONE:
         _predictions(made, target)
     return target
 
@@ -121,6 +123,8 @@ def record_of(trajectory: Trajectory, format: str, **options: Any) -> Any:
         return trajectory.to_dict()
     if format in (*sft.FORMS, sft.NAME):
         return sft.row(trajectory, format if format in sft.FORMS else "xml", **options)
+    if format == training_trace.NAME:
+        return training_trace.write(trajectory)
     return FORMATS[format].write(trajectory)
 
 

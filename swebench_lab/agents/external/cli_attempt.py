@@ -82,7 +82,7 @@ class CLIAttempt:
             keep=self._keep_layer if self.layer_sink is not None else None,
             slot=self._model_slot,
             deadline=lambda: self.ends_at,
-            replay=self.replay.reply if self.replay else None,
+            replay=self.replay.take if self.replay else None,
             hint=(len(resume.steps), hint) if resume is not None else (0, hint),
             wake=self._wake,
         )
@@ -202,7 +202,7 @@ class CLIAttempt:
         if desk.failure is not None:
             raise desk.failure
         desk.keep()
-        if self.replay is not None and not self.replay.complete(len(desk.exchanges)):
+        if self.replay is not None and not self.replay.complete:
             raise AgentError(
                 f"repeating an attempt with {self.kit.name}: it ended before call {len(self.replay.steps)}"
             )

@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.agents.external import translation
@@ -25,9 +25,11 @@ from swebench_lab.formats.dialects.routes import DIALECTS
 from swebench_lab.policies.policy import Brief, Conversation, Policy
 from swebench_lab.records import arrays
 from swebench_lab.records.reply import Message, Reply
-from swebench_lab.records.trajectory import Stop
+from swebench_lab.records.trajectory import Stop, Trajectory
 
 if TYPE_CHECKING:
+    from swebench_lab.agents.external.replaying import Repeat
+    from swebench_lab.records.step import Step
     from swebench_lab.records.task import TaskView
     from swebench_lab.sandbox.contract import Layer
 
@@ -64,7 +66,7 @@ class Exchange:
         parent: Index of the call that it goes on from; None: of none.
         asked_at: Unix time.
         layer: What changed in the box from this call until the next, once that is known.
-        forced: Whether the reply is that of an earlier attempt, which this one repeats.
+        repeats: The call of an earlier attempt that this one repeats, whose reply it was answered with.
     """
 
     request: Request
@@ -75,17 +77,28 @@ class Exchange:
     parent: int | None
     asked_at: float
     layer: Layer | None = None
-    forced: bool = False
+    repeats: Repeat | None = None
 
 
 @dataclass
 class _Line:
-    """One conversation with the policy, and what has been said in it."""
+    """One conversation with the policy, and what has been said in it.
+
+    Args:
+        conversation: With the policy.
+        shown: Whether the policy shows the tools to its model itself.
+        frame: What tells it from other kinds of work.
+        seen: What was said, as the agent sends it.
+        given: The same as the policy was given it: with the hint, and with the requests of a repeated attempt as they
+            were then.
+        ids: Ids of all that was said; None when unknown.
+    """
 
     conversation: Conversation
     shown: bool
     frame: str
     seen: list[Message] = field(default_factory=list)
+    given: list[Message] = field(default_factory=list)
     ids: arrays.Ids | None = None
 
 
@@ -120,7 +133,7 @@ class Desk:
         slot: Callable[[], Any],
         deadline: Callable[[], float],
         model: str = "lab-model",
-        replay: Callable[[int, Request], Reply | None] | None = None,
+        replay: Callable[[Request], Repeat | None] | None = None,
         hint: tuple[int, str] = (-1, ""),
         wake: Callable[[], None] = lambda: None,
     ) -> None:
@@ -185,10 +198,10 @@ class Desk:
         self.keep()
         self._check_budget()
         index = len(self.exchanges)
-        recorded = self._replay(index, request) if self._replay else None
-        if recorded is not None:
+        repeats = self._replay(request) if self._replay else None
+        if repeats is not None:
             asked = translation.messages(request, self._memory, tools_shown=True)
-            reply, prompt = recorded, None
+            reply, prompt = repeats.step.reply, repeats.prompt
         else:
             asked, reply, prompt = self._ask(request, index)
         self.full = False
@@ -207,8 +220,7 @@ class Desk:
         )
         node = _node(request, answer, prompt, reply)
         parent = parent_of(node, [exchange.node for exchange in self.exchanges])
-        forced = recorded is not None
-        self.exchanges.append(Exchange(request, asked, reply, answer, node, parent, asked_at, forced=forced))
+        self.exchanges.append(Exchange(request, asked, reply, answer, node, parent, asked_at, repeats=repeats))
         return answer
 
     def keep(self) -> None:
@@ -233,14 +245,16 @@ class Desk:
         """Ask the policy; return the messages it was given, what it said, and the ids of its prompt."""
         with self._slot():
             line, asked = self._line(request)
-            given = self._hinted(asked) if index == self._hint[0] else asked
+            given = [*line.given, *asked[len(line.seen) :]]
+            given = self._hinted(given) if index == self._hint[0] else given
             with boundary(PolicyError, f"asking {self.policy.name!r} for reply {index}"):
                 reply = line.conversation.reply(given)
         prompt = _prompt(line, reply)
         line.ids = (
             arrays.joined(prompt, reply.token_ids) if prompt is not None and reply.token_ids is not None else None
         )
-        line.seen = [*asked, {"role": "assistant", "content": reply.text}]
+        said: Message = {"role": "assistant", "content": reply.text}
+        line.seen, line.given = [*asked, said], [*given, said]
         return given, reply, prompt
 
     def _hinted(self, messages: list[Message]) -> list[Message]:
@@ -267,14 +281,48 @@ class Desk:
         return line, translation.messages(request, self._memory, line.shown)
 
     def _begin(self, request: Request, frame: str) -> _Line:
-        """Begin a conversation: the attempt's first, a sub-agent's, or one that a shortened history needs."""
+        """Begin a conversation: the attempt's first, a sub-agent's, or one that a shortened history needs.
+
+        Where repeated calls led to it, the policy is given what it was given then, dates and ids included, so that its
+        ids go on from the recorded ones.
+        """
         seed = (self.seed + 7919 * len(self._lines)) % 2**32
+        past = self._past(request, frame)
+        before = Trajectory(self.view.id, steps=self._steps_until(past)) if past else None
         with boundary(PolicyError, f"starting {self.policy.name!r} on {self.view.id}"):
             conversation = self.policy.start(self.view, self.number, seed)
-            shown = conversation.brief(Brief(translation.schemas(request), translation.CALL_FORMAT, self._deadline))
+            shown = conversation.brief(
+                Brief(translation.schemas(request), translation.CALL_FORMAT, self._deadline, before)
+            )
         line = _Line(conversation, shown is not False, frame)
+        if past is not None and past.repeats is not None:
+            size = len(past.request.messages)
+            now, said = request.messages[: size + 1], request.messages[size]
+            then = (*past.repeats.messages, said)
+            line.seen = translation.messages(replace(request, messages=now), self._memory, line.shown)
+            line.given = translation.messages(replace(request, messages=then), self._memory, line.shown)
+            line.ids = past.node.whole
         self._lines.append(line)
         return line
+
+    def _past(self, request: Request, frame: str) -> Exchange | None:
+        """Return the latest repeated call that a request goes on from; None where there is none."""
+        asked = tuple(message_digest(message) for message in request.messages)
+        for exchange in reversed(self.exchanges):
+            after = exchange.node.after
+            if exchange.repeats is not None and exchange.node.frame == frame and asked[: len(after)] == after:
+                return exchange
+        return None
+
+    def _steps_until(self, exchange: Exchange) -> tuple[Step, ...]:
+        """Return the recorded steps of the line that ends with a repeated call."""
+        steps: list[Step] = []
+        while exchange.repeats is not None:
+            steps.insert(0, exchange.repeats.step)
+            if exchange.parent is None:
+                break
+            exchange = self.exchanges[exchange.parent]
+        return tuple(steps)
 
 
 def _node(request: Request, answer: Answer, prompt: arrays.Ids | None, reply: Reply) -> Node:

@@ -1,10 +1,11 @@
 """The graph of an attempt's model calls: which call goes on from which, and which line of the work each belongs to.
 
 Rules. With token ids, the parent of a call is the call whose prompt and reply together are the longest exact beginning of
-its prompt (of several, the earliest); without ids, the call whose messages and reply are. A call without a parent begins
-a line. Lines with the tools and the system prompt of the longest line are the main work (there are several where an agent
-compacts its history); any other line is a sub-agent's, or auxiliary where it is a single call, as titles and summaries
-are. A call that another one with the same parent replaced, and that nothing went on from, was a retry: auxiliary.
+its prompt (of several, the earliest); where either has no ids, the call whose messages and reply are. A call without a
+parent begins a line. Lines with the tools and the system prompt of the longest line are the main work (there are several
+where an agent compacts its history); any other line is a sub-agent's, or auxiliary where it is a single call, as titles
+and summaries are. A call that another one with the same parent replaced, and that nothing went on from, was a retry:
+auxiliary.
 Only the main work is trained on.
 """
 
@@ -63,8 +64,6 @@ def _reach(candidate: Node, node: Node) -> int:
         size = len(whole)
         same = 0 < size <= len(node.prompt) and bool((node.prompt[:size] == whole).all())
         return size if same else 0
-    if whole is not None or node.prompt is not None:
-        return 0
     size = len(candidate.after)
     return size if 0 < size <= len(node.before) and node.before[:size] == candidate.after else 0
 
@@ -111,5 +110,5 @@ def replies(nodes: Sequence[Node], parent: Sequence[int | None]) -> list[Reply]:
             continue
         whole = nodes[above].whole if above is not None else None
         start = 0 if whole is None else len(whole)
-        made.append(replace(node.reply, context_ids=node.prompt[start:], restart=above is None))
+        made.append(replace(node.reply, context_ids=node.prompt[start:], restart=whole is None))
     return made

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from swebench_lab.agents.external.kits import Kit
 from swebench_lab.errors import AgentError
 from swebench_lab.formats.dialects.exchange import Json, Request, written
-from swebench_lab.records.reply import Reply
+from swebench_lab.formats.token_ledger import prompts
+from swebench_lab.records import arrays
 from swebench_lab.records.step import Step
 from swebench_lab.records.task import Task
 from swebench_lab.records.trajectory import Trajectory
@@ -22,8 +24,26 @@ _ALWAYS = (
 """What may differ between two runs of the same work, whatever the agent: dates, ids, durations, times of day."""
 
 
+@dataclass(frozen=True)
+class Repeat:
+    """A call of an earlier attempt that was made again.
+
+    Args:
+        step: As it was recorded.
+        prompt: Ids of its whole prompt; None when unknown.
+        messages: Its request's messages, as they were then.
+    """
+
+    step: Step
+    prompt: arrays.Ids | None
+    messages: Sequence[Json]
+
+
 class Replay:
     """The calls of an earlier attempt that another one repeats.
+
+    Calls of sub-agents that work at once may come in another order than they did: each is answered from the first
+    recorded call, not repeated yet, that asks the same.
 
     Args:
         recorded: The beginning of the earlier attempt.
@@ -45,26 +65,32 @@ class Replay:
         self.diverged = ""
         """Which call differed from the record, and where; empty when none did."""
         self._volatile = re.compile("|".join((*kit.volatile, *_ALWAYS)))
-        self._requests = _requests(recorded.steps)
+        asked = zip(recorded.steps, prompts(recorded), requests_of(recorded.steps), strict=True)
+        self._left = [Repeat(*one) for one in asked]
 
-    def complete(self, calls: int) -> bool:
+    @property
+    def complete(self) -> bool:
         """Whether all recorded calls were repeated."""
-        return calls >= len(self.steps)
+        return not self._left
 
-    def reply(self, index: int, request: Request) -> Reply | None:
-        """Return the recorded reply of a call; None once the record is over.
+    def take(self, request: Request) -> Repeat | None:
+        """Return the recorded call that a request repeats; None once the record is over.
 
         Raises:
-            AgentError: The agent asks something else than it did then.
+            AgentError: The agent asks something that it did not ask then.
         """
-        if index >= len(self.steps):
+        if not self._left:
             return None
-        if difference := self._difference(self._requests[index], request):
-            self.diverged = f"call {index}: {difference}"
-            raise AgentError(f"repeating an attempt: it diverged from the record at {self.diverged}")
-        return self.steps[index].reply
+        differences = []
+        for place, repeat in enumerate(self._left):
+            difference = self._difference(repeat.messages, request)
+            if not difference:
+                return self._left.pop(place)
+            differences.append(difference)
+        self.diverged = f"call {self._left[0].step.index}: {differences[0]}"
+        raise AgentError(f"repeating an attempt: it diverged from the record at {self.diverged}")
 
-    def _difference(self, recorded: list[Json], request: Request) -> str:
+    def _difference(self, recorded: Sequence[Json], request: Request) -> str:
         """Return where two conversations differ, what is volatile aside; empty where they do not."""
         if len(recorded) != len(request.messages):
             return f"{len(request.messages)} messages instead of {len(recorded)}"
@@ -93,7 +119,7 @@ def _ids(then: Json, now: Json) -> list[tuple[str, str]]:
     return pairs
 
 
-def _requests(steps: Sequence[Step]) -> list[list[Json]]:
+def requests_of(steps: Sequence[Step]) -> list[list[Json]]:
     """Return the messages of each recorded request, put together from what each added."""
     whole: list[list[Json]] = []
     for step in steps:

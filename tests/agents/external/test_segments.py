@@ -9,7 +9,7 @@ import pytest
 from swebench_lab.agents.external.cli_agent import CLIAgent
 from swebench_lab.errors import TrainingError
 from swebench_lab.formats.renderer import Renderer
-from swebench_lab.formats.token_ledger import segments
+from swebench_lab.formats.token_ledger import prompts, segments
 from swebench_lab.policies.scripted import ScriptedPolicy
 from swebench_lab.records.step import Thread
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
@@ -88,3 +88,79 @@ def test_a_corpus_takes_captured_attempts_with_ids_and_leaves_others_out(snapsho
     assert len(corpus) == 1 and corpus.dropped == {"captured without the ids of this tokenizer": 1}
     with pytest.raises(TrainingError, match="cannot be tokenised here"):
         rows_of(other, policy.renderer)
+
+
+# --- branches --------------------------------------------------------------------------------------------------------------
+
+SPAWN = """
+import concurrent.futures
+def search(what):
+    side = [{"role": "system", "content": "You search."}, {"role": "user", "content": what}]
+    work(side)
+    return side
+ask([{"role": "system", "content": "Make a title."}, {"role": "user", "content": "x"}], tools=[])
+said = ask(main); main.append(said)
+with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    list(pool.map(search, ["the sum", "the tests"]))
+main.append({"role": "tool", "tool_call_id": said["tool_calls"][0]["id"], "content": "took %.2f s" % time.time()})
+work(main)
+work([main[0], {"role": "user", "content": "So far: it was looked at and fixed. Go on."}])
+"""
+
+
+@pytest.mark.parametrize("at", ["the first call", "a sub-agent", "after the sub-agents", "a shortened history"])
+def test_a_branch_goes_on_from_the_very_ids_of_the_record_and_can_be_trained_on(snapshot, at):
+    policy = Sampler(REPLIES, Renderer.of(PairTokenizer()))
+    agent = CLIAgent(kit(SPAWN, volatile=(r"took [\d.]+ s",)), policy, wall_time=60.0)
+    with open_namespace(snapshot) as box:
+        first = agent.run(TASK, box)
+    assert first.stop == "submitted" and len(first.steps) == 13, first.error
+    begins = [step.index for step in first.steps if step.reply.restart]
+    place = {
+        "the first call": 2,
+        "a sub-agent": begins[2] + 1,
+        "after the sub-agents": max(s.index for s in first.steps if s.thread == Thread.SUB_AGENT) + 1,
+        "a shortened history": begins[-1] + 1,
+    }[at]
+    policy.sent.clear()
+    with open_namespace(snapshot) as box:
+        branch = agent.run(TASK, box, resume=first[:place])
+    assert branch.stop == "submitted" and not branch.extra["diverged"], branch.error
+    assert len(branch.steps) == 13 and "a + b" in branch.patch
+    repeated = sorted(plain(step.reply.token_ids) for step in branch.steps[:place])
+    assert repeated == sorted(plain(step.reply.token_ids) for step in first.steps[:place])
+    assert [plain(ids) for ids in prompts(branch)][place:] == policy.sent
+    parts = segments(branch)
+    main = [step for step in branch.steps if step.thread == Thread.MAIN]
+    assert len(parts) == 2 and all(part.scored for part in parts)
+    assert [plain(part.ids[part.mask == 1]) for part in parts] == [
+        sum((plain(step.reply.token_ids) for step in main[:3]), ()),
+        sum((plain(step.reply.token_ids) for step in main[3:]), ()),
+    ]
+
+
+def test_a_branch_with_a_hint_keeps_it_in_the_conversation(snapshot):
+    policy = Sampler([*REPLIES[:2], REPLIES[0], "Done."], Renderer.of(PairTokenizer()))
+    agent = CLIAgent(kit(), policy, wall_time=60.0)
+    with open_namespace(snapshot) as box:
+        first = agent.run(TASK, box)
+    with open_namespace(snapshot) as box:
+        branch = agent.run(TASK, box, resume=first[:1], hint="look at calc.py")
+    (part,) = segments(branch)
+    assert policy.renderer.text(part.ids).count("look at calc.py") == 1
+    assert part.sampled == sum(len(step.reply.token_ids) for step in branch.steps)
+
+
+def test_ids_of_another_tokenizer_are_not_gone_on_from(snapshot):
+    class Other(PairTokenizer):
+        def __init__(self):
+            super().__init__()
+            self._ids = {token: 500 + i for token, i in self._ids.items()}
+            self._bytes = {i: token.encode() for token, i in self._ids.items()}
+
+    first, _ = attempt(snapshot)
+    other = Sampler(REPLIES, Renderer.of(Other()))
+    with open_namespace(snapshot) as box:
+        branch = CLIAgent(kit(), other, wall_time=60.0).run(TASK, box, resume=first[:1])
+    assert not branch.error and branch.steps[1].reply.restart
+    assert f"{REPLIES[0]}<|im_end|>" in other.renderer.tokenizer.decode(other.sent[0])
