@@ -83,6 +83,7 @@ _NAMES = {
     "training.sft": "SFT",
     "training.model.tiny": "make_tiny_model",
     "training.engines.watch": "Watch",
+    "viewer.app.view": "View",
     "viewer.board": "attach Board",
     "viewer.index": "write_pages",
     "viewer.player.compare": "CompareView Gallery",

@@ -109,6 +109,7 @@ from swebench_lab.training.options.rules import Rules as Rules
 from swebench_lab.training.options.settings import GRPOSettings as GRPOSettings
 from swebench_lab.training.options.settings import SFTSettings as SFTSettings
 from swebench_lab.training.sft import SFT as SFT
+from swebench_lab.viewer.app.view import View as View
 from swebench_lab.viewer.board import attach as attach
 from swebench_lab.viewer.board import Board as Board
 from swebench_lab.viewer.index import write_pages as write_pages
@@ -233,6 +234,7 @@ __all__ = [
     "Verdict",
     "Verdicts",
     "Verifier",
+    "View",
     "Watch",
     "write_pages",
 ]

@@ -23,6 +23,7 @@ from swebench_lab.cli.serve import serve
 from swebench_lab.cli.snapshots import prepare, snapshots
 from swebench_lab.cli.tasks import check, tasks
 from swebench_lab.cli.traces import traces
+from swebench_lab.cli.view import view
 
 
 class _Group(click.Group):
@@ -83,5 +84,6 @@ for _command in (
     snapshots,
     tasks,
     traces,
+    view,
 ):
     main.add_command(_command)

@@ -216,6 +216,34 @@ class RunDirectory:
         """Return the index and the events as rows that come, for those who watch."""
         return Tail(self.store.index), Tail(self.path / "events.jsonl")
 
+    def index_rows(self, start: int = 0) -> Iterator[tuple[dict[str, Any] | None, int]]:
+        """Yield the whole rows of the index from a byte on, each with the byte after it; None for what is no row."""
+        return lines.complete(self.store.index, start)
+
+    def index_state(self) -> tuple[int, int]:
+        """Return the inode and the bytes of the index: another inode, or fewer bytes, and it has to be read anew."""
+        try:
+            status = self.store.index.stat()
+        except FileNotFoundError:
+            return 0, 0
+        return status.st_ino, status.st_size
+
+    def open_row(self, row: Mapping[str, Any]) -> Rollout:
+        """Return the rollout of a row of the index.
+
+        Raises:
+            RecordError: It cannot be read.
+        """
+        return self.store.open(row)
+
+    def task(self, task_id: str) -> Task | None:
+        """Return a task that was attempted here; None where no attempt at it has ended yet."""
+        return self.store.tasks.get(task_id) if task_id in self.store.tasks.ids else None
+
+    def running(self) -> dict[str, Trajectory]:
+        """Return how far the attempts are that live processes make here, by the name of their journal."""
+        return self._journals.running()
+
     def news(self) -> News:
         """Return what tells which rows come from now on, of any process."""
         return News(self.store.index)

@@ -6,6 +6,8 @@
   const help = document.getElementById("help");
   const links = new Map([...document.querySelectorAll(".rail a")].map((a) => [a.hash.slice(1), a]));
   let at = -1;
+  const framed = parent !== window; // the viewer shows this page in a frame; words and numbers are all that passes between them
+  const tell = (what) => framed && parent.postMessage({ lab: what, step: at }, "*");
   let quietUntil = 0; // after a jump the observer must not take the mark away from a step that could not reach the top
 
   document.documentElement.classList.add("js");
@@ -64,6 +66,7 @@
     at = index;
     const step = steps[at];
     if (!step) return;
+    tell("at");
     step.classList.add("at");
     const link = links.get(step.id);
     if (!link) return;
@@ -76,7 +79,7 @@
     if (!step) return;
     mark(index);
     quietUntil = performance.now() + 500;
-    history.replaceState(null, "", "#" + step.id);
+    if (!framed) history.replaceState(null, "", "#" + step.id);
     step.focus({ preventScroll: true });
     step.scrollIntoView({ block: "start", behavior: "instant" });
     live.textContent = [...step.querySelectorAll("h3, .chip")].map((part) => part.textContent).join(", ") + ", last is " + (steps.length - 1);
@@ -104,11 +107,16 @@
     "/": () => search?.focus(),
     t: () => document.getElementById("tests")?.scrollIntoView(), "?": () => (help.open ? help.close() : help.showModal()),
   };
+  if (framed) Object.assign(actions, { ArrowDown: () => tell("next"), ArrowUp: () => tell("previous"), Escape: () => tell("back") });
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target === search) { if (event.key === "Escape") search.blur(); return; }
+    if (event.target === search) {
+      if (event.key === "Escape") search.blur();
+      else if (event.key === "Enter") look();
+      return;
+    }
     if (event.target instanceof HTMLInputElement && event.key.startsWith("Arrow")) return;
-    if (help.open && event.key !== "?") return;
+    if (help.open && event.key !== "?") return; // Escape closes it
     const action = Object.hasOwn(actions, event.key) && actions[event.key];
     if (!action) return;
     event.preventDefault();
@@ -122,6 +130,17 @@
     go(index);
   };
   addEventListener("hashchange", follow);
+  const hint = async (words) => {
+    search.value = words;
+    let hits = 0;
+    for (const step of steps) hits += await says(step, words.toLowerCase());
+    if (search.value === words) found.textContent = `in ${hits} of ${steps.length} steps; Enter shows only them`;
+  };
+  addEventListener("message", ({ source, data }) => {
+    if (!framed || source !== parent || typeof data !== "object" || data === null) return;
+    if (data.lab === "go" && Number.isInteger(data.step)) go(data.step);
+    else if (data.lab === "hint" && typeof data.words === "string" && search) hint(data.words);
+  });
   const seen = new IntersectionObserver((entries) => {
     const entry = entries.find((one) => one.isIntersecting);
     if (entry && performance.now() > quietUntil) mark(steps.indexOf(entry.target));

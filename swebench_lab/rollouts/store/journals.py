@@ -8,6 +8,7 @@ import secrets
 import shutil
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,18 @@ class Journals:
                 self._held.close()
                 self._mine = self._held = None
 
+    def running(self) -> dict[str, Trajectory]:
+        """Return the attempts that are being made, as far as they are, by the name of their journal."""
+        going: dict[str, Trajectory] = {}
+        for folder in sorted(self.folder.glob("[!.]*")):
+            if not _alive(folder):
+                continue
+            for file in sorted(folder.glob("*.jsonl")):
+                with suppress(OSError, ValueError):  # it ended meanwhile, or its first line is being written
+                    if (trajectory := read(file)) is not None:
+                        going[file.stem] = trajectory
+        return going
+
     def recover(self, keep: Callable[[Trajectory, str], None]) -> int:
         """Hand over the attempts that dead processes left in their journals; return how many those were."""
         count = 0
@@ -69,6 +82,18 @@ class Journals:
             except OSError:
                 continue  # its process lives
         return count
+
+
+def _alive(folder: Path) -> bool:
+    """Return whether the process that writes the journals of a folder lives: it holds the folder's lock."""
+    try:
+        with (folder / ".lock").open("rb") as held:
+            lock(held, wait=False, shared=True)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 class Journal:

@@ -1,0 +1,47 @@
+// The door of a notebook: answers come from the kernel, and where we are is kept by the page alone.
+let asks = 0;
+
+function render({ model, el }) {
+  const host = document.createElement("div");
+  host.dataset.lmSuppressShortcuts = "true"; // or JupyterLab takes the keys
+  el.append(host);
+  const shadow = host.attachShadow({ mode: "open" });
+  shadow.append(Object.assign(document.createElement("style"), { textContent: model.get("style") }));
+  const root = shadow.appendChild(Object.assign(document.createElement("div"), { className: "lab-view" }));
+  const theme = () => { const light = document.body.dataset.jpThemeLight; host.dataset.theme = light === "false" ? "dark" : light === "true" ? "light" : matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"; };
+  theme();
+  const themes = new MutationObserver(theme);
+  themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
+  const waiting = new Map();
+  const heard = (told) => {
+    const asker = waiting.get(told.number);
+    if (!asker) return;
+    waiting.delete(told.number);
+    if (told.status >= 400) asker.reject(new Error(JSON.parse(told.text).error));
+    else asker.resolve(told.kind === "application/json" ? JSON.parse(told.text) : told.text);
+  };
+  model.on("msg:custom", heard);
+  const send = (message) => new Promise((resolve, reject) => {
+    const number = `${Date.now()}-${++asks}`;
+    waiting.set(number, { resolve, reject });
+    model.send({ ...message, number });
+    setTimeout(() => { if (waiting.delete(number)) reject(new Error("the kernel does not answer: is it busy, or was it restarted?")); }, 60000);
+  });
+  let place = model.get("place") || "#runs", moved = () => {};
+  const trail = [];
+  const door = {
+    live: true,
+    pairs: true,
+    ask: (what, params) => send({ what, params }),
+    note: (note) => send({ what: "note", params: note }),
+    frame: (frame, what, params) => send({ what, params }).then((html) => { frame.srcdoc = html; }, (error) => { frame.replaceWith(error.message); }),
+    place: () => { const [view, params] = place.slice(1).split("?"); return { view: view || "runs", params: Object.fromEntries(new URLSearchParams(params ?? "")) }; },
+    move: (to, quietly) => { if (!quietly) trail.push(place); place = to; model.set("place", to); model.save_changes(); },
+    moved: (call) => { moved = call; },
+  };
+  const view = new View(root, door);
+  view.start().then(() => { root.dataset.ready = "1"; }, (error) => { root.textContent = error.message; });
+  return () => { view.stop(); themes.disconnect(); model.off("msg:custom", heard); host.remove(); };
+}
+
+export default { render };

@@ -1,0 +1,1 @@
+"""The viewer application: runs, attempts and steps, in a browser, in a notebook, and as a folder of pages."""

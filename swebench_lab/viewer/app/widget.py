@@ -1,0 +1,57 @@
+"""ViewWidget: the viewer in a notebook; what its page asks is answered by the kernel, also while a cell is running."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import anywidget
+import traitlets
+
+from swebench_lab.viewer.app.answers import Answers
+from swebench_lab.viewer.app.assets import notebook_script, notebook_style
+from swebench_lab.viewer.player.kernel_messages import deliver_while_busy
+
+
+class ViewWidget(anywidget.AnyWidget):
+    """Shows the viewer below a cell.
+
+    Args:
+        answers: What it answers with.
+        place: Where it begins, as after the `#` of a link.
+    """
+
+    _esm = notebook_script()
+    style: traitlets.Unicode[str, str | bytes] = traitlets.Unicode(notebook_style()).tag(sync=True)
+    place: traitlets.Unicode[str, str | bytes] = traitlets.Unicode("").tag(sync=True)
+
+    def __init__(self, answers: Answers, place: str = "") -> None:
+        self._answers = answers
+        self._pool = ThreadPoolExecutor(4, "viewer-answers")
+        super().__init__(place=place)
+        deliver_while_busy(self)
+        self.on_msg(self._heard)
+
+    def _heard(self, _: Any, message: Any, buffers: Any) -> None:
+        if isinstance(message, dict) and isinstance(message.get("params"), dict):
+            self._pass_on(self._answer, message)
+
+    def _pass_on(self, work: Callable[[Mapping[str, Any]], None], message: Mapping[str, Any]) -> None:
+        try:
+            self._pool.submit(work, message)
+        except RuntimeError:
+            pass  # closed in the meantime
+
+    def _answer(self, message: Mapping[str, Any]) -> None:
+        what, params = str(message.get("what")), message["params"]
+        if what == "note":
+            answer = self._answers.put_note(params)
+        else:
+            given = {str(name): str(value) for name, value in params.items() if value is not None}
+            answer = self._answers.get(what, given)
+        self.send({"number": message.get("number"), "kind": answer.kind, "text": answer.text, "status": answer.status})
+
+    def stop(self) -> None:
+        """Answer no more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
