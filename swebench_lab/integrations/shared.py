@@ -69,7 +69,7 @@ def task_for(source: str | Tasks, task_id: str) -> Task:
         TaskError: The source has no task with this id.
     """
     tasks = tasks_for(source)
-    if task_id not in tasks:
+    if task_id not in tasks.ids:
         name = "given" if isinstance(source, Tasks) else repr(source)
         raise TaskError(
             f"opening task {task_id!r}: the tasks {name} have none with this id; they begin with {tasks.ids[:3]}"

@@ -25,7 +25,7 @@ class MiniSweAgent:
     """mini-swe-agent's local environment: a new process for each command, no isolation."""
 
     def __init__(self, tree: str) -> None:
-        from minisweagent.environments.local import LocalEnvironment  # type: ignore[import-not-found]
+        from minisweagent.environments.local import LocalEnvironment
 
         self._environment = LocalEnvironment(cwd=tree, timeout=600)
 
@@ -74,7 +74,7 @@ class MiniSweAgentDocker(MiniSweAgent):
     """
 
     def __init__(self, image: str) -> None:
-        from minisweagent.environments.docker import DockerEnvironment  # type: ignore[import-not-found]
+        from minisweagent.environments.docker import DockerEnvironment
 
         run = ["--rm", "--network", "none", "--volume", "/usr:/usr:ro", "--stop-signal", "KILL"]
         shell = ["bash", "-c"]
