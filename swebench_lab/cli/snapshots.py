@@ -96,6 +96,50 @@ def snapshots_import(cache: SnapshotCache, file: Path) -> None:
     click.echo(f"{file}: {len(cache.import_from(file))} Snapshots imported into {cache.root}")
 
 
+@snapshots.command("build")
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--context", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder that COPY reads."
+)
+@click.option("--target", default="", help="Stage to build; the last one if not given.")
+@click.option("--build-arg", "args", multiple=True, metavar="NAME=VALUE", help="Value of an ARG; repeatable.")
+@click.option(
+    "--base",
+    "bases",
+    multiple=True,
+    metavar="IMAGE=SOURCE",
+    help="Where an image that FROM names is found: an archive, layout, folder, engine:NAME or docker://NAME.",
+)
+@click.option("--network", type=click.Choice(["none", "host"]), default="none", help="Network of RUN.")
+@click.option("--check", is_flag=True, help="Only say whether it can be built here.")
+@click.pass_obj
+def snapshots_build(
+    cache: SnapshotCache, path: Path, context: Path | None, target: str, args: tuple[str, ...], bases: tuple[str, ...],
+    network: str, check: bool,
+) -> None:  # fmt: skip
+    """Build a Dockerfile without an engine, and print its Snapshot's key and layers."""
+    from swebench_lab.snapshots.dockerfile.recipe import Recipe
+
+    if check:
+        file = path / "Dockerfile" if path.is_dir() else path
+        stages = Recipe(file).read().stages
+        click.echo(f"{file}: {len(stages)} stages, {sum(len(stage.instructions) + 1 for stage in stages)} instructions")
+        return
+    built = cache.from_dockerfile(
+        path, context, target=target, args=_pairs(args, "--build-arg"), bases=_pairs(bases, "--base"), network=network
+    )
+    click.echo(f"{built.key}  {len(built.layers)} layers, {built.meta['bytes'] / 1e6:.1f} MB")
+    click.echo(f"workdir {built.workdir}, user {built.user or 'root'}, shell {built.shell}")
+
+
+def _pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
+    """The names and values of a repeated option."""
+    pairs = [text.partition("=") for text in texts]
+    if wrong := next((text for text, (_, equals, _) in zip(texts, pairs, strict=True) if not equals), None):
+        raise click.UsageError(f"{option} takes NAME=VALUE, not {wrong!r}")
+    return {name: value for name, _, value in pairs}
+
+
 @snapshots.command("rebuild")
 @task_options
 @click.option("--all", "everything", is_flag=True, help="Also rebuild Snapshots that are intact.")

@@ -164,6 +164,19 @@ def test_a_task_that_cannot_be_built_is_told_with_exit_code_3(folder: Path) -> N
     assert "1 failed" in said and "no-such-folder" in said
 
 
+def test_a_dockerfile_is_checked_and_built(folder: Path) -> None:
+    (folder / "image" / "root").mkdir(parents=True)
+    (folder / "image" / "Dockerfile").write_text("ARG A\nFROM base:1\nARG A\nCOPY root /$A\nUSER 5\nWORKDIR /w\n")
+    (folder / "image" / "bad").write_text("FROM base:1\nVOLUME /x\n")
+    assert "1 stages, 5 instructions" in cli(folder, "snapshots", "build", "image", "--check")
+    assert "bad, line 2: VOLUME is outside" in cli(folder, "snapshots", "build", "image/bad", "--check", code=1)
+    assert "--base takes NAME=VALUE" in cli(folder, "snapshots", "build", "image", "--base", "x", code=2)
+    given = ["--build-arg", "A=to", "--base", "base:1=image/root"]
+    said = cli(folder, "snapshots", "build", "image", *given)
+    assert "3 layers" in said and "workdir /w, user 5, shell sh" in said
+    assert said.split()[0] in cli(folder, "snapshots", "ls")
+
+
 def test_recipes_are_listed_and_shown(folder: Path) -> None:
     assert "quickstart" in cli(folder, "recipe", "list") and "smoke" in cli(folder, "recipe", "list")
     assert "n_tasks: int = 16  #" in cli(folder, "recipe", "show", "quickstart")
