@@ -282,7 +282,7 @@ class SnapshotCache:
             target: Name or number of the stage; the last one when empty.
             args: Values of ARGs.
             bases: Where the images that FROM names are found, by the name that is written there: whatever `image` takes.
-                Others are looked for where `images` of this cache says.
+                They are added to the cache's own `bases`; others are looked for where its `images` says.
             network: Of RUN: `"none"` or `"host"`.
             seconds: That one RUN may take.
             workdir: Where commands run, instead of its WORKDIR.
@@ -296,7 +296,8 @@ class SnapshotCache:
         place = Path(path).expanduser().absolute()
         place = place / "Dockerfile" if place.is_dir() else place
         folder = None if context is None else Path(context).expanduser().absolute()
-        recipe = Recipe(place, folder, target, args or {}, bases or {}, self.images, network, seconds)
+        known = {name: str(found).removeprefix("folder:") for name, found in {**self.bases, **(bases or {})}.items()}
+        recipe = Recipe(place, folder, target, args or {}, known, self.images, network, seconds)
         built = recipe.snapshot(self.root, build_part, workdir=workdir, env=env, user=user)
         self._catalogue.add(built)
         return built

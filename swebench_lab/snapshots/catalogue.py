@@ -13,6 +13,7 @@ from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
 from swebench_lab.sandbox.snapshot import Snapshot
 from swebench_lab.snapshots.environment.venv import WORKDIR
+from swebench_lab.snapshots.image import oci
 from swebench_lab.snapshots.parts import folders_of
 from swebench_lab.snapshots.repository import history, start
 from swebench_lab.snapshots.repository.seal import verify_seal
@@ -21,6 +22,8 @@ from swebench_lab.snapshots.transfer import export
 
 if TYPE_CHECKING:
     import polars as pl
+
+_UNDER_WAY = 86_400.0  # seconds that a build may take
 
 
 class Catalogue:
@@ -135,10 +138,18 @@ class Catalogue:
         needed = {folder for record in remaining for folder in self._all_folders(record)}
         for folder in {folder for record in gone for folder in self._all_folders(record)} - needed:
             store.evict(folder)
+        self._remove_steps(needed)
         history.drop_unused(self._root)
         for commit in {r["base_commit"] for r in gone} - {r["base_commit"] for r in remaining}:
             store.evict(self._root / "bases" / commit)
         store.drop_unused(self._root / "files")
+
+    def _remove_steps(self, needed: set[Path]) -> None:
+        """Remove the layers of builds that no Snapshot needs any more, but those of a build that may be under way."""
+        for folder in (self._root / oci.KIND).glob("*"):
+            marker = store.read_marker(folder) if folder not in needed and not folder.is_symlink() else None
+            if marker and marker.get(oci.STEP) and time.time() - marker["built_at"] > _UNDER_WAY:
+                store.evict(folder)
 
     def _all_folders(self, record: Mapping[str, Any]) -> list[Path]:
         """The folders of a Snapshot, and those that only its build needed."""

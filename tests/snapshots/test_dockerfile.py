@@ -157,6 +157,18 @@ def test_layers_that_only_the_build_needed_are_removed_with_the_snapshot(place, 
     assert cache.evict() == [snapshot.key] and not list((cache.root / oci.KIND).iterdir())
 
 
+def test_layers_that_a_failed_build_left_are_removed_once_it_cannot_be_under_way_any_more(place, tmp_path):
+    cache = SnapshotCache(tmp_path / "cache")
+    with pytest.raises(SnapshotError):
+        build(cache, place, f"FROM {BASE}\nRUN echo x > /x\nRUN exit 1\n")
+    cache.evict()
+    (step,) = [p for p in (cache.root / oci.KIND).iterdir() if "step" in (p / "complete.json").read_text()]
+    marker = json.loads((step / "complete.json").read_text())
+    (step / "complete.json").write_text(json.dumps({**marker, "built_at": marker["built_at"] - 100_000}))
+    cache.evict()
+    assert not step.exists()
+
+
 @pytest.mark.parametrize(
     "tier", ["namespace-root", "namespace-rootless"] if os.geteuid() == 0 else ["namespace-rootless"]
 )

@@ -22,7 +22,7 @@ from swebench_lab.snapshots.dockerfile.copying import Copy
 from swebench_lab.snapshots.dockerfile.running import Run
 from swebench_lab.snapshots.dockerfile.stages import Dockerfile, Stage
 from swebench_lab.snapshots.dockerfile.syntax import Instruction
-from swebench_lab.snapshots.image import plain, registry
+from swebench_lab.snapshots.image import oci, plain, registry
 from swebench_lab.snapshots.image.new_layer import ROOT, Owner
 from swebench_lab.snapshots.image.oci import KIND, Image, facts_of
 from swebench_lab.snapshots.storage.store import BuildOnce
@@ -265,7 +265,7 @@ class _Builder:
     def _layer(self, state: State, key: str, make: Callable[[Path], Mapping[str, Any]]) -> None:
         """Put one more layer on an image, made where it is not there; one without changes is left out."""
         folder = self._settings.root / KIND / key
-        marker, is_new = self._settings.build_once(folder, make)
+        marker, is_new = self._settings.build_once(folder, lambda place: {**make(place), oci.STEP: True})
         log.info("%s: layer %s %s", self._file.syntax.name, key[:12], "built" if is_new else "was there")
         if not marker.get("empty"):
             image = state.image
@@ -348,6 +348,7 @@ def _absolute(target: str, workdir: str) -> str:
 
 
 def _copied(copy: Copy, below: tuple[Path, ...], folder: Path) -> dict[str, Any]:
+    folder.chmod(0o700)
     copy.write(folder / "layer", View(below))
     return facts_of(folder)
 

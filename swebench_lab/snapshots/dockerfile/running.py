@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from swebench_lab import _files
 from swebench_lab.errors import SandboxError
 from swebench_lab.sandbox.checkpoints import LayerStore
+from swebench_lab.sandbox.layers.view import View
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.snapshot import Snapshot
 from swebench_lab.snapshots.dockerfile.syntax import Instruction, error_at
@@ -28,7 +29,7 @@ LIMITS = Limits(disk=None, files=None)
 _CONNECTION = ("etc/hosts", "etc/hostname", "etc/resolv.conf")
 """Files that say how a box is connected: no part of an image."""
 
-_SCRIPT = "/dev/shm/lab-run"
+_SCRIPT, _APT_CONFIG = "/dev/shm/lab-run", "/dev/shm/lab-apt.conf"
 _MOST_OUTPUT = 1 << 20
 
 
@@ -82,6 +83,7 @@ class Run:
             key="build", layers=self.image.layers, binds=(), git_dir=None, head="", env={}, tests=folder, meta={},
             own_root=True, workdir="/", user=self.user,
         )  # fmt: skip
+        folder.chmod(0o700)
         kept = LayerStore(folder / "store")
         scratch = folder / "scratch"
         scratch.mkdir(mode=0o700)
@@ -102,6 +104,7 @@ class Run:
     def _run(self, box: NamespaceSandbox, given: Mapping[str, str]) -> str:
         try:
             own: dict[str, str | None] = {"LANG": None, "TERM": None, "PAGER": None, "GIT_PAGER": None, "USER": None}
+            own |= self._for_apt(box)
             result = box.exec(
                 self._argv(box), cwd=self.workdir, env={**own, **given, **self.variables}, timeout=self.seconds,
                 max_output=_MOST_OUTPUT,
@@ -118,6 +121,13 @@ class Run:
                 self.file, self.instruction.line, f"RUN {shown} {ended}{without}: {result.output.strip()[-1500:]}"
             )
         return f"$ {self.instruction.text}\n{result.output}"
+
+    def _for_apt(self, box: NamespaceSandbox) -> dict[str, str]:
+        """What lets apt work where there is one user: it would become another one to download."""
+        if box.tier != "namespace-rootless" or View(self.image.layers).find("usr/bin/apt-get") is None:
+            return {}
+        box.write(_APT_CONFIG, 'APT::Sandbox::User "root";\n')
+        return {"APT_CONFIG": _APT_CONFIG}
 
     def _argv(self, box: NamespaceSandbox) -> list[str]:
         """What is started; a here-document without a command is a script of its own."""

@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 KIND = "image-layers"
 """Folder of a cache with unpacked layers."""
 
+STEP = "step"
+"""What is noted of a layer that a build has made, and can make again."""
+
 ZSTD = b"\x28\xb5\x2f\xfd"
 _CHUNK = 1 << 20
 
@@ -252,6 +255,7 @@ def _blob(digest: str) -> str:
 
 def _unpack(archive: _Archive, blob: str, diff: str, source: str, folder: Path) -> dict[str, Any]:
     """Unpack a layer, checking that its content is what its digest says."""
+    folder.chmod(0o700)
     opened = archive.open(blob)
     if opened is None:
         raise SnapshotError(f"reading the image {source}: its layer {blob} is missing")
@@ -279,8 +283,8 @@ def facts_of(folder: Path) -> dict[str, Any]:
     """
     layer = folder / "layer"
     owners = {(status.st_uid, status.st_gid) for status in (path.lstat() for path in (layer, *_files.walk(layer)))}
-    if os.geteuid() == 0 and owners != {(0, 0)}:
-        folder.chmod(0o700)  # the same numbers are people of this machine, who must not change what boxes start from
+    # The numbers are people of this machine as well, who must not change what boxes start from.
+    folder.chmod(0o700 if os.geteuid() == 0 and owners != {(0, 0)} else 0o755)
     return {"digest": store.digest_tree(layer), "bytes": _files.size_of(layer), "owners": sorted(map(list, owners))}
 
 

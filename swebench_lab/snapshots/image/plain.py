@@ -14,7 +14,7 @@ from swebench_lab.sandbox.layers.view import View
 from swebench_lab.sandbox.snapshot import Snapshot
 from swebench_lab.sandbox.users import user_of
 from swebench_lab.snapshots.image.new_layer import ROOT, NewLayer, Owner
-from swebench_lab.snapshots.image.oci import KIND, Image, facts_of
+from swebench_lab.snapshots.image.oci import KIND, STEP, Image, facts_of
 from swebench_lab.snapshots.storage import store
 from swebench_lab.snapshots.storage.store import BuildOnce
 
@@ -109,4 +109,4 @@ def with_directory(image: Image, path: str, root: Path, build_once: BuildOnce, o
 def _directory(layers: tuple[Path, ...], path: str, owner: Owner, folder: Path) -> dict[str, Any]:
     with NewLayer(folder / "layer", View(layers)) as layer:
         layer.make_dirs(layer.resolve(path), owner)
-    return facts_of(folder)
+    return {**facts_of(folder), STEP: True}

@@ -84,6 +84,7 @@ def _of_tar(path: Path, source: str, root: Path, build_once: BuildOnce) -> Image
 
 
 def _unpack(plain: int, source: str, folder: Path) -> dict[str, Any]:
+    folder.chmod(0o700)
     os.lseek(plain, 0, os.SEEK_SET)
     try:
         facts = run_task("unpack_image_layer", [plain], target=str(folder / "layer"))
@@ -119,6 +120,7 @@ def _state(path: Path) -> str:
 
 def _copy(path: Path, folder: Path) -> dict[str, Any]:
     """Copy a folder as one layer; what this user cannot read is left out and said."""
+    folder.chmod(0o700)
     target = folder / "layer"
     target.mkdir(mode=0o755)
     at = os.open(target, DIRECTORY)
