@@ -313,6 +313,23 @@ def test_what_a_registry_cannot_give_says_why(tmp_path, monkeypatch, held):
         cache.image(f"docker://127.0.0.1:{server.port}/y")
 
 
+def test_a_dockerfile_begins_with_any_of_them(tmp_path, monkeypatch, held):
+    layout, top, small = held
+    login(monkeypatch, tmp_path / "docker", "", "")
+    layout.close({**small})
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "shared").write_text("1")
+    subprocess.run(["tar", "-C", str(tmp_path / "root"), "-cf", str(tmp_path / "root.tar"), "."], check=True)
+    with Registry(layout, top) as server:
+        cache = SnapshotCache(tmp_path / "cache", images="registry", bases={"known": f"folder:{tmp_path / 'root'}"})
+        for source in (f"127.0.0.1:{server.port}/x:1", f"docker://127.0.0.1:{server.port}/x:1", "./held", "./root", "./root.tar",
+                       str(tmp_path / "root"), "known"):  # fmt: skip
+            (tmp_path / "Dockerfile").write_text(f"FROM {source} AS a\nFROM scratch\nCOPY --from=a /shared /new/\n")
+            snapshot = cache.from_dockerfile(tmp_path)
+            assert View(snapshot.layers).read("new/shared") == b"1", source
+            assert list(snapshot.meta["bases"]) == [source]
+
+
 HTPASSWD = "me:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"
 """The user `me` with the password `secret`."""
 
