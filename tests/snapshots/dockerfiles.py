@@ -250,6 +250,13 @@ WORKDIR /tmp/x/y
     Case("from scratch", "FROM scratch\nCOPY dir /\nCOPY a.txt /deep/er/\nWORKDIR /w\nENV A=b\n", _TREE),
     Case("copied over", f"FROM {BASE}\nRUN echo old > /a && chmod 600 /a && mkdir -m 711 /d && chown 5:6 /d\nCOPY a.txt /a\nCOPY dir /d\nADD a.txt /etc/passwd\n", _TREE),
     Case("odd names", f'FROM {BASE}\nRUN touch "/$(printf "caf\\303\\251")" "/a  b" "/-x"\nCOPY sp*ce ü /n/\n', {"sp ace": "1", "ü": "2"}),
+    Case("forgotten folders", f"""\
+FROM {BASE}
+RUN mkdir /have && echo x > /have/x
+RUN --mount=type=cache,target=/new/cache,id=a --mount=type=tmpfs,target=/have \\
+  ls -A /have /new/cache > /out && echo y > /have/y && echo y > /new/cache/y && stat -c %a /new/cache >> /out
+RUN ls -A /have /new/cache >> /out
+"""),
     Case("an argument is no variable of the image", f"FROM {BASE}\nARG A=1\nENV B=$A\nARG B=3\nRUN echo $A$B > /x\n"),
     Case("here-documents", f"""\
 FROM {BASE}
@@ -279,7 +286,9 @@ RAW
 REFUSED = (
     ("ADD https://example.org/x /x", "ADD https://example.org/x is outside the subset"),
     ("ADD git@example.org:a/b.git /x", "ADD git@example.org:a/b.git is outside the subset"),
-    ("RUN --mount=type=cache,target=/x true", "RUN --mount is outside the subset"),
+    ("RUN --mount=type=secret,id=x true", "RUN --mount=type=secret,id=x is outside the subset"),
+    ("RUN --mount=target=/x,source=a true", "RUN --mount=target=/x,source=a is outside the subset"),
+    ("RUN --mount=type=cache,target=x true", "RUN --mount=type=cache,target=x needs an absolute target"),
     ("RUN --security=insecure true", "RUN --security is outside the subset"),
     ("RUN --network=host true", "RUN --network=host is outside the subset"),
     ("ONBUILD RUN true", "ONBUILD is outside the subset"),

@@ -65,6 +65,7 @@ def open_namespace(
     tier: str | None = None,
     user: str | None = None,
     builds: bool = False,
+    memory: Mapping[str, int] | None = None,
 ) -> NamespaceSandbox:
     """Make a box.
 
@@ -85,6 +86,7 @@ def open_namespace(
             has one user, to whom all files belong: it has that name and number.
         builds: Whether giving a file to another user succeeds and does nothing where there is no other one (without
             root), as the commands of an image's build need.
+        memory: Directories that hold what is forgotten with the box, in memory: path (which is there) → mode.
 
     Raises:
         SandboxUnavailable: This machine does not grant what such a box needs; the message says what to do.
@@ -95,6 +97,7 @@ def open_namespace(
     options = _Options(
         limits or Limits(), scratch, store, network, tuple(services), dict(env or {}), tier or default_tier(),
         snapshot.user if user is None else user, builds,
+        tuple((memory or {}).items()),
     )  # fmt: skip
     return NamespaceSandbox(snapshot, layers, options)
 
@@ -112,6 +115,7 @@ class _Options:
     tier: str
     user: str
     builds: bool
+    memory: tuple[tuple[str, int], ...]
 
 
 class NamespaceSandbox(DescriptorBox, Sandbox):
@@ -166,7 +170,8 @@ class NamespaceSandbox(DescriptorBox, Sandbox):
         kind = (options.limits, cgroup_pool().controllers, options.network, self.tier == "namespace-rootless")
         own = {"HOME": self._user.home, "USER": self._user.name} if self._user else {}
         env = tuple({**plan.ENVIRONMENT, **own, **snapshot.env, **options.env}.items())
-        return _plan_on_wire(snapshot, *kind, lower, base, self._folder, self.workdir, env, self._user, options.builds)
+        further = (self._user, options.builds, options.memory)
+        return _plan_on_wire(snapshot, *kind, lower, base, self._folder, self.workdir, env, *further)
 
     def _runs_as(self) -> User | None:
         """Who runs commands where that is not root."""
@@ -422,6 +427,7 @@ def _plan_on_wire(
     env: tuple[tuple[str, str], ...],
     user: User | None,
     builds: bool,
+    memory: tuple[tuple[str, int], ...],
 ) -> bytes:
     """How boxes of one kind are made; snapshots do not change, so neither does this.
 
@@ -438,12 +444,14 @@ def _plan_on_wire(
         env: Their variables.
         user: Who runs them; None means root.
         builds: Whether giving files away does nothing where there is one user.
+        memory: Directories in memory, and their modes.
     """
     stage, upper, work = plan.writable(limits.room(bounded), folder, limits.files or 0)
     stage.append(plan.root(lower, base, upper, work, rootless))
     hidden, shared = tuple(snapshot.hidden), limits.shared_memory
     kind = (snapshot.own_root, snapshot.usr, rootless)
     box = plan.box(snapshot.binds, snapshot.git_dir, shared, network, hidden, *kind)
+    box += [layout.Tmpfs(path, limits.memory or 0, mode) for path, mode in memory]
     settings = {
         "stage": layout.to_wire(stage),
         "upper": upper,

@@ -332,9 +332,13 @@ class _Builder:
 
     def _run(self, instruction: Instruction, state: State, stage: Stage) -> None:
         given = {name: value for name, value in self._settings.arguments.items() if name in PROXIES}
+        memory = stages.mounts(instruction)
+        for place in memory:
+            state.image = plain.with_directory(state.image, place, self._settings.root, self._settings.build_once)
         run = Run(
             self._file.syntax.name, instruction, state.shell, state.image, state.seen, state.workdir or "/", state.user,
             self._settings.network if instruction.flag("network") != "none" else "none", self._settings.seconds,
+            memory,
         )  # fmt: skip
         self._layer(state, run.key(VERSION), functools.partial(run.build, given))
 

@@ -47,6 +47,7 @@ class Run:
         user: Who runs it.
         network: "none" or "host".
         seconds: That it may take.
+        memory: Directories whose content is forgotten, with their modes.
     """
 
     file: str
@@ -58,13 +59,14 @@ class Run:
     user: str
     network: str
     seconds: float
+    memory: Mapping[str, int]
 
     def key(self, version: int) -> str:
         """Return the key of its layer: a hash of everything that goes in."""
         said = (self.instruction.text, self.instruction.words, [h.content for h in self.instruction.heredocs])
         variables = dict(sorted(self.variables.items()))
         return _files.digest_of("run", version, self.image.keys, said, self.shell, variables, self.workdir, self.user,
-                                self.network, os.geteuid() == 0)  # fmt: skip
+                                self.network, dict(self.memory), os.geteuid() == 0)  # fmt: skip
 
     def build(self, given: Mapping[str, str], folder: Path) -> dict[str, Any]:
         """Run it and keep what it changed.
@@ -88,7 +90,7 @@ class Run:
         scratch = folder / "scratch"
         scratch.mkdir(mode=0o700)
         with open_namespace(
-            start, limits=LIMITS, scratch=scratch, store=kept, network=self.network, builds=True
+            start, limits=LIMITS, scratch=scratch, store=kept, network=self.network, builds=True, memory=self.memory
         ) as box:
             output = self._run(box, given)
             added = box.checkpoint()

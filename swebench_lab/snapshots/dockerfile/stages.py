@@ -22,7 +22,7 @@ _OUTSIDE = {
     "VOLUME": "a box has no volumes",
 }
 _FLAGS = {
-    "FROM": {"platform"}, "COPY": {"from", "chown", "chmod"}, "ADD": {"chown", "chmod"}, "RUN": {"network"},
+    "FROM": {"platform"}, "COPY": {"from", "chown", "chmod"}, "ADD": {"chown", "chmod"}, "RUN": {"network", "mount"},
 }  # fmt: skip
 _REMOTE = re.compile(r"^([a-z][a-z0-9+.-]*://|git@)", re.IGNORECASE)
 _EXPANDED = ("ADD", "COPY", "ENV", "EXPOSE", "LABEL", "STOPSIGNAL", "USER", "WORKDIR", "ARG", "FROM", "MAINTAINER")
@@ -153,6 +153,10 @@ Refuse = Callable[[str], SnapshotError]
 
 
 def _check_run(instruction: Instruction, refuse: Refuse) -> None:
+    try:
+        mounts(instruction)
+    except words.WordError as error:
+        raise refuse(f"RUN --mount={error}") from None
     if instruction.flag("network") not in ("", "none", "default"):
         raise refuse(
             f"RUN --network={instruction.flag('network')} is outside the subset; whoever builds chooses the network"
@@ -206,6 +210,39 @@ def places(instruction: Instruction) -> Sequence[str]:
     if instruction.words is not None:
         return instruction.words
     return [word for word in instruction.text.split() if not re.match(r"^\d*<<-?['\"]?[A-Za-z_]", word)]
+
+
+def mounts(instruction: Instruction) -> dict[str, int]:
+    """Return the directories of `RUN --mount=type=cache` and `type=tmpfs`, from the root, with their modes.
+
+    A cache is empty here each time, as it may be everywhere.
+
+    Raises:
+        WordError: Something else is to be mounted.
+    """
+    places: dict[str, int] = {}
+    for text in (value for flag, value in instruction.flags if flag == "mount"):
+        known = {"type": "bind"} | dict(part.partition("=")[::2] for part in text.split(","))
+        target = next((known[name] for name in ("target", "dst", "destination") if name in known), "")
+        mode = known.get("mode", "755" if known["type"] == "cache" else "1777")
+        further = set(known) - {
+            "type",
+            "target",
+            "dst",
+            "destination",
+            "mode",
+            "id",
+            "sharing",
+            "size",
+            "rw",
+            "readwrite",
+        }
+        if known["type"] not in ("cache", "tmpfs") or further or "$" in text:
+            raise words.WordError(f"{text} is outside the subset, which has type=cache and type=tmpfs with a target")
+        if not target.startswith("/") or not _MODE.match(mode):
+            raise words.WordError(f"{text} needs an absolute target and a mode such as 755")
+        places[target] = int(mode, 8)
+    return places
 
 
 def pairs(instruction: Instruction, escape: str) -> list[tuple[str, str]]:
