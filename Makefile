@@ -8,7 +8,10 @@ DEV    := $(VENV)/.installed-dev
 
 VLLM   ?= .venv-vllm/bin/vllm
 
-.PHONY: help setup demo test slow vllm agents lint format docs bench lab lock clean
+HARBOR ?= .venv-harbor/bin/python
+PYTHON312 ?= python3.12
+
+.PHONY: help setup demo test slow vllm harbor agents lint format docs bench lab lock clean
 
 help:  ## show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -41,6 +44,10 @@ slow: $(DEV)  ## run the tests that take long: every attack on every tier, noteb
 vllm: $(DEV)  ## run the tests that need vLLM, its CPU build in a venv of its own; VLLM=PROGRAM: one that is there
 	@test -x $(VLLM) || $(BIN)/python tests/vllm_venv.py .venv-vllm
 	SWEBENCH_LAB_VLLM=$(abspath $(VLLM)) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s -m slow tests/training/test_served.py tests/policies/serving/test_vllm.py
+
+harbor: $(DEV)  ## compare what is read and written with Harbor's own package, in a venv of its own (HARBOR=PYTHON: one that has it)
+	@test -x $(HARBOR) || { $(PYTHON312) -m venv .venv-harbor && .venv-harbor/bin/pip install --quiet harbor; }
+	SWEBENCH_LAB_HARBOR_PYTHON=$(abspath $(HARBOR)) $(BIN)/python -m pytest tests/tasks/test_to_harbor.py tests/tasks/test_harbor_rewards.py
 
 agents: $(DEV)  ## run the agents of others, from npm and PyPI, on demo bugs in boxes without a network
 	LAB_REAL_AGENTS=1 $(BIN)/python -m pytest -m slow -s tests/agents/external/test_real_agents.py

@@ -69,6 +69,7 @@ _NAMES = {
     "snapshots.factory": "SandboxFactory",
     "tasks.loading": "load_tasks",
     "tasks.making.make": "make_tasks",
+    "tasks.own": "task_from",
     "tasks.micro.teacher": "MicroTeacher RandomEdits",
     "testing.doctor.doctor": "doctor",
     "traces.collection": "Trajectories",

@@ -92,6 +92,7 @@ from swebench_lab.tasks.loading import load_tasks as load_tasks
 from swebench_lab.tasks.making.make import make_tasks as make_tasks
 from swebench_lab.tasks.micro.teacher import MicroTeacher as MicroTeacher
 from swebench_lab.tasks.micro.teacher import RandomEdits as RandomEdits
+from swebench_lab.tasks.own import task_from as task_from
 from swebench_lab.testing import conformance as conformance
 from swebench_lab.testing.doctor import probe as probe
 from swebench_lab.testing.doctor.doctor import doctor as doctor
@@ -222,6 +223,7 @@ __all__ = [
     "SweepError",
     "SweepResult",
     "Task",
+    "task_from",
     "TaskError",
     "Tasks",
     "TaskView",

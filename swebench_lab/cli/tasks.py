@@ -101,6 +101,55 @@ def tasks_make(source: str, count: int, seed: int, output: str, schema: str) -> 
     finish(len(new) >= count)
 
 
+@tasks.command("new")
+@click.argument("repository", type=click.Path(exists=True, file_okay=False))
+@click.option("--issue", required=True, help="What agents are told: a text, or the name of a file that holds it.")
+@click.option("-f", "--fail-to-pass", "failing", multiple=True, required=True, help="Id of a test that fails now.")
+@click.option("-p", "--pass-to-pass", "passing", multiple=True, help="Id of a test that must go on passing.")
+@click.option("--gold", type=click.Path(exists=True, dir_okay=False), help="File of a patch that solves it.")
+@click.option("--commit", default="HEAD", show_default=True, help="Commit that the task starts from.")
+@click.option("--test-command", default="", help="How tests are run, where that cannot be derived.")
+@click.option("--log-parser", default="", help="How their log is read: pytest, or one of SWE-bench's parsers.")
+@click.option("--no-check", is_flag=True, help="Do not run the tests of the untouched tree once.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(dir_okay=False), help="A .jsonl, .json or .parquet file."
+)
+def tasks_new(
+    repository: str,
+    issue: str,
+    failing: tuple[str, ...],
+    passing: tuple[str, ...],
+    gold: str | None,
+    commit: str,
+    test_command: str,
+    log_parser: str,
+    no_check: bool,
+    output: str,
+) -> None:
+    """Make a task from a repository of your own, an issue and the tests that fail."""
+    from pathlib import Path
+
+    from swebench_lab.records.task import Tasks
+    from swebench_lab.tasks.own import task_from
+
+    text = (
+        Path(issue).read_text("utf-8") if len(issue) < 4096 and "\n" not in issue and Path(issue).is_file() else issue
+    )
+    spec = {name: value for name, value in (("test_command", test_command), ("log_parser", log_parser)) if value}
+    task = task_from(
+        repository,
+        issue=text,
+        fail_to_pass=failing,
+        pass_to_pass=passing or None,
+        gold_patch=Path(gold).read_text("utf-8") if gold else "",
+        commit=commit,
+        spec=spec or None,
+        check=not no_check,
+    )
+    click.echo(f"{task.id} → {Tasks([task]).save(output)}")
+    click.echo(f"it names {task.source}: load it with --trust, or load_tasks(..., trust=True)")
+
+
 @tasks.command("export")
 @task_options
 @click.option(

@@ -172,7 +172,7 @@ class Grader:
             The second verdict, and the tree that did not come to its end beside it; an empty text where all did.
         """
         certificate = self._certificate(task)
-        gold = task.gold_patch if certificate and certificate.ends_cleanly else None
+        gold = (task.gold_patch or None) if certificate and certificate.ends_cleanly else None
         tree = "the untouched tree" if gold is None else "the gold patch"
         fit = first.cause is not Cause.TIMED_OUT or self._timed(task, gold, boxes).graded
         verdict = self._timed(task, patch or "", boxes, patience=PATIENCE)

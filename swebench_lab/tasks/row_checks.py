@@ -105,6 +105,10 @@ def inner_row(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
         if not inner:
             raise TaskError(f"{where}: a row of NeMo Gym without a task in it ('instance'): it cannot be graded here")
         return {"instance": inner, "env_class": "null"}
+    if "install_config" in row and str(row.get("language") or "python").lower() != "python":
+        raise TaskError(f"{where}: a row of SWE-rebench V2 in {row['language']}: not read; its rows in Python are")
+    if "FAIL_TO_PASS" not in row and "OPENSWE_EXIT_CODE" in str(row.get("eval_script") or ""):
+        raise TaskError(f"{where}: a row of OpenSWE (its script prints OPENSWE_EXIT_CODE): not read")
     for column, name, why in _FOREIGN:
         if column in row and "FAIL_TO_PASS" not in row and "gold_patch" not in row:
             raise TaskError(f"{where}: a row of {name} (field {column!r}): not read, because {why}")

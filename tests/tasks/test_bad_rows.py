@@ -198,3 +198,18 @@ def test_a_folder_that_is_not_whole_or_holds_no_rows_is_refused_by_name(tmp_path
     (tmp_path / "c" / "test.parquet").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     with pytest.raises(TaskError, match="pointer of git-lfs"):
         lab.load_tasks(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (
+            {"instance_id": "a", "install_config": {"install": "make"}, "language": "go"},
+            "a row of SWE-rebench V2 in go",
+        ),
+        ({"instance_id": "a", "eval_script": 'echo "OPENSWE_EXIT_CODE=$?"', "repo": "a/b"}, "a row of OpenSWE"),
+    ],
+)
+def test_rows_of_sets_that_are_not_read_are_refused_by_name(row: dict[str, object], words: str) -> None:
+    with pytest.raises(TaskError, match=words):
+        lab.load_tasks([row])

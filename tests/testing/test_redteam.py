@@ -34,6 +34,7 @@ from swebench_lab.testing.redteam import (
 )
 from swebench_lab.testing.redteam.attack import CATEGORIES, gained
 from swebench_lab.testing.redteam.loads import tagged
+from swebench_lab.testing.redteam.verifiers import FORGED_VERIFIERS
 from swebench_lab.testing.redteam.victim import ANSWER, KINDS, make_victim
 
 SLOW = {
@@ -273,7 +274,7 @@ def test_a_forged_run_that_counts_as_a_failed_one_is_misjudged() -> None:
 
 def test_the_catalogue_has_every_attack_with_its_verdict() -> None:
     table = catalogue()
-    assert table["name"].to_list() == [one.name for one in (*ATTACKS, *FORGERIES)]
+    assert table["name"].to_list() == [one.name for one in (*ATTACKS, *FORGERIES, *FORGED_VERIFIERS)]
     assert set(table["must"]) == {"held", "unresolved"}
 
 
@@ -312,3 +313,12 @@ def test_every_attack_is_named_once_and_has_a_known_category() -> None:
     assert len(names) == len(set(names))
     assert {one.category for one in ATTACKS} <= set(CATEGORIES)
     assert all(one.tries.endswith(".") for one in (*ATTACKS, *FORGERIES))
+
+
+def test_a_separate_verifier_holds_every_forgery_and_a_shared_one_says_what_it_cannot_promise(tmp_path):
+    sandboxes = SandboxFactory(cache=tmp_path / "cache")
+    report = redteam(sandboxes, names=["verifiers"], progress=False)
+    assert report.ok, report
+    separate = [one for one in report.outcomes if one.name.endswith("(separate)")]
+    assert len(separate) >= 10 and all(one.held and one.got == "unresolved" for one in separate)
+    assert all(one.name.endswith("(shared)") and "beside the patch's code" in one.stated for one in report.stated)

@@ -49,8 +49,8 @@ def read_reward_file(run: ScriptRun) -> Reading:
 def parse_rewards(as_json: str | None, as_text: str | None) -> Reading:
     """Return the rewards in the text of a `reward.json` or, where that is None, of a `reward.txt`.
 
-    An object of finite numbers, or one number; nothing else is a reward. A negative `reward` is how a verifier says that
-    it broke itself.
+    An object of finite numbers in the first, one number in the second; nothing else is a reward. A negative `reward` is how
+    a verifier says that it broke itself.
     """
     if as_json is None and as_text is None:
         return Reading(fault=f"the verifier wrote neither {TEXT} nor {JSON}")
@@ -59,10 +59,12 @@ def parse_rewards(as_json: str | None, as_text: str | None) -> Reading:
         value: Any = json.loads(text, parse_constant=_no_constant) if name == JSON else float(text)
     except (ValueError, RecursionError):
         return Reading(fault=f"the verifier's {name} is no reward: {shortly(text.strip())}")
-    values = value if isinstance(value, Mapping) and name == JSON else {"reward": value}
+    if name == JSON and not isinstance(value, Mapping):
+        return Reading(fault=f"the verifier's {name} is no reward: {shortly(value)} is no object")
+    values = value if name == JSON else {"reward": value}
     rewards: dict[str, float] = {}
     for key, number in values.items():
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+        if not isinstance(number, (int, float)) or not math.isfinite(number):
             return Reading(fault=f"the verifier's {name} is no reward: {key!r} is {shortly(number)}")
         rewards[str(key)] = float(number)
     if not rewards:

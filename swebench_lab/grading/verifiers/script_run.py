@@ -202,7 +202,7 @@ class VerifierRun:
             box.run(["rm", "-rf", "--", verifier.reads])
         marker = f"LAB_{secrets.token_hex(12)}" if verifier.kind == EXIT_MARKER else ""
         command = verifier.command.replace(verifier.reads, marker) if marker else verifier.command
-        box.write(f"{self._lab}.sh", command + "\nexit $?\n", mode=0o600 if not verifier.user else 0o644)
+        box.write(f"{self._lab}.sh", f"exec 9<&-\n{command}\nexit $?\n", mode=0o600 if not verifier.user else 0o644)
         started = time.monotonic()
         # the text is not on the command line, where the code under test could read it
         argv = ["bash", "-c", 'exec 9<"$0"; rm -f -- "$0"; exec bash /dev/fd/9', f"{self._lab}.sh"]

@@ -33,6 +33,8 @@ from swebench_lab.testing.redteam.kernels import DEVICES, KERNEL, NETWORK, RIGHT
 from swebench_lab.testing.redteam.loads import RESOURCES
 from swebench_lab.testing.redteam.lures import GIT, LINKS
 from swebench_lab.testing.redteam.traces import LAYERS, OUTPUT
+from swebench_lab.testing.redteam.verifiers import CATEGORY, FORGED_VERIFIERS, MODES, SHARED, VerifierForgery
+from swebench_lab.testing.redteam.verifiers import attack as attack_verifiers
 from swebench_lab.testing.redteam.victim import KINDS, make_victim
 
 if TYPE_CHECKING:
@@ -190,7 +192,9 @@ def redteam(
             f"sandboxes of the backend {sandboxes.backend!r} have no walls: attacks would hit this machine; attack "
             f"{' or '.join(map(repr, _WALLED))} sandboxes"
         )
-    attacks, forgeries = _chosen(names)
+    attacks, forgeries, verifiers = _chosen(names)
+    if sandboxes.backend.partition("-")[0] != "namespace":
+        verifiers = []  # their victims are shown over this machine's own programs, which other backends do not do
     with tempfile.TemporaryDirectory(prefix="lab-victim-") as folder:
         kinds = {"pytest", *(forgery.victim for forgery in forgeries)}
         victims = {kind: make_victim(_folder(folder, kind), kind) for kind in kinds}
@@ -198,8 +202,12 @@ def redteam(
             pairs = [(victims[forgery.victim], forgery) for forgery in forgeries]
         else:
             pairs = [(task, forgery) for task in tasks for forgery in forgeries if forgery.victim == "pytest"]
-        total = len(attacks) + len(pairs)
-        made = chain(_on_boxes(sandboxes, victims["pytest"], attacks), _on_grading(sandboxes, pairs))
+        total = len(attacks) + len(pairs) + len(verifiers) * len(MODES)
+        made = chain(
+            _on_boxes(sandboxes, victims["pytest"], attacks),
+            _on_grading(sandboxes, pairs),
+            _on_verifiers(sandboxes, Path(folder), verifiers),
+        )
         outcomes = list(tqdm(made, "redteam", total, unit="attack", disable=not progress))
     return Report(sandboxes.tier, tuple(outcomes))
 
@@ -219,22 +227,25 @@ def catalogue() -> pl.DataFrame:
         for one in ATTACKS
     ]
     rows += [(GRADING, one.name, one.verdict, one.tries, one.gap) for one in FORGERIES]
+    rows += [(CATEGORY, one.name, "unresolved", one.tries, one.gap) for one in FORGED_VERIFIERS]
     return pl.DataFrame(rows, schema=["category", "name", "must", "tries", "stated"], orient="row")
 
 
-def _chosen(names: Iterable[str] | None) -> tuple[list[Attack], list[Forgery]]:
+def _chosen(names: Iterable[str] | None) -> tuple[list[Attack], list[Forgery], list[VerifierForgery]]:
     """The attacks with these names or of these categories."""
     if names is None:
-        return list(ATTACKS), list(FORGERIES)
+        return list(ATTACKS), list(FORGERIES), list(FORGED_VERIFIERS)
     wanted = {names} if isinstance(names, str) else set(names)
     attacks = [one for one in ATTACKS if wanted & {one.name, one.category}]
     forgeries = [one for one in FORGERIES if wanted & {one.name, GRADING}]
-    found = {name for one in attacks for name in (one.name, one.category)} | {one.name for one in forgeries} | {GRADING}
+    verifiers = [one for one in FORGED_VERIFIERS if wanted & {one.name, CATEGORY}]
+    found = {name for one in attacks for name in (one.name, one.category)} | {GRADING, CATEGORY}
+    found |= {one.name for one in forgeries} | {one.name for one in verifiers}
     if unknown := sorted(wanted - found):
         raise ValueError(
             f"no attack and no category is called {unknown[0]!r}; `swebench_lab.testing.redteam.ATTACKS` lists them"
         )
-    return attacks, forgeries
+    return attacks, forgeries, verifiers
 
 
 def _on_boxes(sandboxes: SandboxFactory, victim: Task, attacks: Sequence[Attack]) -> Iterator[Outcome]:
@@ -272,6 +283,24 @@ def _on_grading(sandboxes: SandboxFactory, pairs: Sequence[tuple[Task, Forgery]]
         evaluator = Evaluator(sandboxes, timeout=_SECONDS, certificates=folder)
         for task, forgery in pairs:
             yield grade(forgery, task, evaluator)
+
+
+def _on_verifiers(
+    sandboxes: SandboxFactory, folder: Path, forgeries: Sequence[VerifierForgery]
+) -> Iterator[Outcome]:  # fmt: skip
+    from swebench_lab.grading.evaluator import Evaluator
+
+    if not forgeries:
+        return
+    with tempfile.TemporaryDirectory(prefix="lab-certificates-") as certificates:
+        evaluator = Evaluator(sandboxes, certificates=certificates)
+        for one in attack_verifiers(folder, forgeries, evaluator):
+            stated = one.forgery.gap if one.evidence and one.mode == SHARED else ""
+            must = one.must if one.mode == SHARED else "unresolved"
+            yield Outcome(
+                f"{one.forgery.name} ({one.mode})", CATEGORY, not one.evidence, one.evidence, stated,
+                f"{one.forgery.kind} verifier", one.forgery.tries, one.seconds, must, one.status,
+            )  # fmt: skip
 
 
 def grade(forgery: Forgery, task: Task, evaluator: Evaluator) -> Outcome:
