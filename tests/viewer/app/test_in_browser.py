@@ -276,4 +276,5 @@ def test_the_same_application_stands_below_a_cell_in_jupyterlab(tmp_path: Path) 
             browser.eval(f"{inside}.host.scrollIntoView()")
             picture(browser, "jupyterlab")
             assert browser.eval("document.querySelectorAll('.jp-Notebook .jp-Cell').length") == cells
-            assert complaints(browser) == [] and foreign(browser, jupyter.address) == []
+            assert complaints(browser) == [], json.dumps(complaints(browser))
+            assert foreign(browser, jupyter.address) == []
