@@ -6,7 +6,7 @@ function render({ model, el }) {
   host.dataset.lmSuppressShortcuts = "true"; // or JupyterLab takes the keys
   el.append(host);
   const shadow = host.attachShadow({ mode: "open" });
-  shadow.append(Object.assign(document.createElement("style"), { textContent: model.get("style") }));
+  shadow.append(Object.assign(document.createElement("style"), { textContent: model.get("sheet") }));
   const root = shadow.appendChild(Object.assign(document.createElement("div"), { className: "lab-view" }));
   const theme = () => { const light = document.body.dataset.jpThemeLight; host.dataset.theme = light === "false" ? "dark" : light === "true" ? "light" : matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"; };
   theme();

@@ -93,6 +93,7 @@ export class View {
     const screens = { runs: this.runs, attempts: this.attempts, groups: this.groups, attempt: this.attempt, running: this.running, compare: this.compare, pair: this.pair };
     this.follow = null;
     this.neighbours = {};
+    const slow = setTimeout(() => this.main.setAttribute("aria-busy", "true"), 300);
     try {
       const content = await (screens[view] ?? this.runs).call(this, params, mine);
       if (mine !== this.drawing || !content) return;
@@ -106,6 +107,9 @@ export class View {
       if (mine !== this.drawing) return;
       this.bar(view, params);
       this.main.replaceChildren(h("p", { class: "error", role: "alert" }, error.message));
+    } finally {
+      clearTimeout(slow);
+      if (mine === this.drawing) this.main.removeAttribute("aria-busy");
     }
   }
 
@@ -342,7 +346,7 @@ export class View {
     const state = h("span", { role: "status" });
     const box = h("input", { type: "checkbox", "data-name": "follow", checked: true });
     let steps = -1, loading = false;
-    const load = (count) => {
+    const load = async (count) => {
       loading = true;
       const frame = h("iframe", { class: "page coming", title: `running attempt at ${params.task ?? ""}`, sandbox: "allow-scripts" });
       this.frames.add(frame);
@@ -352,8 +356,8 @@ export class View {
         if (box.checked && count) frame.contentWindow?.postMessage({ lab: "go", step: count - 1 }, "*");
         loading = false;
       }, { once: true });
+      await this.door.frame(frame, "running-page", { run, id }); // first: an empty frame would count as loaded
       holder.append(frame);
-      this.door.frame(frame, "running-page", { run, id });
     };
     this.follow = async () => {
       const row = (await this.door.ask("running", { run })).find((one) => one.id === id);
@@ -380,7 +384,8 @@ export class View {
       sides.map((side) => h("option", { value: side.side, selected: side.side === value }, `${side.run} · ${cut(side.policy, 40)} (${side.resolved} of ${side.attempts})`))));
     const head = [h("h1", {}, "Compare"), h("div", { class: "search-bar" }, select("a", a), select("b", b))];
     if (sides.length < 2) return [...head, h("p", {}, "There are no two agents to compare.")];
-    const told = await this.door.ask("compare", { a, b });
+    let told;
+    try { told = await this.door.ask("compare", { a, b }); } catch (error) { return [...head, h("p", { class: "error", role: "alert" }, error.message)]; }
     const only = params.change;
     const chips = Object.entries(told.counts).map(([change, count]) => h("button", { class: `chip ${change.replace(" ", "-")}`, "aria-pressed": String(only === change), onclick: () => this.go("compare", { a, b, change: only === change ? "" : change }) }, `${count} ${change}`));
     const rows = told.tasks.filter((row) => !only || row.change === only).slice(0, 2000).map((row) => h("tr", { "data-open": this.link("pair", this.pairOf(row, a, b)) },

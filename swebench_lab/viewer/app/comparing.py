@@ -118,6 +118,11 @@ def _statistics(groups: Sequence[Mapping[str, Sequence[Mapping[str, Any]]]], nam
 
     sides = [{task: [Verdict(row["verdict"], "") for row in rows] for task, rows in group.items()} for group in groups]
     try:
-        return repr(statistics.compare(sides[0], sides[1], names=(names[0], names[1])))
+        told = statistics.compare(sides[0], sides[1], names=(names[0], names[1]))
     except ValueError as error:  # no task was graded on both sides
         return str(error)
+    d = told.difference
+    return (
+        f"resolved, each task counting once: A {float(told.first):.1%}, B {float(told.second):.1%}; difference "
+        f"{float(d):+.1%} [{d.low:+.1%}, {d.high:+.1%}] at {d.level:.0%}, {d.n} tasks; McNemar's exact p {told.p_value:.3g}"
+    )

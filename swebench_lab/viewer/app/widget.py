@@ -23,7 +23,7 @@ class ViewWidget(anywidget.AnyWidget):
     """
 
     _esm = notebook_script()
-    style: traitlets.Unicode[str, str | bytes] = traitlets.Unicode(notebook_style()).tag(sync=True)
+    sheet: traitlets.Unicode[str, str | bytes] = traitlets.Unicode(notebook_style()).tag(sync=True)
     place: traitlets.Unicode[str, str | bytes] = traitlets.Unicode("").tag(sync=True)
 
     def __init__(self, answers: Answers, place: str = "") -> None:
