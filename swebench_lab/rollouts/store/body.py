@@ -201,4 +201,6 @@ def steps_frame(sections: Iterable[tuple[bytes, str, int]]) -> pl.DataFrame:
         return pl.DataFrame(values, schema=timeline.STEPS)
     except (ValueError, KeyError, TypeError, OverflowError, zlib.error, pl.exceptions.PolarsError) as error:
         of = ", ".join(f"{task} attempt {attempt}" for _, task, attempt in places[:3])
-        raise RecordError(f"reading steps of {len(places)} attempts ({of} …): a frame of them is damaged: {error}") from error
+        raise RecordError(
+            f"reading steps of {len(places)} attempts ({of} …): a frame of them is damaged: {error}"
+        ) from error

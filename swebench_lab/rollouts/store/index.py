@@ -20,7 +20,19 @@ PLACE: dict[str, Any] = {"segment": str, "at": int, "bytes": int, "row_bytes": i
 """Where a body lies: the segment's name, the byte where its block begins, how long the block, its row and its steps are."""
 
 SCHEMA: dict[str, Any] = {**PLACE, "rewarded_by": str, **FRAME}
-NEEDED = ("segment", "at", "bytes", "row_bytes", "steps_bytes", "task", "verdict", "attempt", "seed", "tries", "seconds")
+NEEDED = (
+    "segment",
+    "at",
+    "bytes",
+    "row_bytes",
+    "steps_bytes",
+    "task",
+    "verdict",
+    "attempt",
+    "seed",
+    "tries",
+    "seconds",
+)
 """Columns without which a row is none."""
 
 _PLACE = "place in the index"
