@@ -170,6 +170,11 @@ def _is_literal(node: ast.expr) -> bool:
     )  # fmt: skip
 
 
+def _is_negative(node: ast.expr) -> bool:
+    number = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant)
+    return number and isinstance(ast.literal_eval(node), (int, float))
+
+
 def _other(node: ast.expr, word: str) -> str:
     """Return the source of another value of the same kind, where the kind shows; else of a pair with the value."""
     source = ast.unparse(node)
@@ -178,13 +183,13 @@ def _other(node: ast.expr, word: str) -> str:
         if isinstance(value, bool):
             return repr(not value)
         if isinstance(value, (int, float, complex)):
-            return f"({value!r} + 1)" if value != value + 1 else f"({value!r} / 2)"
+            return repr(value + 1 if value != value + 1 else value / 2)  # a plain literal, as the true one is
         if isinstance(value, str):
             return repr(value + word)
         if isinstance(value, bytes):
             return repr(value + word.encode())
-    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return f"({source} - 1)"
+    elif _is_negative(node):
+        return repr(ast.literal_eval(node) - 1)
     elif isinstance(node, ast.JoinedStr):
         return f"({source} + {word!r})"
     elif isinstance(node, (ast.List, ast.Set)) and node.elts:

@@ -108,7 +108,9 @@ class TestRunner:
         self.timeout = (timeout or self.spec.timeout) * patience
         self.lab = posixpath.join(box.private_temp, f"lab-{secrets.token_hex(6)}")
         self.true = _true_files(snapshot.tests)
-        named = planted.deciding_modules(self.expected.tests, self.true)
+        tests = self.expected.tests
+        shown = {way for way in planted.module_paths(tests) if self._started_from(way) is not None}
+        named = planted.deciding_modules(tests, self.true | shown)
         self.deciding = tuple(sorted({*test_files(task), *protected_files(task), *named}))
         self.roots = planted.test_roots(self.deciding, _touched(task.gold_patch), self._names_in)
         self.programs = modules(self.spec.test_command)
@@ -184,7 +186,8 @@ class TestRunner:
         """Put back what the patch changed of the tests' helpers, and files in which it changed pytest's settings."""
         restored = []
         for path in sorted(changes.touched - self.true):
-            helper = (planted.within(path, self.roots) and path not in changes.added) or self._is_runner(path)
+            of_tests = planted.within(path, self.roots) or (path in self.deciding and not self._is_fixed(path))
+            helper = (of_tests and path not in changes.added) or self._is_runner(path)
             if helper or (planted.is_config(path) and self._settings_changed(path, changes)):
                 restored.append(path)
         if restored:
@@ -202,9 +205,12 @@ class TestRunner:
         toml = path.endswith(".toml")
         return _settings(self._started_from(path), toml) != _settings(after, toml)
 
+    def _is_fixed(self, path: str) -> bool:
+        return path in _touched(self.task.gold_patch)
+
     def _is_runner(self, path: str) -> bool:
         """Whether a file is the program that runs the tests, which belongs to them unless the gold patch changes it."""
-        if path in _touched(self.task.gold_patch):
+        if self._is_fixed(path):
             return False
         words = {word.removeprefix("./") for word in Steps.of(self.spec.test_command).runner.split()}
         own = runs_sympy(self.spec.test_command) and path.startswith(_RUNNER_OF_SYMPY)
