@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.grading.baseline import Baselines
+from swebench_lab.grading.canary import NOTE, Canary
 from swebench_lab.grading.certifier import Certifier
 from swebench_lab.grading.evaluation import evaluate
 from swebench_lab.grading.execution.boxes import OpenBoxes
@@ -43,6 +44,14 @@ class Evaluator:
         certificates: Folder of the certificates that `check` writes; None: beside the Snapshots.
         cache: What is asked for a verdict before a patch is run (`check` never asks it); None: every patch is run. It
             is not carried along when an Evaluator is pickled.
+        canary: What is done about a resolved patch of a certified task that still passes when the values that its tests
+            expect are changed, so that nobody compared anything: `"note"` (a note of the Verdict), `"decide"`
+            (*unresolved*, forged, where every such change is known to fail with the gold patch and with none) or
+            `"off"` (such tests are not run). It costs one more run of the tests for each resolved patch, and two for
+            each task.
+
+    Raises:
+        ValueError: The canary is unknown.
     """
 
     def __init__(
@@ -53,10 +62,13 @@ class Evaluator:
         workers: int | None = None,
         certificates: str | Path | None = None,
         cache: GradingCache | None = None,
+        canary: str = NOTE,
     ) -> None:
         self.workers = workers or os.cpu_count() or 1
         self.certificates = Certificates(certificates or Path(sandboxes.cache.root) / "certificates")
-        self._grader = Grader(sandboxes, timeout, cache, Baselines(self.certificates), self.certificates)
+        watch = Canary(canary, self.certificates)
+        self._grader = Grader(sandboxes, timeout, cache, Baselines(self.certificates), self.certificates, watch)
+        self.canary = canary
         self._certifier = Certifier(self._grader, self.certificates)
 
     @property
@@ -83,6 +95,7 @@ class Evaluator:
             workers=self.workers,
             certificates=self.certificates.root,
             cache=cache or GradingCache(),
+            canary=self.canary,
         )
 
     def grade(self, task: Task, patch: str, *, boxes: OpenBoxes | None = None) -> Verdict:
@@ -260,7 +273,7 @@ class Evaluator:
         return self._certifier.logs(task)
 
     def __reduce__(self) -> tuple[Callable[..., Evaluator], tuple[Any, ...]]:
-        return _remake, (self.sandboxes, self.timeout, self.workers, self.certificates.root)
+        return _remake, (self.sandboxes, self.timeout, self.workers, self.certificates.root, self.canary)
 
     def __repr__(self) -> str:
         """Return one line: where tests run, and for how long at most."""
@@ -268,5 +281,7 @@ class Evaluator:
         return f"Evaluator({self.sandboxes!r}{limit})"
 
 
-def _remake(sandboxes: SandboxFactory, timeout: float | None, workers: int, certificates: Path) -> Evaluator:
-    return Evaluator(sandboxes, timeout, workers=workers, certificates=certificates)
+def _remake(
+    sandboxes: SandboxFactory, timeout: float | None, workers: int, certificates: Path, canary: str
+) -> Evaluator:
+    return Evaluator(sandboxes, timeout, workers=workers, certificates=certificates, canary=canary)

@@ -23,7 +23,9 @@ from swebench_lab.grading.attribution import (
     too_busy,
 )
 from swebench_lab.grading.baseline import Baseline, Baselines
+from swebench_lab.grading.canary import OFF, Canary
 from swebench_lab.grading.execution.boxes import OpenBoxes
+from swebench_lab.grading.execution.mutants import Mutator
 from swebench_lab.grading.execution.runner import NotApplied, TestRunner
 from swebench_lab.grading.execution.test_run import HOST_MEMORY
 from swebench_lab.grading.files.certificates import Certificate, Certificates, task_digest
@@ -60,6 +62,7 @@ class Grader:
         cache: What is asked for a verdict first; None: every patch is run.
         baselines: Where it is stored how tasks' tests end without a patch; None: every such run counts for itself.
         certificates: What is asked whether a task's own gold patch is resolved here; None: nothing is.
+        canary: What is asked about resolved patches of certified tasks; None: nothing is.
     """
 
     def __init__(
@@ -69,12 +72,14 @@ class Grader:
         cache: GradingCache | None = None,
         baselines: Baselines | None = None,
         certificates: Certificates | None = None,
+        canary: Canary | None = None,
     ) -> None:
         self.sandboxes = sandboxes
         self.timeout = timeout
         self.cache = cache
         self.baselines = baselines
         self.certificates = certificates
+        self.canary = canary if canary and canary.mode != OFF else None
         self._uncertified: set[str] = set()
         self._asking: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
@@ -91,9 +96,9 @@ class Grader:
             boxes: What the sandbox is added to while it is open.
         """
         if self.cache is None:
-            return self.consulted(task, self._attributed(task, patch, boxes))
+            return self.consulted(task, self._watched(task, patch, boxes))
         key = self.sandboxes.key(task)
-        verdict = self.cache.verdict(task, key, patch or "", lambda: self._attributed(task, patch, boxes))
+        verdict = self.cache.verdict(task, key, patch or "", lambda: self._watched(task, patch, boxes))
         return self.consulted(task, verdict)
 
     def consulted(self, task: Task, verdict: Verdict) -> Verdict:
@@ -140,6 +145,19 @@ class Grader:
             if self.baselines and baseline.clean and baseline != stored:
                 self.baselines.put(key, task.id, digest, baseline)
             return baseline
+
+    def _watched(self, task: Task, patch: str, boxes: OpenBoxes | None) -> Verdict:
+        """Grade a patch, and where it is resolved ask the canary about it."""
+        verdict = self._attributed(task, patch, boxes)
+        if not verdict.resolved or not self._has_canary(task) or self.canary is None:
+            return verdict
+        place = (self.sandboxes.key(task), task.id, task_digest(task, self.spec(task)))
+        run = partial(self._timed, task, boxes=boxes)
+        return self.canary.watched(verdict, patch, place, task.gold_patch, lambda tree, m: run(tree, mutator=m))
+
+    def _has_canary(self, task: Task) -> bool:
+        """Whether resolved patches of a task are run against the canary."""
+        return self.canary is not None and bool((certificate := self._certificate(task)) and certificate.passed)
 
     def _attributed(self, task: Task, patch: str, boxes: OpenBoxes | None) -> Verdict:
         """Grade a patch, and find out who ended a run that did not come to its end."""
@@ -261,6 +279,7 @@ class Grader:
         boxes: OpenBoxes | None,
         patience: float = 1.0,
         limits: Limits | None = None,
+        mutator: Mutator | None = None,
     ) -> Verdict:
         """Run the tests once.
 
@@ -270,11 +289,12 @@ class Grader:
             boxes: What the sandbox is added to while it is open.
             patience: How many times the usual time the tests get.
             limits: What the sandbox may use, instead of the factory's.
+            mutator: What changes the tests' expectations; None: nothing does.
         """
         started = time.monotonic()
         logger.debug("grading %s: %s", task.id, "the untouched tree" if patch is None else "a patch")
         try:
-            verdict = self._run(task, patch, boxes or OpenBoxes(), patience, limits)
+            verdict = self._run(task, patch, boxes or OpenBoxes(), patience, limits, mutator)
         except (LabError, OSError) as error:  # the recording boundary: never held against the patch
             verdict = Verdict(NOT_GRADED, f"{NOT_RUN}: {error}", cause=Cause.INFRASTRUCTURE)
         seconds = time.monotonic() - started
@@ -283,7 +303,15 @@ class Grader:
         logger.log(level, "graded %s: %s (%s) after %.1f s %s", *facts)
         return replace(verdict, seconds=seconds, tier=verdict.tier or self.sandboxes.tier)
 
-    def _run(self, task: Task, patch: str | None, boxes: OpenBoxes, patience: float, limits: Limits | None) -> Verdict:
+    def _run(
+        self,
+        task: Task,
+        patch: str | None,
+        boxes: OpenBoxes,
+        patience: float,
+        limits: Limits | None,
+        mutator: Mutator | None,
+    ) -> Verdict:
         if patch is not None and not patch.strip():
             official = "" if task.verifier else official_answer_without_a_patch(self._expectation(task))
             return Verdict(UNRESOLVED, EMPTY, official=official, cause=Cause.NOT_APPLIED)
@@ -295,7 +323,8 @@ class Grader:
         network = self.sandboxes.grading_network
         open_box = partial(self.sandboxes.open, snapshot, network=network)
         with open_box() if limits is None else open_box(limits=limits) as box, boxes.holding(box):
-            runner = TestRunner(box, snapshot, task, self.timeout, patience, boxes)
+            mutator = Mutator() if mutator is None and self._has_canary(task) else mutator
+            runner = TestRunner(box, snapshot, task, self.timeout, patience, boxes, mutator)
             kills = host_kills()
             try:
                 run = runner.run(patch)

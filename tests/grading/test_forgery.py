@@ -506,3 +506,41 @@ def test_tampering_inside_the_test_process_is_not_solved(evaluator: Evaluator) -
     verdict = evaluator.grade(task(), code(TAMPER + BUGGY))
     said = "if this is caught now, say so in grading.py's docstring and turn the test round"
     assert verdict.status == "resolved", said
+
+
+# --- tests that only unittest's ids name ------------------------------------------------------------------------------
+
+UNIT = """\
+import sys
+import unittest
+
+sys.path.insert(0, "src")
+
+from pkg import add, keep
+
+
+class AddTest(unittest.TestCase):
+    def test_add(self):
+        self.assertEqual(add(1, 2), 3)
+
+    def test_keep(self):
+        self.assertEqual(keep(1), 1)
+"""
+
+
+@pytest.mark.parametrize("module", ["test_unit", "checks.unit"])
+def test_a_visible_test_of_unittest_is_put_back_wherever_it_lies(module: str, tmp_path: Path) -> None:
+    path = f"{module.replace('.', '/')}.py"
+    folder = {f"{module.partition('.')[0]}/__init__.py": ""} if "." in module else {}
+    files = {**FILES, **folder, path: UNIT}
+    command = f"python -m unittest -v {module}"
+    spec = {**QUICK, "test_command": command, "test_arguments": "none", "log_parser": "parse_log_django"}
+    ids = [f"{test} ({module}.AddTest.{test})" for test in ("test_add", "test_keep")]
+    graded = task(fail_to_pass=ids[:1], pass_to_pass=ids[1:], spec=spec)
+    evaluator = Evaluator(HandMade(tmp_path, files))  # type: ignore[arg-type]
+    emptied = patch_of(lambda folder: (folder / path).write_text(UNIT.replace(", 3)", ", -1)")), files)
+    deleted = patch_of(lambda folder: (folder / path).unlink(), files)
+    for forged in (emptied, deleted):
+        verdict = evaluator.grade(graded, forged)
+        assert (verdict.status, verdict.cause) == ("unresolved", Cause.TESTS), verdict.reason
+        assert any("restored before the tests" in note for note in verdict.notes)

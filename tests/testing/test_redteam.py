@@ -121,6 +121,7 @@ def test_a_forged_patch_gets_the_verdict_it_must_get(
     outcome = grade(forgery, victims[forgery.victim], evaluator)
     # What is stated to get through does: the day it no longer does, the statement goes.
     assert outcome.got == (forgery.verdict if not forgery.gap else "resolved"), outcome.evidence
+    assert outcome.canary == (forgery.canary if forgery.gap else "")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -109,12 +109,17 @@ def deciding_modules(tests: Iterable[str], files: Iterable[str]) -> tuple[str, .
         tests: Ids of tests.
         files: The true test files.
     """
-    dotted = {name for test in tests for name in re.findall(r"\(([\w.]+)\)", test)}
+    ways = module_paths(tests)
+    return tuple(sorted(file for file in files if any(file == way or file.endswith(f"/{way}") for way in ways)))
+
+
+def module_paths(tests: Iterable[str]) -> tuple[str, ...]:
+    """Return the paths that the modules in unittest's ids of tests may have below the root; few of them are there."""
     ways = set()
-    for name in dotted:
+    for name in {name for test in tests for name in re.findall(r"\(([\w.]+)\)", test)}:
         parts = name.split(".")
         ways |= {"/".join(parts[:count]) + ".py" for count in range(1, len(parts) + 1)}
-    return tuple(sorted(file for file in files if any(file == way or file.endswith(f"/{way}") for way in ways)))
+    return tuple(sorted(ways))
 
 
 def within(path: str, folders: Iterable[str]) -> bool:

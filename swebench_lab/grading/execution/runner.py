@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from swebench_lab.errors import GradingError, SandboxPathError
 from swebench_lab.grading.execution import planted, scripts, startup
 from swebench_lab.grading.execution.boxes import OpenBoxes
+from swebench_lab.grading.execution.mutants import Mutator, function_of, mutate
 from swebench_lab.grading.execution.results import Results, read_results
 from swebench_lab.grading.execution.scripts import Changes
 from swebench_lab.grading.execution.test_command import Steps, modules, reports_separately, runs_sympy
@@ -90,13 +91,14 @@ class TestRunner:
         timeout: Seconds for the tests; None: as the Spec says.
         patience: How many times that they get.
         boxes: What a second box is added to while it is open.
+        mutator: What changes the values that tests expect, so that no honest tree passes them; None: nothing does.
     """
 
     __test__ = False  # pytest: not a test class
 
     def __init__(
         self, box: Sandbox, snapshot: Snapshot, task: Task, timeout: float | None = None, patience: float = 1.0,
-        boxes: OpenBoxes | None = None,
+        boxes: OpenBoxes | None = None, mutator: Mutator | None = None,
     ) -> None:  # fmt: skip
         self.box, self.snapshot, self.task = box, snapshot, task
         self.spec = spec_of(snapshot)
@@ -106,11 +108,14 @@ class TestRunner:
         self.timeout = (timeout or self.spec.timeout) * patience
         self.lab = posixpath.join(box.private_temp, f"lab-{secrets.token_hex(6)}")
         self.true = _true_files(snapshot.tests)
-        named = planted.deciding_modules(self.expected.tests, self.true)
+        tests = self.expected.tests
+        shown = {way for way in planted.module_paths(tests) if self._started_from(way) is not None}
+        named = planted.deciding_modules(tests, self.true | shown)
         self.deciding = tuple(sorted({*test_files(task), *protected_files(task), *named}))
         self.roots = planted.test_roots(self.deciding, _touched(task.gold_patch), self._names_in)
         self.programs = modules(self.spec.test_command)
         self.notes: list[str] = []
+        self.mutator = mutator
 
     def run(self, patch: str | None) -> TestRun:
         """Apply the patch, put the tests back and run them.
@@ -181,7 +186,8 @@ class TestRunner:
         """Put back what the patch changed of the tests' helpers, and files in which it changed pytest's settings."""
         restored = []
         for path in sorted(changes.touched - self.true):
-            helper = (planted.within(path, self.roots) and path not in changes.added) or self._is_runner(path)
+            of_tests = planted.within(path, self.roots) or (path in self.deciding and not self._is_fixed(path))
+            helper = (of_tests and path not in changes.added) or self._is_runner(path)
             if helper or (planted.is_config(path) and self._settings_changed(path, changes)):
                 restored.append(path)
         if restored:
@@ -199,9 +205,12 @@ class TestRunner:
         toml = path.endswith(".toml")
         return _settings(self._started_from(path), toml) != _settings(after, toml)
 
+    def _is_fixed(self, path: str) -> bool:
+        return path in _touched(self.task.gold_patch)
+
     def _is_runner(self, path: str) -> bool:
         """Whether a file is the program that runs the tests, which belongs to them unless the gold patch changes it."""
-        if path in _touched(self.task.gold_patch):
+        if self._is_fixed(path):
             return False
         words = {word.removeprefix("./") for word in Steps.of(self.spec.test_command).runner.split()}
         own = runs_sympy(self.spec.test_command) and path.startswith(_RUNNER_OF_SYMPY)
@@ -316,6 +325,8 @@ class TestRunner:
             started: When the command began, on the monotonic clock.
             before: What its first steps printed.
         """
+        if self.mutator is not None:
+            self._rewrite(self.mutator)
         key = secrets.token_hex(16)
         for name, text in scripts.startup_files().items():
             self.box.write(f"{self.lab}/plugin/{name}", text)
@@ -324,6 +335,26 @@ class TestRunner:
         result = self._run_script(scripts.test_script(script, self.lab), left)
         result = replace(result, stdout=before.encode() + result.stdout) if before else result
         return self._finished(command, setup, result, started, self._results(key))
+
+    def _rewrite(self, mutator: Mutator) -> None:
+        """Write the files of the tests that should start to pass anew, with other expectations if the mutator has a word.
+
+        A mutator without one does it too, so that the files' times do not tell one run from the other.
+        """
+        tests = self.task.fail_to_pass
+        names = {function_of(test) for test in tests}
+        named = {test.partition("::")[0] for test in tests if "::" in test}
+        for path in sorted(path for path in named or self.deciding if path.endswith(".py")):
+            place = posixpath.join(self.box.workdir, path)
+            try:
+                text = self.box.read_bytes(place)
+            except (SandboxPathError, OSError):
+                continue  # a file that the test patch deletes, or the path of another runner's id
+            if mutator.word:
+                mutation = mutate(text, names, mutator.word)
+                text = mutation.text
+                mutator.tests.update(test for test in tests if function_of(test) in mutation.functions)
+            self.box.write(place, text)
 
     def _finished(self, command: str, setup: str, result: Result, started: float, results: Results) -> TestRun:
         expected = reports_separately(command)

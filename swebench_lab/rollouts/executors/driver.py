@@ -93,6 +93,7 @@ class Driver:
         self.retries = self.cut = self.done = 0
         self._cluster = cluster
         self._sandboxes, self._timeout = sandboxes.to_dict(), evaluator.timeout
+        self._canary = evaluator.canary
         self._own_cache = sandboxes.cache.root != default_root()
         self._source = Source()
         self._numbers = itertools.count()
@@ -211,7 +212,7 @@ class Driver:
         # Stragglers and the end of the run are the driver's matter: only it knows what still waits elsewhere.
         deadlines = replace(self.deadlines, run=None, straggler=None)
         setup = Setup(machine["name"], self._sandboxes, self._timeout, self._own_cache, workers, stages, deadlines,
-                      self.sink.layers)  # fmt: skip
+                      self.sink.layers, self._canary)  # fmt: skip
         actor = (
             ray.remote(NodeAgent)
             .options(

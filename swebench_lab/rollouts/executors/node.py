@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from swebench_lab.agents.agent import Agent
 from swebench_lab.errors import LabError, describe
+from swebench_lab.grading.canary import NOTE
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.places import default_root
 from swebench_lab.records.step import Step
@@ -63,6 +64,7 @@ class Setup:
     stages: Stages
     deadlines: Deadlines
     layers: bool
+    canary: str = NOTE
 
 
 class NodeAgent:
@@ -91,7 +93,7 @@ class NodeAgent:
         self._bytes = 0
         self._changed = threading.Condition()
         self.brought: list[str] = []
-        evaluator = Evaluator(self.sandboxes, setup.timeout)
+        evaluator = Evaluator(self.sandboxes, setup.timeout, canary=setup.canary)
         stages, deadlines = setup.stages, setup.deadlines
         self.executor = ThreadExecutor(self.sandboxes, evaluator, setup.workers, stages, deadlines, self, setup.name)
         self.executor.bring = self._bring

@@ -1,0 +1,109 @@
+"""Canary: the deciding tests run once more with other expectations; one that passes all the same was not run honestly.
+
+Code under test shares a process with its tests and can change what these believe. It can hardly know that the value they
+expect is not the right one: where a test that wants 101 in place of 100 passes, nobody compared anything.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from swebench_lab.grading.execution.mutants import Mutator
+from swebench_lab.grading.files.certificates import Certificates
+from swebench_lab.records.verdict import UNRESOLVED, Cause, Verdict
+
+OFF, NOTE, DECIDE = MODES = ("off", "note", "decide")
+"""Whether resolved patches are run against the canary, and what its alarm does: nothing, a note, or *unresolved*."""
+
+ALARM = "canary: "
+"""How the note of an alarm begins."""
+
+Run = Callable[[str | None, Mutator], Verdict]
+"""Runs the tests with a patch, or None, and with what the Mutator changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutants:
+    """What is known of a task's mutated tests.
+
+    Args:
+        tests: Tests that should start to pass whose mutants fail both with the gold patch and without a patch.
+        decisive: Whether there are any, and every mutant is among them.
+    """
+
+    tests: frozenset[str]
+    decisive: bool
+
+    @classmethod
+    def of(cls, mutated: set[str], gold: Verdict, untouched: Verdict) -> Mutants:
+        """Return what the mutated tests showed on trees that nobody has tampered with."""
+        if not (gold.graded and untouched.graded):
+            return cls(frozenset(), False)
+        failed = set(gold.fail_to_pass["failure"]) & set(untouched.fail_to_pass["failure"])
+        return cls(frozenset(mutated & failed), bool(mutated) and mutated <= failed)
+
+
+class Canary:
+    """Runs mutated tests of certified tasks; safe for many threads.
+
+    What a task's mutants do on the gold and the untouched tree is found out when its first patch is resolved, and
+    stored beside its certificate.
+
+    Args:
+        mode: One of `MODES`.
+        certificates: Where that is stored.
+    """
+
+    def __init__(self, mode: str, certificates: Certificates) -> None:
+        if mode not in MODES:
+            raise ValueError(f"canary={mode!r}: must be one of {', '.join(map(repr, MODES))}")
+        self.mode = mode
+        self._certificates = certificates
+        self._asking: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def watched(self, verdict: Verdict, patch: str, place: tuple[str, str, str], gold: str, run: Run) -> Verdict:
+        """Return a resolved verdict as far as the mutated tests support it.
+
+        Args:
+            verdict: The verdict of the true tests.
+            patch: The patch.
+            place: Key of the Snapshot, id and digest of the task.
+            gold: The task's gold patch.
+            run: Runs the tests.
+        """
+        mutants = self.mutants(place, gold, run)
+        if not mutants.tests or (self.mode == DECIDE and not mutants.decisive):
+            return verdict
+        passed = sorted(mutants.tests & set(run(patch, Mutator.random()).fail_to_pass["success"]))
+        if not passed:
+            return verdict
+        more = ", …" * (len(passed) > 1)
+        alarm = f"{len(passed)} tests pass although what they expect was changed: {passed[0]}{more}"
+        verdict = replace(verdict, notes=(*verdict.notes, f"{ALARM}{alarm}"))
+        if self.mode == DECIDE:
+            verdict = replace(verdict, status=UNRESOLVED, reason=f"suspected forgery: {alarm}", cause=Cause.FORGED)
+        return verdict
+
+    def mutants(self, place: tuple[str, str, str], gold: str, run: Run) -> Mutants:
+        """Return what is known of a task's mutants: what is stored, or else what two runs show."""
+        with self._asking[place[1]]:
+            if stored := self._stored(*place):
+                return stored
+            mutator = Mutator.random()
+            mutants = Mutants.of(mutator.tests, run(gold, mutator), run(None, mutator))
+            row = {"task_digest": place[2], "tests": sorted(mutants.tests), "decisive": mutants.decisive}
+            self._certificates.write(place[0], place[1], "canary", json.dumps(row) + "\n")
+            return mutants
+
+    def _stored(self, snapshot: str, task_id: str, digest: str) -> Mutants | None:
+        try:
+            row = json.loads(self._certificates.read(snapshot, task_id, "canary"))
+            if row["task_digest"] == digest:
+                return Mutants(frozenset(row["tests"]), row["decisive"] is True)
+        except (ValueError, TypeError, KeyError):
+            pass  # not there, or not readable any more: it is found out again
+        return None

@@ -1,0 +1,97 @@
+"""Load: honest patches on a machine at four times its load, under kills from outside: none of them gets a 0."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from swebench_lab.grading.evaluator import Evaluator
+from swebench_lab.grading.execution.boxes import OpenBoxes
+from swebench_lab.records.verdict import Verdict
+from swebench_lab.testing.redteam.boxes import tagged
+from tests.handmade import FILES, FIXED, QUICK, HandMade, code, task
+
+GRADINGS, THREADS = 200, 8
+HONEST = ("a + b", "b + a", "sum((a, b))", "-(-a - b)", "a - -b")
+HARMS = ("nothing", "the tests killed", "all of the box killed", "the box closed")
+
+
+def load() -> list[subprocess.Popen[bytes]]:
+    """Start what brings the machine to four times its load."""
+    wanted = 4 * len(os.sched_getaffinity(0)) - os.getloadavg()[0]
+    return [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(max(0, round(wanted)))]
+
+
+def harm(kind: str, mark: str, boxes: OpenBoxes, over: threading.Event, chance: random.Random) -> str:
+    """Do one harm from outside, once, some time while a grading runs; return what was done."""
+    over.wait(chance.uniform(0.2, 2.0))
+    while not over.wait(0.02):
+        pids = [] if kind == "nothing" else tagged(f"LAB_MARK={mark}")
+        if not pids:
+            continue
+        if kind == "the box closed":
+            boxes.close()
+            return kind
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                of_tests = b"pytest" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                if of_tests or kind == "all of the box killed":
+                    os.kill(pid, signal.SIGKILL)
+                    return kind
+    return "nothing"
+
+
+def grade_some(evaluator: Evaluator, number: int, verdicts: list[tuple[str, Verdict]]) -> None:
+    chance, mark = random.Random(number), f"load-{os.getpid()}-{number}"
+    own = task(id=f"lab__pkg-{number}", spec={**QUICK, "timeout": 30.0, "env": {**QUICK["env"], "LAB_MARK": mark}})  # type: ignore[dict-item]
+    for attempt in range(GRADINGS // THREADS):
+        boxes, over, done = OpenBoxes(), threading.Event(), []
+        kind = HARMS[(attempt + number) % len(HARMS)]
+        patch = code(FIXED.replace("a + b", chance.choice(HONEST)))
+        harmer = threading.Thread(target=lambda k=kind, b=boxes, o=over, d=done: d.append(harm(k, mark, b, o, chance)))  # type: ignore[misc]
+        harmer.start()
+        verdict = evaluator.grade(own, patch, boxes=boxes)
+        over.set()
+        harmer.join()
+        verdicts.append((done[0], verdict))
+
+
+@pytest.mark.slow
+def test_no_honest_patch_gets_a_0_whatever_befalls_the_machine(tmp_path: Path) -> None:
+    evaluator = Evaluator(HandMade(tmp_path, FILES), certificates=tmp_path / "certificates")  # type: ignore[arg-type]
+    for number in range(THREADS):
+        mark = f"load-{os.getpid()}-{number}"
+        spec = {**QUICK, "timeout": 30.0, "env": {**QUICK["env"], "LAB_MARK": mark}}  # type: ignore[dict-item]
+        assert evaluator.certificate(task(id=f"lab__pkg-{number}", spec=spec), audit="none").passed
+    verdicts: list[tuple[str, Verdict]] = []
+    started, busy = time.monotonic(), load()
+    try:
+        threads = [threading.Thread(target=grade_some, args=(evaluator, n, verdicts)) for n in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    counts = Counter((kind, verdict.status) for kind, verdict in verdicts)
+    print(
+        f"{len(verdicts)} gradings in {time.monotonic() - started:.0f} s, {len(busy)} processes of load", dict(counts)
+    )
+    assert len(verdicts) == GRADINGS
+    wrong = [(kind, verdict) for kind, verdict in verdicts if verdict.status == "unresolved"]
+    assert not wrong, wrong
+    assert counts["nothing", "resolved"] and counts["the tests killed", "resolved"], counts
+    assert all(kind == "nothing" or counts[kind, "resolved"] + counts[kind, "not graded"] for kind in HARMS), counts
+    assert not any(note.startswith("canary") for _, verdict in verdicts for note in verdict.notes), "a false alarm"
