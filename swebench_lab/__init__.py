@@ -78,6 +78,8 @@ _NAMES = {
     "training.data.demonstrations": "micro_demonstrations",
     "grading.grading_cache": "GradingCache",
     "training.grpo": "GRPO",
+    "training.planning": "plan",
+    "training.options.placement": "Placement",
     "training.model.models": "load_tokenizer",
     "training.options.rules": "Rules",
     "training.options.settings": "GRPOSettings SFTSettings",

@@ -106,9 +106,11 @@ from swebench_lab.training.grpo import GRPO as GRPO
 from swebench_lab.training.model import pretrained as models
 from swebench_lab.training.model.models import load_tokenizer as load_tokenizer
 from swebench_lab.training.model.tiny import make_tiny_model as make_tiny_model
+from swebench_lab.training.options.placement import Placement as Placement
 from swebench_lab.training.options.rules import Rules as Rules
 from swebench_lab.training.options.settings import GRPOSettings as GRPOSettings
 from swebench_lab.training.options.settings import SFTSettings as SFTSettings
+from swebench_lab.training.planning import plan as plan
 from swebench_lab.training.sft import SFT as SFT
 from swebench_lab.viewer.app.view import View as View
 from swebench_lab.viewer.board import attach as attach
@@ -173,6 +175,8 @@ __all__ = [
     "NullPolicy",
     "Observation",
     "PatchError",
+    "Placement",
+    "plan",
     "plots",
     "Policy",
     "PolicyError",

@@ -6,6 +6,7 @@ Opt-in: `make vllm`, or `SWEBENCH_LAB_VLLM=/path/to/vllm pytest -m slow tests/tr
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -19,6 +20,7 @@ import swebench_lab as lab
 from swebench_lab.errors import TrainingError
 from swebench_lab.policies.serving.guard import descendants
 from swebench_lab.training.engines.run import read_rollouts
+from swebench_lab.training.model.shape import Shape
 from tests.training import ground
 from tests.training.test_engines import by_words
 
@@ -93,6 +95,8 @@ def test_attempts_go_on_while_servers_take_the_weights(
         policy = run.fit(ground.micro())
         final = lab.LocalPolicy(tmp_path / "run" / "final")
         follower = run.trainer.follower
+        (words,) = set(re.findall(r"KV cache size: ([\d,]+) tokens", server.logs[0].read_text()))
+        assert Shape.of(folder).kv_tokens(1 << 30, "float32", block=128) == int(words.replace(",", ""))
         (probed, *_) = policy.sink().probe(run.run.probe_prompt()[:40], 16)
         own = final.logprobs(probed.ids)[probed.prompt :]
         assert max(abs(a - b) for a, b in zip(own, probed.logprobs, strict=True)) < 1e-4

@@ -50,7 +50,8 @@ def serve(
     """Start serving a model, and return when it answers; or attach to a server.
 
     Args:
-        model: A folder, a hub id, or the address of a server that is there already, such as `http://host:8000/v1`.
+        model: A folder, a hub id, or the address of a server that is there already, such as `http://host:8000/v1`;
+            addresses of several replicas with commas between them.
         engine: What serves it: `vllm`.
         log_dir: Folder for the logs, one a replica; None: a temporary one.
         follow: Called with each new line of the logs while the servers start.
@@ -107,18 +108,27 @@ class Server:
 
     @classmethod
     def attach(cls, url: str, api_key: str = "") -> Server:
-        """Return a Server for one that is there already; closing it leaves that running.
+        """Return a Server for one that is there already, or for its replicas; closing it leaves them running.
+
+        Args:
+            url: Its address; those of several replicas with commas between them.
+            api_key: Key that requests must carry; empty: none.
 
         Raises:
-            ServingError: It does not answer, or serves no model.
+            ServingError: One does not answer, serves no model, or another model than the first.
         """
         server = cls("", ServeOptions(api_key=api_key), Path())
-        bare = not urllib.parse.urlsplit(url).path.strip("/")
-        server.urls = (url.rstrip("/") + ("/v1" if bare else ""),)
-        models = server._get(server.urls[0], "/models").get("data") or []
-        if not models:
-            raise ServingError(f"attaching to {url}: it serves no model")
-        server.name, server.model = str(models[0]["id"]), str(models[0].get("root") or models[0]["id"])
+        for address in filter(None, (part.strip() for part in url.split(","))):
+            bare = not urllib.parse.urlsplit(address).path.strip("/")
+            where = address.rstrip("/") + ("/v1" if bare else "")
+            models = server._get(where, "/models").get("data") or []
+            if not models:
+                raise ServingError(f"attaching to {where}: it serves no model")
+            served = str(models[0]["id"]), str(models[0].get("root") or models[0]["id"])
+            if server.urls and served != (server.name, server.model):
+                raise ServingError(f"attaching to {where}: it serves {served[1]}, and {server.urls[0]} {server.model}")
+            server.name, server.model = served
+            server.urls = (*server.urls, where)
         return server
 
     def policy(self, exact: bool = True, **settings: Any) -> ChatPolicy:

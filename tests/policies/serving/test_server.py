@@ -189,6 +189,14 @@ def test_attaching_leaves_the_server_running(start: Callable[..., object]) -> No
         lab.serve(server.urls[0])
 
 
+def test_replicas_that_are_there_are_attached_to_by_all_their_addresses(start: Callable[..., object]) -> None:
+    with start(replicas=2) as server:  # type: ignore[attr-defined]
+        attached = lab.serve(", ".join(server.urls))
+        assert attached.urls == server.urls and attached.policy(exact=False).urls == server.urls
+        with start(name="other") as other, pytest.raises(lab.ServingError, match="it serves"):  # type: ignore[attr-defined]
+            lab.serve(f"{server.urls[0]},{other.urls[0]}")
+
+
 def test_weights_are_replaced_only_where_that_was_asked_for(start: Callable[..., object], tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"tie_word_embeddings": false}')
     with start() as server, pytest.raises(lab.ServingError, match="updates=True"):  # type: ignore[attr-defined]
