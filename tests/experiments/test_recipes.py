@@ -309,3 +309,15 @@ def test_ablate_says_of_two_rates_of_noise_which_is_worse(tmp_path: Path) -> Non
     assert means["noise=0.0"] == 1.0 > means["noise=1.0"]
     assert (run.run_dir / "effects.png").stat().st_size > 5000
     assert run.frame is not None and run.frame.height == 4 and len(set(run.frame["folder"])) == 4
+
+
+def test_harness_compares_our_loop_with_an_agent_of_others(tmp_path: Path) -> None:
+    run = run_recipe("harness", preset="smoke", run_dir=tmp_path / "run", progress=False)
+    assert {name: row["resolved_rate"] for name, row in run.metrics["harnesses"].items()} == {
+        "lab": 1.0,
+        "thirty-lines": 1.0,
+    }
+    assert run.metrics["harnesses"]["thirty-lines"]["difference"] == 0.0 and run.metrics["executed"] == 4
+    assert run.frame is not None and run.frame.height == 4
+    again = run_recipe("harness", preset="smoke", run_dir=tmp_path / "run", progress=False)
+    assert again.metrics["executed"] == 0
