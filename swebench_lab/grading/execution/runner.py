@@ -177,7 +177,7 @@ class TestRunner:
     def _restore(self, changes: Changes) -> None:
         """Write the true test and harness files over those that are not as they should be."""
         touched = sorted(changes.touched & self.true)
-        wanted = {*touched, *_cut_files(self.snapshot.tests, self.snapshot.layers)}
+        wanted = {*touched, *_cut_files(self.snapshot.tests, _trees(self.snapshot))}
         self._put({path: self.snapshot.tests / path for path in wanted})
         if touched:
             self.notes.append(f"restored before the tests: {_some(touched)}")
@@ -218,7 +218,7 @@ class TestRunner:
 
     def _names_in(self, folder: str) -> set[str]:
         """Return the names of what is in a folder of the START tree, true tests included."""
-        places = [self.snapshot.tests / folder, *(layer / "testbed" / folder for layer in self.snapshot.layers)]
+        places = [self.snapshot.tests / folder, *(tree / folder for tree in _trees(self.snapshot))]
         return {entry.name for place in places if place.is_dir() for entry in place.iterdir()}
 
     def _apply_test_patch(self, changes: Changes) -> str:
@@ -235,12 +235,12 @@ class TestRunner:
 
     def _started_from(self, path: str) -> bytes | None:
         """Return a file as the START tree has it, or None when it has none; the patch cannot have touched that."""
-        held = _held(self.snapshot.layers, path)
+        held = _held(_trees(self.snapshot), path)
         return None if held is None or held.is_symlink() else held.read_bytes()
 
     def _bring_back(self, paths: Iterable[str]) -> None:
         """Make files what they are in the START tree."""
-        held = {path: _held(self.snapshot.layers, path) for path in paths}
+        held = {path: _held(_trees(self.snapshot), path) for path in paths}
         self._clear([path for path, host in held.items() if host is None])
         self._put({path: host for path, host in held.items() if host is not None})
 
@@ -433,15 +433,20 @@ def _true_files(tests: Path) -> frozenset[str]:
 
 
 @lru_cache(maxsize=256)
-def _cut_files(tests: Path, layers: tuple[Path, ...]) -> tuple[str, ...]:
+def _cut_files(tests: Path, trees: tuple[Path, ...]) -> tuple[str, ...]:
     """Return those true files that the START tree does not hold as they are: hidden tests were cut out of them."""
-    return tuple(sorted(path for path in _true_files(tests) if not _same(tests / path, _held(layers, path))))
+    return tuple(sorted(path for path in _true_files(tests) if not _same(tests / path, _held(trees, path))))
 
 
-def _held(layers: Iterable[Path], path: str) -> Path | None:
+def _trees(snapshot: Snapshot) -> tuple[Path, ...]:
+    """Return where the repository lies in each layer of a Snapshot, whether it is there or not."""
+    return tuple(layer / snapshot.workdir.strip("/") for layer in snapshot.layers)
+
+
+def _held(trees: Iterable[Path], path: str) -> Path | None:
     """Return where a file or link of the START tree lies in a Snapshot's layers, or None when it holds none."""
-    for layer in layers:
-        held = layer / "testbed" / path
+    for tree in trees:
+        held = tree / path
         try:
             mode = held.lstat().st_mode
         except (FileNotFoundError, NotADirectoryError):

@@ -128,7 +128,7 @@ def _named(mark: Mark) -> str:
 
 def _start_text(snapshot: Snapshot, path: str) -> str | None:
     for layer in snapshot.layers:
-        file = layer / "testbed" / path
+        file = layer / snapshot.workdir.strip("/") / path
         if file.is_file() and not file.is_symlink():
             return file.read_text("utf-8", "replace")
     return None
@@ -136,7 +136,7 @@ def _start_text(snapshot: Snapshot, path: str) -> str | None:
 
 def _start_files(snapshot: Snapshot) -> list[str]:
     """Return the files that the START tree itself has: they are the problem, and no copy beside it."""
-    tree = snapshot.layers[0] / "testbed"
+    tree = snapshot.layers[0] / snapshot.workdir.strip("/")
     return [path.relative_to(tree).as_posix() for path in _below(tree)]
 
 
