@@ -157,7 +157,9 @@ class Grader:
 
     def _has_canary(self, task: Task) -> bool:
         """Whether resolved patches of a task are run against the canary."""
-        return self.canary is not None and bool((certificate := self._certificate(task)) and certificate.passed)
+        if self.canary is None or task.verifier is not None:  # no other expectations can be given to a script
+            return False
+        return bool((certificate := self._certificate(task)) and certificate.passed)
 
     def _attributed(self, task: Task, patch: str, boxes: OpenBoxes | None) -> Verdict:
         """Grade a patch, and find out who ended a run that did not come to its end."""

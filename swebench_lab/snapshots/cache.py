@@ -274,7 +274,7 @@ class SnapshotCache:
     ) -> Snapshot:  # fmt: skip
         """Return the Snapshot of a Dockerfile, building in boxes of our own the layers that are not there yet.
 
-        The whole file is checked first: what is outside the subset is refused by name and line before anything is built.
+        What is outside the subset is refused by name and line before anything is built.
 
         Args:
             path: The Dockerfile, or the folder that holds it.
@@ -321,8 +321,8 @@ class SnapshotCache:
             SnapshotError: It cannot be had or read.
         """
         found = self._roots.open(source.removeprefix(IMAGE))
-        layers = (*found.layers, *self._roots.beneath(found))
-        return replace(like, layers=layers, env=task_tree.environment(found), user=found.user, workdir=found.workdir or "/",
+        layers, env = (*found.layers, *self._roots.beneath(found)), task_tree.environment(found)
+        return replace(like, layers=layers, env=env, user=found.user, workdir=found.workdir or "/",
                        hidden=self._roots.hidden(found), own_root=found.own_root)  # fmt: skip
 
     def _of_image(self, task: Task, source: str, build: bool) -> Snapshot | None:
