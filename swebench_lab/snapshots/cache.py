@@ -75,8 +75,7 @@ class SnapshotCache:
             and noted in the Snapshot's meta and in every Verdict.
         specs: Files of specs that override the known ones, or what was read from them; they are read here, once. Those
             that `$SWEBENCH_LAB_SPECS` names, read on every use, when not given.
-        bases: Name of a container image to what is taken instead: an archive, an OCI layout, or `folder:PATH`, a root
-            file system. It is noted in the Snapshot's meta and in every Verdict.
+        bases: Name of an image to what is taken instead: an archive, an OCI layout, or `folder:PATH`; every Verdict notes it.
         build_network: Of the commands of tasks' Dockerfiles: `"none"` or `"host"`.
         repos: Folders of clones (`owner/name`, `owner__name` or `name`, with or without `.git`) that are looked into
             before anything is fetched; those that `$SWEBENCH_LAB_REPOS` names, separated as in `PATH`, when not given.
@@ -293,8 +292,8 @@ class SnapshotCache:
             SnapshotError: The file is wrong or outside the subset, a base cannot be had, or an instruction failed.
             SandboxUnavailable: This machine cannot make the boxes that RUN needs.
         """
-        place = Path(path).expanduser().absolute()
-        place = place / "Dockerfile" if place.is_dir() else place
+        given = Path(path).expanduser().absolute()
+        place = given / "Dockerfile" if given.is_dir() else given
         folder = None if context is None else Path(context).expanduser().absolute()
         known = {name: str(found).removeprefix("folder:") for name, found in {**self.bases, **(bases or {})}.items()}
         recipe = Recipe(place, folder, target, args or {}, known, self.images, network, seconds)
