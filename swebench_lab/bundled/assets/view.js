@@ -320,7 +320,7 @@ export class View {
     if (params.step) tell({ lab: "go", step: Number(params.step) });
     const words = (params.q ?? "").trim();
     if (words && !/["*]/.test(words) && !params.step) tell({ lab: "hint", words });
-    frame.focus();
+    if (!typing(this.root.getRootNode().activeElement)) frame.focus(); // somebody may be writing a note already
   }
 
   noteBox(row) {
