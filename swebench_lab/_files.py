@@ -43,6 +43,14 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     temporary.rename(path)
 
 
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a text to a file, whose folders are made; return its path."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text, "utf-8")
+    return target
+
+
 def digest_of(*values: Any) -> str:
     """Return a hash of plain values: 32 hexadecimal digits of sha256 over their canonical JSON."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

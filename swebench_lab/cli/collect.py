@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from swebench_lab.cli.agents import agent_options, make_agent
-from swebench_lab.cli.options import backend_option, choose_tasks, finish, open_factory, task_options
+from swebench_lab.cli.options import (
+    backend_option,
+    choose_tasks,
+    finish,
+    open_factory,
+    runs_below,
+    source_options,
+    task_options,
+)
 from swebench_lab.cli.summary import summarise
 
 
@@ -16,6 +24,7 @@ from swebench_lab.cli.summary import summarise
 @click.argument("agent", type=click.Choice(["teacher", "null", "noisy", "script", "chat"]))
 @task_options
 @backend_option
+@source_options
 @agent_options
 @click.option(
     "--run-dir", required=True, type=click.Path(file_okay=False), help="Run directory; run again on it to resume."
@@ -45,7 +54,7 @@ def collect(agent: str, backend: str, run_dir: str, attempts: int, **options: An
     choice = {name: options[name] for name in ("source", "pattern", "split", "count", "seed")}
     tasks = choose_tasks(**choice)
     actor = make_agent(agent, options)
-    with open_factory(backend) as sandboxes:
+    with open_factory(backend, options["repos"], options["specs"], options["allow_python"]) as sandboxes:
         collector = RolloutCollector(
             sandboxes,
             Evaluator(sandboxes),
@@ -76,7 +85,13 @@ def board(run_dir: str, once: bool, html: str | None, every: float) -> None:
     """Watch a collection running in any process: throughput, stages, results, errors, machines."""
     from swebench_lab.viewer.board import Board
 
-    view = Board(run_dir)
+    folders = runs_below(run_dir)
+    if len(folders) > 1:
+        names = ", ".join(map(str, folders[:8]))
+        raise click.UsageError(f"{run_dir} holds {len(folders)} runs; choose one: {names}")
+    if folders and folders[0] != Path(run_dir).resolve():
+        click.echo(f"the run below {run_dir}: {folders[0]}", err=True)
+    view = Board(folders[0] if folders else run_dir)
     if once:
         click.echo(view.to_text())
     else:

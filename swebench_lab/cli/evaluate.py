@@ -13,6 +13,7 @@ from swebench_lab.cli.options import (
     choose_tasks,
     finish,
     open_factory,
+    runs_below,
     show,
     source_options,
     task_options,
@@ -48,19 +49,9 @@ def evaluate(
     **choice: Any,
 ) -> None:
     """Report on a run directory, or grade predictions (a .json, .jsonl or .pred file, an agent's run folder) and report."""
-    if _is_run_directory(Path(predictions)):
-        from swebench_lab.viewer.board import attach
-
-        stored = attach(predictions)
-        rollouts = newest(stored)
-        if not rollouts:
-            click.echo(f"{predictions}: no attempt is stored in this run directory", err=True)
-            finish(False)
-        for name, group in by_agent(rollouts).items():
-            summarise(group, name)
-        if older := len(stored) - len(rollouts):
-            click.echo(f"{older} rows of the same attempts on earlier Snapshots are not counted")
-        finish(not rollouts.not_graded)
+    if folders := _runs(Path(predictions)):
+        graded = [_report(folder, len(folders) > 1) for folder in folders]
+        finish(all(graded))
         return
     from swebench_lab.grading.evaluator import Evaluator
 
@@ -81,6 +72,27 @@ def evaluate(
     finish(not verdicts.counts["not graded"] and not verdicts.refused)
 
 
-def _is_run_directory(path: Path) -> bool:
-    """Say whether a folder is one of ours, and not an agent's folder with predictions."""
-    return any((path / name).is_file() for name in ("rollouts.jsonl", "tasks.jsonl", "manifest.jsonl", "live.json"))
+def _runs(path: Path) -> list[Path]:
+    """Return the run directories that a path means: itself, or those below it where it holds no predictions itself."""
+    if any((path / name).is_file() for name in ("rollouts.jsonl", "tasks.jsonl", "manifest.jsonl", "live.json")):
+        return [path]
+    holds_predictions = path.is_file() or any(path.glob("*.json*")) or any(path.glob("**/*.pred"))
+    return [] if holds_predictions else runs_below(path)
+
+
+def _report(folder: Path, named: bool) -> bool:
+    """Print what a run directory holds; return whether all of it is graded."""
+    from swebench_lab.viewer.board import attach
+
+    if named:
+        click.echo(f"\n{folder}:")
+    stored = attach(folder)
+    rollouts = newest(stored)
+    if not rollouts:
+        click.echo(f"{folder}: no attempt is stored in this run directory", err=True)
+        return False
+    for name, group in by_agent(rollouts).items():
+        summarise(group, name)
+    if older := len(stored) - len(rollouts):
+        click.echo(f"{older} rows of the same attempts on earlier Snapshots are not counted")
+    return not rollouts.not_graded

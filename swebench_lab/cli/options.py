@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -137,6 +138,15 @@ def show(frame: pl.DataFrame) -> None:
         float_precision=2,
     ):
         click.echo("\n".join(line.rstrip() for line in str(frame).split("\n")))
+
+
+def runs_below(folder: str | Path) -> list[Path]:
+    """Return the folder itself where it is a run directory, else the run directories below it."""
+    from swebench_lab.rollouts.run_directory import is_run_directory
+    from swebench_lab.viewer.app.run_folders import run_folders
+
+    root = Path(folder).resolve()
+    return [root] if is_run_directory(root) else list(run_folders(root).values())
 
 
 def finish(complete: bool) -> None:

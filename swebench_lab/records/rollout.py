@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from swebench_lab import _html
+from swebench_lab._files import write_text
 from swebench_lab.errors import RecordError
 from swebench_lab.records import _codec
 from swebench_lab.records._late import late
@@ -87,16 +88,17 @@ class Rollout:
         parts = {"task": task, "trajectory": trajectory, "verdict": verdict}
         return replace(_codec.decode(cls, values, where, given=parts), layers=layers)
 
-    def to_html(self, path: str | Path | None = None) -> str:
-        """Return one self-contained page that shows the whole attempt, and write it to `path` if given.
+    @overload
+    def to_html(self, path: None = None) -> str: ...
+    @overload
+    def to_html(self, path: str | Path) -> Path: ...
+    def to_html(self, path: str | Path | None = None) -> str | Path:
+        """Return one self-contained page that shows the whole attempt; with a path, write it there and return the path.
 
         The page loads nothing from anywhere and holds no code an agent wrote that could run.
         """
         html: str = late("Rollout.to_html")(self)
-        if path is not None:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            Path(path).write_text(html, "utf-8")
-        return html
+        return html if path is None else write_text(path, html)
 
     def __repr__(self) -> str:
         """Return one line: task, attempt, how it ended and what the tests say."""

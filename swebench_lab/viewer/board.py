@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from swebench_lab import _html
+from swebench_lab._files import write_text
 from swebench_lab.records.rollout import Rollouts
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, STATUSES, UNRESOLVED
 from swebench_lab.rollouts.run_directory import RunDirectory
@@ -153,14 +154,15 @@ class Board:
         """Return the board as plain text for a terminal."""
         return _text(self.state())
 
-    def to_html(self, path: str | Path | None = None) -> str:
-        """Return the board as one self-contained page, and write it to `path` if given."""
+    @overload
+    def to_html(self, path: None = None) -> str: ...
+    @overload
+    def to_html(self, path: str | Path) -> Path: ...
+    def to_html(self, path: str | Path | None = None) -> str | Path:
+        """Return the board as one self-contained page; with a path, write it there and return the path."""
         title = _html.text(f"Board of {self.path.name}")
         page = f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title>{_STYLE}{self._repr_html_()}</html>"
-        if path is not None:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            Path(path).write_text(page, "utf-8")
-        return page
+        return page if path is None else write_text(path, page)
 
     def live(self, every: float = 1.0) -> Board:
         """Show the board in the cell's output and update it while the collection runs; `stop()` ends that.

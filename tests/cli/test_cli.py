@@ -16,6 +16,7 @@ from swebench_lab.records.task import Tasks
 from swebench_lab.tasks.loading import load_tasks
 from tests.sandbox.repositories import BUG, FILES, make_task, write
 from tests.traces.records import mini_2, openai_call, put
+from tests.viewer.app.runs import write_runs
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,26 @@ def test_wrong_usage_has_exit_code_2(folder: Path) -> None:
         ("recipe", "run", "quickstart", "-p", "n_tasks"): "KEY=VALUE",
     }.items():
         assert said in cli(folder, *arguments, code=2)
+
+
+def test_the_folder_above_runs_is_understood(tmp_path: Path) -> None:
+    write_runs(tmp_path / "runs")
+    both = cli(tmp_path, "evaluate", "runs", code=3)
+    assert "/a:" in both and "/deep/b:" in both and "policy teacher" in both and "policy noisy" in both
+    assert "12 attempts" in cli(tmp_path, "board", "runs/deep", "--once")
+    assert "holds 2 runs; choose one" in cli(tmp_path, "board", "runs", "--once", code=2)
+
+
+def test_view_writes_a_bundle(tmp_path: Path) -> None:
+    write_runs(tmp_path / "runs")
+    assert "24 attempts" in cli(tmp_path, "view", "runs", "--bundle", "site")
+    assert (tmp_path / "site" / "index.html").is_file()
+
+
+def test_collect_takes_specs(folder: Path) -> None:
+    (folder / "bad.toml").write_text("not = [toml")
+    arguments = ("collect", "teacher", "--tasks", "tasks.jsonl", "--run-dir", "bad-run", "--specs", "bad.toml")
+    assert "bad.toml" in cli(folder, *arguments, code=1)
 
 
 def test_from_prepare_to_evaluate(folder: Path) -> None:

@@ -67,8 +67,9 @@ def test_half_a_line_is_not_read_before_it_is_whole(tmp_path: Path) -> None:
 
 def test_the_page_is_whole_loads_nothing_and_runs_nothing_an_agent_wrote(tmp_path: Path) -> None:
     filled(tmp_path / "run")
-    html = lab.Board(tmp_path / "run").to_html(tmp_path / "board.html")
-    assert (tmp_path / "board.html").read_text() == html
+    file = lab.Board(tmp_path / "run").to_html(tmp_path / "board.html")
+    assert file == tmp_path / "board.html"
+    html = file.read_text()
     assert "<b>died</b>" not in html and "died" in html and "src=" not in html and "http" not in html
     HTMLParser().feed(html)
 

@@ -125,11 +125,12 @@ export class View {
       h("button", { onclick: () => this.help.showModal(), title: "keys" }, "?"));
   }
 
-  focused() { const active = this.root.getRootNode().activeElement; return active?.dataset?.name ? { name: active.dataset.name, from: active.selectionStart, to: active.selectionEnd } : null; }
+  focused() { const active = this.root.getRootNode().activeElement; return active?.dataset?.name ? { name: active.dataset.name, typed: active.matches("input:not([type=checkbox])") ? active.value : null, from: active.selectionStart, to: active.selectionEnd } : null; }
 
   focus(kept, view) {
     const node = kept && this.main.querySelector(`[data-name="${CSS.escape(kept.name)}"]`);
     if (node) {
+      if (kept.typed !== null && view === this.last) node.value = kept.typed; // keys that came while the answer was awaited
       node.focus({ preventScroll: true });
       if (node.setSelectionRange && kept.from !== null && kept.from !== undefined && node.type !== "checkbox") try { node.setSelectionRange(kept.from, kept.to); } catch { /* has no selection */ }
     } else if (view !== this.last) {
@@ -319,7 +320,7 @@ export class View {
     if (params.step) tell({ lab: "go", step: Number(params.step) });
     const words = (params.q ?? "").trim();
     if (words && !/["*]/.test(words) && !params.step) tell({ lab: "hint", words });
-    frame.focus();
+    if (!typing(this.root.getRootNode().activeElement)) frame.focus(); // somebody may be writing a note already
   }
 
   noteBox(row) {

@@ -6,9 +6,10 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from swebench_lab import _html
+from swebench_lab._files import write_text
 from swebench_lab.errors import RecordError
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.trajectory import Trajectory
@@ -111,16 +112,17 @@ class Stepper:
             self._simple = SimpleView(self.model, self.policies, reason)
         return self._simple.widget
 
-    def to_html(self, path: str | Path | None = None) -> str:
-        """Return the attempt with the changes of each step as one self-contained page; write it to `path` if given."""
+    @overload
+    def to_html(self, path: None = None) -> str: ...
+    @overload
+    def to_html(self, path: str | Path) -> Path: ...
+    def to_html(self, path: str | Path | None = None) -> str | Path:
+        """Return the attempt with the changes of each step as one page; with a path, write it there and return the path."""
         from swebench_lab.viewer.page import page
 
         model = self.model
         html = page(model.rollout, [model.diff(number) for number in range(len(model.steps))])
-        if path is not None:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            Path(path).write_text(html, "utf-8")
-        return html
+        return html if path is None else write_text(path, html)
 
     def _choose(self) -> tuple[str, Any]:
         """Return the name of the richest view available here, and its widget."""
