@@ -78,7 +78,9 @@ class Canary:
         mutants = self.mutants(place, gold, run)
         if not mutants.tests or (self.mode == DECIDE and not mutants.decisive):
             return verdict
-        passed = sorted(mutants.tests & set(run(patch, Mutator.random()).fail_to_pass["success"]))
+        mutator = Mutator.random()
+        success = set(run(patch, mutator).fail_to_pass["success"])
+        passed = sorted(mutants.tests & mutator.tests & success)  # a file that could not be changed shows nothing
         if not passed:
             return verdict
         more = ", …" * (len(passed) > 1)

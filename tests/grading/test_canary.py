@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import json
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from swebench_lab.grading.canary import ALARM, Mutants
+from swebench_lab.grading.canary import ALARM, Canary, Mutants
 from swebench_lab.grading.evaluator import Evaluator
-from swebench_lab.grading.execution.mutants import function_of, mutate
+from swebench_lab.grading.execution.mutants import Mutator, function_of, mutate
+from swebench_lab.grading.files.certificates import Certificates
 from swebench_lab.records.verdict import Cause, Verdict
 from tests.handmade import ADD, BUGGY, FILES, FIXED, GOLD, HandMade, code, task
 
@@ -144,3 +147,29 @@ def test_tests_are_found_by_every_form_of_their_name() -> None:
     ):
         assert function_of(test) == name
         assert mutate(text, [name], "w").functions == {name}
+
+
+def test_files_are_changed_in_many_threads_at_once() -> None:
+    text = "".join(
+        f"def test_{n}():\n    assert f({n}) == [{n}, ('a', {{'b': {n}}})]\n\n\n" for n in range(60)
+    ).encode()
+    with ThreadPoolExecutor(8) as pool:
+        mutations = list(pool.map(lambda n: mutate(text, [f"test_{n}"], "w"), range(60)))
+    assert [m.functions for m in mutations] == [frozenset({f"test_{n}"}) for n in range(60)]
+
+
+def test_a_file_that_was_not_changed_raises_no_alarm(tmp_path: Path) -> None:
+    certificates = Certificates(tmp_path)
+    row = {"task_digest": "d", "tests": list(ADD), "decisive": True}
+    certificates.write("k", "t", "canary", json.dumps(row))
+    passes = Verdict("resolved", fail_to_pass={"success": ADD, "failure": ()})
+
+    def run(changed: set[str]) -> Verdict:
+        def grade(_: str | None, mutator: Mutator) -> Verdict:
+            mutator.tests.update(changed)
+            return passes
+
+        return Canary("note", certificates).watched(passes, "patch", ("k", "t", "d"), "gold", grade)
+
+    assert alarms(run(set())) == []
+    assert alarms(run({ADD[0]})) != []

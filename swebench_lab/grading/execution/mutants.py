@@ -6,6 +6,7 @@ import ast
 import re
 import secrets
 import string
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -23,6 +24,8 @@ _UNEQUAL = re.compile(r"not|less|greater|unequal", re.IGNORECASE)
 _RAISES = ("raises", "assertRaises", "assertRaisesRegex", "warns", "assertWarns", "assertWarnsRegex")
 _NEVER = "ConnectionResetError"
 """An exception that code under test hardly raises by itself."""
+
+_parsing = threading.Lock()
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -77,12 +80,15 @@ def mutate(text: bytes, names: Iterable[str], word: str) -> Mutation:
         names: Names of the functions, or first lines of their docstrings, as a log of unittest names those.
         word: What is put into texts and containers.
     """
-    wanted = frozenset(names)
     try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
+        return _mutate(text, frozenset(names), word)
+    except (SyntaxError, ValueError, RecursionError):  # UnicodeError too: offsets of another encoding would be others
         return Mutation(text, frozenset())
-    starts = _line_starts(text)
+
+
+def _mutate(text: bytes, wanted: frozenset[str], word: str) -> Mutation:
+    text.decode("utf-8")
+    tree, starts = _parse(text), _line_starts(text)
     changes: dict[tuple[int, int], str] = {}
     functions = set()
     for node in ast.walk(tree):
@@ -94,12 +100,22 @@ def mutate(text: bytes, names: Iterable[str], word: str) -> Mutation:
     changed = text
     for (start, end), new in sorted(_outermost(changes).items(), reverse=True):
         changed = changed[:start] + new.encode() + changed[end:]
-    try:
-        text.decode("utf-8")  # the offsets of another encoding would be others
-        ast.parse(changed)
-    except (SyntaxError, ValueError):
-        return Mutation(text, frozenset())
+    _parse(changed)
     return Mutation(changed, frozenset(functions))
+
+
+def _parse(text: bytes) -> ast.Module:
+    """Parse a file, in one thread at a time.
+
+    Up to Python 3.12 the depth that the parser counts belongs to the interpreter, and two threads upset each other's.
+    """
+    with _parsing:
+        for _ in range(5):
+            try:
+                return ast.parse(text)
+            except SystemError:
+                continue  # a thread of another module parsed too
+    return ast.Module([], [])
 
 
 def _outermost(changes: dict[tuple[int, int], str]) -> dict[tuple[int, int], str]:
