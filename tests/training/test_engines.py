@@ -76,6 +76,34 @@ def test_the_sync_engine_trains_on_the_sampled_tokens(
     assert any(len(r.trajectory.steps) > 1 for r in read_rollouts(tmp_path / "rollouts"))
 
 
+def test_groups_all_alike_give_their_places_to_other_tasks(folder: Path, sandboxes: Any, tmp_path: Path) -> None:
+    from swebench_lab.training.engines.engine_sync import SyncEngine
+    from swebench_lab.training.model.models import load_tokenizer
+
+    tasks = ground.micro()
+    flat = {task.id for task in tasks[:4]}
+
+    def reward(rollout: Rollout) -> float:
+        return 0.0 if rollout.task.id in flat else float(rollout.trajectory.attempt)
+
+    gradients, trained = {}, {}
+    for refill in (0, 9):
+        made = grpo(folder, sandboxes, tmp_path / str(refill), refill=refill, shuffle_dataset=False)
+        made.collector = lab.RolloutCollector(sandboxes, workers=4, reward=reward)
+        batches: list[Any] = []
+        run = made.begin(tasks)
+        attempts = run.attempts
+        run.attempts = lambda *given, kept=batches, make=attempts: kept.append(make(*given)) or kept[-1]  # type: ignore[method-assign]
+        trainer = SyncEngine().build(run, load_tokenizer(run.policy))
+        trainer.train()
+        gradients[refill] = [entry["grad_norm"] for entry in trainer.state.log_history if "grad_norm" in entry]
+        trained[refill] = {s.rollout.task.id for group in batches[0] for s in group if not s.masked}
+    assert (gradients[0], trained[0]) == ([0.0], set())
+    assert gradients[9][0] > 0.0 and trained[9] == {task.id for task in tasks[4:]}
+    with pytest.raises(TrainingError, match=r"refill.*keep"):
+        GRPOSettings(refill=1, rules=lab.Rules(zero_variance="keep"))
+
+
 @pytest.mark.parametrize("flavour", ["xml", "tool-calling", "mini"])
 def test_the_async_engine_trains_on_the_sampled_tokens(
     folder: Path, sandboxes: Any, tmp_path: Path, flavour: str

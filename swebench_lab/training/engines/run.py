@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from swebench_lab.agents.agent import Agent
@@ -132,16 +133,41 @@ class Run:
 
         Args:
             update: Number of the update, from 1; the random seeds are keyed by it.
-            tasks: Its tasks.
+            tasks: Its tasks; a group with nothing to train on gives its place to another task's, as `refill` says.
             policy: Who attempts.
+
+        Raises:
+            TrainingError: Not one attempt was graded.
         """
         started = time.monotonic()
+        groups = self._groups(update, tasks, policy)
+        every = list(groups)
+        names = {task.id for task in tasks}
+        spare = [task for task in self.tasks if task.id not in names]
+        Random(f"{self.settings.seed}/{update}/refill").shuffle(spare)
+        for _ in range(self.settings.refill):
+            flat = [number for number, group in enumerate(groups) if all(sample.masked for sample in group)]
+            chosen, spare = spare[: len(flat)], spare[len(flat) :]
+            if not chosen:
+                break
+            others = self._groups(update, chosen, policy)
+            every += others
+            for number, group in zip(flat, others, strict=False):
+                groups[number] = group
+        self._record(update, every, time.monotonic() - started)
+        return groups
+
+    def _groups(self, update: int, tasks: Sequence[Task], policy: Policy) -> list[list[Sample]]:
+        """Make, grade and score a group of attempts at each of some tasks."""
         collector = self.update_collector(update)
         try:
             rollouts = collector.collect(self.agent.using(policy), tasks, self.settings.num_generations, progress=False)
         finally:
             collector.close()
-        return self.scored(update, tasks, rollouts, time.monotonic() - started)
+        groups: dict[str, list[Rollout]] = {task.id: [] for task in tasks}
+        for rollout in rollouts:
+            groups[rollout.task.id].append(rollout)
+        return [samples(groups[task.id], self.settings) for task in tasks]
 
     def update_collector(self, update: int, workers: int | None = None) -> RolloutCollector:
         """Return the collector of one update, or of one group; `workers` other than the given collector's."""
@@ -158,16 +184,12 @@ class Run:
             executor=given.executor,
         )
 
-    def scored(self, update: int, tasks: Sequence[Task], rollouts: Rollouts, seconds: float) -> list[list[Sample]]:
-        """Turn an update's attempts into samples, by task, and record what they were like.
+    def _record(self, update: int, batch: Sequence[Sequence[Sample]], seconds: float) -> None:
+        """Record what an update's attempts were like.
 
         Raises:
             TrainingError: Not one attempt was graded.
         """
-        groups: dict[str, list[Rollout]] = {task.id: [] for task in tasks}
-        for rollout in rollouts:
-            groups[rollout.task.id].append(rollout)
-        batch = [samples(groups[task.id], self.settings) for task in tasks]
         self.table.note(update, about(batch, seconds))
         every = [sample for group in batch for sample in group]
         if not any(sample.reward is not None for sample in every):
@@ -177,7 +199,6 @@ class Run:
             )
         trained = sum(not sample.masked for sample in every)
         _log.info("update %d: %d attempts in %.1f s, %d trained on", update, len(every), seconds, trained)
-        return batch
 
     # --- the record ---------------------------------------------------------------------------------------------------
 

@@ -240,6 +240,7 @@ ASYNC = Capabilities(
         "steps_per_generation": "attempts are made without end; the size of an update is tasks_per_update",
         "gradient_accumulation_steps": "an update is one optimiser step; use fewer tasks_per_update",
         "num_iterations": "every attempt is seen once; use smaller updates",
+        "refill": "an update is filled with groups that can be trained on anyway, however many are made",
         "muon": "TRL's AsyncGRPOTrainer makes its own optimiser; use engine='sync'",
         "beta": "TRL's AsyncGRPOTrainer has no KL term; use engine='sync'",
         "loss_type": "TRL's AsyncGRPOTrainer has one loss, the clipped mean over tokens; use engine='sync'",

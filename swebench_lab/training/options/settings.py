@@ -80,6 +80,10 @@ class GRPOSettings(Config):
     """Rows of a forward pass on each process; must divide the attempts of an update."""
     gradient_accumulation_steps: int = 0
     """Forward passes of an optimiser step on each process; 0: all of an update's, so that an update is one step."""
+    refill: int = 0
+    """Engine `sync`: most times that an update's groups with nothing to train on (say all rewards equal) are replaced by
+    groups of other tasks, which is dynamic sampling as DAPO has it; 0: they are left out. `async` goes on until an update
+    is full."""
     num_iterations: int = 1
     """Times that training goes through the attempts of an update."""
     updates: int = 100
@@ -155,6 +159,10 @@ class GRPOSettings(Config):
         _check_shared(self)
         if not isinstance(self.rules, Rules):
             self.refuse("rules", "it takes Rules(…)")
+        if self.refill and self.rules.zero_variance == "keep":
+            self.refuse(
+                "refill", "Rules(zero_variance='keep') keeps the groups that it would replace; leave one of them out"
+            )
         if self.steps_per_generation and "tasks_per_update" in self.given:
             self.refuse(
                 "steps_per_generation", "it decides the size of an update, and so does tasks_per_update; keep one"
@@ -315,6 +323,7 @@ _LEAST_GRPO = _LEAST_SHARED | {
     "tasks_per_update": 1,
     "steps_per_generation": 0,
     "num_iterations": 1,
+    "refill": 0,
     "updates": 1,
     "minutes": 0.0,
     "epsilon": 0.0,
@@ -336,7 +345,7 @@ _WHOLE = capabilities.names(
     "per_device_train_batch_size gradient_accumulation_steps max_length save_steps updates seed"
 )
 _WHOLE_GRPO = _WHOLE | capabilities.names(
-    "num_generations tasks_per_update steps_per_generation num_iterations max_completion_length max_staleness"
+    "num_generations tasks_per_update steps_per_generation refill num_iterations max_completion_length max_staleness"
 )
 _WHOLE_SFT = _WHOLE | {"eval_steps", "logging_steps"}
 
