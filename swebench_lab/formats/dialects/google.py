@@ -183,8 +183,11 @@ def _parts(text: str, reasoning: str, signature: str, calls: tuple[ToolUse, ...]
         parts.append({"text": reasoning, "thought": True, **({"thoughtSignature": signature} if signature else {})})
     if text or not (calls or reasoning):
         parts.append({"text": text})
-    for call in calls:
-        parts.append({"functionCall": {"id": call.id, "name": call.name, "args": arguments_of(call.arguments)}})
+    for number, call in enumerate(calls):
+        part: Json = {"functionCall": {"id": call.id, "name": call.name, "args": arguments_of(call.arguments)}}
+        if signature and not reasoning and not number:  # thoughts that nobody was shown are signed at the first call
+            part["thoughtSignature"] = signature
+        parts.append(part)
     return parts
 
 

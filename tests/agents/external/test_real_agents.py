@@ -76,3 +76,68 @@ def test_an_agent_repairs_demo_bugs_in_boxes_without_a_network(name, tier, tmp_p
             json.dumps({"agent": name, "tier": tier, "branch": branch.verdict.status, "error": branch.trajectory.error})
         )
         assert branch.verdict.status == "unresolved" or branch.trajectory.extra["diverged"], branch.trajectory.error
+
+
+OWN = {
+    "codex": "/root/.codex/",
+    "claude-code": "/root/.claude",
+    "opencode": "/root/.local/",
+    "qwen-code": "/root/.qwen/",
+}
+"""Where agents go on writing of their own accord, sessions and locks, after they asked: nothing waits for that."""
+
+TREE = """
+import hashlib, json, os, stat
+others = {line.split()[4] for line in open("/proc/self/mountinfo")} - {"/"}
+found = {}
+def look(path):
+    if path in others:
+        return
+    about = os.lstat(path)
+    content = ""
+    if stat.S_ISLNK(about.st_mode):
+        content = os.readlink(path)
+    elif stat.S_ISREG(about.st_mode):
+        with open(path, "rb") as file:
+            content = hashlib.sha256(file.read()).hexdigest()
+    found[path] = [about.st_mode, about.st_uid, about.st_gid, about.st_size if content else 0, content]
+    if stat.S_ISDIR(about.st_mode):
+        for name in sorted(os.listdir(path)):
+            look(os.path.join(path, name))
+look("/")
+print(json.dumps(found))
+"""  # fmt: skip
+
+
+def tree(box):
+    """Return every name of a box's tree with its mode, owner, size and a hash of its content."""
+    result = box.run(["python3", "-I", "-B", "-c", TREE], timeout=120)
+    assert result.exit_code == 0, result.stdout[-500:]
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("name", KITS)
+def test_a_box_entered_again_is_byte_for_byte_what_it_was_while_a_call_was_waiting(name):
+    repair, layers, trees = Repair(name), [], {}
+
+    def reply(view, messages, step):
+        if layers and len(trees) < 3:
+            trees[len(layers)] = tree(box)
+        return repair(view, messages, step)
+
+    agent = lab.CLIAgent(name, ScriptedPolicy(reply, name=name), max_steps=12, wall_time=500.0)
+    with lab.SandboxFactory(TIERS[0]) as sandboxes:
+        with agent.open(sandboxes, TASKS[0]) as box:
+            made = agent.run(TASKS[0], box, layer_sink=layers.append)
+        assert made.stop == "submitted" and len(trees) == 3, (made.stop, made.error)
+        for count, was in trees.items():
+            with agent.open(sandboxes, TASKS[0], layers=layers[:count]) as again:
+                now = tree(again)
+            differences = {
+                path: (was.get(path), now.get(path))
+                for path in was.keys() | now.keys()
+                if was.get(path) != now.get(path)
+            }
+            own = OWN.get(name, "/nothing")
+            assert not [path for path in differences if not path.startswith(own)], (count, len(was), differences)
+        print(json.dumps({"agent": name, "calls": sorted(trees), "names": len(was)}))

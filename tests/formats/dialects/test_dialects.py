@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -290,3 +291,33 @@ def test_errors_have_the_shape_and_the_words_that_agents_look_for(dialect):
 def test_counting_tokens_answers_in_the_dialect():
     assert count(Route("count", "anthropic"), b"x" * 400) == {"input_tokens": 100}
     assert count(Route("count", "google"), b"x" * 400) == {"totalTokens": 100}
+
+
+# --- what agents sent -------------------------------------------------------------------------------------------------
+
+RECORDED = json.loads(Path(__file__).with_name("recorded.json").read_text("utf-8"))
+"""The latest request of a short run of each agent; its words are replaced, most of its tools are left out."""
+
+SHAPES = {
+    "codex": ("system system user user assistant tool", ["exec_command"], 2),
+    "claude-code": ("system user system assistant tool", ["Agent", "Bash"], 0),
+    "opencode": ("system user assistant tool", ["bash"], 0),
+    "qwen-code": ("system user assistant user assistant user", ["read_file", "run_shell_command"], 0),
+    "gemini-cli": ("system user assistant tool", ["update_topic", "run_shell_command"], 0),
+    "mini-swe-agent": ("system user assistant tool", ["bash"], 0),
+}
+"""Agent to the roles of its messages, its tools, and how many hosted tools are left out."""
+
+
+@pytest.mark.parametrize("agent", SHAPES)
+def test_requests_that_agents_sent_are_read_and_written_again(agent):
+    dialect, body = RECORDED[agent]["dialect"], RECORDED[agent]["body"]
+    request = read(Route("reply", dialect, "m", True, True), json.dumps(body).encode())
+    roles, tools, stripped = SHAPES[agent]
+    assert [message["role"] for message in request.messages] == roles.split()
+    assert [tool["name"] for tool in request.tools] == tools and len(request.stripped) == stripped
+    calls = [call for message in request.messages for call in message.get("tool_calls", ())]
+    answered = [message["tool_call_id"] for message in request.messages if message["role"] == "tool"]
+    assert [call["id"] for call in calls] == answered
+    again = read(Route("reply", dialect, "m", True, True), json.dumps(MODULES[dialect].write_request(request)).encode())
+    assert again.messages == request.messages and again.tools == request.tools
