@@ -80,4 +80,4 @@ lock: $(DEV)  ## choose the newest versions that fit and pin them in constraints
 	  --no-annotate --no-header --quiet | grep -vE '^(pip|setuptools)==' >> constraints.txt
 
 clean:  ## remove what the other targets made here (the shared Snapshot cache stays; see swebench-lab gc)
-	rm -rf $(VENV) .venv-vllm .venv-integrations runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-vllm .venv-harbor .venv-integrations runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

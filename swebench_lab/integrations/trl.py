@@ -1,4 +1,4 @@
-"""TRLTasks: tasks as environments of TRL's trainers: a data set, and an `environment_factory` whose environments own the reward."""
+"""TRLTasks: tasks as environments of TRL's trainers: a data set, and environments that own the reward."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ The repository is in {workdir}. This is the issue to resolve:
 {issue}
 </issue>
 
-Change the code with the function `bash` so that what the issue asks for holds. Tests that you cannot see decide whether it does. \
-Leave the existing tests as they are. Answer without a call when you are done.
+Change the code with the function `bash` so that what the issue asks for holds. Tests that you cannot see decide \
+whether it does. Leave the existing tests as they are. Answer without a call when you are done.
 """
 
 
