@@ -11,7 +11,7 @@ VLLM   ?= .venv-vllm/bin/vllm
 HARBOR ?= .venv-harbor/bin/python
 PYTHON312 ?= python3.12
 
-.PHONY: help setup demo test slow vllm harbor agents lint format docs bench lab lock clean
+.PHONY: help setup demo test slow vllm harbor agents integrations lint format docs bench lab lock clean
 
 help:  ## show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -52,6 +52,9 @@ harbor: $(DEV)  ## compare what is read and written with Harbor's own package, i
 agents: $(DEV)  ## run the agents of others, from npm and PyPI, on demo bugs in boxes without a network
 	LAB_REAL_AGENTS=1 $(BIN)/python -m pytest -m slow -s tests/agents/external/test_real_agents.py
 
+integrations: $(DEV)  ## run the tests of each tool that can use this package, in a venv of its own; PYTHON312=PROGRAM
+	$(BIN)/python tests/integrations/venvs.py .venv-integrations $(PYTHON312)
+
 lint: $(DEV)  ## lint, check formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -77,4 +80,4 @@ lock: $(DEV)  ## choose the newest versions that fit and pin them in constraints
 	  --no-annotate --no-header --quiet | grep -vE '^(pip|setuptools)==' >> constraints.txt
 
 clean:  ## remove what the other targets made here (the shared Snapshot cache stays; see swebench-lab gc)
-	rm -rf $(VENV) .venv-vllm runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-vllm .venv-harbor .venv-integrations runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -388,7 +388,7 @@ class _Command:
         if self.full:
             return Exit(-signal.SIGKILL, limit="processes")  # it never got to run
         if "error" in message:
-            raise SandboxPathError(f"start a command in the box: {message['error'][1]}")
+            raise SandboxPathError(f"start a command in the box: {message['error'][1]}") from OSError(*message["error"])
         return Exit(message["exit"], message["cpu"])
 
     def kill(self, since: float | None = None, spared: Sequence[int] = ()) -> None:
