@@ -18,6 +18,7 @@ from swebench_lab.errors import TaskError, shortly
 from swebench_lab.places import default_certificates
 from swebench_lab.records import _codec
 from swebench_lab.records._late import late
+from swebench_lab.records.passed import passed_certificates
 from swebench_lab.records.verifier import Verifier
 
 if TYPE_CHECKING:
@@ -180,19 +181,6 @@ def beyond_python(task: Task) -> tuple[Any, ...]:
     """Return what else decides a task that is not SWE-bench's kind; nothing for those that are."""
     own = (task.workdir, _codec.encode(task.verifier) if task.verifier else None, task.removed)
     return () if own == ("/testbed", None, ()) else own
-
-
-def _passed(folder: Path) -> set[tuple[str, str]]:
-    """Return (task, digest) of the certificates in a folder that were passed; unreadable ones count for nothing."""
-    found: set[tuple[str, str]] = set()
-    for file in folder.glob("*/*.json"):
-        try:
-            row = json.loads(file.read_text("utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(row, dict) and row.get("status") == "passed":
-            found.add((str(row.get("task_id")), str(row.get("answer_digest"))))
-    return found
 
 
 _NOT_TEXTS = ("fail_to_pass", "pass_to_pass", "spec", "extra", "verifier", "removed")
@@ -492,7 +480,7 @@ class Tasks(Sequence[Task]):
         Args:
             certificates: Folder in which `Evaluator.check` keeps them; by default that of the user's cache.
         """
-        good = _passed(Path(certificates) if certificates else default_certificates())
+        good = passed_certificates(Path(certificates) if certificates else default_certificates())
         return self._picked([n for n, task in enumerate(self) if (task.id, answer_digest(task)) in good])
 
     def __repr__(self) -> str:

@@ -480,11 +480,8 @@ class Sandbox(abc.ABC):
             raise SandboxClosed(f"sandbox {self.id} is closed; open another one with SandboxFactory.open or fork()")
 
     def _path(self, path: str) -> str:
-        return (
-            os.path.normpath(os.path.join(self.workdir, path))
-            if path in ("", ".")
-            else os.path.join(self.workdir, path)
-        )
+        place = os.path.join(self.workdir, path)
+        return os.path.normpath(place) if path in ("", ".") else place
 
     @contextlib.contextmanager
     def _naming(self, doing: str, path: str) -> Iterator[str]:
