@@ -41,6 +41,7 @@ FLOORS = {
     "agents": ({"tools/in_sandbox"}, {"tools"}, {""}, {"configs", "external"}),
     "grading": ({"rules", "files", "leaks"}, {"execution"}, {"verifiers"}, {""}),
     "training": ({"data"}, {"options"}, {"model"}, {"engines"}, {""}),
+    "traces": ({"foreign"}, {""}),
     "snapshots": ({"storage"}, {"environment"}, {"repository"}, {"image"}, {"dockerfile", "transfer"}, {""}),
 }
 """Folders of a room from the ground up, as with rooms; "" stands for the files beside the folders."""

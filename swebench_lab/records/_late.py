@@ -16,7 +16,7 @@ METHODS = {
     "Trajectories.save": "traces.saving:save",
     "Trajectory.replay": "traces.replay:replay",
     "Trajectory.save": "traces.saving:save",
-    "Trajectory.to_sft": "traces.sft_rows:row",
+    "Trajectory.to_sft": "traces.foreign.sft_rows:row",
 }
 """Method → the function that does its work, as `module:name` below the package. Public methods only, at most twelve."""
 

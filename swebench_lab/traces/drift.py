@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from difflib import SequenceMatcher
 
-from swebench_lab.traces import mini
+from swebench_lab.traces.foreign import mini
 
 SAME = "same"
 """The same text, but for line ends and white space at the ends of lines."""

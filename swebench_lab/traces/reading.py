@@ -15,11 +15,11 @@ from swebench_lab.errors import RecordError
 from swebench_lab.records.rollout import read_rollouts
 from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.rollouts.run_directory import RunDirectory, is_run_directory
-from swebench_lab.traces import atif, evaluations, mini, openhands, openhands_v1, responses, sessions, sweagent
-from swebench_lab.traces import sft_rows as sft
-from swebench_lab.traces import steps as turns
 from swebench_lab.traces.collection import Trajectories
-from swebench_lab.traces.fields import shortly, style_of
+from swebench_lab.traces.foreign import atif, evaluations, mini, openhands, openhands_v1, responses, sessions, sweagent
+from swebench_lab.traces.foreign import sft_rows as sft
+from swebench_lab.traces.foreign import steps as turns
+from swebench_lab.traces.foreign.fields import shortly, style_of
 
 FORMATS: Mapping[str, ModuleType] = {module.NAME: module for module in (atif, mini, openhands, sweagent, sft)}
 """Format to the module that reads and writes it."""

@@ -28,9 +28,10 @@ from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.records.verdict import NOT_GRADED, Verdict
 from swebench_lab.rollouts.run_directory import RunDirectory
 from swebench_lab.sandbox.contract import Result, Sandbox
-from swebench_lab.traces import drift, mini, sweagent
-from swebench_lab.traces import steps as turns
+from swebench_lab.traces import drift
 from swebench_lab.traces.drift import DRIFT, MISSING, OUTCOMES, SAME, SKIPPED, VOLATILE
+from swebench_lab.traces.foreign import mini, sweagent
+from swebench_lab.traces.foreign import steps as turns
 
 if TYPE_CHECKING:
     import polars as pl

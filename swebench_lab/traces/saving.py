@@ -13,10 +13,10 @@ from swebench_lab._files import LONGEST_NAME, safe_name
 from swebench_lab.errors import RecordError
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.trajectory import Trajectory
-from swebench_lab.traces import atif, mini, openhands, sweagent, training_trace
-from swebench_lab.traces import sft_rows as sft
-from swebench_lab.traces import steps as turns
-from swebench_lab.traces.fields import LINE, written
+from swebench_lab.traces.foreign import atif, mini, openhands, sweagent, training_trace
+from swebench_lab.traces.foreign import sft_rows as sft
+from swebench_lab.traces.foreign import steps as turns
+from swebench_lab.traces.foreign.fields import LINE, written
 from swebench_lab.traces.reading import FORMATS
 
 KNOWN = (sweagent.NAME, mini.NAME, openhands.NAME, *sft.FORMS, atif.NAME, training_trace.NAME, "lab")

@@ -15,7 +15,7 @@ from swebench_lab.formats.token_ledger import prompts, segments
 from swebench_lab.policies.scripted import ScriptedPolicy
 from swebench_lab.records.step import Thread
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
-from swebench_lab.traces import atif, training_trace
+from swebench_lab.traces.foreign import atif, training_trace
 from swebench_lab.traces.reading import read_record
 from tests.agents.external.agent_of_ours import FILES, FIX, bash, kit
 from tests.boxes import make_snapshot

@@ -14,7 +14,7 @@ import pytest
 import swebench_lab as lab
 from swebench_lab.errors import RecordError
 from swebench_lab.records.step import Step
-from swebench_lab.traces import steps as turns
+from swebench_lab.traces.foreign import steps as turns
 from swebench_lab.traces.reading import read_record
 from tests.conftest import make_rollout
 from tests.samples import a_rollout

@@ -16,7 +16,7 @@ from swebench_lab.errors import RecordError
 from swebench_lab.formats.renderer import Renderer
 from swebench_lab.formats.token_ledger import force
 from swebench_lab.records.trajectory import Trajectory
-from swebench_lab.traces import atif, sessions
+from swebench_lab.traces.foreign import atif, sessions
 from swebench_lab.traces.reading import load_trajectories, read_record
 from tests.tokens import PairTokenizer
 from tests.traces.test_formats import damaged

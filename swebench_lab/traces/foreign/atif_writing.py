@@ -11,9 +11,9 @@ from swebench_lab.formats.token_ledger import prompts
 from swebench_lab.records import arrays
 from swebench_lab.records.step import Step, Thread
 from swebench_lab.records.trajectory import Trajectory
-from swebench_lab.traces import steps as turns
-from swebench_lab.traces.fields import stamp, text_of, without_unknown
-from swebench_lab.traces.lines import Line, is_captured, lines_of
+from swebench_lab.traces.foreign import steps as turns
+from swebench_lab.traces.foreign.fields import stamp, text_of, without_unknown
+from swebench_lab.traces.foreign.lines import Line, is_captured, lines_of
 
 VERSION = "ATIF-v1.8"
 """What is written."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from swebench_lab.errors import RecordError
 from swebench_lab.records.trajectory import Trajectory
-from swebench_lab.traces import sft_rows
-from swebench_lab.traces.fields import as_list, as_object, messages_in
+from swebench_lab.traces.foreign import sft_rows
+from swebench_lab.traces.foreign.fields import as_list, as_object, messages_in
 
 INSPECT, VERIFIERS = "inspect", "verifiers"
 

@@ -13,7 +13,7 @@ from swebench_lab.formats.calls import FORMATS, Call, JsonValue, render_json, re
 from swebench_lab.records.reply import Message, Reply
 from swebench_lab.records.step import Step, ToolCall
 from swebench_lab.records.trajectory import Stop, Trajectory
-from swebench_lab.traces.fields import field, text_of
+from swebench_lab.traces.foreign.fields import field, text_of
 
 SHELLS = ("bash", "execute_bash")
 """Names under which the field has a tool that takes one shell command."""

@@ -14,9 +14,9 @@ from swebench_lab.policies import chat_messages
 from swebench_lab.records.reply import Message, Reply
 from swebench_lab.records.step import Step
 from swebench_lab.records.trajectory import Stop, Trajectory
-from swebench_lab.traces import steps as turns
-from swebench_lab.traces import sweagent
-from swebench_lab.traces.fields import shortly, text_of
+from swebench_lab.traces.foreign import steps as turns
+from swebench_lab.traces.foreign import sweagent
+from swebench_lab.traces.foreign.fields import shortly, text_of
 
 FORMS = ("ticks", "xml", "tool")
 NAME = "messages"

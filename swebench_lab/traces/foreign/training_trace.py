@@ -13,8 +13,8 @@ from swebench_lab.formats.token_ledger import prompts
 from swebench_lab.records import arrays
 from swebench_lab.records.step import Step, Thread
 from swebench_lab.records.trajectory import Trajectory
-from swebench_lab.traces import steps as turns
-from swebench_lab.traces.lines import is_captured
+from swebench_lab.traces.foreign import steps as turns
+from swebench_lab.traces.foreign.lines import is_captured
 
 NAME = "openenv"
 SUFFIX = ".json"

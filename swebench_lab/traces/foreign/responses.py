@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from swebench_lab.records.trajectory import Trajectory
-from swebench_lab.traces import sft_rows
-from swebench_lab.traces.fields import text_of
+from swebench_lab.traces.foreign import sft_rows
+from swebench_lab.traces.foreign.fields import text_of
 
 NAME = "responses"
 SUFFIX = ".jsonl"

@@ -12,8 +12,8 @@ from swebench_lab.formats.calls import Call
 from swebench_lab.records.reply import Reply
 from swebench_lab.records.step import Step
 from swebench_lab.records.trajectory import Stop, Trajectory
-from swebench_lab.traces import steps as turns
-from swebench_lab.traces.fields import (
+from swebench_lab.traces.foreign import steps as turns
+from swebench_lab.traces.foreign.fields import (
     field,
     known_amount,
     known_count,

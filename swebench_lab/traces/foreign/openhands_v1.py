@@ -9,8 +9,8 @@ from typing import Any
 
 from swebench_lab.errors import RecordError
 from swebench_lab.records.trajectory import Stop, Trajectory
-from swebench_lab.traces import sft_rows
-from swebench_lab.traces.fields import as_list, as_object, field, known_count, moment, text_of
+from swebench_lab.traces.foreign import sft_rows
+from swebench_lab.traces.foreign.fields import as_list, as_object, field, known_count, moment, text_of
 
 NAME = "openhands-v1"
 SUFFIX = ".jsonl"

@@ -9,8 +9,8 @@ from typing import Any
 
 from swebench_lab.errors import RecordError
 from swebench_lab.records.trajectory import Trajectory
-from swebench_lab.traces import responses, sft_rows
-from swebench_lab.traces.fields import as_list, moment, text_of
+from swebench_lab.traces.foreign import responses, sft_rows
+from swebench_lab.traces.foreign.fields import as_list, moment, text_of
 
 CLAUDE_CODE, CODEX = "claude-code", "codex"
 _CODEX_LINES = frozenset(("session_meta", "response_item", "event_msg", "turn_context", "compacted"))

@@ -12,8 +12,8 @@ from swebench_lab.formats.calls import Call
 from swebench_lab.records.reply import Message, Reply
 from swebench_lab.records.step import Step
 from swebench_lab.records.trajectory import Trajectory
-from swebench_lab.traces import steps as turns
-from swebench_lab.traces.fields import amount, field, messages_in, text_of, without_unknown
+from swebench_lab.traces.foreign import steps as turns
+from swebench_lab.traces.foreign.fields import amount, field, messages_in, text_of, without_unknown
 
 NAME = "swe-agent"
 SUFFIX = ".traj"

@@ -13,9 +13,9 @@ from swebench_lab.records import arrays
 from swebench_lab.records.reply import Message, Reply
 from swebench_lab.records.step import Step
 from swebench_lab.records.trajectory import Stop, Trajectory
-from swebench_lab.traces import steps as turns
-from swebench_lab.traces.atif_writing import VERSION, write
-from swebench_lab.traces.fields import (
+from swebench_lab.traces.foreign import steps as turns
+from swebench_lab.traces.foreign.atif_writing import VERSION, write
+from swebench_lab.traces.foreign.fields import (
     amount,
     as_list,
     field,

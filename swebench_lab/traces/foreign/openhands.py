@@ -11,8 +11,8 @@ from swebench_lab.formats.calls import Call
 from swebench_lab.records.reply import Message, Reply
 from swebench_lab.records.step import Step
 from swebench_lab.records.trajectory import Stop, Trajectory
-from swebench_lab.traces import fields as of
-from swebench_lab.traces import steps as turns
+from swebench_lab.traces.foreign import fields as of
+from swebench_lab.traces.foreign import steps as turns
 
 NAME = "openhands"
 SUFFIX = ".jsonl"

@@ -1,0 +1,1 @@
+"""Formats in which other projects keep attempts: one file for each."""
