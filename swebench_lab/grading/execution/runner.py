@@ -292,6 +292,7 @@ class TestRunner:
         with self.box.fork() as box, self.boxes.holding(box):
             runner = copy(self)
             runner.box = box
+            runner.lab = posixpath.join(box.private_temp, posixpath.basename(self.lab))  # each box has its own
             yield runner
 
     def _undo_steps(self) -> None:
