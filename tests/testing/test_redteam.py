@@ -166,7 +166,7 @@ def test_a_hurt_process_is_seen_and_replaced(ground: Ground) -> None:
         lambda: os.kill(pid(), signal.SIGSTOP),
         lambda: os.kill(pid(), signal.SIGKILL),
         lambda: resource.prlimit(pid(), resource.RLIMIT_NOFILE, (10, 10)),
-        lambda: os.setpriority(os.PRIO_PROCESS, pid(), 10),
+        lambda: os.setpriority(os.PRIO_PROCESS, pid(), os.getpriority(os.PRIO_PROCESS, 0) + 3),
     ):
         harm()
         time.sleep(0.2)  # a signal takes its time to arrive
