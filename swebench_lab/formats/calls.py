@@ -300,7 +300,7 @@ def _members(text: str, start: int) -> tuple[dict[str, tuple[int, str]], int]:
         begins = _token(text, at, ":")
         _, at = decoder.raw_decode(text, begins)
         found[key] = (begins, text[begins:at])
-        at = _SPACE.match(text, at).end()  # type: ignore[union-attr]  # it matches anywhere
+        at = _behind_space(text, at)
         if text[at : at + 1] == "}":
             return found, at + 1
         at = _token(text, at, ",")
@@ -308,10 +308,15 @@ def _members(text: str, start: int) -> tuple[dict[str, tuple[int, str]], int]:
 
 def _token(text: str, at: int, wanted: str, skip: bool = True) -> int:
     """Return the place behind a sign and the white space around it."""
-    at = _SPACE.match(text, at).end()  # type: ignore[union-attr]  # it matches anywhere
+    at = _behind_space(text, at)
     if text[at : at + 1] != wanted:
         raise ValueError(f"expected {wanted!r} at character {at}, found {text[at : at + 1]!r}")
-    return _SPACE.match(text, at + 1).end() if skip else at + 1  # type: ignore[union-attr]
+    return _behind_space(text, at + 1) if skip else at + 1
+
+
+def _behind_space(text: str, at: int) -> int:
+    space = _SPACE.match(text, at)
+    return space.end() if space else at
 
 
 def _no_constant(name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import IO
 
 from swebench_lab.errors import LabError, RecordError
 from swebench_lab.records.task import Task
@@ -71,11 +72,11 @@ class TaskRows:
                 self._inode = self.path.stat().st_ino
         self._remember(task)
 
-    def _holds(self, file: object, task_id: str, data: bytes) -> bool:
+    def _holds(self, file: IO[bytes], task_id: str, data: bytes) -> bool:
         if task_id not in self._at:
             return False
-        file.seek(self._at[task_id])  # type: ignore[attr-defined]
-        stored: bytes = file.read(len(data))  # type: ignore[attr-defined]
+        file.seek(self._at[task_id])
+        stored: bytes = file.read(len(data))
         return stored == data
 
     def get(self, task_id: str) -> Task:

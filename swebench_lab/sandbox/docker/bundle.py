@@ -17,6 +17,7 @@ import sys
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from swebench_lab.errors import SandboxUnavailable
 from swebench_lab.sandbox.docker import agent
@@ -103,13 +104,13 @@ def own_files() -> tuple[Path, ...]:
     return tuple(sorted(found))
 
 
-def _files(found: dict[str, object], interpreter: Path) -> dict[str, Path]:
+def _files(found: dict[str, Any], interpreter: Path) -> dict[str, Path]:
     """Where each file goes in the bundle, and where it is now."""
     stdlib, version = Path(str(found["stdlib"])), found["version"]
     own = Path(agent.__file__).resolve().parents[2]
     program = Path(agent.__file__).resolve()
     files = {"bin/python3": interpreter, f"app/swebench_lab/{program.relative_to(own)}": program}
-    modules: dict[str, str | None] = found["files"]  # type: ignore[assignment]
+    modules: dict[str, str | None] = found["files"]
     for name, cached in modules.items():
         path = Path(name).resolve()
         if path.is_relative_to(own):
@@ -118,7 +119,7 @@ def _files(found: dict[str, object], interpreter: Path) -> dict[str, Path]:
             files[f"lib/python{version}/{Path(name).relative_to(stdlib)}"] = path
             if cached and Path(cached).is_file():
                 files[f"lib/python{version}/{Path(cached).relative_to(stdlib)}"] = Path(cached)
-    mapped: list[str] = found["mapped"]  # type: ignore[assignment]
+    mapped: list[str] = found["mapped"]
     for name in mapped:
         if not Path(name).is_relative_to(stdlib):
             files |= {f"so/{alias}": Path(name) for alias in _names_of_library(Path(name))}
