@@ -66,7 +66,10 @@ def choose_tasks(source: str, pattern: str, split: str, count: int | None, seed:
     from swebench_lab.errors import TaskError
     from swebench_lab.tasks.loading import load_tasks
 
-    tasks = load_tasks(source, split or None, trust=trusted()).filter(pattern or None)
+    loaded = load_tasks(source, split or None, trust=trusted())
+    tasks = loaded.filter(pattern or None)
+    if not tasks and not pattern and not split:
+        raise TaskError(f"loading tasks from {source!r}: it holds no task")
     if not tasks:
         raise TaskError(f"no task of {source!r} matches --filter {pattern!r} --split {split!r}")
     return tasks.sample(count, seed) if count else tasks

@@ -42,7 +42,7 @@ class Texts:
 
     Args:
         folder: Text files to draw from; None: random words.
-        seed: Of all chance.
+        seed: Seed of the random generator.
     """
 
     def __init__(self, folder: Path | None, seed: int) -> None:

@@ -335,7 +335,7 @@ def test_a_run_is_exported_as_another_projects_users_expect_it_and_read_back(tmp
     assert (back.task_id, back.patch, back.extra["resolved"]) == (task, rollouts[0].trajectory.patch, True)
     rollouts.export(tmp_path / "two", "mini-swe-agent")
     ungraded = json.loads((tmp_path / "two" / "attempt-1" / task / f"{task}.pred").read_text())
-    assert ungraded["reward"] is None and "resolved" not in ungraded, "a fault of ours is no reward of 0"
+    assert ungraded["reward"] is None and "resolved" not in ungraded, "an infrastructure error is not a reward of 0"
     rollouts.export(tmp_path / "rows.jsonl", "xml")
     scored, fault = lab.load_trajectories(tmp_path / "rows.jsonl")
     assert scored.extra["resolved"] is True and "resolved" not in fault.extra

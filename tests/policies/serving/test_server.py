@@ -1,4 +1,4 @@
-"""`serve` with a stand-in for the engine's program: started with the right flags, watched, and ended for sure."""
+"""`serve` with a stand-in for the engine's program: started with the right flags, watched, and always stopped."""
 
 from __future__ import annotations
 
