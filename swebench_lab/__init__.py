@@ -66,6 +66,7 @@ _NAMES = {
     "sandbox.shell.session": "Session",
     "sandbox.snapshot": "Snapshot",
     "snapshots.cache": "SnapshotCache",
+    "snapshots.backends": "Backend",
     "snapshots.factory": "SandboxFactory",
     "tasks.loading": "load_tasks",
     "tasks.making.make": "make_tasks",

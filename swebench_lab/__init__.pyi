@@ -86,6 +86,7 @@ from swebench_lab.sandbox.limits import Limits as Limits
 from swebench_lab.sandbox.shell.session import Session as Session
 from swebench_lab.sandbox.snapshot import Snapshot as Snapshot
 from swebench_lab.snapshots import specs as specs
+from swebench_lab.snapshots.backends import Backend as Backend
 from swebench_lab.snapshots.cache import SnapshotCache as SnapshotCache
 from swebench_lab.snapshots.factory import SandboxFactory as SandboxFactory
 from swebench_lab.tasks.loading import load_tasks as load_tasks
@@ -127,6 +128,7 @@ __all__ = [
     "AgentError",
     "AnthropicPolicy",
     "attach",
+    "Backend",
     "BaseTool",
     "Board",
     "ChatPolicy",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -48,15 +50,15 @@ class Backend:
     """One kind of sandbox.
 
     Attributes:
-        open: Makes a box.
-        options: Names of the options that only this kind has.
+        open: Makes a box: called with the Snapshot, how it is opened, and the options that were given.
+        options: Tells the names of the options that only this kind has.
         needs_linux: Whether its boxes are made by this machine's kernel.
         shows_images: Whether its boxes can show a container image's own root file system.
         drops: Whether its boxes can have a network of which a few addresses never answer.
     """
 
     open: Opener
-    options: Callable[[], frozenset[str]]
+    options: Callable[[], frozenset[str]] = frozenset
     needs_linux: bool = True
     shows_images: bool = False
     drops: bool = False
@@ -135,16 +137,43 @@ BACKENDS: Mapping[str, Backend] = {
 }
 
 
+ENTRY_POINTS = "swebench_lab.backends"
+"""Group of entry points by which installed packages give their backends a name."""
+
+
 def backend_named(name: str, options: Mapping[str, Any]) -> Backend:
     """Return a backend, its options checked.
 
+    Args:
+        name: One of the package's own, the name of an entry point of the group `swebench_lab.backends`, or
+            `MODULE:ATTRIBUTE`, where a Backend is.
+        options: Further options of the backend.
+
     Raises:
-        ValueError: There is none of this name, or it has no such option.
+        ValueError: There is none of this name, what is there is no Backend, or it has no such option.
     """
-    if name not in BACKENDS:
-        raise ValueError(f"unknown sandbox backend {name!r}; known are {', '.join(map(repr, BACKENDS))}")
-    backend = BACKENDS[name]
+    backend = BACKENDS.get(name) or _outside(name)
     if options and (unknown := set(options) - backend.options()):
         names = ", ".join(sorted(backend.options())) or "none"
         raise ValueError(f"unknown option {min(unknown)!r} of the sandbox backend {name!r}; it has {names}")
     return backend
+
+
+def _outside(name: str) -> Backend:
+    """A backend of another package."""
+    others = entry_points(group=ENTRY_POINTS)
+    try:
+        if ":" in name:
+            value = pkgutil.resolve_name(name)
+        elif name in others.names:
+            value = others[name].load()
+        else:
+            raise ValueError(
+                f"unknown sandbox backend {name!r}; known are {', '.join(map(repr, [*BACKENDS, *sorted(others.names)]))}, "
+                "and MODULE:ATTRIBUTE for a lab.Backend of your own"
+            )
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"load the sandbox backend {name!r}: {error}; can its module be imported here?") from error
+    if not isinstance(value, Backend):
+        raise ValueError(f"the sandbox backend {name!r} is a {type(value).__name__}; it must be a lab.Backend")
+    return value

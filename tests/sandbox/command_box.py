@@ -19,10 +19,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError
+from swebench_lab.errors import SandboxClosed, SandboxError, SandboxPathError, SandboxUnavailable
 from swebench_lab.sandbox.contract import Sandbox
 from swebench_lab.sandbox.shell.commands import Capped, Result
 from swebench_lab.sandbox.snapshot import Snapshot
+from swebench_lab.snapshots.backends import Backend, Opening
 
 ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "USER": "root", "HOME": "/tmp", "TERM": "dumb"}
 FAR_END = r"""
@@ -221,6 +222,16 @@ class ContainerBox(RemoteBox):
 def open_here(snapshot: Snapshot, *, env: Mapping[str, str] | None = None) -> RemoteBox:
     """Make a box on this machine."""
     return RemoteBox(Here(snapshot), snapshot, env or {})
+
+
+def _open(snapshot: Snapshot, opening: Opening, options: Mapping[str, Any]) -> RemoteBox:
+    if opening["layers"] or opening["network"] != "none":
+        raise SandboxUnavailable("a remote box with checkpoints or a network: these machines have neither")
+    return open_here(snapshot, env={**opening["env"], "REGION": options.get("region", "near")})
+
+
+REMOTE = Backend(_open, lambda: frozenset({"region"}))
+"""What `lab.SandboxFactory("tests.sandbox.command_box:REMOTE")` makes boxes with."""
 
 
 def open_container(snapshot: Snapshot, image: str, *, env: Mapping[str, str] | None = None) -> RemoteBox:

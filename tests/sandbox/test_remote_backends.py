@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,33 @@ def test_its_files_that_are_too_large_or_none_are_refused(snapshot, tmp_path: Pa
             box.read("src")
         box.download("src", tmp_path / "src")
         assert (tmp_path / "src" / "app.py").is_file()
+
+
+def test_a_backend_of_another_package_is_named_by_its_place_in_processes_too(snapshot, tmp_path):
+    name = "tests.sandbox.command_box:REMOTE"
+    with lab.SandboxFactory(name, cache=tmp_path, options={"region": "north"}) as sandboxes:
+        again = pickle.loads(pickle.dumps(sandboxes))
+        for factory in (sandboxes, again):
+            with factory.open(snapshot) as box:
+                assert box.tier == "remote" and box.run("echo $REGION").output == "north\n"
+
+
+def test_an_installed_package_gives_its_backend_a_name(snapshot, tmp_path, monkeypatch):
+    info = tmp_path / "mine-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
+    entry = "[swebench_lab.backends]\nmine = tests.sandbox.command_box:REMOTE\nodd = os:sep\nlost = no_such_module:B\n"
+    (info / "entry_points.txt").write_text(entry)
+    monkeypatch.syspath_prepend(tmp_path)
+    with lab.SandboxFactory("mine", cache=tmp_path) as sandboxes, sandboxes.open(snapshot) as box:
+        assert box.run("echo $REGION").output == "near\n"
+    for name, words in {
+        "nobody": "unknown sandbox backend 'nobody'; known are 'namespace'.*'mine'.*MODULE:ATTRIBUTE",
+        "odd": "is a str; it must be a lab.Backend",
+        "lost": "No module named 'no_such_module'",
+        "tests.sandbox.command_box:NONE": "no attribute 'NONE'",
+    }.items():
+        with pytest.raises(ValueError, match=words):
+            lab.SandboxFactory(name, cache=tmp_path)
+    with pytest.raises(ValueError, match="unknown option 'zone' of the sandbox backend 'mine'; it has region"):
+        lab.SandboxFactory("mine", cache=tmp_path, options={"zone": 1})

@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Try the behaviours, print one line for each and one that counts; returns how many failed, at most 99."""
     parser = argparse.ArgumentParser(prog="python -m swebench_lab.testing.conformance", description=__doc__)
-    parser.add_argument("backend", nargs="?", default="namespace", help="a backend's name, or MODULE:FUNCTION")
+    parser.add_argument(
+        "backend", nargs="?", default="namespace", help="a backend's name, or MODULE:NAME of a Backend or a function"
+    )
     parser.add_argument("--group", action="append", choices=GROUPS, help="only this group; may be repeated")
     parser.add_argument("--lacks", action="append", choices=list(CAPABILITIES), help="a capability it does not have")
     chosen = parser.parse_args(arguments)
     try:
         opener = _opener(chosen.backend)
     except (ImportError, AttributeError, ValueError) as error:
-        parser.error(f"no backend is called {chosen.backend!r} ({error}); give a name, or MODULE:FUNCTION")
+        parser.error(f"no backend is called {chosen.backend!r} ({error}); give a name, or MODULE:NAME")
     shown = failed = left_out = 0
     for outcome in run(opener, chosen.group or GROUPS, chosen.lacks):
         _say(str(outcome))
@@ -44,11 +46,11 @@ def _say(line: str) -> None:
 def _opener(name: str) -> Callable[..., Any]:
     """The function that opens boxes of a backend."""
     from swebench_lab.sandbox.limits import Limits
-    from swebench_lab.snapshots.backends import Opening, backend_named
+    from swebench_lab.snapshots.backends import Backend, Opening, backend_named
 
-    if ":" in name:
-        custom: Callable[..., Any] = pkgutil.resolve_name(name)
-        return custom
+    if ":" in name and not isinstance(custom := pkgutil.resolve_name(name), Backend):
+        function: Callable[..., Any] = custom
+        return function
     backend_named(name, {})
 
     def opener(snapshot: Snapshot, **keywords: Any) -> Sandbox:
