@@ -59,7 +59,7 @@ def evaluator(boxes: HandMade, tmp_path: Path) -> Evaluator:
 def test_every_cause_is_reached_by_a_real_grading(
     boxes: HandMade, changes: dict[str, Any], patch: str, status: str, cause: Cause
 ) -> None:
-    evaluator = Evaluator(boxes, timeout=6 if "spec" in changes else 15)  # type: ignore[arg-type]
+    evaluator = Evaluator(boxes, timeout=6 if "spec" in changes else 8)  # type: ignore[arg-type]
     verdict = evaluator.grade(task(**changes), patch)
     assert (verdict.status, verdict.cause) == (status, cause), verdict.reason
     assert Verdict.from_dict(verdict.to_dict()) == verdict
