@@ -7,6 +7,7 @@ from pathlib import Path
 
 from swebench_lab.errors import GradingError
 from swebench_lab.grading.execution.test_run import HOST_MEMORY, TestRun
+from swebench_lab.grading.execution.watching import FROM_OUTSIDE
 from swebench_lab.records.verdict import NOT_GRADED, UNRESOLVED, Cause, Verdict
 
 SHARED_LIMITS = frozenset({"memory", "processes", "disk"})
@@ -31,7 +32,7 @@ def may_be_the_patch(verdict: Verdict) -> bool:
 
     What has no log was ended from outside: a sandbox that could not be opened, was closed, or died with its node.
     """
-    return verdict.status == NOT_GRADED and bool(verdict.log) and limit_of(verdict) != HOST_MEMORY
+    return verdict.status == NOT_GRADED and bool(verdict.log) and limit_of(verdict) not in (HOST_MEMORY, FROM_OUTSIDE)
 
 
 def needs_a_second_try(verdict: Verdict) -> bool:

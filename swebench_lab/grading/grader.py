@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ from swebench_lab.grading.attribution import (
 from swebench_lab.grading.baseline import Baseline, Baselines
 from swebench_lab.grading.canary import OFF, Canary
 from swebench_lab.grading.execution.boxes import OpenBoxes
+from swebench_lab.grading.execution.conditions import USUAL, Conditions
 from swebench_lab.grading.execution.mutants import Mutator
 from swebench_lab.grading.execution.runner import NotApplied, TestRunner
 from swebench_lab.grading.execution.test_run import HOST_MEMORY
@@ -41,7 +43,7 @@ from swebench_lab.records.verdict import NOT_GRADED, UNRESOLVED, Cause, Verdict
 from swebench_lab.snapshots.environment.specs import Spec, spec_for
 
 if TYPE_CHECKING:
-    from swebench_lab.sandbox.limits import Limits
+    from swebench_lab.sandbox.contract import Sandbox
     from swebench_lab.sandbox.snapshot import Snapshot
     from swebench_lab.snapshots.factory import SandboxFactory
 
@@ -141,7 +143,7 @@ class Grader:
             if limited and baseline.clean and baseline.frugal is None:
                 limits = self.sandboxes.limits
                 half = limits.but(**{name: value // 2 for name in _HALVED if (value := getattr(limits, name))})
-                baseline = replace(baseline, frugal=self._timed(task, None, boxes, limits=half).graded)
+                baseline = replace(baseline, frugal=self._timed(task, None, boxes, Conditions(limits=half)).graded)
             if self.baselines and baseline.clean and baseline != stored:
                 self.baselines.put(key, task.id, digest, baseline)
             return baseline
@@ -152,8 +154,11 @@ class Grader:
         if not verdict.resolved or not self._has_canary(task) or self.canary is None:
             return verdict
         place = (self.sandboxes.key(task), task.id, task_digest(task, self.spec(task)))
-        run = partial(self._timed, task, boxes=boxes)
-        return self.canary.watched(verdict, patch, place, task.gold_patch, lambda tree, m: run(tree, mutator=m))
+
+        def run(tree: str | None, mutator: Mutator) -> Verdict:
+            return self._timed(task, tree, boxes, Conditions(mutator=mutator))
+
+        return self.canary.watched(verdict, patch, place, task.gold_patch, run)
 
     def _has_canary(self, task: Task) -> bool:
         """Whether resolved patches of a task are run against the canary."""
@@ -186,7 +191,7 @@ class Grader:
         """Run a patch a second time, beside whatever else runs, and find out whether that was fair.
 
         Nothing waits for it: the same tests of a tree that ends well, run right after it and, where time ran out, right
-        before it, show what the load of that time does to them.
+        before it, show what the load of that time does to them. Unless time ran out, the second run is watched.
 
         Returns:
             The second verdict, and the tree that did not come to its end beside it; an empty text where all did.
@@ -195,7 +200,8 @@ class Grader:
         gold = (task.gold_patch or None) if certificate and certificate.ends_cleanly else None
         tree = "the untouched tree" if gold is None else "the gold patch"
         fit = first.cause is not Cause.TIMED_OUT or self._timed(task, gold, boxes).graded
-        verdict = self._timed(task, patch or "", boxes, patience=PATIENCE)
+        watched = Conditions(PATIENCE, watched=first.cause is not Cause.TIMED_OUT)
+        verdict = self._timed(task, patch or "", boxes, watched)
         verdict = replace(verdict, notes=(*verdict.notes, f"{SECOND_TRY} {first.cause}"))
         if not may_be_the_patch(verdict) or (fit and self._timed(task, gold, boxes).graded):
             return verdict, ""
@@ -275,28 +281,20 @@ class Grader:
         return held_against_the_patch(verdict) if known else verdict
 
     def _timed(
-        self,
-        task: Task,
-        patch: str | None,
-        boxes: OpenBoxes | None,
-        patience: float = 1.0,
-        limits: Limits | None = None,
-        mutator: Mutator | None = None,
-    ) -> Verdict:
+        self, task: Task, patch: str | None, boxes: OpenBoxes | None, conditions: Conditions = USUAL
+    ) -> Verdict:  # fmt: skip
         """Run the tests once.
 
         Args:
             task: The task.
             patch: The patch; None: the untouched tree.
             boxes: What the sandbox is added to while it is open.
-            patience: How many times the usual time the tests get.
-            limits: What the sandbox may use, instead of the factory's.
-            mutator: What changes the tests' expectations; None: nothing does.
+            conditions: In what this run differs from others.
         """
         started = time.monotonic()
         logger.debug("grading %s: %s", task.id, "the untouched tree" if patch is None else "a patch")
         try:
-            verdict = self._run(task, patch, boxes or OpenBoxes(), patience, limits, mutator)
+            verdict = self._run(task, patch, boxes or OpenBoxes(), conditions)
         except (LabError, OSError) as error:  # the recording boundary: never held against the patch
             verdict = Verdict(NOT_GRADED, f"{NOT_RUN}: {error}", cause=Cause.INFRASTRUCTURE)
         seconds = time.monotonic() - started
@@ -305,15 +303,7 @@ class Grader:
         logger.log(level, "graded %s: %s (%s) after %.1f s %s", *facts)
         return replace(verdict, seconds=seconds, tier=verdict.tier or self.sandboxes.tier)
 
-    def _run(
-        self,
-        task: Task,
-        patch: str | None,
-        boxes: OpenBoxes,
-        patience: float,
-        limits: Limits | None,
-        mutator: Mutator | None,
-    ) -> Verdict:
+    def _run(self, task: Task, patch: str | None, boxes: OpenBoxes, conditions: Conditions) -> Verdict:
         if patch is not None and not patch.strip():
             official = "" if task.verifier else official_answer_without_a_patch(self._expectation(task))
             return Verdict(UNRESOLVED, EMPTY, official=official, cause=Cause.NOT_APPLIED)
@@ -321,12 +311,11 @@ class Grader:
             return Verdict(NOT_GRADED, NOTHING_DECIDES, cause=Cause.INFRASTRUCTURE)
         snapshot = self.sandboxes.snapshot(task)
         if task.verifier is not None:
-            return self._run_verifier(task, snapshot, patch, boxes, patience, limits)
-        network = self.sandboxes.grading_network
-        open_box = partial(self.sandboxes.open, snapshot, network=network)
-        with open_box() if limits is None else open_box(limits=limits) as box, boxes.holding(box):
-            mutator = Mutator() if mutator is None and self._has_canary(task) else mutator
-            runner = TestRunner(box, snapshot, task, self.timeout, patience, boxes, mutator)
+            return self._run_verifier(task, snapshot, patch, boxes, conditions)
+        if conditions.mutator is None and self._has_canary(task):
+            conditions = replace(conditions, mutator=Mutator())
+        with self._open(conditions)(snapshot) as box, boxes.holding(box):
+            runner = TestRunner(box, snapshot, task, self.timeout, boxes, conditions)
             kills = host_kills()
             try:
                 run = runner.run(patch)
@@ -343,11 +332,15 @@ class Grader:
 
     # --- tasks with a verifier of their own -------------------------------------------------------------------------
 
+    def _open(self, conditions: Conditions) -> Callable[..., Sandbox]:
+        """Return what opens a box for grading."""
+        opened = partial(self.sandboxes.open, network=self.sandboxes.grading_network)
+        return opened if conditions.limits is None else partial(opened, limits=conditions.limits)
+
     def _run_verifier(
-        self, task: Task, snapshot: Snapshot, patch: str | None, boxes: OpenBoxes, patience: float,
-        limits: Limits | None,
-    ) -> Verdict:  # fmt: skip
-        script = self._verifier_run(task, snapshot, boxes, patience, limits)
+        self, task: Task, snapshot: Snapshot, patch: str | None, boxes: OpenBoxes, conditions: Conditions
+    ) -> Verdict:
+        script = self._verifier_run(task, snapshot, boxes, conditions)
         kills = host_kills()
         try:
             run, reading = script.run(patch)
@@ -361,15 +354,12 @@ class Grader:
         return replace(verdict, snapshot=snapshot.key, tier=script.tier, notes=(*filter(None, [base]), *verdict.notes))
 
     def _verifier_run(
-        self, task: Task, snapshot: Snapshot, boxes: OpenBoxes, patience: float = 1.0, limits: Limits | None = None
+        self, task: Task, snapshot: Snapshot, boxes: OpenBoxes, conditions: Conditions = USUAL
     ) -> VerifierRun:
         verifier = verifier_of(task)
-        open_box = partial(self.sandboxes.open, network=self.sandboxes.grading_network)
-        if limits is not None:
-            open_box = partial(open_box, limits=limits)
         place = self.sandboxes.cache.image_source(task)
         base = self.sandboxes.cache.root_of(place, snapshot) if place else snapshot
         base = replace(base, workdir=snapshot.workdir)
         separate = self.sandboxes.cache.root_of(verifier.source, snapshot) if verifier.source else base
-        timeout = (self.timeout or verifier.timeout) * patience
-        return VerifierRun(task, snapshot, base, separate, open_box, timeout, boxes)
+        timeout = (self.timeout or verifier.timeout) * conditions.patience
+        return VerifierRun(task, snapshot, base, separate, self._open(conditions), timeout, boxes)

@@ -21,6 +21,7 @@ from dataclasses import replace
 from swebench_lab.errors import GradingError
 from swebench_lab.grading.execution.results import PYTEST, Results
 from swebench_lab.grading.execution.test_run import APPLY_FAILED, HOST_MEMORY, REFUSED, START, TestRun
+from swebench_lab.grading.execution.watching import FROM_OUTSIDE
 from swebench_lab.grading.rules.expectation import OWN_PARSER, Expectation
 from swebench_lab.grading.rules.log_parsers import FAILING, PASSING, UnreadableLog, clean, disputed, parse_log
 from swebench_lab.grading.rules.swebench_rules import ENVIRONMENT, official_answer, rules
@@ -163,6 +164,9 @@ def _stopped(run: TestRun) -> Verdict | None:
     at = f" in {run.results.running}" if run.results and run.results.running else ""
     if run.limit == HOST_MEMORY:
         return _not_graded(Cause.INFRASTRUCTURE, f"the machine ran out of memory while the tests ran{at}")
+    if run.limit == FROM_OUTSIDE:
+        ended = exit_name(run.exit_code)
+        return _not_graded(Cause.INFRASTRUCTURE, f"the tests were killed from outside their sandbox{at}: {ended}")
     whole = run.results is not None and run.results.finished and not run.results.fault
     if run.limit and not (run.limit == "output" and whole):
         return _not_graded(Cause.CRASHED, f"the tests ran into the sandbox's {run.limit} limit{at}")

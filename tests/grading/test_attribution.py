@@ -45,28 +45,59 @@ def evaluator(boxes: HandMade, tmp_path: Path) -> Evaluator:
     return Evaluator(boxes, certificates=tmp_path / "certificates")  # type: ignore[arg-type]
 
 
-def test_a_run_that_was_killed_from_outside_is_graded_again_and_counts(evaluator: Evaluator) -> None:
-    mark = f"killed-{os.getpid()}"
+@pytest.mark.parametrize(("times", "number"), [(1, 9), (2, 9), pytest.param(2, 15, marks=pytest.mark.slow)])
+def test_tests_that_are_killed_from_outside_are_never_held_against_the_patch(
+    times: int, number: int, evaluator: Evaluator
+) -> None:
+    mark = f"killed-{os.getpid()}-{times}-{number}"
     slow = task(spec={**QUICK, "env": {**QUICK["env"], "LAB_MARK": mark}})  # type: ignore[dict-item]
-    waits = code("import time\n\ntime.sleep(2)\n" + FIXED)
-    killed: list[int] = []
+    waits = code("import time\n\ntime.sleep(0.4)\n" + FIXED)
+    assert evaluator.certificate(slow, audit="none").passed
+    killed: set[int] = set()
 
-    def kill_once() -> None:
+    def kill() -> None:
         deadline = time.monotonic() + 60
-        while not killed and time.monotonic() < deadline:
-            for pid in tagged(f"LAB_MARK={mark}"):
+        while len(killed) < times and time.monotonic() < deadline:
+            for pid in set(tagged(f"LAB_MARK={mark}")) - killed:
                 if b"pytest" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-                    os.kill(pid, signal.SIGKILL)
-                    killed.append(pid)
-            time.sleep(0.05)
+                    os.kill(pid, number)
+                    killed.add(pid)
+                    break
+            time.sleep(0.02)
 
-    thread = threading.Thread(target=kill_once)
+    thread = threading.Thread(target=kill)
     thread.start()
     verdict = evaluator.grade(slow, waits)
     thread.join()
-    assert killed, "the tests were not killed"
-    assert verdict.resolved, verdict.reason
+    assert len(killed) == times, "the tests were not killed"
     assert any("graded a second time" in note for note in verdict.notes)
+    if times == 1:
+        assert verdict.resolved, verdict.reason
+    else:
+        assert (verdict.status, verdict.cause) == ("not graded", Cause.INFRASTRUCTURE)
+        assert "killed from outside" in verdict.reason
+
+
+REMOVES = "[os.remove(f) for d in ('/tmp', '/dev/shm') for f in glob.glob(d + '/lab-*/plugin/results')]"
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "os._exit(137)",
+        *(
+            pytest.param(way, marks=pytest.mark.slow)
+            for way in (
+                "os.kill(os.getpid(), 9)",
+                "os.fork() or os.kill(os.getppid(), 15); import time; time.sleep(2)",
+                f"import glob; {REMOVES} or os._exit(7); os._exit(137)",
+            )
+        ),
+    ],
+)
+def test_tests_that_end_themselves_as_if_from_outside_are(way: str, evaluator: Evaluator) -> None:
+    verdict = evaluator.grade(task(), code(f"import os\n\n{way}\n"))
+    assert verdict.status == "unresolved", verdict
 
 
 def test_an_untouched_tree_that_does_not_end_cleanly_excuses_the_patch(boxes: HandMade) -> None:

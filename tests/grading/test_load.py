@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections import Counter
@@ -95,3 +96,39 @@ def test_no_honest_patch_gets_a_0_whatever_befalls_the_machine(tmp_path: Path) -
     assert counts["nothing", "resolved"] and counts["the tests killed", "resolved"], counts
     assert all(kind == "nothing" or counts[kind, "resolved"] + counts[kind, "not graded"] for kind in HARMS), counts
     assert not any(note.startswith("canary") for _, verdict in verdicts for note in verdict.notes), "a false alarm"
+
+
+SCARCE = """
+    import sys, threading, time
+    from pathlib import Path
+    from swebench_lab.grading.evaluator import Evaluator
+    from tests.handmade import FILES, FIXED, HandMade, code, task
+
+    boxes = HandMade(Path("lab").absolute(), FILES)
+    evaluator = Evaluator(boxes, certificates="certificates", timeout=60)
+    assert evaluator.certificate(task(), audit="none").passed
+    needs = code("import time\\nheld = bytearray(90 << 20)\\ntime.sleep(0.3)\\n" + FIXED)
+    print(evaluator.grade(task(), needs).status)
+    with boxes.open(boxes.made) as neighbour:
+        hold = "import time; held = bytearray(48 << 20); print('held', flush=True); time.sleep(300)"
+        with neighbour.session() as shell:
+            shell.run(f"python3 -c \\"{hold}\\" > /tmp/said & until grep -q held /tmp/said; do sleep 0.1; done")
+            verdict = evaluator.grade(task(), needs)
+    print(verdict.status, verdict.cause, verdict.notes, verdict.reason)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="a bound above those of sandboxes needs root here")
+def test_a_machine_that_lacks_memory_is_never_held_against_the_patch(tmp_path: Path) -> None:
+    # the kernel's own killer, at a bound that lies above the sandboxes' own: all that this user's sandboxes may have
+    quota = f'[everybody]\nsandboxes = 4\nmemory = "160 MiB"\ncounted_in = "{tmp_path}"\n'
+    (tmp_path / "quota.toml").write_text(quota)
+    root = Path(__file__).parents[2]
+    env = {**os.environ, "PYTHONPATH": str(root), "SWEBENCH_LAB_QUOTA": str(tmp_path / "quota.toml")}
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(SCARCE)]
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    alone, beside = done.stdout.splitlines()
+    assert alone == "resolved"
+    assert beside.startswith("not graded infrastructure"), beside

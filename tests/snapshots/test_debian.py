@@ -63,3 +63,16 @@ def test_a_package_that_cannot_be_had_is_named(tmp_path: Path) -> None:
         assert debian.lacking([name, "dpkg"]) == (name,)
     assert debian.build(["dpkg"], tmp_path) is None
     assert "at hand: dpkg" in debian.state_of(["dpkg"])
+
+
+def test_what_a_package_would_generate_when_it_is_installed_is_made_in_a_box(tmp_path: Path) -> None:
+    layer, plugins = tmp_path / "layer", "usr/lib/x86_64-linux-gnu/graphviz"
+    write(layer, {"usr/bin/dot": '#!/bin/sh\nls "$GVBINDIR" >"$GVBINDIR/config6a"\n', f"{plugins}/libcore.so": ""})
+    (layer / "usr/bin/dot").chmod(0o755)
+    assert debian._generate(layer, tmp_path, "a test") == [f"{plugins}/config6a"]
+    assert "libcore.so" in (layer / plugins / "config6a").read_text()
+    (layer / "usr/bin/dot").write_text("#!/bin/sh\necho no plug-in fits >&2\nexit 1\n")
+    with pytest.raises(SnapshotError, match="no plug-in fits"):
+        debian._generate(layer, tmp_path, "a test")
+    (layer / "usr/bin/dot").unlink()
+    assert debian._generate(layer, tmp_path, "a test") == []

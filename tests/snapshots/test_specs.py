@@ -259,6 +259,21 @@ def test_a_known_repository_is_asked_too_for_what_it_needs_to_build(checkout: Pa
     assert "SETUPTOOLS_SCM_PRETEND_VERSION=7.2.0 " in spec.install
 
 
+def test_a_known_pin_that_the_project_itself_does_not_allow_is_dropped(checkout: Path) -> None:
+    task = known_task("pylint-dev/pylint", "3.0")
+    for wanted, pins in (
+        ("astroid>=3.0.0a6", ("astroid==3.0.0a6",)),
+        ("astroid>=3.0.0a8,<=3.1.0-dev0", ()),
+        ("astroid>=3.0.0a8; python_version>='3.11'", ("astroid==3.0.0a6",)),
+        ("wheel>=3.0.0a8", ("astroid==3.0.0a6",)),
+    ):
+        (checkout / "pyproject.toml").write_text(f'[project]\nname = "p"\nversion = "1"\ndependencies = ["{wanted}"]\n')
+        assert spec_for(task, checkout).pins == pins
+    loud = replace(task, spec={"pins": ["astroid==3.0.0a6"]})
+    (checkout / "pyproject.toml").write_text('[project]\nname = "p"\ndependencies = ["astroid>=3.0.0a8"]\n')
+    assert spec_for(loud, checkout).pins == ("astroid==3.0.0a6",), "what somebody states is taken as it is"
+
+
 def test_requirement_files_are_read_from_the_checkout(checkout: Path) -> None:
     (checkout / "requirements").mkdir()
     (checkout / "requirements" / "dev.txt").write_text("-r base.txt\ntox==4.4.6\n    # via x\n-e .\n")

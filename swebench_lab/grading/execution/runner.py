@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING
 from swebench_lab.errors import GradingError, SandboxPathError
 from swebench_lab.grading.execution import planted, scripts, startup
 from swebench_lab.grading.execution.boxes import OpenBoxes
+from swebench_lab.grading.execution.conditions import USUAL, Conditions
 from swebench_lab.grading.execution.mutants import Mutator, function_of, mutate
 from swebench_lab.grading.execution.results import Results, read_results
 from swebench_lab.grading.execution.scripts import Changes
 from swebench_lab.grading.execution.test_command import Steps, modules, reports_separately, runs_sympy
 from swebench_lab.grading.execution.test_run import APPLY_FAILED, REFUSED, TestRun
+from swebench_lab.grading.execution.watching import run_watched
 from swebench_lab.grading.files.predictions import patch_bytes
 from swebench_lab.grading.rules.expectation import Expectation, protected_files, test_arguments, test_files
 from swebench_lab.records.diff import touched_files
@@ -89,23 +91,22 @@ class TestRunner:
         snapshot: That Snapshot; its `tests` hold the true test and harness files.
         task: What is graded.
         timeout: Seconds for the tests; None: as the Spec says.
-        patience: How many times that they get.
         boxes: What a second box is added to while it is open.
-        mutator: What changes the values that tests expect, so that no honest tree passes them; None: nothing does.
+        conditions: In what this run differs from others.
     """
 
     __test__ = False  # pytest: not a test class
 
     def __init__(
-        self, box: Sandbox, snapshot: Snapshot, task: Task, timeout: float | None = None, patience: float = 1.0,
-        boxes: OpenBoxes | None = None, mutator: Mutator | None = None,
+        self, box: Sandbox, snapshot: Snapshot, task: Task, timeout: float | None = None,
+        boxes: OpenBoxes | None = None, conditions: Conditions = USUAL,
     ) -> None:  # fmt: skip
         self.box, self.snapshot, self.task = box, snapshot, task
         self.spec = spec_of(snapshot)
         self.expected = Expectation.of(task, self.spec)
         self.boxes = boxes or OpenBoxes()
         self.began = time.time()
-        self.timeout = (timeout or self.spec.timeout) * patience
+        self.timeout = (timeout or self.spec.timeout) * conditions.patience
         self.lab = posixpath.join(box.private_temp, f"lab-{secrets.token_hex(6)}")
         self.true = _true_files(snapshot.tests)
         tests = self.expected.tests
@@ -115,7 +116,7 @@ class TestRunner:
         self.roots = planted.test_roots(self.deciding, _touched(task.gold_patch), self._names_in)
         self.programs = modules(self.spec.test_command)
         self.notes: list[str] = []
-        self.mutator = mutator
+        self.conditions = conditions
 
     def run(self, patch: str | None) -> TestRun:
         """Apply the patch, put the tests back and run them.
@@ -312,9 +313,11 @@ class TestRunner:
         if self.task.test_patch:
             self._apply_test_patch(changes)
 
-    def _run_script(self, script: str, timeout: float) -> Result:
-        env = dict(self.spec.env)
-        return self.box.run(f"{script}\nexit $?\n", timeout=timeout, env=env, max_output=MAX_OUTPUT)
+    def _run_script(self, script: str, timeout: float, watched: bool = False) -> Result:
+        env, text = dict(self.spec.env), f"{script}\nexit $?\n"
+        if watched:
+            return run_watched(self.box, self.lab, text, timeout=timeout, env=env, max_output=MAX_OUTPUT)
+        return self.box.run(text, timeout=timeout, env=env, max_output=MAX_OUTPUT)
 
     def _run_tests(self, command: str, script: str, setup: str, started: float, before: str = "") -> TestRun:
         """Run the tests with the key beside them.
@@ -326,14 +329,14 @@ class TestRunner:
             started: When the command began, on the monotonic clock.
             before: What its first steps printed.
         """
-        if self.mutator is not None:
-            self._rewrite(self.mutator)
+        if self.conditions.mutator is not None:
+            self._rewrite(self.conditions.mutator)
         key = secrets.token_hex(16)
         for name, text in scripts.startup_files().items():
             self.box.write(f"{self.lab}/plugin/{name}", text)
         self.box.write(f"{self.lab}/plugin/{startup.KEY}", key)
         left = max(1.0, self.timeout - (time.monotonic() - started))
-        result = self._run_script(scripts.test_script(script, self.lab), left)
+        result = self._run_script(scripts.test_script(script, self.lab), left, self.conditions.watched)
         result = replace(result, stdout=before.encode() + result.stdout) if before else result
         return self._finished(command, setup, result, started, self._results(key))
 

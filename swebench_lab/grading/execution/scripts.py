@@ -138,12 +138,13 @@ def startup_files() -> dict[str, str]:
     """Return name → text of what goes to `<lab>/plugin`: Python's start-up file, what it imports, and pytest's plugin."""
     return {
         "sitecustomize.py": "import swebench_lab_startup  # noqa: F401\n",
-        "swebench_lab_startup.py": _source("startup.py"),
-        f"{startup.PLUGIN}.py": _source("results_plugin.py"),
+        "swebench_lab_startup.py": source("startup.py"),
+        f"{startup.PLUGIN}.py": source("results_plugin.py"),
     }
 
 
-def _source(name: str) -> str:
+def source(name: str) -> str:
+    """Return the text of a file of this folder that runs in boxes."""
     return resources.files("swebench_lab").joinpath("grading", "execution", name).read_text("utf-8")
 
 

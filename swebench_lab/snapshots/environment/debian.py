@@ -2,8 +2,8 @@
 
 Packages come from the machine's own sources, with what they need in turn, checked by apt as always; what the machine has
 installed is not fetched again. They are unpacked, not installed: no script of theirs runs, on the host or in a box. So the
-names that they register as alternatives are linked, and what they would generate on installation is missing (graphviz's
-list of its plug-ins, the formats of TeX).
+names that they register as alternatives are linked, and of what they would generate on installation a box makes what
+`_GENERATORS` lists; the rest is missing (the formats of TeX).
 """
 
 from __future__ import annotations
@@ -19,18 +19,33 @@ from pathlib import Path
 from typing import Any
 
 from swebench_lab import _files
-from swebench_lab.errors import SnapshotError
+from swebench_lab.errors import SandboxError, SnapshotError
+from swebench_lab.sandbox.snapshot import Snapshot
 from swebench_lab.snapshots.storage import store
 from swebench_lab.snapshots.storage.store import BuildOnce
 
 KIND = "system"
-VERSION = 1
+VERSION = 2
 """Part of every key; a change of what is written here must raise it."""
 
 _STATUS = Path("/var/lib/dpkg/status")
 _TOOLS = ("apt-get", "apt-config", "dpkg-deb")
 _NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 _SECONDS = 1800.0
+_GENERATORS = {
+    # the list of graphviz's plug-ins, without which it knows no format
+    "usr/bin/dot": """
+        set -e
+        for folder in /usr/lib/*/graphviz /usr/lib/graphviz; do
+            [ -d "$folder" ] || continue
+            mkdir -p "/tmp/made$folder" /tmp/plugins
+            cp -a "$folder/." /tmp/plugins
+            GVBINDIR=/tmp/plugins dot -c
+            cp /tmp/plugins/config* "/tmp/made$folder"
+        done
+    """,
+}
+"""Program → what is run in a box once it is unpacked; what lies in /tmp/made then is the layer's too."""
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 
@@ -103,6 +118,7 @@ def _unpack(names: Sequence[str], folder: Path) -> dict[str, Any]:
     for name in _MERGED:
         _move_below_usr(layer, name)
     (layer / "usr").mkdir(exist_ok=True)
+    generated = _generate(layer, folder, doing)
     for path in _files.walk(layer):
         if not path.is_symlink():
             mode = path.stat().st_mode & 0o777  # no set-user-id program comes into a box this way
@@ -111,6 +127,7 @@ def _unpack(names: Sequence[str], folder: Path) -> dict[str, Any]:
     return {
         "names": list(names),
         "unpacked": unpacked,
+        "generated": generated,
         "digest": store.digest_tree(layer),
         "bytes": _files.size_of(layer),
     }
@@ -143,6 +160,38 @@ def _link_alternatives(script: str, layer: Path) -> None:
         if "$" not in link + target and ".." not in link + target and real.exists() and not os.path.lexists(place):
             place.parent.mkdir(parents=True, exist_ok=True)
             place.symlink_to(target)
+
+
+def _generate(layer: Path, folder: Path, doing: str) -> list[str]:
+    """Have a box make what the packages' own scripts would, and copy it into the layer; returns the paths."""
+    scripts = [script for program, script in _GENERATORS.items() if (layer / program).exists()]
+    if not scripts:
+        return []
+    from swebench_lab.sandbox.namespace.sandbox import open_namespace
+
+    stub = folder / "stub"
+    (stub / "testbed" / ".git").mkdir(parents=True)
+    facts = {"repo": "", "base_commit": "", "python": ""}
+    start = Snapshot(
+        "system", (stub, layer), (), stub / "testbed" / ".git", "", {}, folder, facts, usr=(layer / "usr",)
+    )
+    made: list[str] = []
+    try:
+        with open_namespace(start) as box:
+            for script in scripts:
+                if not (result := box.run(script, cwd="/", timeout=_SECONDS)).ok:
+                    raise SnapshotError(f"{doing}: {result.output.strip()[-500:]}")
+            for name in box.run("cd /tmp/made && find . -type f", cwd="/", timeout=60).output.splitlines():
+                path = os.path.normpath(name)
+                target = layer / path
+                if target.parent.is_dir() and target.parent.resolve().is_relative_to(layer.resolve()):
+                    target.write_bytes(box.read_bytes(f"/tmp/made/{path}"))
+                    made.append(path)
+    except SandboxError as error:
+        raise SnapshotError(f"{doing}: what they generate is made in a box: {error}") from error
+    finally:
+        store.remove(stub)
+    return sorted(made)
 
 
 def _move_below_usr(layer: Path, name: str) -> None:

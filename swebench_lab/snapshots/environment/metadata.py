@@ -97,6 +97,11 @@ class Metadata:
     requires: str = ""
     about: Mapping[str, str] = field(default_factory=dict, hash=False)
 
+    @property
+    def runtime(self) -> tuple[str, ...]:
+        """Requirements of the code alone, as far as they can be told."""
+        return tuple(HeaderParser().parsestr(self.about.get("METADATA", "")).get_all("Requires-Dist", []))
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Metadata:
         """Read the plain values back that `dataclasses.asdict` gives, lists in place of tuples."""

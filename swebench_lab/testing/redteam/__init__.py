@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from swebench_lab import _html
 from swebench_lab.errors import LabError, SandboxUnavailable
+from swebench_lab.snapshots.environment.specs import spec_of
 from swebench_lab.testing.redteam.attack import Attack
 from swebench_lab.testing.redteam.boxes import FILES, NEIGHBOURS, PROCESSES
 from swebench_lab.testing.redteam.forgeries.patches import FORGERIES
@@ -181,7 +182,8 @@ def redteam(
 
     Args:
         sandboxes: Makes the boxes; not of the backend "local", which has no walls: attacks would hit this machine.
-        tasks: What forged patches against pytest are graded on; small tasks of its own, for each runner, when not given.
+        tasks: What forged patches are graded on, those against pytest or against other runners as each task's tests are
+            run; small tasks of its own, for each runner, when not given.
         names: Names or categories of the attacks; all when not given.
         progress: Whether a bar is shown.
 
@@ -208,7 +210,9 @@ def redteam(
         if tasks is None:
             pairs = [(victims[forgery.victim], forgery) for forgery in forgeries]
         else:
-            pairs = [(task, forgery) for task in tasks for forgery in forgeries if forgery.victim == "pytest"]
+            pairs = [
+                (task, forgery) for task in tasks for forgery in forgeries if forgery.victim == _runner(sandboxes, task)
+            ]
         total = len(attacks) + len(pairs) + len(verifiers) * len(MODES)
         made = chain(
             _on_boxes(sandboxes, victims["pytest"], attacks),
@@ -217,6 +221,14 @@ def redteam(
         )
         outcomes = list(tqdm(made, "redteam", total, unit="attack", disable=not progress))
     return Report(sandboxes.tier, tuple(outcomes))
+
+
+def _runner(sandboxes: SandboxFactory, task: Task) -> str:
+    """Return the kind of victim whose tests are run as a task's are."""
+    from swebench_lab.grading.execution.test_command import runs_pytest
+
+    spec = sandboxes.cache.spec(task) or spec_of(sandboxes.snapshot(task))
+    return "pytest" if runs_pytest(spec.test_command) else "unittest"
 
 
 def _folder(parent: str, kind: str) -> Path:

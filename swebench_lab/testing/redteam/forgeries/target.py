@@ -9,6 +9,8 @@ from pathlib import PurePosixPath
 from textwrap import indent
 from typing import TYPE_CHECKING
 
+from swebench_lab.grading.execution.results import Results
+from swebench_lab.grading.rules.expectation import test_files
 from swebench_lab.records.diff import file_diff, touched_files
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import UNRESOLVED
@@ -53,6 +55,13 @@ class Target:
         return f"=== short test summary info ===\n{lines}=== {len(tests)} passed in 0.01s ===\n"
 
     @property
+    def said(self) -> str:
+        """What a runner other than pytest would print had every deciding test passed."""
+        runner = "sympy" if self.task.repo == "sympy/sympy" else "unittest"
+        passed = Results(runner=runner, outcomes=tuple((test, "PASSED") for test in self.ids))
+        return f"{passed.as_log()}Ran {len(self.ids)} tests in 0.001s\n\nOK\n"
+
+    @property
     def ids(self) -> list[str]:
         """The deciding tests."""
         return [*self.task.fail_to_pass, *self.task.pass_to_pass]
@@ -61,7 +70,8 @@ class Target:
 def target(task: Task, box: Sandbox) -> Target:
     """Read from a box over a task's Snapshot what its attacker needs."""
     module = next(path for path in touched_files(task.gold_patch) if path.endswith(".py"))
-    tests = next((test.partition("::")[0] for test in task.fail_to_pass if "::" in test), "tests/test_unit.py")
+    tests = next((test.partition("::")[0] for test in task.fail_to_pass if "::" in test), "")
+    tests = tests or next(iter(test_files(task)), "tests/test_unit.py")
     folder = str(PurePosixPath(tests).parent)
     files: dict[str, str] = {}
     for path in (
