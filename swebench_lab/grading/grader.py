@@ -371,5 +371,6 @@ class Grader:
         base = self.sandboxes.cache.root_of(place, snapshot) if place else snapshot
         base = replace(base, workdir=snapshot.workdir)
         separate = self.sandboxes.cache.root_of(verifier.source, snapshot) if verifier.source else base
+        here = self.sandboxes.cache.root_of("", snapshot)
         timeout = (self.timeout or verifier.timeout) * patience
-        return VerifierRun(task, snapshot, base, separate, open_box, timeout, boxes)
+        return VerifierRun(task, snapshot, base, separate, here, open_box, timeout, boxes)
