@@ -361,5 +361,6 @@ class Grader:
         base = self.sandboxes.cache.root_of(place, snapshot) if place else snapshot
         base = replace(base, workdir=snapshot.workdir)
         separate = self.sandboxes.cache.root_of(verifier.source, snapshot) if verifier.source else base
+        here = self.sandboxes.cache.root_of("", snapshot)
         timeout = (self.timeout or verifier.timeout) * conditions.patience
-        return VerifierRun(task, snapshot, base, separate, self._open(conditions), timeout, boxes)
+        return VerifierRun(task, snapshot, base, separate, here, self._open(conditions), timeout, boxes)

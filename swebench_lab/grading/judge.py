@@ -20,14 +20,18 @@ from dataclasses import replace
 
 from swebench_lab.errors import GradingError
 from swebench_lab.grading.execution.results import PYTEST, Results
+from swebench_lab.grading.execution.scripts import APPLY_COMMANDS
 from swebench_lab.grading.execution.test_run import APPLY_FAILED, HOST_MEMORY, REFUSED, START, TestRun
 from swebench_lab.grading.execution.watching import FROM_OUTSIDE
 from swebench_lab.grading.rules.expectation import OWN_PARSER, Expectation
 from swebench_lab.grading.rules.log_parsers import FAILING, PASSING, UnreadableLog, clean, disputed, parse_log
+from swebench_lab.grading.rules.set_rules import Outcomes, resolved_by
 from swebench_lab.grading.rules.swebench_rules import ENVIRONMENT, official_answer, rules
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Cause, Verdict
 
 _Report = Mapping[str, Mapping[str, list[str]]]
+_PLAIN_PYTEST = "parse_log_pytest"
+"""What reads pytest's log for the rule of another set."""
 _USAGE_ERROR = 4
 """What pytest ends with when a conftest.py cannot be loaded, or a file of its command line is not there."""
 _CONFTEST = "while loading conftest"
@@ -83,8 +87,23 @@ def does_not_apply(output: str, log: str, expected: Expectation, notes: tuple[st
 
 def _judged(run: TestRun, expected: Expectation, log: str) -> Verdict:
     verdict = _decide(run, expected)
-    official = official_answer(log, expected)
+    official = _official(run, expected, log)
     return replace(verdict, exit_code=run.exit_code, log=log, notes=run.notes, official=official)
+
+
+def _official(run: TestRun, expected: Expectation, log: str) -> str:
+    """Return what the rule of the task's own set says of a run."""
+    if not expected.layout:
+        return official_answer(log, expected)
+    if f"+ {APPLY_COMMANDS[1]}\n" in run.setup:
+        return ""  # these sets apply patches in one way, which is not our first one
+    parser = _PLAIN_PYTEST if expected.parser == OWN_PARSER else expected.parser
+    try:
+        tests = parse_log(parser, run.output, expected.task_id, expected.version)
+    except UnreadableLog:
+        return UNRESOLVED
+    outcomes = Outcomes(tests, expected.fail_to_pass, expected.pass_to_pass)
+    return RESOLVED if resolved_by(expected.layout, outcomes) else UNRESOLVED
 
 
 def _decide(run: TestRun, expected: Expectation) -> Verdict:

@@ -14,9 +14,9 @@ REWARD_FILE, JSON_REPORT, EXIT_MARKER, LOG = "reward-file", "json-report", "exit
 class Verifier:
     """How a task's patch is graded by a script of its own, in any language.
 
-    In a fresh box the patch is applied, `before` runs, `files` arrive, `command` runs in the work directory, and the
-    reader called `kind` says what came of it. With `separate`, that box never sees the patch: another one applies it and
-    runs `collect`, and only `artifacts` are carried over.
+    In a fresh box the patch and the task's test patch are applied, `before` runs, `files` arrive, `command` runs in the work
+    directory, and the reader called `kind` says what came of it. With `separate`, that box never sees the patch: another
+    one applies it and runs `collect`, and only `artifacts` are carried over.
 
     Args:
         kind: What reads the outcome: `reward-file` (one number or several named ones), `json-report` (outcomes by test),
@@ -27,6 +27,7 @@ class Verifier:
             of the parser.
         report: Shell text that turns the output into the report, run in a box of its own; the output lies in
             `stdout.log` and `stderr.log` beside the report. Empty: the command writes the report.
+        reports_here: Whether that box shows this machine's programs, Python among them, in place of the task's own.
         files: Place in the box to a file or folder of this machine: the hidden tests, and what runs them.
         digest: Of the content of those files.
         prepare: Shell text that runs before the patch is applied.
@@ -38,6 +39,9 @@ class Verifier:
         source: What that box starts from, in the form of `Task.source`; empty: what the task starts from.
         collect: Shell texts that run after the patch and before the artifacts are read.
         artifacts: Absolute paths that are carried over.
+        apply: The command by which patches are applied; empty: the four that SWE-bench tries.
+        patches: Folder in which the command finds `fix.patch` and `test.patch`, to apply them itself. Empty: both are
+            applied before it runs, and the files of the test patch win.
         solution: Shell text that solves the task, where the gold is a script and no patch.
         solution_files: As `files`, for the solution.
         solution_env: Variables of the solution.
@@ -52,6 +56,7 @@ class Verifier:
     command: str
     reads: str = ""
     report: str = ""
+    reports_here: bool = False
     files: Mapping[str, str] = field(default_factory=dict, hash=False)
     digest: str = ""
     prepare: str = ""
@@ -63,6 +68,8 @@ class Verifier:
     source: str = ""
     collect: tuple[str, ...] = ()
     artifacts: tuple[str, ...] = ()
+    apply: str = ""
+    patches: str = ""
     solution: str = ""
     solution_files: Mapping[str, str] = field(default_factory=dict, hash=False)
     solution_env: Mapping[str, str] = field(default_factory=dict, hash=False)

@@ -44,7 +44,7 @@ from swebench_lab.snapshots.parts import KINDS, Part, build_part, complete_part,
 from swebench_lab.snapshots.recent_errors import RecentErrors
 from swebench_lab.snapshots.repository import history, start
 from swebench_lab.snapshots.repository.sources import Source
-from swebench_lab.snapshots.roots import IMAGE, Roots
+from swebench_lab.snapshots.roots import Roots
 from swebench_lab.snapshots.storage import store
 from swebench_lab.snapshots.transfer import export, shared_cache
 
@@ -313,16 +313,13 @@ class SnapshotCache:
         """Return what boxes show of a published file system alone, without a task's tree.
 
         Args:
-            source: In the form of `Task.source`.
+            source: In the form of `Task.source`; empty: this machine's programs alone.
             like: A Snapshot whose facts it shares.
 
         Raises:
             SnapshotError: It cannot be had or read.
         """
-        found = self._roots.open(source.removeprefix(IMAGE))
-        layers, env = (*found.layers, *self._roots.beneath(found)), task_tree.environment(found)
-        return replace(like, layers=layers, env=env, user=found.user, workdir=found.workdir or "/",
-                       hidden=self._roots.hidden(found), own_root=found.own_root)  # fmt: skip
+        return self._roots.alone(source, like)
 
     def _of_image(self, task: Task, source: str, build: bool) -> Snapshot | None:
         if not build and not self._roots.is_there(source):

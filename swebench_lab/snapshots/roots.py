@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
 from swebench_lab.snapshots.assembly import hidden_folders
 from swebench_lab.snapshots.dockerfile.recipe import Recipe
-from swebench_lab.snapshots.image import git_layer, oci
+from swebench_lab.snapshots.image import git_layer, oci, task_tree
 from swebench_lab.snapshots.image.root import Root, of_image
 from swebench_lab.snapshots.image.rootfs import open_source
 from swebench_lab.snapshots.parts import build_part
@@ -21,6 +22,7 @@ from swebench_lab.snapshots.storage import store
 
 if TYPE_CHECKING:
     from swebench_lab.records.task import Task
+    from swebench_lab.sandbox.snapshot import Snapshot
 
 IMAGE, FOLDER, DOCKERFILE = "image:", "folder:", "dockerfile:"
 """What a task's `source` begins with, where a place follows that its file system comes from."""
@@ -103,6 +105,21 @@ class Roots:
     def hidden(self, found: Root) -> tuple[Path, ...]:
         """Return the folders of this machine that boxes over its own programs must not show."""
         return () if found.own_root else hidden_folders((), self.root)
+
+    def alone(self, source: str, like: Snapshot) -> Snapshot:
+        """Return what boxes show of a file system without a task's tree; see `SnapshotCache.root_of`."""
+        if source:
+            found = self.open(source.removeprefix(IMAGE))
+            layers, env = (*found.layers, *self.beneath(found)), task_tree.environment(found)
+            return replace(like, layers=layers, env=env, user=found.user, workdir=found.workdir or "/",
+                           hidden=self.hidden(found), own_root=found.own_root)  # fmt: skip
+        python = Path(sys.base_prefix)  # scripts of a set need one, and images in other languages have none
+        binds = () if python.is_relative_to("/usr") else (python,)
+        env = {"PATH": f"{python / 'bin'}:/usr/local/bin:/usr/bin:/bin"}
+        hidden = hidden_folders(tuple(map(str, binds)), self.root)
+        return replace(
+            like, layers=(), binds=binds, usr=(), env=env, user="", workdir="/", hidden=hidden, own_root=False
+        )
 
     # --- Dockerfiles --------------------------------------------------------------------------------------------------
 

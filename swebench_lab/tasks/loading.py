@@ -16,7 +16,6 @@ from swebench_lab.records.task import Task, Tasks
 from swebench_lab.tasks import folders
 from swebench_lab.tasks.harbor import datasets
 from swebench_lab.tasks.lazy import Gathered, parquet_rows, text_lines
-from swebench_lab.tasks.pro import is_pro
 from swebench_lab.tasks.schemas import WRITERS, read_row
 from swebench_lab.tasks.trust import check_source
 
@@ -56,7 +55,7 @@ def load_tasks(
             boxes then show.
         invalid: What is done about rows that are refused: `"raise"` one error that names them all, or `"skip"` them, each
             named in a warning of the log, and load every other row.
-        scripts: A checkout of SWE-bench Pro's repository: rows of that set are graded by scripts that lie in it.
+        scripts: A checkout of the repository of SWE-bench Pro or SWE-rebench V2, whose rows are graded by files of it.
 
     Returns:
         The tasks in the order of their rows. Rows that say the same twice are one task, which the log says.
@@ -138,9 +137,8 @@ def _read_all(
             if isinstance(row, TaskError):
                 raise row
             task = row if isinstance(row, Task) else read_row(row, where, scripts)
-            # a task folder, and the scripts of SWE-bench Pro, lie where whoever loads them said
-            if not trust and not isinstance(row, Task) and not is_pro(row):
-                check_source(task, where)
+            if not trust and not isinstance(row, Task):  # a task folder lies where whoever loads it said
+                check_source(task, where, scripts)
         except TaskError as error:
             wrong.append(str(error))
             continue

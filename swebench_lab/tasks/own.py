@@ -16,7 +16,7 @@ from swebench_lab.records.task import Task
 from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.snapshots.repository.git import git
 from swebench_lab.snapshots.repository.sources import git_dir_of
-from swebench_lab.tasks.row_checks import check_diff
+from swebench_lab.tasks.rows.checks import check_diff
 
 if TYPE_CHECKING:
     from swebench_lab.records.verdict import Verdict

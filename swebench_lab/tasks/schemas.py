@@ -10,7 +10,7 @@
 | `custom` | the rows of SWE-MiniSandbox: `image_name`, optional `python_version`, `test_patch`, `base_commit` |
 | `rl` | its training rows: `data_source, prompt, env_class, instance` |
 | `r2e-gym` | R2E-Gym |
-| (read only) | SWE-bench Pro, with a checkout of its repository: see `pro` |
+| (read only) | SWE-bench Pro, SWE-rebench V2, SWE-bench-Live beyond Python, Multi-SWE-bench: see `sets/` |
 
 A SWE-smith row's `patch` *introduces* the bug while everybody else's repairs it; `from_swesmith` and `to_swesmith`
 are the only places that know, and turn it round.
@@ -18,10 +18,8 @@ are the only places that know, and turn it round.
 
 from __future__ import annotations
 
-import ast
-import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +28,9 @@ from swebench_lab.errors import TaskError, describe, shortly
 from swebench_lab.records.diff import make_patch, reverse_patch
 from swebench_lab.records.swebench_row import COLUMNS, SPEC_COLUMNS, to_swebench
 from swebench_lab.records.task import Task, field_value
-from swebench_lab.tasks.pro import is_pro, read_pro
-from swebench_lab.tasks.row_checks import checked, date_text, inner_row
+from swebench_lab.tasks.rows.checks import checked, date_text, inner_row
+from swebench_lab.tasks.rows.columns import as_object, list_of, other_columns, renamed, text_of
+from swebench_lab.tasks.sets import live, multi_swe, pro, rebench_v2
 
 # --- which schema -----------------------------------------------------------------------------------------------------
 
@@ -63,7 +62,7 @@ def read_row(row: Mapping[str, Any], where: str = "row", scripts: Path | None = 
     Args:
         row: Column name to value; list columns may be lists or JSON strings.
         where: Named in errors: file and line.
-        scripts: A checkout of SWE-bench Pro's repository, which its rows need.
+        scripts: A checkout of the set's repository, which rows of SWE-bench Pro and SWE-rebench V2 need.
 
     Raises:
         TaskError: No schema fits, or a field is missing or of the wrong type.
@@ -72,12 +71,25 @@ def read_row(row: Mapping[str, Any], where: str = "row", scripts: Path | None = 
         raise TaskError(f"{where}: expected an object with a task's fields, found {shortly(row)}")
     row = inner_row(row, where)
     try:
-        task = read_pro(row, where, scripts) if is_pro(row) else _READERS[schema_of(row, where)](row, where)
+        task = _read_set(row, where, scripts) or _READERS[schema_of(row, where)](row, where)
     except TaskError:
         raise
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise TaskError(f"{where}: a field has a value that no such row has: {describe(error)}") from error
     return checked(task, where)
+
+
+def _read_set(row: Mapping[str, Any], where: str, scripts: Path | None) -> Task | None:
+    """Read a row of a set that runs its tests in its own images by its own commands; None for any other."""
+    if pro.is_pro(row):
+        return pro.read_pro(row, where, scripts)
+    if multi_swe.is_multi_swe(row):
+        return multi_swe.read_multi_swe(row, where)
+    if live.is_live(row):
+        return live.read_live(row, where)
+    if rebench_v2.is_rebench_v2(row) and (scripts or not rebench_v2.is_python(row)):
+        return rebench_v2.read_rebench_v2(row, where, scripts)
+    return None
 
 
 # --- SWE-bench and those who took its columns -------------------------------------------------------------------------
@@ -89,11 +101,11 @@ _SWEBENCH_NEEDED = ("id", "repo", "base_commit", "issue", "gold_patch", "fail_to
 def from_swebench(row: Mapping[str, Any], where: str = "row") -> Task:
     """Read a row of SWE-bench, Lite, Verified, SWE-Gym or SWE-bench-extra; unknown columns are kept in `extra`."""
     kept = {"difficulty"} if isinstance(row.get("difficulty"), Mapping) else set()  # SWE-bench-Live's: three counts
-    values = _renamed({k: v for k, v in row.items() if k not in kept}, COLUMNS, _SWEBENCH_NEEDED, where)
-    spec = {name: _text(row, name, where) for name in SPEC_COLUMNS if row.get(name)}
-    if commands := _list_of(row.get("test_cmds")):  # SWE-bench-Live: the whole suite, whatever the test patch touches
+    values = renamed({k: v for k, v in row.items() if k not in kept}, COLUMNS, _SWEBENCH_NEEDED, where)
+    spec = {name: text_of(row, name, where) for name in SPEC_COLUMNS if row.get(name)}
+    if commands := list_of(row.get("test_cmds")):  # SWE-bench-Live: the whole suite, whatever the test patch touches
         spec |= {"test_command": "; ".join(commands), "test_arguments": "none"}
-    return Task(**values, spec=spec or None, extra=_rest(row, {*COLUMNS.values(), *SPEC_COLUMNS} - kept))
+    return Task(**values, spec=spec or None, extra=other_columns(row, {*COLUMNS.values(), *SPEC_COLUMNS} - kept))
 
 
 def to_swegym(task: Task) -> dict[str, Any]:
@@ -119,18 +131,20 @@ def from_swerebench(row: Mapping[str, Any], where: str = "row") -> Task:
     Commands that install Debian packages cannot run without an engine; the packages' names are noted in the spec.
     """
     task = from_swebench({k: v for k, v in row.items() if k != "install_config"}, where)
-    config = _object(row, "install_config", where)
+    config = as_object(row, "install_config", where)
     spec: dict[str, Any] = {}
     for column, name in _CONFIG.items():
         if config.get(column):
             value = config[column]
             spec[name] = {k: str(v) for k, v in value.items() if v is not None} if name == "env" else _joined(value)
+    if "language" in row:  # SWE-rebench V2: the whole suite, whatever the test patch touches
+        spec["test_arguments"] = "none"
     spec |= _packages_of(config, row)
-    commands = [c.strip() for c in _list_of(config.get("pre_install"))]
+    commands = [c.strip() for c in list_of(config.get("pre_install"))]
     spec["system"] = [name for command in commands for name in _debian(command)]
     spec["pre_install"] = [command for command in commands if command and "apt-get" not in command]
     image = str(row.get("docker_image") or row.get("image_name") or task.image)
-    extra = {**_rest(row, {*COLUMNS.values(), "install_config"}), "install_config": dict(config)}
+    extra = {**other_columns(row, {*COLUMNS.values(), "install_config"}), "install_config": dict(config)}
     return replace(task, spec={k: v for k, v in spec.items() if v}, image=image, extra=extra)
 
 
@@ -151,19 +165,14 @@ def _packages_of(config: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str,
     if exact:
         tools = [name for name in ("pip", "setuptools", "wheel") if not any(e.startswith(f"{name}==") for e in exact)]
         return {"packages": [*exact, *tools]}
-    files = [*_list_of(config.get("reqs_path")), *_list_of(config.get("env_yml_path"))]
+    files = [*list_of(config.get("reqs_path")), *list_of(config.get("env_yml_path"))]
     stated = str(config.get("packages") or "")
     named = stated.split() if stated not in ("requirements.txt", "environment.yml") else []
-    return {"pins": [*_list_of(config.get("pip_packages")), *named], "requirements": files}
-
-
-def _list_of(value: Any) -> list[str]:
-    value = value.tolist() if hasattr(value, "tolist") else value
-    return [value] if isinstance(value, str) and value else [str(v) for v in value or () if v is not None]
+    return {"pins": [*list_of(config.get("pip_packages")), *named], "requirements": files}
 
 
 def _joined(value: Any) -> str:
-    return " && ".join(_list_of(value))
+    return " && ".join(list_of(value))
 
 
 def _debian(command: str) -> list[str]:
@@ -202,10 +211,10 @@ def from_swesmith(row: Mapping[str, Any], where: str = "row") -> Task:
     The optional columns `base_commit`, `source`, `python_version`, `test_patch`, `family`, `split`, `spec` and
     `hide_tests` are read too; without `base_commit` the commit is taken from the mirror's name.
     """
-    values = _renamed(row, _SWESMITH, ("id", "issue", "setup_patch", "fail_to_pass", "pass_to_pass", "repo"), where)
+    values = renamed(row, _SWESMITH, ("id", "issue", "setup_patch", "fail_to_pass", "pass_to_pass", "repo"), where)
     for name in _SWESMITH_OURS:
         if row.get(name) is not None:
-            value = _object(row, name, where) if name == "spec" else row[name]
+            value = as_object(row, name, where) if name == "spec" else row[name]
             value = date_text(value, name, where) if name == "created_at" else value
             values[name] = field_value(name, value, where)
     mirror = _MIRROR.match(values["repo"])
@@ -217,13 +226,13 @@ def from_swesmith(row: Mapping[str, Any], where: str = "row") -> Task:
             f"{where}, field 'base_commit': missing, and 'repo' {row['repo']!r} does not end in '.<commit>'"
         )
     if row.get("python_version"):
-        values["spec"] = {"python": _text(row, "python_version", where), **(values.get("spec") or {})}
+        values["spec"] = {"python": text_of(row, "python_version", where), **(values.get("spec") or {})}
     values.setdefault("hide_tests", True)
     try:
         values["gold_patch"] = reverse_patch(values["setup_patch"])
     except ValueError as error:
         raise TaskError(f"{where}, field 'patch': not a unified diff that can be reversed: {error}") from error
-    return Task(**values, extra=_rest(row, {*_SWESMITH.values(), *_SWESMITH_OURS, "python_version"}))
+    return Task(**values, extra=other_columns(row, {*_SWESMITH.values(), *_SWESMITH_OURS, "python_version"}))
 
 
 def to_swesmith(task: Task) -> dict[str, Any]:
@@ -263,9 +272,9 @@ def from_custom(row: Mapping[str, Any], where: str = "row") -> Task:
     Its patch repairs, unless its image or repository is SWE-smith's (then `from_swesmith` is asked instead).
     """
     needed = [name for name in _SWEBENCH_NEEDED if name != "base_commit"]
-    values = {"base_commit": "", **_renamed(row, _CUSTOM, needed, where)}
-    spec = {"python": _text(row, "python_version", where)} if row.get("python_version") else None
-    return Task(**values, spec=spec, extra=_rest(row, {*_CUSTOM.values(), "python_version"}))
+    values = {"base_commit": "", **renamed(row, _CUSTOM, needed, where)}
+    spec = {"python": text_of(row, "python_version", where)} if row.get("python_version") else None
+    return Task(**values, spec=spec, extra=other_columns(row, {*_CUSTOM.values(), "python_version"}))
 
 
 def to_custom(task: Task) -> dict[str, Any]:
@@ -280,7 +289,7 @@ def to_custom(task: Task) -> dict[str, Any]:
 
 def from_rl(row: Mapping[str, Any], where: str = "row") -> Task:
     """Read a training row: the task is the row under `instance`, which may be any other schema's."""
-    inner = _object(row, "instance", where)
+    inner = as_object(row, "instance", where)
     # parquet gives every struct the columns of all of them, empty where a row had none
     return read_row({k: v for k, v in inner.items() if v is not None}, f"{where}, field 'instance'")
 
@@ -317,26 +326,26 @@ def from_r2e(row: Mapping[str, Any], where: str = "row") -> Task:
     for name in _R2E_NEEDED:
         if not row.get(name):
             raise TaskError(f"{where}, field {name!r}: missing")
-    commit, ran = _object(row, "parsed_commit_content", where), _object(row, "execution_result_content", where)
-    expected = _object(row, "expected_output_json", where)
+    commit, ran = as_object(row, "parsed_commit_content", where), as_object(row, "execution_result_content", where)
+    expected = as_object(row, "expected_output_json", where)
     before, after = _commit_files(commit, f"{where}, field 'parsed_commit_content'")
     passing = [str(name) for name, status in expected.items() if status == "PASSED"]
     old = _passed_names(str(ran.get("old_commit_res_stdout") or ""))
-    names, codes = _list_of(ran.get("test_file_names")), _list_of(ran.get("test_file_codes"))
+    names, codes = list_of(ran.get("test_file_names")), list_of(ran.get("test_file_codes"))
     tests = {f"r2e_tests/{name}": code for name, code in zip(names, codes, strict=False)}
     repo = str(row["repo_name"])
     return Task(
         id=str(row.get("instance_id") or f"{repo}__{row['commit_hash']}"),
         repo=_R2E_OWNERS.get(repo, repo),
         base_commit=str(commit.get("old_commit_hash") or f"{row['commit_hash']}^"),
-        issue=_text(row, "problem_statement", where),
+        issue=text_of(row, "problem_statement", where),
         gold_patch=make_patch(before, after),
         fail_to_pass=tuple(name for name in passing if name not in old),
         pass_to_pass=tuple(name for name in passing if name in old),
         test_patch=make_patch(dict.fromkeys(tests), tests),
         image=str(row.get("docker_image") or ""),
         spec={"test_command": _R2E_COMMAND, "log_parser": "r2e"},
-        extra=_rest(row, {"problem_statement", "docker_image"}),
+        extra=other_columns(row, {"problem_statement", "docker_image"}),
     )
 
 
@@ -373,78 +382,6 @@ def _passed_names(log: str) -> set[str]:
     """Return the tests that a pytest log says passed, named as R2E-Gym does: without their file, joined by dots."""
     found = re.findall(r"^PASSED (\S+?\.py::.+)$", log, re.MULTILINE)
     return {".".join(name.split("::")[1:]).strip() for name in found}
-
-
-# --- fields -----------------------------------------------------------------------------------------------------------
-
-
-def _text(row: Mapping[str, Any], column: str, where: str) -> str:
-    value = row[column]
-    if not isinstance(value, str):
-        raise TaskError(f"{where}, field {column!r}: expected text, found {shortly(value)}")
-    return value
-
-
-def _object(row: Mapping[str, Any], column: str, where: str) -> Mapping[str, Any]:
-    """Return a column that is an object, or the JSON text of one."""
-    value = row.get(column)
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise TaskError(f"{where}, field {column!r}: expected a JSON object: {error}") from error
-    if not isinstance(value, Mapping):
-        raise TaskError(f"{where}, field {column!r}: expected an object, found {shortly(value)}")
-    return value
-
-
-def _renamed(row: Mapping[str, Any], names: Mapping[str, str], needed: Iterable[str], where: str) -> dict[str, Any]:
-    """Return our field names with the row's values, each checked; absent optional columns are left out."""
-    values: dict[str, Any] = {}
-    for name, column in names.items():
-        value = row.get(column)
-        if value is None:
-            if name in needed:
-                raise TaskError(f"{where}, field {column!r}: missing")
-            continue
-        if name in ("fail_to_pass", "pass_to_pass"):
-            value = _test_ids(value, column, where)
-        elif name == "created_at":
-            value = date_text(value, column, where)
-        elif not isinstance(value, str):
-            raise TaskError(f"{where}, field {column!r}: expected text, found {shortly(value)}")
-        elif name in ("id", "repo", "base_commit") and not value.strip():
-            raise TaskError(f"{where}, field {column!r}: empty")
-        values[name] = value
-    return values
-
-
-def _test_ids(value: Any, column: str, where: str) -> tuple[str, ...]:
-    """Return test ids from a list, an array or a JSON string of one."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError as error:
-            value = _literal(value)
-            if value is None:
-                raise TaskError(f"{where}, field {column!r}: expected a JSON list of test ids: {error}") from error
-    elif hasattr(value, "tolist"):
-        value = value.tolist()
-    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
-        raise TaskError(f"{where}, field {column!r}: expected a list of test ids, found {shortly(value)}")
-    return tuple(value)
-
-
-def _literal(text: str) -> Any:
-    """Return a list written as Python writes one, or None."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
-
-
-def _rest(row: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key not in known and value is not None}
 
 
 _READERS: dict[str, Callable[[Mapping[str, Any], str], Task]] = {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from swebench_lab.errors import TaskError
 from swebench_lab.records.task import Task
 from swebench_lab.records.verifier import Verifier
@@ -10,18 +13,19 @@ from swebench_lab.snapshots.repository.sources import BUNDLED, is_remote
 _ELSEWHERE = ("docker://", "engine:")
 
 
-def check_source(task: Task, where: str) -> None:
+def check_source(task: Task, where: str, scripts: Path | None = None) -> None:
     """Refuse a task whose repository or image is a file or folder of this machine: boxes would show what it holds.
 
     Args:
         task: The task.
         where: Its row, for the message.
+        scripts: A checkout that whoever loads the rows named: files of it are vouched for.
 
     Raises:
         TaskError: It names one.
     """
     text = task.source.strip()
-    if files := _files_of(task.verifier):
+    if files := _files_of(task.verifier, scripts):
         text, is_local = files[0], True  # boxes would show them to a grading
     elif text.startswith("image:"):
         is_local = not text.removeprefix("image:").startswith(_ELSEWHERE)
@@ -35,13 +39,15 @@ def check_source(task: Task, where: str) -> None:
         )
 
 
-def _files_of(verifier: Verifier | None) -> list[str]:
-    """Return the places of this machine that a verifier names."""
+def _files_of(verifier: Verifier | None, scripts: Path | None) -> list[str]:
+    """Return the places of this machine that a verifier names, but for those below a checkout."""
     if verifier is None:
         return []
     own = verifier.source.removeprefix("image:")
     place = [own] if own and not own.startswith(_ELSEWHERE) else []
-    return [*verifier.files.values(), *verifier.solution_files.values(), *place]
+    places = [*verifier.files.values(), *verifier.solution_files.values(), *place]
+    known = scripts.expanduser().absolute() if scripts else None
+    return [path for path in places if not (known and Path(os.path.realpath(path)).is_relative_to(known.resolve()))]
 
 
 def _is_elsewhere(text: str) -> bool:

@@ -47,7 +47,7 @@ DEEP = '{"instance_id": ' + "[" * 100_000 + "]" * 100_000 + "}"
         ({"test_cmds": 3}, "a field has a value that no such row has"),
         ({"install_config": 3}, "field 'install_config': expected an object"),
         ({"install_config": {"pre_install": 3}}, "a field has a value that no such row has"),
-        ({"org": "a", "number": 1, "fix_patch": GOLD, "FAIL_TO_PASS": ...}, "a row of Multi-SWE-bench"),
+        ({"org": "a", "number": 1, "fix_patch": GOLD, "FAIL_TO_PASS": ...}, "field 'base': expected an object"),
         ({"F2P": "['a']", "FAIL_TO_PASS": ...}, "a row of SWE-PolyBench"),
         ({"responses_create_params": {"input": []}}, "a row of NeMo Gym without a task in it"),
         ({"responses_create_params": None, "instance": "{"}, "field 'instance': expected a JSON object"),
@@ -204,7 +204,7 @@ def test_a_folder_that_is_not_whole_or_holds_no_rows_is_refused_by_name(tmp_path
     ("row", "words"),
     [
         (
-            {"instance_id": "a", "install_config": {"install": "make"}, "language": "go"},
+            {"instance_id": "a", "FAIL_TO_PASS": ["t"], "install_config": {"install": "make"}, "language": "go"},
             "a row of SWE-rebench V2 in go",
         ),
         ({"instance_id": "a", "eval_script": 'echo "OPENSWE_EXIT_CODE=$?"', "repo": "a/b"}, "a row of OpenSWE"),

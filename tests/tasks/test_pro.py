@@ -15,7 +15,7 @@ import swebench_lab as lab
 from swebench_lab.grading.execution.test_run import TestRun
 from swebench_lab.grading.verifiers.readers import parse_report
 from swebench_lab.grading.verifiers.verdict import judge_reading
-from swebench_lab.tasks.pro import tag_of
+from swebench_lab.tasks.sets.pro import tag_of
 from tests.conftest import make_task
 from tests.grading.script_tasks import GOLD, HALF
 from tests.tasks.pro_rows import TASK, pro_set, reports
@@ -72,7 +72,7 @@ def test_rows_need_the_scripts_and_say_so(tmp_path):
         lab.load_tasks([{**row, "instance_id": "instance_other"}], scripts=scripts)
     with pytest.raises(lab.TaskError, match="cannot be the name of a folder"):
         lab.load_tasks([{**row, "instance_id": "../x"}], scripts=scripts)
-    with pytest.raises(lab.TaskError, match="field 'fail_to_pass': expected a list of names"):
+    with pytest.raises(lab.TaskError, match="field 'fail_to_pass': expected a JSON list of test ids"):
         lab.load_tasks([{**row, "fail_to_pass": "f()"}], scripts=scripts)
     file = tmp_path / "rows.jsonl"
     file.write_text(json.dumps(row) + "\n")

@@ -58,7 +58,7 @@ NOT_APPLIED = 91
 """Exit code of the apply script when no command could apply the patch; any other but 0 is an infrastructure error."""
 
 
-def apply_script(lab: str, workdir: str = "/testbed") -> str:
+def apply_script(lab: str, workdir: str = "/testbed", command: str = "") -> str:
     """Return the script that applies `<lab>/patch.diff` and lists what it changed in `<lab>/changes`.
 
     `git apply --3way` marks the packs as used from which it reads: that is no change of theirs.
@@ -66,8 +66,10 @@ def apply_script(lab: str, workdir: str = "/testbed") -> str:
     Args:
         lab: Folder in the box for our own files.
         workdir: The repository in the box.
+        command: The one command that may apply it; empty: SWE-bench's four.
     """
-    return _APPLY.format(lab=shlex.quote(lab), workdir=shlex.quote(workdir), commands="\n".join(APPLY_COMMANDS))
+    commands = command or "\n".join(APPLY_COMMANDS)
+    return _APPLY.format(lab=shlex.quote(lab), workdir=shlex.quote(workdir), commands=commands)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from swebench_lab.errors import DiffError, TaskError
+from swebench_lab.grading.rules.set_rules import layout_of
 from swebench_lab.records.diff import touched_files, written_files
 from swebench_lab.records.task import Task
 from swebench_lab.snapshots.environment.specs import Spec
@@ -32,6 +33,7 @@ class Expectation:
         task_id: The task, which a few of SWE-bench's parsers look up.
         version: The repository's version, for the same reason.
         files: The test files that are given to the test command, where they are known.
+        layout: Whose rule `Verdict.official` follows, where it is not SWE-bench's; see `set_rules`.
     """
 
     fail_to_pass: tuple[str, ...]
@@ -41,6 +43,7 @@ class Expectation:
     task_id: str = "task"
     version: str = ""
     files: tuple[str, ...] = ()
+    layout: str = ""
 
     @classmethod
     def of(cls, task: Task, spec: Spec) -> Expectation:
@@ -53,6 +56,7 @@ class Expectation:
             task_id=task.id,
             version=task.version,
             files=test_files(task),
+            layout=layout_of(task.extra),
         )
 
     @property

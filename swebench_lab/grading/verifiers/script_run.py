@@ -19,8 +19,10 @@ from swebench_lab.grading.execution.boxes import OpenBoxes
 from swebench_lab.grading.execution.runner import MAX_OUTPUT, SETUP_TIMEOUT, NotApplied, SetupFailed
 from swebench_lab.grading.execution.test_run import REFUSED, TestRun
 from swebench_lab.grading.files.predictions import patch_bytes
+from swebench_lab.grading.verifiers import multi_swe as _multi_swe  # noqa: F401 - fills the table
 from swebench_lab.grading.verifiers import readers as _readers  # noqa: F401 - fills the table
 from swebench_lab.grading.verifiers.reading import Reading, ScriptRun, reader_of
+from swebench_lab.records.diff import touched_files
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import Cause
 from swebench_lab.records.verifier import EXIT_MARKER, JSON_REPORT, REWARD_FILE, Verifier
@@ -46,6 +48,7 @@ class VerifierRun:
         snapshot: What the task starts from, as its agent saw it.
         base: The same without the task's own tree: the environment as it was published, history and all.
         separate: What a separate verifier's box starts from.
+        here: This machine's programs and nothing else, for a report that is made there.
         open_box: Opens a box over a Snapshot.
         timeout: Seconds for the verifier's command.
         boxes: What each box is added to while it is open.
@@ -57,13 +60,14 @@ class VerifierRun:
         snapshot: Snapshot,
         base: Snapshot,
         separate: Snapshot,
+        here: Snapshot,
         open_box: OpenBox,
         timeout: float,
         boxes: OpenBoxes,
     ) -> None:
         assert task.verifier is not None
         self.task, self.verifier = task, task.verifier
-        self.snapshot, self.base, self.separate = snapshot, base, separate
+        self.snapshot, self.base, self.separate, self.here = snapshot, base, separate, here
         self.timeout = timeout
         self.notes: list[str] = []
         self.tier = ""
@@ -156,18 +160,34 @@ class VerifierRun:
         if self.verifier.prepare:
             said += self._must(box.run(self.verifier.prepare, timeout=SETUP_TIMEOUT), "preparing the repository")
         if patch is not None:
-            text = patch if patch.endswith("\n") else patch + "\n"
-            if touched := scripts.repository_paths(text):
+            if touched := scripts.repository_paths(patch):
                 raise _refused(touched)
-            box.write(f"{self._lab}/patch.diff", patch_bytes(text))
-            result = box.run(scripts.apply_script(self._lab, box.workdir), timeout=SETUP_TIMEOUT)
+            result = self._applied(box, patch)
             if result.exit_code == scripts.NOT_APPLIED:
                 raise NotApplied(result.output)
             said += self._must(result, "applying the patch")
             changes = scripts.Changes.read(box.read_bytes(f"{self._lab}/changes"))
             if changes.repository:
                 raise _refused(changes.repository)
-            box.run(["rm", "-rf", self._lab])
+        if self.task.test_patch:
+            said += self._tested(box)
+        box.run(["rm", "-rf", self._lab])
+        return said
+
+    def _applied(self, box: Sandbox, patch: str) -> Result:
+        box.write(f"{self._lab}/patch.diff", patch_bytes(patch if patch.endswith("\n") else patch + "\n"))
+        return box.run(scripts.apply_script(self._lab, box.workdir, self.verifier.apply), timeout=SETUP_TIMEOUT)
+
+    def _tested(self, box: Sandbox) -> str:
+        """Bring the test patch, over files that are as the task has them, whatever the patch made of them."""
+        paths = "".join(f"{path}\0" for path in touched_files(self.task.test_patch))
+        box.write(f"{self._lab}/paths", paths.encode("utf-8", "surrogateescape"))
+        if not self.verifier.patches:
+            said = self._must(box.run(_RESTORE, timeout=SETUP_TIMEOUT, env={"LAB": self._lab}), "restoring test files")
+            return said + self._must(self._applied(box, self.task.test_patch), "applying the test patch")
+        folder = {"LAB": self._lab, "PATCHES": self.verifier.patches}
+        said = self._must(box.run(_SET_ASIDE, timeout=SETUP_TIMEOUT, env=folder), "setting the patch aside")
+        box.write(f"{self.verifier.patches}/test.patch", patch_bytes(self.task.test_patch))
         return said
 
     def _bring(self, box: Sandbox, files: Mapping[str, str]) -> None:
@@ -236,7 +256,7 @@ class VerifierRun:
         if not verifier.report:
             return reader_of(verifier.kind)(script)
         # made where no code under test has ever run
-        with self._box(replace(self.base, user="")) as other:
+        with self._box(self.here if verifier.reports_here else replace(self.base, user="")) as other:
             self._bring(other, verifier.files)
             folder = posixpath.dirname(verifier.reads)
             other.write(f"{folder}/stdout.log", result.stdout)
@@ -257,6 +277,29 @@ class VerifierRun:
     def _box(self, snapshot: Snapshot) -> Iterator[Sandbox]:
         with self._open(snapshot) as box, self._boxes.holding(box):
             yield box
+
+
+_GIT = "export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'\n"
+_RESTORE = (
+    _GIT
+    + r"""
+while IFS= read -r -d '' path; do
+  git reset -q HEAD -- "$path" && rm -rf -- "$path" || exit 1
+  if git cat-file -e "HEAD:./$path" 2>/dev/null; then git checkout -q HEAD -- "$path" || exit 1; fi
+done <"$LAB/paths"
+"""
+)
+_SET_ASIDE = (
+    _GIT
+    + r"""
+set -e
+git add --all -- .
+xargs -0 -r git reset -q HEAD -- <"$LAB/paths"
+git diff --cached --binary HEAD >"$PATCHES/fix.patch"
+git reset -q --hard HEAD
+git clean -qfd
+"""
+)
 
 
 def verifier_of(task: Task) -> Verifier:

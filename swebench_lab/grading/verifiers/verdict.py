@@ -12,10 +12,13 @@ from dataclasses import replace
 from swebench_lab.grading.execution.scripts import APPLY_COMMANDS
 from swebench_lab.grading.execution.test_run import HOST_MEMORY, TestRun
 from swebench_lab.grading.rules.log_parsers import PASSING
+from swebench_lab.grading.rules.set_rules import LIVE, MULTI_SWE, Outcomes, resolved_by
 from swebench_lab.grading.verifiers.reading import Reading
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Cause, Verdict
 
+_PARTLY = frozenset({LIVE, MULTI_SWE})
+"""Layouts of sets whose way to apply a patch may differ from our first one in what it leaves."""
 FULL = 1.0
 """The reward from which on a task counts as resolved."""
 
@@ -30,7 +33,8 @@ def judge_reading(task: Task, run: TestRun, reading: Reading) -> Verdict:
     """
     verdict = _stopped(run) or _decide(task, reading)
     if verdict.official and f"+ {APPLY_COMMANDS[1]}\n" in run.setup:
-        verdict = replace(verdict, official=UNRESOLVED)  # such sets try no other way, and go on with the tree as it is
+        # such sets try no other way, and go on with the tree as it is: as it was, or with half of the patch
+        verdict = replace(verdict, official="" if task.verifier and task.verifier.layout in _PARTLY else UNRESOLVED)
     return replace(verdict, exit_code=run.exit_code, log=run.to_log(), notes=run.notes)
 
 
@@ -73,9 +77,10 @@ def by_tests(task: Task, reading: Reading) -> Verdict:
     failed = [*sides[0]["failure"], *sides[1]["failure"]]
     more = ", …" * (len(failed) > 1)
     reason = f"{len(failed)} of {len(task.fail_to_pass) + len(task.pass_to_pass)} tests did not pass: {failed[0]} ({reading.tests.get(failed[0], 'not reported')}){more}" if failed else ""  # fmt: skip  # noqa: E501
-    wanted = {*task.fail_to_pass, *task.pass_to_pass}
-    strict = {name for name, status in reading.tests.items() if status == "PASSED"} | set(reading.passed_somewhere)
+    layout = task.verifier.layout if task.verifier else ""
+    reported = {**reading.tests, **dict.fromkeys(reading.passed_somewhere, "PASSED")}
+    outcomes = Outcomes(reported, task.fail_to_pass, task.pass_to_pass, task.extra)
     return Verdict(
         UNRESOLVED if failed else RESOLVED, reason, tests=dict(reading.tests), fail_to_pass=sides[0],
-        pass_to_pass=sides[1], official=RESOLVED if wanted <= strict else UNRESOLVED,
+        pass_to_pass=sides[1], official=RESOLVED if resolved_by(layout, outcomes) else UNRESOLVED,
     )  # fmt: skip

@@ -105,6 +105,9 @@ class Spec:
         return cls(**{name: _checked(name, value, where) for name, value in values.items()})
 
 
+_TEST_PATCH = re.compile(
+    r"^git apply\b[^\n]*<<-?\s*['\"]?(\w+)['\"]?[^\n]*\n.*?^\1[ \t]*$\n?", re.MULTILINE | re.DOTALL
+)
 _START, _END = ">>>>> Start Test Output", ">>>>> End Test Output"  # how SWE-bench's evaluation scripts mark the tests
 
 _LISTS = ("packages", "pins", "requirements", "paths", "system", "pre_install")
@@ -394,13 +397,20 @@ def _of_date(day: str, asked: str, requires: str, allow_python: str) -> tuple[st
 
 
 def _scripted(task: Task) -> dict[str, Any]:
-    """Return what a row's own evaluation script says of how tests are run: the lines between SWE-bench's two marks."""
+    """Return what a row's own evaluation script says of how tests are run.
+
+    That is the lines between SWE-bench's two marks and, before them, variables and what follows the test patch: a build.
+    """
     script = str(task.extra.get("eval_script") or "")
     before, begun, rest = script.partition(_START)
     command, ended, _ = rest.partition(_END)
     if not (begun and ended):
         return {}
-    kept = [line for line in before.split("\n") if re.match(r"\s*export\s+\w+=", line)]
+    patches = list(_TEST_PATCH.finditer(before))
+    cut = patches[-1].end() if patches else len(before)
+    head, build = _TEST_PATCH.sub("", before[:cut]), before[cut:]
+    kept = [line for line in head.split("\n") if re.match(r"\s*export\s+\w+=", line)]
+    kept += [line for line in build.split("\n")[:-1] if line.strip()]  # the last one says the mark
     kept += [line for line in command.split("\n")[1:-1] if line.strip()]
     return {"test_command": "\n".join(kept), "test_arguments": "none"} if kept else {}
 

@@ -8,17 +8,17 @@ differs in four points, see the page on tasks in any language.
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from swebench_lab.errors import TaskError, shortly
+from swebench_lab.errors import TaskError
 from swebench_lab.records.task import Task
 from swebench_lab.records.verifier import JSON_REPORT, Verifier
+from swebench_lab.tasks.rows.columns import test_ids, text_of
+from swebench_lab.tasks.sets.files import digest_of
 
 LAYOUT = "swe-bench-pro"
 COLUMNS = ("before_repo_set_cmd", "selected_test_files_to_run")
@@ -51,8 +51,10 @@ def read_pro(row: Mapping[str, Any], where: str, scripts: Path | None) -> Task:
         TaskError: There is no checkout, it does not hold the task's scripts, or a field is missing or wrong.
     """
     values = {
-        name: _text(row, name, where) for name in _NEEDED if name not in ("fail_to_pass", "pass_to_pass", COLUMNS[1])
+        name: text_of(row, name, where) for name in _NEEDED if name not in ("fail_to_pass", "pass_to_pass", COLUMNS[1])
     }
+    if empty := next((name for name in ("instance_id", "repo", "base_commit") if not values[name].strip()), ""):
+        raise TaskError(f"{where}, field {empty!r}: empty")
     task_id, base = values["instance_id"], values["base_commit"]
     if scripts is None:
         raise TaskError(
@@ -75,18 +77,18 @@ def read_pro(row: Mapping[str, Any], where: str, scripts: Path | None) -> Task:
         base_commit=base,
         issue=_issue(row, values["problem_statement"]),
         gold_patch=values["patch"],
-        fail_to_pass=_names(row, "fail_to_pass", where),
-        pass_to_pass=_names(row, "pass_to_pass", where),
+        fail_to_pass=test_ids(row.get("fail_to_pass"), "fail_to_pass", where),
+        pass_to_pass=test_ids(row.get("pass_to_pass"), "pass_to_pass", where),
         image=f"{IMAGES}:{row.get('dockerhub_tag') or tag_of(task_id, values['repo'])}",
         workdir=WORKDIR,
         verifier=Verifier(
             kind=JSON_REPORT,
-            command=f"{exports}bash {WORKSPACE}/run_script.sh {','.join(_names(row, COLUMNS[1], where))}",
+            command=f"{exports}bash {WORKSPACE}/run_script.sh {','.join(test_ids(row.get(COLUMNS[1]), COLUMNS[1], where))}",
             reads=f"{WORKSPACE}/output.json",
             report=f"{exports}$(command -v python || command -v python3) {WORKSPACE}/parser.py {WORKSPACE}/stdout.log "
             f"{WORKSPACE}/stderr.log {WORKSPACE}/output.json",
             files=files,
-            digest=_digest(files),
+            digest=digest_of(files),
             prepare=f"{_SAFE}git reset -q --hard {shlex.quote(base)} && git checkout -q {shlex.quote(base)}",
             before=f"{_SAFE}{exports}{values['before_repo_set_cmd'].strip().split(chr(10))[-1]}",
             timeout=TIMEOUT,
@@ -126,32 +128,3 @@ def _exports(scripts: Path, task_id: str) -> str:
                 continue
             lines.append(f"export {match[1]}=" + (match[3] if match[2] == "=" else shlex.quote(match[3])))
     return "".join(f"{line}\n" for line in lines)
-
-
-def _digest(files: Mapping[str, str]) -> str:
-    total = hashlib.sha256()
-    for place, path in sorted(files.items()):
-        total.update(place.encode() + b"\0" + Path(path).read_bytes() + b"\0")
-    return f"sha256:{total.hexdigest()}"
-
-
-def _text(row: Mapping[str, Any], name: str, where: str) -> str:
-    value = row.get(name)
-    if not isinstance(value, str) or (not value.strip() and name in ("instance_id", "repo", "base_commit")):
-        raise TaskError(f"{where}, field {name!r}: expected text, found {shortly(value)}")
-    return value
-
-
-def _names(row: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
-    """Return a list of names from a list, an array, or the text of a Python list."""
-    value = row.get(name)
-    if value is not None and hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, str):
-        try:
-            value = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            value = row.get(name)
-    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
-        raise TaskError(f"{where}, field {name!r}: expected a list of names, found {shortly(value)}")
-    return tuple(value)

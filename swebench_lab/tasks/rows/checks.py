@@ -83,10 +83,7 @@ def date_text(value: Any, column: str, where: str) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-_FOREIGN = (
-    ("fix_patch", "Multi-SWE-bench", "its tests run in its own images by its own commands"),
-    ("F2P", "SWE-PolyBench", "its tests run in its own images by its own commands"),
-)
+_FOREIGN = (("F2P", "SWE-PolyBench", "its tests run in its own images by its own commands"),)
 
 
 def inner_row(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
@@ -105,8 +102,6 @@ def inner_row(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
         if not inner:
             raise TaskError(f"{where}: a row of NeMo Gym without a task in it ('instance'): it cannot be graded here")
         return {"instance": inner, "env_class": "null"}
-    if "install_config" in row and str(row.get("language") or "python").lower() != "python":
-        raise TaskError(f"{where}: a row of SWE-rebench V2 in {row['language']}: not read; its rows in Python are")
     if "FAIL_TO_PASS" not in row and "OPENSWE_EXIT_CODE" in str(row.get("eval_script") or ""):
         raise TaskError(f"{where}: a row of OpenSWE (its script prints OPENSWE_EXIT_CODE): not read")
     for column, name, why in _FOREIGN:

@@ -1,0 +1,1 @@
+"""Sets whose tests run in their own images, by their own commands: their rows to Tasks."""
