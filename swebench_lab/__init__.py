@@ -29,7 +29,7 @@ _NAMES = {
         "RecipeError RecipeFailed RecordError SandboxClosed SandboxError SandboxPathError SandboxUnavailable "
         "ServingError SnapshotError SweepError TaskError TrainingError"
     ),
-    "experiments.recipes": "RecipeRun run_recipe",
+    "experiments.recipe_runs": "RecipeRun run_recipe",
     "experiments.sweep_result": "SweepResult",
     "experiments.sweeps": "sweep",
     "formats.renderer": "Renderer",
@@ -48,6 +48,8 @@ _NAMES = {
     "policies.serving.served": "ServedPolicy",
     "policies.serving.server": "serve",
     "policies.teachers.teacher": "NoisyTeacher Teacher",
+    "records.outcomes": "outcomes",
+    "records.overview": "Overview",
     "records.reply": "Message Reply",
     "records.rollout": "Rollout Rollouts",
     "records.statistics": "compare Comparison Estimate",

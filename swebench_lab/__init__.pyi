@@ -31,8 +31,8 @@ from swebench_lab.errors import SweepError as SweepError
 from swebench_lab.errors import TaskError as TaskError
 from swebench_lab.errors import TrainingError as TrainingError
 from swebench_lab.experiments import plots as plots
-from swebench_lab.experiments.recipes import RecipeRun as RecipeRun
-from swebench_lab.experiments.recipes import run_recipe as run_recipe
+from swebench_lab.experiments.recipe_runs import RecipeRun as RecipeRun
+from swebench_lab.experiments.recipe_runs import run_recipe as run_recipe
 from swebench_lab.experiments.sweep_result import SweepResult as SweepResult
 from swebench_lab.experiments.sweeps import sweep as sweep
 from swebench_lab.formats.renderer import Renderer as Renderer
@@ -58,6 +58,8 @@ from swebench_lab.policies.serving.served import ServedPolicy as ServedPolicy
 from swebench_lab.policies.serving.server import serve as serve
 from swebench_lab.policies.teachers.teacher import NoisyTeacher as NoisyTeacher
 from swebench_lab.policies.teachers.teacher import Teacher as Teacher
+from swebench_lab.records.outcomes import outcomes as outcomes
+from swebench_lab.records.overview import Overview as Overview
 from swebench_lab.records.reply import Message as Message
 from swebench_lab.records.reply import Reply as Reply
 from swebench_lab.records.rollout import Rollout as Rollout
@@ -176,6 +178,8 @@ __all__ = [
     "NoisyTeacher",
     "NullPolicy",
     "Observation",
+    "outcomes",
+    "Overview",
     "PatchError",
     "Placement",
     "plan",

@@ -52,11 +52,63 @@ def facts(values: Mapping[str, Any]) -> str:
     return f"<table>{rows}</table>"
 
 
+IDS = ("id", "task", "arm")
+"""Columns of names that differ at their end, so that they are cut in the middle."""
+_STATUS = ("status", "verdict", "state")
+_GOOD, _BAD, _OPEN, _QUIET = "#1a7f37", "#b42318", "#8a5a00", "#57606a"  # white on each: a contrast of 5 or more
+_COLOURS = {
+    **dict.fromkeys(("resolved", "passed", "ok", "better", "completed", "built", "cached"), _GOOD),
+    **dict.fromkeys(("unresolved", "failed", "broken", "worse"), _BAD),
+    **dict.fromkeys(("not graded", "not checked", "build failed", "flaky", "tight", "no gold", "stopped early"), _OPEN),
+    **dict.fromkeys(("absent", "no difference shown", "not run"), _QUIET),
+}
+_NUMBER = re.compile(r"[-+−]?[\d,.]*\d(?: ?(?:%|s|ms|[kMGT]?i?B))?")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value reads as a number, with a unit or without."""
+    if isinstance(value, str):
+        return bool(_NUMBER.fullmatch(value))
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def brief(value: Any) -> str:
+    """Return a value for a table: floats with few digits, nothing for None, lists joined."""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return "; ".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+def middle(name: str, length: int = 56) -> str:
+    """Return a name that is cut in its middle where it is longer than `length`: names of tasks differ at their end."""
+    head = length // 3
+    return name if len(name) <= length else f"{name[:head]}…{name[head + 1 - length :]}"
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a table with a head."""
-    head = "".join(f'<th style="{_CELL}">{text(name)}</th>' for name in columns)
-    body = "".join("<tr>" + "".join(f'<td style="{_CELL}">{text(v)}</td>' for v in row) + "</tr>" for row in rows)
+    """Return a table with a head: numbers right, words of a status coloured, ids cut in the middle."""
+    given = [list(row) for row in rows]
+    numbers = [
+        bool(given) and all(is_number(row[at]) or row[at] in ("", None) for row in given) for at in range(len(columns))
+    ]
+    style = [_CELL.replace("left", "right", 1) if right else _CELL for right in numbers]
+    head = "".join(f'<th style="{how}">{text(name)}</th>' for name, how in zip(columns, style, strict=True))
+    body = "".join(f"<tr>{''.join(map(_drawn, columns, row, style))}</tr>" for row in given)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _drawn(column: str, value: Any, style: str) -> str:
+    """Return one cell of a table."""
+    shown = brief(value)
+    if column in IDS and (cut := middle(shown)) != shown:
+        return f'<td style="{style}" title="{text(shown)}">{text(cut)}</td>'
+    colour = _COLOURS.get(shown) if column in _STATUS else None
+    if colour is None:
+        return f'<td style="{style}">{text(shown)}</td>'
+    chip = f"background:{colour};color:#fff;border-radius:3px;padding:0 5px;white-space:nowrap"
+    return f'<td style="{style}"><span style="{chip}">{text(shown)}</span></td>'
 
 
 def folded(title: str, body: str, opened: bool = False) -> str:

@@ -36,7 +36,7 @@ def test_a_stored_notebook_has_no_outputs(path: Path) -> None:
     ],
 )
 def test_a_notebook_runs_from_top_to_bottom_within_two_minutes(path: Path, tmp_path: Path) -> None:
-    code = f"from swebench_lab.experiments.recipes import run_recipe; run_recipe({str(path)!r}, run_dir='out', progress=False)"
+    code = f"from swebench_lab.experiments.recipe_runs import run_recipe; run_recipe({str(path)!r}, run_dir='out', progress=False)"
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     began = time.monotonic()
     done = subprocess.run(

@@ -91,6 +91,8 @@ def board(run_dir: str, once: bool, html: str | None, every: float) -> None:
         raise click.UsageError(f"{run_dir} holds {len(folders)} runs; choose one: {names}")
     if folders and folders[0] != Path(run_dir).resolve():
         click.echo(f"the run below {run_dir}: {folders[0]}", err=True)
+    if not folders:
+        click.echo(f"there is no run at or below {run_dir} yet", err=True)
     view = Board(folders[0] if folders else run_dir)
     if once:
         click.echo(view.to_text())
@@ -99,3 +101,4 @@ def board(run_dir: str, once: bool, html: str | None, every: float) -> None:
     if html:
         view.to_html(html)
         click.echo(f"page: {html}")
+    finish(bool(folders) or not once)

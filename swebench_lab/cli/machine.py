@@ -10,13 +10,17 @@ from swebench_lab.cli.options import backend_option, finish, open_factory, show,
 
 
 @click.command()
+@click.option("--all", "everything", is_flag=True, help="Print everything that was looked at, not only what is wrong.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def doctor(as_json: bool) -> None:
-    """Report what works on this machine, what does not, and how to fix it."""
+def doctor(everything: bool, as_json: bool) -> None:
+    """Report whether this machine can run sandboxes, what is wrong, and how to fix it."""
     from swebench_lab.testing.doctor.doctor import doctor as look
 
     report = look()
-    click.echo(json.dumps(report.to_dict(), indent=1) if as_json else repr(report))
+    shown = report.to_text() if everything else repr(report)
+    click.echo(json.dumps(report.to_dict(), indent=1) if as_json else shown)
+    if not as_json and not everything:
+        click.echo("swebench-lab doctor --all shows everything that was looked at")
     finish(report.ok)
 
 

@@ -126,27 +126,17 @@ def open_factory(
         raise click.BadParameter(str(error), param_hint="--backend") from error
 
 
-def show(frame: pl.DataFrame) -> None:
-    """Print a frame as plain text: all rows and columns, no types."""
-    import polars as pl
+def show(frame: pl.DataFrame, width: int = 200) -> None:
+    """Print a frame as plain text: all rows and columns, texts up to `width` characters."""
+    from swebench_lab.records.overview import aligned
 
-    with pl.Config(
-        tbl_formatting="NOTHING",
-        tbl_hide_column_data_types=True,
-        tbl_hide_dataframe_shape=True,
-        tbl_rows=-1,
-        tbl_cols=-1,
-        fmt_str_lengths=200,
-        tbl_width_chars=10_000,
-        float_precision=2,
-    ):
-        click.echo("\n".join(line.rstrip() for line in str(frame).split("\n")))
+    click.echo("\n".join(aligned(frame.columns, frame.iter_rows(), width, width)))
 
 
 def runs_below(folder: str | Path) -> list[Path]:
     """Return the folder itself where it is a run directory, else the run directories below it."""
     from swebench_lab.rollouts.run_directory import is_run_directory
-    from swebench_lab.viewer.app.run_folders import run_folders
+    from swebench_lab.rollouts.run_folders import run_folders
 
     root = Path(folder).resolve()
     return [root] if is_run_directory(root) else list(run_folders(root).values())

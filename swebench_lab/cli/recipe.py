@@ -41,9 +41,9 @@ def recipe_show(name: str) -> None:
 @click.option("--quiet", is_flag=True, help="Hide the progress bar.")
 def recipe_run(name: str, preset: str | None, pairs: Iterable[str], run_dir: str | None, quiet: bool) -> None:
     """Run a recipe without a notebook interface; parameters are checked before anything starts."""
-    from swebench_lab.experiments.recipes import describe, run_recipe
+    from swebench_lab.experiments.recipe_runs import new_run_dir, run_recipe
+    from swebench_lab.experiments.recipes import describe
 
-    from_user = run_dir is not None
     described = describe(name)
     parameters = {parameter.name: parameter for parameter in described.parameters}
     values: dict[str, Any] = {}
@@ -52,17 +52,17 @@ def recipe_run(name: str, preset: str | None, pairs: Iterable[str], run_dir: str
         if not equals:
             raise click.BadParameter(f"{pair!r} is not of the form KEY=VALUE", param_hint="-p")
         if key == "run_dir":
-            run_dir, from_user = text, True
+            run_dir = text
         else:
             values[key] = parameters[key].read(text) if key in parameters else text
     described.check(values)
+    if run_dir is None:
+        run_dir = str(new_run_dir(described.name))
+        again = f"swebench-lab recipe run {name} --run-dir {run_dir}"
+        click.echo(f"results go to {run_dir}; to resume, {again} (with the same preset and parameters)", err=True)
     run = run_recipe(name, preset=preset, run_dir=run_dir, progress=not quiet, **values)
     for line in metrics_lines(run.metrics):
         click.echo(line)
     click.echo(f"notebook: {run.notebook}")
     if (run.run_dir / "attempts" / "index.html").is_file():
         click.echo(f"pages: {run.run_dir / 'attempts' / 'index.html'}")
-    if not from_user:
-        click.echo(
-            f"resume: swebench-lab recipe run {name} --run-dir {run.run_dir} (with the same preset and parameters)"
-        )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from swebench_lab.records.overview import aligned
+
 if TYPE_CHECKING:
     from swebench_lab.records.rollout import Rollouts
 
@@ -46,16 +48,17 @@ def metrics_lines(metrics: Mapping[str, Any]) -> list[str]:
 
     Values with parts of their own other than an agent's are left to metrics.json, and named.
     """
-    agents = {name: value for name, value in metrics.items() if isinstance(value, Mapping) and "graded" in value}
+    parts = {name: value for name, value in metrics.items() if isinstance(value, Mapping)}
+    agents = {
+        name: value for name, value in parts.items() if "resolved" in value and ("graded" in value or "low" in value)
+    }
     plain = {name: value for name, value in metrics.items() if not isinstance(value, Mapping | list)}
+    plain |= {name: _counts(value) for name, value in parts.items() if name not in agents and _counts(value)}
     rest = [name for name in metrics if name not in agents and name not in plain]
     lines = [f"{name.replace('_', ' ')}: {_short(value)}" for name, value in plain.items()]
     if agents:
-        rows = [("agent", "resolved", "pass@1", "95 % interval", "not graded"), *map(_agent_row, agents.items())]
-        widths = [max(len(row[column]) for row in rows) for column in range(5)]
-        lines.append("")
-        lines += ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-        lines.append("")
+        columns = ("agent", "resolved", "pass@1", "95 % interval", "not graded")
+        lines += ["", *aligned(columns, map(_agent_row, agents.items())), ""]
     if rest:
         lines.append(f"in metrics.json: {', '.join(rest)}")
     return lines
@@ -63,10 +66,18 @@ def metrics_lines(metrics: Mapping[str, Any]) -> list[str]:
 
 def _agent_row(agent: tuple[str, Mapping[str, Any]]) -> tuple[str, str, str, str, str]:
     name, value = agent
-    rate = value.get("pass_at_1") or {}
+    rate = value if "low" in value else value.get("pass_at_1") or {}
+    graded = value.get("graded", value["resolved"] + value.get("unresolved", 0))
+    left = value.get("not_graded", value.get("not graded", 0))
     shown = f"{rate['value']:.1%}" if rate.get("n") else "–"
     interval = f"{rate['low']:.1%} to {rate['high']:.1%}" if rate.get("n") else "–"
-    return name, f"{value.get('resolved', 0)} of {value['graded']}", shown, interval, str(value.get("not_graded", 0))
+    return name, f"{value['resolved']} of {graded}", shown, interval, str(left)
+
+
+def _counts(value: Mapping[str, Any]) -> str:
+    """Return a mapping that holds nothing but counts as words; empty where it holds something else."""
+    counts = [f"{count} {name}" for name, count in value.items() if isinstance(count, int)]
+    return ", ".join(counts) if len(counts) == len(value) <= 8 else ""
 
 
 def _short(value: Any) -> str:

@@ -12,6 +12,7 @@ from swebench_lab.cli.options import (
     choose_tasks,
     finish,
     open_factory,
+    runs_below,
     show,
     source_options,
     task_options,
@@ -33,6 +34,10 @@ def show_traces(path: str, trace: int | None) -> None:
 
     loaded = load_trajectories(path)
     if trace is None:
+        if Path(path).is_dir() and (runs := [run for run in runs_below(path) if run != Path(path).resolve()]):
+            click.echo(
+                f"{len(runs)} runs below {path}: {', '.join(run.name for run in runs[:8])}{', …' * (len(runs) > 8)}"
+            )
         click.echo(repr(loaded))
         show(loaded.to_frame())
         return

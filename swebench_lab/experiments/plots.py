@@ -6,11 +6,12 @@ made in a widget's handler while a cell runs, and none of them is left open. A n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure as _Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -296,7 +297,8 @@ def stages(rollouts: Rollouts) -> Figure:
         rollouts: One collection, best of one run: times are counted from its first interval.
 
     Returns:
-        Above, one row an attempt, coloured as `rollouts.timeline()` says; below, the sum of each kind over all.
+        Above, one row an attempt, coloured as `rollouts.timeline()` says; below, the sum of each kind over all. The
+        sums have a fixed height; rows get thinner where there are more than fit on a page.
 
     Raises:
         ValueError: No attempt says what its time went into.
@@ -308,12 +310,14 @@ def stages(rollouts: Rollouts) -> Figure:
         raise ValueError("nothing to draw: no attempt says what its time went into")
     attempts = frame.group_by("task", "attempt", maintain_order=True).agg(pl.col("start").min())
     rows = {(task, attempt): row for row, (task, attempt, _) in enumerate(attempts.iter_rows())}
-    figure = Figure(figsize=(9.0, min(2.6 + 0.16 * len(rows), 13.0)), layout="constrained")
-    above, below = figure.subplots(2, 1, height_ratios=[max(2.0, 0.16 * len(rows) * 2), 1.0])
+    height = min(max(1.2, 0.16 * len(rows)), 11.0)
+    figure = Figure(figsize=(9.0, height + _SUMS + 1.1), layout="constrained")
+    above, below = figure.subplots(2, 1, height_ratios=[height, _SUMS])
+    thick = 0.7 if len(rows) <= 60 else 1.0  # thin rows without gaps, which would be all that is seen
     for kind, colour in _STAGES.items():
-        for part in frame.filter(pl.col("kind") == kind).iter_rows(named=True):
-            place = (rows[part["task"], part["attempt"]] - 0.35, 0.7)
-            above.broken_barh([(part["start"], part["seconds"])], place, color=colour)
+        chosen = frame.filter(pl.col("kind") == kind).select("task", "attempt", "start", "seconds")
+        above.add_collection(_bars(chosen.iter_rows(), rows, thick, colour), autolim=False)
+    above.set_xlim(min(0.0, _least(frame["start"])), max(_most(frame["start"] + frame["seconds"]), 1e-9) * 1.02)
     above.set_ylim(len(rows) - 0.3, -0.7)
     above.set_xlabel("seconds")
     above.set_ylabel("attempts")
@@ -329,6 +333,29 @@ def stages(rollouts: Rollouts) -> Figure:
     below.invert_yaxis()
     _legend(figure, _STAGES)
     return figure
+
+
+_SUMS = 1.6
+"""Inches of the panel with the sums."""
+
+
+def _bars(
+    spans: Iterable[tuple[str, int, float, float]], rows: Mapping[tuple[str, int], int], thick: float, colour: str
+) -> PolyCollection:
+    """Return all spans of one kind as one collection of rectangles: linear in their number."""
+    corners = []
+    for task, attempt, start, seconds in spans:
+        low, high = rows[task, attempt] - thick / 2, rows[task, attempt] + thick / 2
+        corners.append([(start, low), (start + seconds, low), (start + seconds, high), (start, high)])
+    return PolyCollection(corners, facecolors=colour, edgecolors="none", antialiaseds=False)
+
+
+def _least(column: pl.Series) -> float:
+    return float(column.min() or 0.0)  # type: ignore[arg-type]
+
+
+def _most(column: pl.Series) -> float:
+    return float(column.max() or 0.0)  # type: ignore[arg-type]
 
 
 def _spans(rollout: Any, kind: Kind, origin: float) -> list[tuple[float, float]]:

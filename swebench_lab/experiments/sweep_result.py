@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from swebench_lab import _html
 from swebench_lab.experiments.effects import Effect, effects
 from swebench_lab.experiments.sweep_worker import COMPLETED
+from swebench_lab.records.overview import Overview
 
 if TYPE_CHECKING:
     import polars as pl
@@ -124,8 +125,8 @@ class SweepResult:
         ]
         return pl.DataFrame(rows, infer_schema_length=None, strict=False)
 
-    def verdicts(self) -> pl.DataFrame:
-        """Return a polars frame, one row an arm: mean, difference from the baseline, interval, p-values, verdict.
+    def verdicts(self) -> Overview:
+        """Return a table whose `.frame` has one row an arm: mean, difference from the baseline, interval, p-values, verdict.
 
         The verdict is `better`, `worse` or `no difference shown`, by the corrected p-value; `no task in common` if
         an arm shares no task with the baseline over all seeds; empty for the baseline itself, and where there are too
@@ -135,7 +136,8 @@ class SweepResult:
 
         differences = self.effects()
         rows = [self._verdict(arm, runs, differences.get(arm)) for arm, runs in self.arms.items()]
-        return pl.DataFrame(rows, infer_schema_length=None, strict=False)
+        frame = pl.DataFrame(rows, infer_schema_length=None, strict=False)
+        return Overview(frame, f"{self.what}, against the baseline {self.baseline}")
 
     def _verdict(self, arm: str, runs: Mapping[int, Mapping[str, float]], effect: Effect | None) -> dict[str, Any]:
         means = [math.fsum(run.values()) / len(run) for run in runs.values()]
@@ -173,9 +175,7 @@ class SweepResult:
         return f"SweepResult({self.name!r}, {len(self.arms)} arms, {len(self.runs)} runs: {ended}; {self.what})"
 
     def _repr_html_(self) -> str:
-        frame = self.verdicts()
-        rows = [[f"{v:.3f}" if isinstance(v, float) else v for v in row] for row in frame.iter_rows()]
-        return _html.card(repr(self), _html.table(frame.columns, rows) + _html.note(f"baseline: {self.baseline}"))
+        return _html.card(repr(self), self.verdicts()._repr_html_())
 
 
 _PLAIN = (str, int, float, bool, type(None))

@@ -48,7 +48,7 @@ def _called(call: Mapping[str, Any], folder: Path) -> Any:
         extra = {"run_dir": folder} if "run_dir" in wants else {}
         result = what(**call["values"], **extra)
         return metric(result) if callable(metric) else result
-    from swebench_lab.experiments.recipes import run_recipe
+    from swebench_lab.experiments.recipe_runs import run_recipe
 
     run = run_recipe(what, call["preset"], folder, False, **call["values"])
     if callable(metric):

@@ -35,13 +35,12 @@ from swebench_lab.grading.leaks import audit as leak_audit
 from swebench_lab.grading.leaks.audit import Audit
 from swebench_lab.grading.leaks.line_index import Scans
 from swebench_lab.grading.verifiers.script_run import verifier_of
+from swebench_lab.records.overview import Overview, counted
 from swebench_lab.records.task import Task, Tasks, answer_digest
 from swebench_lab.records.verdict import UNRESOLVED, Cause, Verdict
 from swebench_lab.snapshots.environment.specs import spec_of
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from swebench_lab.sandbox.snapshot import Snapshot
     from swebench_lab.snapshots.factory import SandboxFactory
 
@@ -74,7 +73,7 @@ class Certifier:
         audit: str,
         delete_after: bool,
         progress: bool,
-    ) -> pl.DataFrame:
+    ) -> Overview:
         """Certify many tasks; see `Evaluator.check`."""
         import polars as pl
 
@@ -99,7 +98,8 @@ class Certifier:
 
         results = batch(ordered, one, lambda certificate: certificate.status, "check", workers, progress)
         certificates = {ordered[i].id: certificate for i, certificate in results}
-        return pl.DataFrame(frame_rows(certificates[task.id] for task in wanted), schema=CHECK_COLUMNS)
+        frame = pl.DataFrame(frame_rows(certificates[task.id] for task in wanted), schema=CHECK_COLUMNS)
+        return Overview(frame, counted("check", frame), ("id", "status", "reason", "seconds", "flaky"))
 
     def certificate(
         self, task: Task, repeats: int = 1, *, again: bool = False, audit: str = "own", boxes: OpenBoxes | None = None

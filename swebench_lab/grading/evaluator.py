@@ -19,12 +19,11 @@ from swebench_lab.grading.grader import Grader
 from swebench_lab.grading.grading_cache import GradingCache
 from swebench_lab.grading.harness import evaluate_officially
 from swebench_lab.grading.leaks.audit import Audit
+from swebench_lab.records.overview import Overview
 from swebench_lab.records.task import Task, Tasks
 from swebench_lab.records.verdict import Verdict
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from swebench_lab.snapshots.factory import SandboxFactory
 
 
@@ -213,7 +212,7 @@ class Evaluator:
         audit: str = "own",
         delete_after: bool = False,
         progress: bool = True,
-    ) -> pl.DataFrame:
+    ) -> Overview:
         """Certify tasks: gold → resolved, untouched → unresolved, empty patch → unresolved, the same on every repeat.
 
         A box in which the fix can be found certifies nothing: a file that holds another copy of the repaired code is
@@ -233,7 +232,7 @@ class Evaluator:
             progress: Whether a bar with the counts of each status is shown.
 
         Returns:
-            A polars frame, one row a task in the tasks' order: status, reason, what each run said, flaky tests.
+            A table; its `.frame` has one row a task in the tasks' order: status, reason, what each run said, flaky tests.
 
         Raises:
             ValueError: The audit is unknown, or there are no repeats.

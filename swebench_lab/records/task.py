@@ -9,7 +9,7 @@ import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
@@ -213,6 +213,10 @@ class TaskRows(ABC):
     def pick(self, places: Sequence[int]) -> TaskRows:
         """Return those at the given places, in the given order."""
 
+    @abstractmethod
+    def labelled(self, split: str) -> TaskRows:
+        """Return the same with another `split`."""
+
     def __iter__(self) -> Iterator[Task]:
         return map(self.open, range(len(self)))
 
@@ -242,6 +246,9 @@ class HeldTasks(TaskRows):
 
     def pick(self, places: Sequence[int]) -> TaskRows:
         return HeldTasks(self._tasks[place] for place in places)
+
+    def labelled(self, split: str) -> TaskRows:
+        return HeldTasks(task if task.split == split else replace(task, split=split) for task in self._tasks)
 
 
 class Tasks(Sequence[Task]):
@@ -358,7 +365,8 @@ class Tasks(Sequence[Task]):
     def split(self, test: float = 0.2, by: str = "repo", seed: int = 0) -> Split:
         """Divide into train and test so that no group stands on both sides.
 
-        Groups are shuffled by the seed and given to `test` as long as that brings its share nearer to what was asked.
+        The `split` of each task says which side it is on, whatever it said before. Groups are shuffled by the seed and
+        given to `test` as long as that brings its share nearer to what was asked.
 
         Args:
             test: Share of the tasks wanted in test, between 0 and 1.
@@ -392,8 +400,8 @@ class Tasks(Sequence[Task]):
                 chosen.add(group)
                 held += size
         held_out = {place for group in chosen for place in groups[group]}
-        sides = [self._picked([n for n in range(len(self)) if (n in held_out) is side]) for side in (False, True)]
-        result = Split(*sides)
+        sides = {"train": [n for n in range(len(self)) if n not in held_out], "test": sorted(held_out)}
+        result = Split(*(Tasks(self._members.pick(at).labelled(name), self.name) for name, at in sides.items()))
         if len(self) and abs(result.fraction - test) > 0.05:
             warnings.warn(
                 f"split by {by}: asked for {test:.0%} in test, got {result.fraction:.1%} "

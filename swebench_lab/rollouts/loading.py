@@ -7,6 +7,7 @@ from pathlib import Path
 from swebench_lab.errors import RecordError
 from swebench_lab.records.rollout import Rollouts, read_rollouts
 from swebench_lab.rollouts.run_directory import RunDirectory, is_run_directory
+from swebench_lab.rollouts.run_folders import below_hint
 
 
 def load_rollouts(path: str | Path) -> Rollouts:
@@ -22,6 +23,4 @@ def load_rollouts(path: str | Path) -> Rollouts:
         return read_rollouts(source)
     if is_run_directory(source):
         return RunDirectory(source, create=False).rollouts()
-    inside = sorted(str(folder.name) for folder in source.iterdir() if folder.is_dir() and is_run_directory(folder))
-    hint = f"; its folders {', '.join(inside[:5])} are" if inside else ""
-    raise RecordError(f"loading rollouts: {source} is no run directory, no attempt was kept in it{hint}")
+    raise RecordError(f"loading rollouts: {source} is no run directory, no attempt was kept in it{below_hint(source)}")

@@ -46,9 +46,11 @@ class Sandbox(abc.ABC):
         capabilities: What of `CAPABILITIES` this kind of sandbox has.
         workdir: Where commands run: the repository.
         snapshot: What it started from.
+        task_id: The task that a factory opened it for; empty where it was opened otherwise.
     """
 
     tier: str = ""
+    task_id = ""
     capabilities: frozenset[str] = frozenset()
     has_terminals = False  # whether `start_on_terminal` works
     has_listeners = False  # whether `listen` works

@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 from swebench_lab import _html
 from swebench_lab.errors import LabError, SandboxClosed, SandboxError, SandboxUnavailable, SnapshotError
+from swebench_lab.records.overview import Overview, counted
 from swebench_lab.records.task import Task
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.quotas import quota_of
@@ -28,8 +29,6 @@ from swebench_lab.snapshots.environment.specs import Table
 from swebench_lab.snapshots.runner_check import check_runner, is_shown
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from swebench_lab.sandbox.checkpoints import Layer, LayerStore
     from swebench_lab.sandbox.contract import Sandbox
     from swebench_lab.sandbox.packed_layers import StepState
@@ -137,7 +136,7 @@ class SandboxFactory:
 
     # --- Task → Snapshot ----------------------------------------------------------------------------------------------
 
-    def prepare(self, tasks: Iterable[Task], workers: int | None = None, raise_errors: bool = False) -> pl.DataFrame:
+    def prepare(self, tasks: Iterable[Task], workers: int | None = None, raise_errors: bool = False) -> Overview:
         """Build the Snapshots of tasks that are not there yet: different repositories first, then the rest.
 
         It ends with proof, once for each environment and commit, that the test runner starts on the untouched tree.
@@ -148,8 +147,8 @@ class SandboxFactory:
             raise_errors: Raise the first error instead of noting it.
 
         Returns:
-            One row a task, in order: `id`, `key`, `status` (`built`, `cached` or `failed`), `seconds`, `bytes` (of its
-            own tree; the environment is shared), `error`.
+            A table; its `.frame` has one row a task, in order: `id`, `key`, `status` (`built`, `cached` or `failed`),
+            `seconds`, `bytes` (of its own tree; the environment is shared), `error`.
         """
         import polars as pl
 
@@ -168,7 +167,8 @@ class SandboxFactory:
             rows[task.id] = row | ({"status": "cached"} if task.id in there and row["status"] == "built" else {})
         schema = {"id": pl.String, "key": pl.String, "status": pl.String, "seconds": pl.Float64, "bytes": pl.Int64,
                   "error": pl.String}  # fmt: skip
-        return pl.DataFrame([rows[task.id] for task in wanted], schema=schema)
+        frame = pl.DataFrame([rows[task.id] for task in wanted], schema=schema)
+        return Overview(frame, counted("prepare", frame), ("id", "status", "seconds", "error"))
 
     def present(self, task: Task) -> Snapshot | None:
         """Return a task's Snapshot when it is there; nothing is built and no network used."""
@@ -324,6 +324,7 @@ class SandboxFactory:
                 f"{error}. `swebench-lab doctor` shows what is missing on this machine; SandboxFactory('local') runs "
                 "without any isolation, for trying things out"
             ) from error
+        box.task_id = "" if isinstance(task, Snapshot) else task.id
         log.debug("sandbox %s of %s opened in %.3f s", box.id, snapshot.key[:12], time.perf_counter() - began)
         with self._lock:
             self._boxes.add(box)

@@ -8,6 +8,7 @@ import tempfile
 import zlib
 from array import array
 from collections.abc import Container, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -123,24 +124,28 @@ class SpooledTasks(TaskRows):
     Args:
         spool: The file.
         places: Which of its tasks these are, in order.
+        split: What their `split` says in place of what is stored; None: as stored.
     """
 
-    def __init__(self, spool: _Spool, places: array[int]) -> None:
-        self._spool, self._places = spool, places
+    def __init__(self, spool: _Spool, places: array[int], split: str | None = None) -> None:
+        self._spool, self._places, self._split = spool, places, split
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def __iter__(self) -> Iterator[Task]:
-        return map(self._spool.open, self._places)
-
     def open(self, place: int) -> Task:
-        return self._spool.open(self._places[place])
+        task = self._spool.open(self._places[place])
+        return task if self._split in (None, task.split) else replace(task, split=self._split)
 
     def pick(self, places: Sequence[int]) -> TaskRows:
-        return SpooledTasks(self._spool, array("q", (self._places[place] for place in places)))
+        return SpooledTasks(self._spool, array("q", (self._places[place] for place in places)), self._split)
+
+    def labelled(self, split: str) -> TaskRows:
+        return SpooledTasks(self._spool, self._places, split)
 
     def column(self, name: str) -> list[Any]:
+        if name == "split" and self._split is not None:
+            return [self._split] * len(self)
         if name not in _COLUMNS:
             return super().column(name)
         values = self._spool.columns[name]

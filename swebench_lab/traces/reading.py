@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +14,9 @@ from typing import Any
 from swebench_lab.errors import RecordError
 from swebench_lab.records.rollout import read_rollouts
 from swebench_lab.records.trajectory import Trajectory
-from swebench_lab.rollouts.run_directory import RunDirectory, is_run_directory
+from swebench_lab.records.verdict import RESOLVED, UNRESOLVED
+from swebench_lab.rollouts.run_directory import RunDirectory
+from swebench_lab.rollouts.run_folders import run_folders
 from swebench_lab.traces.collection import Trajectories
 from swebench_lab.traces.foreign import atif, evaluations, mini, openhands, openhands_v1, responses, sessions, sweagent
 from swebench_lab.traces.foreign import sft_rows as sft
@@ -42,7 +44,8 @@ def load_trajectories(path: str | Path) -> Trajectories:
 
     Args:
         path: A file (`.traj`, `.traj.json`, `.json`, `.jsonl`, `.parquet`), or a folder: a run directory of this package
-            or of SWE-agent (`preds.json`, `<id>/<id>.traj`, `<id>.pred`, exit statuses), or any folder of such files.
+            or of SWE-agent (`preds.json`, `<id>/<id>.traj`, `<id>.pred`, exit statuses), or any folder of such files
+            and folders.
 
     Returns:
         The traces, in the order of the file, or of the files' names; several at one task are numbered. What a
@@ -154,7 +157,7 @@ def _parquet(path: Path) -> list[Trajectory]:
     except (pl.exceptions.PolarsError, OSError) as error:
         raise RecordError(f"loading trajectories from {path}: cannot be read as parquet: {error}") from error
     if "record" in frame.columns:
-        return [rollout.trajectory for rollout in read_rollouts(path)]
+        return [_graded(rollout.trajectory, rollout.verdict.status) for rollout in read_rollouts(path)]
     rows = enumerate(frame.iter_rows(named=True), 1)
     return [read_record(_without_nulls(row), f"{path}, row {i}") for i, row in rows]
 
@@ -197,9 +200,15 @@ def _own(record: Any, where: str) -> Trajectory | None:
     """Return a record of this package: a Trajectory, or the row of a rollout."""
     if not isinstance(record, Mapping):
         return None
-    if isinstance(record.get("trajectory"), Mapping) and "verdict" in record:
-        return Trajectory.from_dict(record["trajectory"], f"{where}, trajectory")
+    if _is_row(record):
+        trajectory = Trajectory.from_dict(record["trajectory"], f"{where}, trajectory")
+        return _graded(trajectory, record["verdict"].get("status"))
     return Trajectory.from_dict(record, where) if {"schema", "task_id", "steps"} <= set(record) else None
+
+
+def _is_row(record: Mapping[str, Any]) -> bool:
+    """Say whether a record is the row of a rollout."""
+    return isinstance(record.get("trajectory"), Mapping) and isinstance(record.get("verdict"), Mapping)
 
 
 def _seen(record: Any) -> str:
@@ -244,11 +253,14 @@ def _looks_like(record: Any) -> str:
 
 
 def _folder(folder: Path) -> Iterator[Trajectory]:
-    if is_run_directory(folder):
-        yield from (rollout.trajectory for rollout in RunDirectory(folder, create=False).rollouts())
+    runs = set(run_folders(folder).values())
+    for run in sorted(runs):
+        for rollout in RunDirectory(run, create=False).rollouts():
+            yield _graded(rollout.trajectory, rollout.verdict.status)
+    if folder in runs:
         return
     beside = _Beside(folder)
-    for path in sorted(_files(folder)):
+    for path in sorted(_files(folder, runs)):
         certain = path.suffix in (".traj", ".eval") or path.name.endswith(mini.SUFFIX) or path.name == "output.jsonl"
         if not certain and not _begins_like_one(path):
             continue
@@ -256,9 +268,17 @@ def _folder(folder: Path) -> Iterator[Trajectory]:
             yield beside.completed(trajectory, path)
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _graded(trajectory: Trajectory, status: Any) -> Trajectory:
+    """Return the trajectory of a rollout, which says what its tests said."""
+    if status not in (RESOLVED, UNRESOLVED):
+        return trajectory
+    return replace(trajectory, extra={**trajectory.extra, "resolved": status == RESOLVED})
+
+
+def _files(folder: Path, leave: Container[Path]) -> Iterator[Path]:
+    """Yield the files of a folder that may hold traces; folders in `leave` are not looked into."""
     for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and Path(place, name) not in leave)
         yield from (Path(place, name) for name in sorted(names) if name.endswith(_ENDINGS))
 
 
@@ -281,7 +301,7 @@ def _begins_like_one(path: Path) -> bool:
 
 
 def _known(record: Any) -> bool:
-    own = isinstance(record, Mapping) and ({"schema", "task_id", "steps"} <= set(record) or "verdict" in record)
+    own = isinstance(record, Mapping) and ({"schema", "task_id", "steps"} <= set(record) or _is_row(record))
     known = any(module.is_one(record) for module in _READERS.values())
     return own or known or bool(sessions.kind_of(record)) or evaluations.is_log(record)
 

@@ -206,8 +206,14 @@ def replay(
         A frame of drift, and the trajectory with layers.
 
     Raises:
+        RecordError: The sandbox was opened for another task than the trace is of.
         SandboxError: The sandbox failed; no step is blamed for it.
     """
+    if sandbox.task_id and trajectory.task_id not in ("", sandbox.task_id):
+        raise RecordError(
+            f"replaying a trace of {trajectory.task_id!r} in a sandbox of {sandbox.task_id!r}: open one of its own task, "
+            f"sandboxes.open(tasks[trace.task_id]); if both are the same problem, say so, replace(trajectory, task_id=...)"
+        )
     home = RunDirectory(run_dir or _passing_folder()) if keep_layers else None
     known = {tool.name: tool for tool in toolbox.resolve(_TOOLS)} | {tool.name: tool for tool in tools}
     moves = _homes(trajectory, sandbox.workdir) | dict(paths or {})

@@ -15,9 +15,11 @@ from typing import Any, overload
 
 from swebench_lab import _html
 from swebench_lab._files import write_text
+from swebench_lab.errors import RecordError
 from swebench_lab.records.rollout import Rollouts
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, STATUSES, UNRESOLVED
 from swebench_lab.rollouts.run_directory import RunDirectory
+from swebench_lab.rollouts.run_folders import below_hint
 
 _STALE = 10.0
 """Seconds without a heartbeat after which a collection counts as dead."""
@@ -251,8 +253,10 @@ def attach(run_dir: str | Path) -> Run:
     Only their index is read: an attempt is read when it is asked for. Its `board` shows the state of the collection.
 
     Raises:
-        RecordError: There is no such folder.
+        RecordError: There is no such folder, or it is the folder above runs: names them.
     """
+    if hint := below_hint(Path(run_dir).expanduser()):
+        raise RecordError(f"attaching to {run_dir}: it is no run directory itself{hint}")
     return Run(RunDirectory(run_dir, create=False))
 
 

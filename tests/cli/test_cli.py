@@ -121,6 +121,9 @@ def test_the_folder_above_runs_is_understood(tmp_path: Path) -> None:
     both = cli(tmp_path, "evaluate", "runs", code=3)
     assert "/a:" in both and "/deep/b:" in both and "policy teacher" in both and "policy noisy" in both
     assert "12 attempts" in cli(tmp_path, "board", "runs/deep", "--once")
+    assert "2 runs below runs: a, b" in cli(tmp_path, "traces", "show", "runs")
+    (tmp_path / "empty").mkdir()
+    assert "no run at or below empty" in cli(tmp_path, "board", "empty", "--once", code=3)
     assert "holds 2 runs; choose one" in cli(tmp_path, "board", "runs", "--once", code=2)
 
 
@@ -204,7 +207,8 @@ def test_recipes_are_listed_and_shown(folder: Path) -> None:
 
 
 def test_doctor_prints_what_it_found(folder: Path) -> None:
-    assert "sandbox" in cli(folder, "doctor")
+    assert "sandboxes" in cli(folder, "doctor") and "extra notebook" not in cli(folder, "doctor")
+    assert "extra notebook" in cli(folder, "doctor", "--all")
     assert json.loads(cli(folder, "doctor", "--json"))["ok"] is True
 
 
@@ -285,8 +289,12 @@ def test_a_recipe_ends_in_a_table_for_people_and_keeps_the_rest_in_metrics_json(
     rate = {"value": 0.625, "low": 0.375, "high": 0.875, "n": 16}
     agent = {"resolved": 10, "graded": 16, "not_graded": 2, "pass_at_1": rate, "per_task": {"a": 1.0}}
     empty = {"resolved": 0, "graded": 0, "not_graded": 3, "pass_at_1": {"value": None, "n": 0}}
-    lines = metrics_lines({"tasks": 16, "seconds": 47.0012, "noisy": agent, "null": empty, "prepared": {"built": 2}})
+    trained = {**rate, "resolved": 10, "unresolved": 6, "not graded": 1}
+    counts, deep = {"built": 2, "failed": 1}, {"a": {"b": 1}}
+    numbers = {"tasks": 16, "seconds": 47.0012, "prepared": counts, "gain": deep}
+    lines = metrics_lines({**numbers, "noisy": agent, "null": empty, "sft": trained})
     assert "tasks: 16" in lines and "seconds: 47" in lines
     assert "noisy  10 of 16   62.5%  37.5% to 87.5%           2" in lines
     assert any(line.startswith("null") and "nan" not in line and line.endswith("3") for line in lines)
-    assert lines[-1] == "in metrics.json: prepared" and not any("{" in line for line in lines)
+    assert "sft    10 of 16   62.5%  37.5% to 87.5%           1" in lines and "prepared: 2 built, 1 failed" in lines
+    assert lines[-1] == "in metrics.json: gain" and not any("{" in line for line in lines)

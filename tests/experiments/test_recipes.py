@@ -14,7 +14,8 @@ import pytest
 
 from swebench_lab.errors import RecipeError, RecipeFailed
 from swebench_lab.experiments import recipes
-from swebench_lab.experiments.recipes import Parameter, Recipe, describe, list_recipes, run_recipe
+from swebench_lab.experiments.recipe_runs import run_recipe
+from swebench_lab.experiments.recipes import Parameter, Recipe, describe, list_recipes
 
 PARAMETERS = """\
 count: int = 3  # how many
@@ -225,7 +226,7 @@ def test_two_runs_never_share_a_run_directory_and_ctrl_c_ends_the_kernel(
     monkeypatch.setattr(recipes, "_ENDING", 0.2)
     wait = "import os, pathlib, time; pathlib.Path(run_dir, 'pid').write_text(str(os.getpid())); time.sleep(100)"
     toy = notebook(tmp_path / "toy.ipynb", wait)
-    code = f"from swebench_lab.experiments.recipes import run_recipe; run_recipe({str(toy)!r}, run_dir={str(tmp_path / 'run')!r})"
+    code = f"from swebench_lab.experiments.recipe_runs import run_recipe; run_recipe({str(toy)!r}, run_dir={str(tmp_path / 'run')!r})"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, cwd=Path(__file__).parents[2])
     try:
         pid = tmp_path / "run" / "pid"

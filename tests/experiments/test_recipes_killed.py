@@ -65,7 +65,7 @@ def kill(name: str, folder: Path, given: dict[str, Any], pattern: str, count: in
     """Run a recipe until it is in the middle, and kill it."""
     going = f"run_recipe({name!r}, 'smoke', {str(folder)!r}, progress=False, **{given!r})"
     process = subprocess.Popen(
-        [sys.executable, "-c", f"from swebench_lab.experiments.recipes import run_recipe; {going}"],
+        [sys.executable, "-c", f"from swebench_lab.experiments.recipe_runs import run_recipe; {going}"],
         cwd=folder.parent,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         start_new_session=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,9 @@ def test_split_never_cuts_a_group_and_loses_nothing(seed: int) -> None:
     assert sorted(train.ids + test.ids) == sorted(tasks.ids)
     assert abs(len(test) / len(tasks) - 0.25) < 0.08
     assert tasks.split(test=0.25, seed=seed) == (train, test)
+    assert {task.split for task in train} == {"train"} and {task.split for task in test} == {"test"}
+    assert test.filter(split="test") == test and not len(test.filter(split="train"))
+    assert [replace(task, split="") for task in train] == [replace(tasks[name], split="") for name in train.ids]
 
 
 def test_split_warns_when_groups_do_not_allow_the_share() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -90,3 +91,16 @@ def test_the_figure_shows_each_kind(made: Rollouts, tmp_path: Path) -> None:
     figure.savefig(tmp_path / "stages.png")
     with pytest.raises(ValueError, match="nothing to draw"):
         plots.stages(Rollouts())
+
+
+def test_the_figure_of_many_attempts_has_one_shape_a_kind_and_room_for_its_sums(made: Rollouts) -> None:
+    one = made[0]
+    many = Rollouts(replace(one, trajectory=replace(one.trajectory, attempt=n)) for n in range(500))
+    figure = plots.stages(many)
+    above, below = figure.axes
+    assert len(above.collections) == len(KINDS), "not one for each of thousands of spans"
+    assert sum(len(shape.get_paths()) for shape in above.collections) == many.timeline().height
+    figure.canvas.draw()
+    names = sorted(label.get_window_extent().y0 for label in below.get_yticklabels())
+    gaps = [b - a for a, b in pairwise(names)]
+    assert min(gaps) > 10, f"names of the kinds are printed over each other: {gaps} pixels apart"

@@ -53,6 +53,12 @@ def test_lazy_tasks_answer_as_held_ones_do(both: tuple[Tasks, Tasks]) -> None:
     assert spooled.split(0.4, seed=1) == held.split(0.4, seed=1) and spooled.split(0.3, "family") == held.split(
         0.3, "family"
     )
+    test = spooled.split(0.4, seed=1).test
+    assert (
+        test.filter(split="test").ids == test.ids
+        and test[::2][0].split == "test"
+        and test.to_frame()["split"][0] == "test"
+    )
     assert spooled.to_frame().equals(held.to_frame()) and repr(spooled) == repr(held)
     assert spooled._repr_html_() == held._repr_html_() and spooled + held[:0] == held
     with pytest.raises(IndexError):

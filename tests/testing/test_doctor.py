@@ -37,7 +37,9 @@ def test_every_finding_that_is_not_in_order_says_what_to_do(report: Report) -> N
 def test_a_report_sums_up_and_can_be_read_by_programs_and_browsers() -> None:
     broken = Report((Finding("git", State.BROKEN, "not <found>", "install it"), Finding("uv", State.OK, "uv 1")))
     assert not broken.ok
-    assert "→ install it" in repr(broken) and repr(broken).endswith("needs attention: git")
+    assert "→ install it" in repr(broken) and repr(broken).startswith("needs attention: git")
+    assert "uv" not in repr(broken) and "uv 1" in broken.to_text() and broken.frame.height == 2
+    assert len(repr(Report((Finding("uv", State.OK, "uv 1"),))).splitlines()) == 1
     assert "not &lt;found&gt;" in broken._repr_html_()
     assert json.loads(json.dumps(broken.to_dict()))["findings"][0]["state"] == "broken"
 

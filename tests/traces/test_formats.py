@@ -352,7 +352,7 @@ def test_our_own_run_directories_and_saved_rollouts_load(tmp_path: Path) -> None
     lab.Rollouts([rollout]).save(tmp_path / "saved.parquet")
     for source in (tmp_path / "run", tmp_path / "saved.parquet"):
         (found,) = lab.load_trajectories(source)
-        assert found == rollout.trajectory
+        assert found == replace(rollout.trajectory, extra={"resolved": True})
 
 
 def test_a_stored_step_keeps_what_a_foreign_trace_says_beyond_it() -> None:
@@ -389,3 +389,19 @@ def test_each_call_of_a_reply_that_makes_several_has_its_own_name_arguments_and_
         assert [(c.id, c.tool, dict(c.arguments), c.json_arguments) for c in back.steps[0].calls] == [
             (c.id, c.tool, dict(c.arguments), c.json_arguments) for c in step.calls
         ], target
+
+
+def test_the_folder_above_runs_loads_what_each_of_them_holds_and_says_what_its_tests_said(tmp_path: Path) -> None:
+    from swebench_lab.rollouts.run_directory import RunDirectory
+
+    runs = tmp_path / "runs"
+    for name, status in (("a", "resolved"), ("deep/b", "unresolved"), ("deep/c", "not graded")):
+        RunDirectory(runs / name).append(make_rollout(status=status))
+    make = lab.Rollouts([make_rollout()])
+    make.to_frame().write_parquet(runs / "a" / "frame.parquet")  # as recipes leave it beside their attempts
+    make.to_frame().write_parquet(runs / "deep" / "frame.parquet")
+    assert lab.load_trajectories(runs).to_frame()["resolved"].to_list() == [True, False, None]
+    with pytest.raises(RecordError, match=r"no run directory, .*; below it are the runs a, deep/b, deep/c"):
+        lab.load_rollouts(runs)
+    with pytest.raises(RecordError, match=r"no run directory itself; below it are the runs b, c"):
+        lab.attach(runs / "deep")

@@ -184,6 +184,16 @@ def test_a_foreign_trace_comes_alive_in_the_stepper(sandboxes: lab.SandboxFactor
         other.rollout(task)
 
 
+def test_a_box_of_another_task_is_refused(sandboxes: lab.SandboxFactory, task: Task) -> None:
+    trace = mini(("true", "", 0), task_id="owner__name-1")
+    with sandboxes.open(task) as box:
+        with pytest.raises(RecordError, match=f"a trace of 'owner__name-1' in a sandbox of '{task.id}'"):
+            trace.replay(box, keep_layers=False)
+        assert replace(trace, task_id=task.id).replay(box, keep_layers=False).drifted == ()
+    with sandboxes.open(sandboxes.snapshot(task)) as box:  # nobody says what it is of
+        assert trace.replay(box, keep_layers=False).drifted == ()
+
+
 def test_a_replayed_trace_can_be_saved_as_the_record_it_came_from(box: Sandbox, tmp_path: Path) -> None:
     trace = read_record(records.mini_2())
     made = trace.replay(box, run_dir=tmp_path / "run")

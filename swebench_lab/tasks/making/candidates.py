@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import logging
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,13 +14,18 @@ from itertools import combinations, zip_longest
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
+from swebench_lab.errors import describe
 from swebench_lab.records.diff import file_diff
 from swebench_lab.tasks.making.module import Edit, Entity, Module
 from swebench_lab.tasks.making.strategies import STRATEGIES
+from swebench_lab.tasks.making.syntax import parse
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 _TEST_FOLDERS = {"test", "tests", "testing_tools", "doc", "docs", "example", "examples", "benchmark", "benchmarks"}
 _LEFT_OUT = {"setup.py", "conftest.py", "noxfile.py", "fabfile.py", "versioneer.py", "_version.py"}
+_ODD = (RecursionError, SystemError, MemoryError, LookupError, TypeError, AttributeError)
+"""What parsers and strategies raise on code that nobody thought of: one such place never ends a run."""
 _NEAR = 12
 """How far down a strategy's queue a less used function is looked for."""
 
@@ -53,6 +59,8 @@ def read_modules(folder: Path, paths: Iterable[str] | None = None) -> tuple[Modu
             modules.append(Module(path, (folder / path).read_bytes().decode("utf-8")))
         except ValueError:  # not UTF-8, or not Python: nothing to edit here
             continue
+        except _ODD as error:
+            _log.warning("making tasks: %s is left out, it cannot be read: %s", path, describe(error))
     return tuple(modules)
 
 
@@ -158,7 +166,11 @@ class Pool:
                 if not _is_reached(module, entity, reached):
                     continue
                 for name in chosen:
-                    found = [_Site(module, entity, edit) for edit in known[name].edits(module, entity)]
+                    try:
+                        found = [_Site(module, entity, edit) for edit in known[name].edits(module, entity)]
+                    except _ODD as error:
+                        _log.warning("making tasks: %s in %s: %s", name, entity.name, describe(error))
+                        continue
                     if found:
                         sites[name].setdefault(module.path, {}).setdefault(entity.name, []).extend(found)
         self._queues = {name: _in_turns(files, random.Random(f"{seed}:{name}")) for name, files in sites.items()}
@@ -190,15 +202,17 @@ class Pool:
             site = queue.pop(best)
             try:
                 candidate = make_candidate(site.module, [site.edit])
+                if self.is_new(candidate):
+                    return candidate
             except ValueError:  # the edit is no Python here, or changes nothing
                 continue
-            if self.is_new(candidate):
-                return candidate
+            except _ODD as error:
+                _log.warning("making tasks: editing %s: %s", site.entity.name, describe(error))
         return None
 
     def is_new(self, candidate: Candidate) -> bool:
         """Whether no candidate of the same meaning was seen before; it is seen from now on."""
-        meaning = f"{candidate.path}:{ast.dump(ast.parse(candidate.after))}"
+        meaning = f"{candidate.path}:{ast.dump(parse(candidate.after))}"
         digest = hashlib.sha256(meaning.encode("utf-8", "surrogateescape")).hexdigest()
         fresh = digest not in self._seen
         self._seen.add(digest)
@@ -257,7 +271,7 @@ def combine(singles: Sequence[Candidate], count: int, seed: int) -> Iterator[tup
             continue
         try:
             joined = make_candidate(module, edits)
-        except ValueError:  # together they cancel out, or are no Python
+        except (ValueError, *_ODD):  # together they cancel out, are no Python, or too deep
             continue
         uses.update(group)
         yield joined, group

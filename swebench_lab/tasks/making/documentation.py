@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 
 from swebench_lab.tasks.making.module import Module
+from swebench_lab.tasks.making.syntax import parse
 
 _SHORTEST, _LONGEST = 24, 160
 """Characters of a sentence that is quoted: less says nothing."""
@@ -32,7 +33,7 @@ def first_sentence(subject: str, modules: Iterable[Module]) -> str:
 
 
 def _docstrings(module: Module) -> list[tuple[str, str]]:
-    tree = ast.parse(module.source)
+    tree = parse(module.source)
     found: list[tuple[str, str]] = []
     for node in tree.body:
         inner = node.body if isinstance(node, ast.ClassDef) else []

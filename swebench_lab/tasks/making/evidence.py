@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from swebench_lab.tasks.making.candidates import Candidate
 from swebench_lab.tasks.making.snippets import Failure, Snippet, make_snippets
-from swebench_lab.tasks.making.syntax import segment
+from swebench_lab.tasks.making.syntax import parse, segment
 from swebench_lab.tasks.making.validation import Baseline, Outcome, Suite, Trial
 
 _TESTS, _EACH, _SNIPPETS = 8, 2, 3
@@ -55,7 +55,8 @@ class Evidence:
         texts = (self.broken.text, self.clean.text)
         cost = self.snippet.size + 0.5 * sum(map(len, texts))
         cost += 200 * any(_ADDRESS.search(text) for text in texts)
-        shown = ast.parse(self.snippet.probe, mode="eval").body
+        (last,) = parse(self.snippet.probe).body
+        shown = last.value if isinstance(last, ast.Expr) else last
         cost += 60 * isinstance(shown, (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.IfExp))
         return cost + 300 * any(len(text) > 500 for text in texts)
 
@@ -215,10 +216,10 @@ _Unit = tuple[int, int]  # a statement, and which of its named arguments in orde
 def _units(snippet: Snippet) -> list[_Unit]:
     """Return what could be dropped from a snippet: its statements but for imports, and named arguments."""
     units: list[_Unit] = []
-    for number, statement in enumerate([*ast.parse(snippet.setup).body, ast.parse(snippet.probe).body[0]]):
+    for number, statement in enumerate([*parse(snippet.setup).body, parse(snippet.probe).body[0]]):
         if isinstance(statement, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)):
             continue
-        if number < len(ast.parse(snippet.setup).body):
+        if number < len(parse(snippet.setup).body):
             units.append((number, -1))
         units += [(number, i) for i, _ in enumerate(_named(statement))]
     return units[:24]
@@ -234,7 +235,7 @@ def _smaller(snippet: Snippet, units: Iterable[_Unit]) -> Iterator[Snippet | Non
 
 def _without(snippet: Snippet, units: Sequence[_Unit]) -> Snippet | None:
     """Return a snippet without some of its parts, and without the imports and helpers that nothing uses then."""
-    tree, probe = ast.parse(snippet.setup), ast.parse(snippet.probe).body[0]
+    tree, probe = parse(snippet.setup), parse(snippet.probe).body[0]
     kept: list[tuple[ast.stmt, str]] = []
     for number, statement in enumerate([*tree.body, probe]):
         if (number, -1) in units:

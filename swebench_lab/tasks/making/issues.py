@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from swebench_lab.tasks.making.candidates import Candidate
 from swebench_lab.tasks.making.evidence import Evidence
 from swebench_lab.tasks.making.snippets import Failure
-from swebench_lab.tasks.making.syntax import segment
+from swebench_lab.tasks.making.syntax import parse, segment
 
 _LONGEST = 600
 """Characters of an outcome that are shown."""
@@ -101,7 +101,7 @@ def _joined(setup: str, last: str) -> str:
 def _prompted(code: str) -> list[str]:
     """Return code as it looks at Python's prompt."""
     lines: list[str] = []
-    for node in ast.parse(code).body:
+    for node in parse(code).body:
         first, *rest = segment(code, node).splitlines()
         lines += [f">>> {first}", *(f"... {line}".rstrip() for line in rest if line.strip())]
         if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.For, ast.While, ast.If, ast.With, ast.Try)):

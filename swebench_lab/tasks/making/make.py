@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import re
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swebench_lab.errors import TaskError
+from swebench_lab.errors import TaskError, describe, outcome_of
 from swebench_lab.records.diff import reverse_patch
 from swebench_lab.records.task import Task, Tasks
 from swebench_lab.snapshots.environment.specs import spec_of
@@ -29,12 +30,15 @@ if TYPE_CHECKING:
     from swebench_lab.tasks.making.snippets import Failure
     from swebench_lab.tasks.making.validation import Baseline, Suite, Trial
 
+_log = logging.getLogger(__name__)
 _ROUND = 8
 """Candidates that are tried before the next are chosen. Fixed, so that the choice does not depend on threads."""
 _REJECTED = 0.15
 """How much a rejected candidate counts against its strategy, beside an accepted one's 1."""
 _TRIES = 40
 """Candidates tried for each task wanted, at most."""
+_BROKEN = 12
+"""Candidates in a row that go wrong by an error, after which the machine is at fault and the error is raised."""
 
 
 class MadeTasks(Tasks):
@@ -156,6 +160,7 @@ class _Made:
     trial: Trial
     issue: str
     evidence: tuple[Evidence, ...]
+    shapes: tuple[str, ...] = ()
 
     @property
     def candidate(self) -> Candidate:
@@ -173,20 +178,33 @@ class _Maker:
     pool: ThreadPoolExecutor
     rows: list[dict[str, Any]] = field(default_factory=list)
     issues: set[str] = field(default_factory=set)
+    failed: int = 0
+    error: Exception | None = None
 
     def make(self) -> MadeTasks:
         """Try candidates until enough are tasks."""
         from tqdm.auto import tqdm
 
+        with tqdm(
+            total=self.settings.count, desc=f"make {self.clean.source}", unit="task", disable=not self.settings.progress
+        ) as bar:
+            self.bar = bar
+            return self._finished(self._choose(self._sites()))
+
+    def _sites(self) -> Pool:
+        """Run the tests of the clean tree, and return the edits that they may notice."""
         from swebench_lab.tasks.making.candidates import Pool, read_modules
         from swebench_lab.tasks.making.validation import Rules, Suite
 
-        snapshot = self.factory.snapshot(self.clean)
         name = self.clean.source
+        self.bar.set_postfix_str("building the clean tree")
+        snapshot = self.factory.snapshot(self.clean)
         rules = Rules(repeats=self.settings.repeats, max_failing=self.settings.max_failing)
         self.suite: Suite = Suite(lambda: self.factory.open(snapshot), spec_of(snapshot), rules, name)
+        self.bar.set_postfix_str("running its tests some times on the clean tree")
         self.baseline: Baseline = self.suite.baseline()
         reached = self.baseline.lines()
+        self.bar.set_postfix_str("looking for places to edit")
         self.modules: tuple[Module, ...] = read_modules(self.checkout, reached)
         self.known = frozenset(e.node.name.value for module in self.modules for e in module.entities)
         if not self.modules:
@@ -194,15 +212,9 @@ class _Maker:
                 f"making tasks from {name}: its tests reach no Python file of the project that can be edited"
             )
         try:
-            sites = Pool(self.modules, self.settings.seed, reached, self.settings.strategies)
+            return Pool(self.modules, self.settings.seed, reached, self.settings.strategies)
         except ValueError as error:
             raise TaskError(str(error)) from error
-        with tqdm(
-            total=self.settings.count, desc=f"make {name}", unit="task", disable=not self.settings.progress
-        ) as bar:
-            self.bar = bar
-            made = self._choose(sites)
-        return self._finished(made)
 
     # --- choosing -----------------------------------------------------------------------------------------------------
 
@@ -282,6 +294,8 @@ class _Maker:
     def _try(self, candidates: Sequence[Candidate], parts: Sequence[Sequence[_Made]] | None = None) -> list[_Made]:
         """Try candidates at once, and return those that are tasks, in order."""
         made: list[_Made] = []
+        if self.failed >= _BROKEN and self.error is not None:
+            raise self.error
         for found in list(self.pool.map(self._examined, candidates, parts or [()] * len(candidates))):
             trial = found.trial
             if not trial.reason and found.issue in self.issues:
@@ -293,9 +307,29 @@ class _Maker:
         return made
 
     def _examined(self, candidate: Candidate, parts: Sequence[_Made]) -> _Made:
-        """Run the suite on a candidate and write its issue; runs in a worker thread."""
+        """Return what a candidate came to; runs in a worker thread. What goes wrong with one becomes its row."""
+        from swebench_lab.tasks.making.validation import Trial
+
+        if self.failed >= _BROKEN:
+            return _Made(Trial(candidate, "not tried"), "", ())
+        for _ in range(2):  # the recording boundary of one candidate; a busy machine gets a second chance
+            examined = outcome_of(lambda: self._examine(candidate, parts))
+            if not isinstance(examined, Exception):
+                break
+        if not isinstance(examined, Exception):
+            self.failed = 0
+            return examined
+        _log.warning(
+            "making tasks from %s: trying %r: %s", self.clean.source, candidate.description, describe(examined)
+        )
+        self.failed, self.error = self.failed + 1, examined
+        return _Made(Trial(candidate, f"trying it went wrong: {describe(examined)}"), "", ())
+
+    def _examine(self, candidate: Candidate, parts: Sequence[_Made]) -> _Made:
+        """Run the suite on a candidate and write its issue."""
         from swebench_lab.tasks.making.documentation import first_sentence
         from swebench_lab.tasks.making.evidence import carried_over, gather
+        from swebench_lab.tasks.making.families import shapes
         from swebench_lab.tasks.making.issues import write_issue
 
         trial = self.suite.trial(candidate, self.baseline)
@@ -308,7 +342,7 @@ class _Maker:
         issue = write_issue(candidate, evidence, failures, docs, f"{self.settings.seed}:{candidate.key}")
         if not issue:
             trial = replace(trial, reason="no issue can be written that hides the edit")
-        return _Made(trial, issue, evidence)
+        return _Made(trial, issue, evidence, shapes(candidate))
 
     def _code(self, failure: Failure) -> str:
         """Return the statement of a test that failed."""
@@ -339,9 +373,9 @@ class _Maker:
         return f"{owner}__{name}.{self.clean.base_commit[:8]}.{candidate.strategy}__{candidate.key}"
 
     def _finished(self, made: Sequence[_Made]) -> MadeTasks:
-        from swebench_lab.tasks.making.families import families, shapes
+        from swebench_lab.tasks.making.families import families
 
-        names = families([shapes(m.candidate) for m in made])
+        names = families([m.shapes for m in made])
         tasks = [self._task(m, family) for m, family in zip(made, names, strict=True)]
         return MadeTasks(tasks, self.clean.source, self.rows)
 

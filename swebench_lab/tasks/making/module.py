@@ -15,6 +15,8 @@ from typing import Any
 import libcst as cst
 from libcst.metadata import MetadataWrapper, ParentNodeProvider, PositionProvider
 
+from swebench_lab.tasks.making.syntax import parse
+
 Replacement = cst.CSTNode | cst.RemovalSentinel | cst.FlattenSentinel[Any]
 """What stands in a node's place after an edit."""
 
@@ -161,7 +163,7 @@ class Module:
         assert isinstance(changed, cst.Module)
         code = changed.code
         try:
-            same = ast.dump(ast.parse(code)) == ast.dump(ast.parse(self.source))
+            same = ast.dump(parse(code)) == self._meaning
         except SyntaxError as error:
             raise ValueError(f"{self.path}: the edit leaves no valid Python: {error.msg}") from error
         if same:
@@ -182,7 +184,12 @@ class Module:
 
     @cached_property
     def _ast(self) -> ast.Module:
-        return ast.parse(self.source)
+        return parse(self.source)
+
+    @cached_property
+    def _meaning(self) -> str:
+        """What Python sees of the unchanged file."""
+        return ast.dump(self._ast)
 
 
 class _Replacer(cst.CSTTransformer):

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import threading
+import time
 from functools import lru_cache
 from types import CodeType, FrameType
 from typing import Any, Callable, Dict, Generator, List, Set
@@ -27,6 +28,7 @@ if os.environ.get(VARIABLE):
 root = os.path.realpath(os.getcwd())  # noqa: PTH109
 tests: List[str] = []
 reached: Dict[str, Dict[str, List[int]]] = {}
+times: Dict[str, float] = {}
 failures: List[Dict[str, Any]] = []
 seen: Set[CodeType] = set()
 
@@ -57,9 +59,11 @@ def _note(frame: FrameType, event: str, _: Any) -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item: Any) -> Generator[None, Any, None]:
-    """Note which functions of the repository run while one test does."""
+    """Note how long a test takes, and which functions of the repository run while it does."""
     if not orders.get("trace"):
+        began = time.monotonic()
         yield
+        times[item.nodeid] = time.monotonic() - began
         return
     seen.clear()
     threading.settrace(_note)
@@ -141,4 +145,4 @@ def pytest_unconfigure() -> None:
     """Write down what was noted."""
     if orders.get("out"):
         with open(orders["out"], "w", encoding="utf-8", errors="backslashreplace") as file:  # noqa: PTH123
-            json.dump({"tests": tests, "reached": reached, "failures": failures}, file)
+            json.dump({"tests": tests, "reached": reached, "failures": failures, "times": times}, file)

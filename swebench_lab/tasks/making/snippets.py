@@ -32,6 +32,7 @@ from swebench_lab.tasks.making.syntax import (
     needs,
     one_import,
     parameter_names,
+    parse,
     parsed,
     parts,
     rebound,
@@ -185,7 +186,7 @@ class _Test:
                 yield from self._argument(argument.arg, (*inside, name))
             yield from inlined(fixture, name)
         elif name in _TEMPORARY:
-            yield from (unmarked(statement) for statement in ast.parse(_TEMPORARY[name]).body)
+            yield from (unmarked(statement) for statement in parse(_TEMPORARY[name]).body)
         else:
             yield from self._literal(name) or self._parameter(name)
 

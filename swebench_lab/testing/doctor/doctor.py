@@ -8,7 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from importlib.util import find_spec
@@ -26,7 +26,7 @@ _LOW_DISK = 2 * _GIB
 _LOW_MEMORY = 2 * _GIB
 _EXTRAS = {
     "notebook": ("papermill", "ipykernel", "ipywidgets", "anywidget", "nbconvert"),
-    "chat": ("openai",),
+    "chat": ("httpx",),
     "train": ("torch", "transformers", "trl", "peft", "datasets", "accelerate"),
     "ray": ("ray",),
     "docker": ("docker",),
@@ -94,28 +94,56 @@ class Report:
         rows = [{**asdict(finding), "state": str(finding.state)} for finding in self.findings]
         return pl.DataFrame(rows, schema=["name", "state", "said", "fix"])
 
+    @property
+    def frame(self) -> pl.DataFrame:
+        """The same as `to_frame()`."""
+        return self.to_frame()
+
     def _verdict(self) -> str:
         broken = [finding.name for finding in self.findings if finding.state == State.BROKEN]
-        return "all that is needed works" if not broken else f"needs attention: {', '.join(broken)}"
+        works = "".join(finding.said.partition(":")[0] for finding in self.findings if finding.name == "sandbox")
+        return f"all that is needed works: {works}" if not broken else f"needs attention: {', '.join(broken)}"
+
+    def _notable(self) -> list[Finding]:
+        """Return what is wrong, and what a machine that many share has set up."""
+        shared = ("packs", "quota")
+        return [f for f in self.findings if f.state in _WRONG or (f.name in shared and f.state == State.OK)]
+
+    def to_text(self) -> str:
+        """Return everything that was looked at, one line each, and what to do about it below."""
+        return "\n".join([*_lines(self.findings), self._verdict()])
 
     def __repr__(self) -> str:
-        """Return one line a finding, what to do about it below, and a last line that sums up."""
-        lines = []
-        for finding in self.findings:
-            lines.append(f"{finding.state:<7} {finding.name:<18} {finding.said}")
-            lines += [f"{'':<26} → {finding.fix}"] if finding.fix else []
-        return "\n".join([*lines, self._verdict()])
+        """Return one line that sums up, and what is wrong with what to do about it; `to_text()` has the rest."""
+        return "\n".join([self._verdict(), *_lines(self._notable())])
 
     def _repr_html_(self) -> str:
-        rows = [[finding.state, finding.name, finding.said, finding.fix] for finding in self.findings]
-        return _html.card(f"doctor: {self._verdict()}", _html.table(["", "what", "found", "what to do"], rows))
+        shown = self._notable()
+        table = _table(shown) if shown else ""
+        whole = f"<details><summary>all {len(self.findings)} findings</summary>{_table(self.findings)}</details>"
+        return _html.card(f"doctor: {self._verdict()}", table + whole)
+
+
+_WRONG = (State.BROKEN, State.TIGHT)
+
+
+def _lines(findings: Iterable[Finding]) -> Iterator[str]:
+    for finding in findings:
+        yield f"{finding.state:<7} {finding.name:<18} {finding.said}"
+        if finding.fix:
+            yield f"{'':<26} → {finding.fix}"
+
+
+def _table(findings: Iterable[Finding]) -> str:
+    rows = [[finding.state, finding.name, finding.said, finding.fix] for finding in findings]
+    return _html.table(["state", "what", "found", "what to do"], rows)
 
 
 def doctor() -> Report:
     """Look at everything the workbench stands on; sandboxes of every kind are really made, nothing is changed.
 
     Returns:
-        A report whose repr says what works, what does not, and what to do about it.
+        A report whose repr says what is wrong and what to do about it; `to_text()` and `.frame` say all of it.
     """
     return Report(
         (

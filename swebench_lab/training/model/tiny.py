@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from swebench_lab.errors import TrainingError
+
 TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -40,9 +42,15 @@ def make_tiny_model(
 
     Returns:
         The folder.
+
+    Raises:
+        TrainingError: torch or transformers is not there.
     """
-    import torch
-    from transformers import Qwen3Config, Qwen3ForCausalLM
+    try:
+        import torch
+        from transformers import Qwen3Config, Qwen3ForCausalLM
+    except ImportError as error:
+        raise TrainingError(f"making a model needs {error.name}: pip install 'swebench-lab[train]'") from error
 
     from swebench_lab.training.data.demonstrations import texts_for_tokenizer
 

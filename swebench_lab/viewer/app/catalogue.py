@@ -17,8 +17,8 @@ from swebench_lab.errors import LabError, RecordError
 from swebench_lab.places import default_root
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.rollouts.run_directory import RunDirectory
+from swebench_lab.rollouts.run_folders import run_folders
 from swebench_lab.viewer.app import notes
-from swebench_lab.viewer.app.run_folders import run_folders
 from swebench_lab.viewer.app.schema import COLUMNS, PLACE, SCRIPT, VERSION, values_of
 from swebench_lab.viewer.app.words import words_of
 

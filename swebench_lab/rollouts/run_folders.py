@@ -29,6 +29,13 @@ def run_folders(root: Path) -> dict[str, Path]:
     }
 
 
+def below_hint(folder: Path) -> str:
+    """Return the end of a sentence that names the runs below a folder; empty where it is a run itself, or there are none."""
+    names = [] if _is_run(folder) else list(run_folders(folder))
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"; below it are the runs {', '.join(names[:5])}{more}" if names else ""
+
+
 def _found(folder: Path, depth: int) -> Iterator[Path]:
     is_run = _is_run(folder)
     if is_run:
