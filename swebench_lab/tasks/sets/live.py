@@ -53,8 +53,6 @@ def read_live(row: Mapping[str, Any], where: str) -> Task:
     image = str(row.get("docker_image") or _image_of(values["instance_id"]))
     if "sweb.eval.win." in image:
         raise TaskError(f"{where}: a row of SWE-bench-Live for Windows ({image}): boxes are Linux")
-    created = {"created_at": date_text(row["created_at"], "created_at", where)} if row.get("created_at") else {}
-    hints = {"hints": row["hints_text"]} if isinstance(row.get("hints_text"), str) else {}
     return Task(
         id=values["instance_id"],
         repo=values["repo"],
@@ -64,12 +62,12 @@ def read_live(row: Mapping[str, Any], where: str) -> Task:
         test_patch=values["test_patch"],
         fail_to_pass=test_ids(row["FAIL_TO_PASS"], "FAIL_TO_PASS", where),
         pass_to_pass=test_ids(row.get("PASS_TO_PASS"), "PASS_TO_PASS", where),
+        created_at=date_text(row.get("created_at") or "", "created_at", where),
+        hints=str(row.get("hints_text") or ""),
         image=image,
         verifier=_verifier(row, where),
         extra=other_columns(row, {*_NEEDED, *_COMMANDS, "FAIL_TO_PASS", "PASS_TO_PASS", "created_at", "hints_text",
                                   "docker_image"}),
-        **created,
-        **hints,
     )  # fmt: skip
 
 

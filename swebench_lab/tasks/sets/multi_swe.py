@@ -72,7 +72,7 @@ def read_multi_swe(row: Mapping[str, Any], where: str) -> Task:
 
 def _issue(row: Mapping[str, Any], where: str) -> str:
     """Return the issues that the fix resolves, or else what its pull request says."""
-    found = row.get("resolved_issues")
+    found: Any = row.get("resolved_issues")
     found = found.tolist() if hasattr(found, "tolist") else found
     if found is not None and not (isinstance(found, (list, tuple)) and all(isinstance(i, Mapping) for i in found)):
         raise TaskError(f"{where}, field 'resolved_issues': expected a list of issues, found {shortly(found)}")
@@ -82,7 +82,7 @@ def _issue(row: Mapping[str, Any], where: str) -> str:
 
 def _names(row: Mapping[str, Any], column: str, where: str) -> tuple[str, ...]:
     """Return the names of an object by test, of its form in columns, or of a list of rows."""
-    value = row.get(column)
+    value: Any = row.get(column)
     value = value.tolist() if hasattr(value, "tolist") else value
     if value is None:
         return ()
@@ -108,5 +108,7 @@ def _texts(values: Iterable[Any], column: str, where: str) -> tuple[str, ...]:
 def _outcomes(row: Mapping[str, Any], column: str, where: str) -> dict[str, list[str]]:
     """Return the names that passed, failed and were skipped in a run that the row tells of."""
     found = as_object(row, column, where)
-    return {name: list(_texts(found.get(name) if found.get(name) is not None else (), f"{column}.{name}", where))
-            for name in _OUTCOMES}  # fmt: skip
+    sides: dict[str, Any] = {name: found.get(name) for name in _OUTCOMES}
+    return {
+        name: list(_texts(() if names is None else names, f"{column}.{name}", where)) for name, names in sides.items()
+    }

@@ -85,7 +85,6 @@ def read_rebench_v2(row: Mapping[str, Any], where: str, scripts: Path | None) ->
         raise TaskError(f"{where}, field 'install_config': expected a test_cmd and a log_parser")
     files = {f"{WORKSPACE}/lib": str(_library(scripts, parser, where))}
     read = _READ.format(folder=WORKSPACE, name=parser, patterns=_DURATION)
-    created = {"created_at": date_text(row["created_at"], "created_at", where)} if row.get("created_at") else {}
     return Task(
         id=values["instance_id"],
         repo=values["repo"],
@@ -95,6 +94,7 @@ def read_rebench_v2(row: Mapping[str, Any], where: str, scripts: Path | None) ->
         test_patch=values["test_patch"],
         fail_to_pass=_names(row, "FAIL_TO_PASS", where),
         pass_to_pass=_names(row, "PASS_TO_PASS", where),
+        created_at=date_text(row.get("created_at") or "", "created_at", where),
         image=values["image_name"],
         workdir=f"/{values['repo'].rpartition('/')[2]}",
         verifier=Verifier(
@@ -111,7 +111,6 @@ def read_rebench_v2(row: Mapping[str, Any], where: str, scripts: Path | None) ->
             layout=LAYOUT,
         ),
         extra=other_columns(row, {*_NEEDED, "FAIL_TO_PASS", "PASS_TO_PASS", "created_at"}),
-        **created,
     )
 
 
