@@ -131,7 +131,7 @@ class RunDirectory:
 
     def show(self, state: Mapping[str, Any]) -> None:
         """Replace the state of the running collection, for those who watch it."""
-        part = self.path / f".live.{os.getpid()}.part"
+        part = self.path / f".live.{os.getpid()}.{threading.get_ident()}.part"
         with lines.writing(self.path / "live.json"):
             part.write_text(json.dumps(state), "utf-8")
             part.replace(self.path / "live.json")
