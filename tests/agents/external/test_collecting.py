@@ -11,6 +11,7 @@ import swebench_lab as lab
 from swebench_lab.errors import SandboxUnavailable
 from swebench_lab.policies.scripted import ScriptedPolicy
 from tests.agents.external.agent_of_ours import bash, kit
+from tests.sandbox.test_docker import needs_engine
 
 TASKS = lab.load_tasks("demo")[:2]
 GOLD = {task.id: task.gold_patch for task in TASKS}
@@ -48,6 +49,18 @@ def test_attempts_are_collected_graded_resumed_entered_and_branched(tmp_path):
             assert branch.verdict.status == "resolved"
         finally:
             player.close()
+
+
+@needs_engine
+def test_agents_of_others_work_in_containers(tmp_path):
+    with lab.SandboxFactory("docker") as sandboxes:
+        collector = lab.RolloutCollector(sandboxes, workers=2, run_dir=tmp_path)
+        agent = lab.CLIAgent(kit(), ScriptedPolicy(repair), wall_time=120.0)
+        rollouts = collector.collect(agent, TASKS[:1], attempts=2, progress=False)
+        assert [r.verdict.status for r in rollouts] == ["resolved"] * 2, [r.trajectory.error for r in rollouts]
+        with sandboxes.reenter(rollouts[0], 0) as before, sandboxes.reenter(rollouts[0], 1) as after:
+            assert not before.diff() and after.diff() == rollouts[0].trajectory.patch
+        collector.close()
 
 
 def test_boxes_without_a_loopback_are_refused_before_anything_starts():
