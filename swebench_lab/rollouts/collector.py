@@ -261,9 +261,8 @@ class RolloutCollector:
     def _check_cli(self, agent: CLIAgent) -> None:
         """Refuse what an agent of others cannot work in, and install it, before anything starts."""
         agent.check(self.sandboxes.backend, self.sandboxes.network)
-        if self.executor != "threads":
-            raise ValueError(f"collecting {agent!r}: only executor='threads' runs agents of others")
-        agent.install()
+        if self.executor == "threads":
+            agent.install()  # each node of a cluster installs it for itself
 
     def _work(self, batch: Batch, jobs: list[Job]) -> Workers:
         """Begin a batch on the workers that are there, or on new ones."""

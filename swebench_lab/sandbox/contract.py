@@ -54,6 +54,7 @@ class Sandbox(abc.ABC):
     capabilities: frozenset[str] = frozenset()
     has_terminals = False  # whether `start_on_terminal` works
     has_listeners = False  # whether `listen` works
+    first_pid = 0  # of its first process, where that runs on this machine
     workdir: str = "/testbed"
     snapshot: "Snapshot"
     sealed_git = "/.lab/git"  # where the sealed repository is seen in the box
@@ -143,6 +144,17 @@ class Sandbox(abc.ABC):
         """A connection to a port of the box's loopback."""
         raise self._lacks("stream", "opening a stream")
 
+    def _beside(self, argv: Sequence[str], cwd: str, env: Mapping[str, str | None], output: int) -> Running:
+        """A program that is started and left to run."""
+        raise SandboxUnavailable(
+            f"starting a program beside others in a sandbox of tier {self.tier!r}: it runs whole commands only; use "
+            "SandboxFactory('namespace')"
+        )
+
+    def _listen(self, port: int) -> socket.socket:
+        """A listening socket on a port of the box's loopback, where `has_listeners`; raises OSError."""
+        raise NotImplementedError
+
     def _lacks(self, capability: str, doing: str) -> SandboxError:
         return SandboxError(
             f"{doing}: sandboxes of tier {self.tier!r} lack {capability!r} ({CAPABILITIES[capability]}); use another "
@@ -228,10 +240,7 @@ class Sandbox(abc.ABC):
             SandboxPathError: When it is finished: `cwd` is no directory, or the program does not exist.
         """
         self._check_open()
-        raise SandboxUnavailable(
-            f"starting a program beside others in a sandbox of tier {self.tier!r}: it runs whole commands only; use "
-            "SandboxFactory('namespace')"
-        )
+        return self._beside(list(argv), self._path(cwd or ""), env or {}, output)
 
     def session(self, *, cwd: str | None = None, env: Mapping[str, str] | None = None) -> Session:
         """A shell that keeps its directory and variables from one command to the next.
@@ -315,10 +324,17 @@ class Sandbox(abc.ABC):
             SandboxError: The port is taken in the box.
         """
         self._check_open()
-        raise SandboxUnavailable(
-            f"listening inside a sandbox of tier {self.tier!r}: it has no loopback of its own that this process could "
-            "serve; use SandboxFactory('namespace') with network='none'"
-        )
+        if not self.has_listeners:
+            raise SandboxUnavailable(
+                f"listening inside a sandbox of tier {self.tier!r}: it has no loopback of its own that this process could "
+                "serve; use SandboxFactory('namespace') with network='none'"
+            )
+        try:
+            return self._listen(port)
+        except OSError as error:
+            raise SandboxError(
+                f"listen on port {port} of sandbox {self.id}: {error.strerror}; choose another port"
+            ) from error
 
     def _sweep(self) -> None:  # noqa: B027 - not every backend can
         """End every process whose command has ended, where the backend can tell."""

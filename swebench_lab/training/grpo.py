@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from swebench_lab.agents.agent import Agent
+from swebench_lab.agents.external.cli_agent import AnyAgent
 from swebench_lab.errors import TrainingError
 from swebench_lab.policies.trainable import TrainablePolicy, is_trainable
 from swebench_lab.records.task import Task, Tasks
@@ -37,7 +37,7 @@ class GRPO:
 
     def __init__(
         self,
-        agent: Agent,
+        agent: AnyAgent,
         collector: RolloutCollector,
         settings: GRPOSettings | None = None,
         *,

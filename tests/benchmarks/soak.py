@@ -230,7 +230,7 @@ def _cycle(order: dict[str, Any], snapshot: Any, home: Path) -> str:
     timer.start()
     try:
         with open_namespace(snapshot, scratch=home / "scratch" if chance.random() < 0.5 else None) as box:
-            victims["init"] = box._pid
+            victims["init"] = box.first_pid
             box.run("setsid sleep 7654 >/dev/null 2>&1 & echo data > kept; sleep 7654 >/dev/null 2>&1 &")
             if chance.random() < 0.3:
                 with box.fork() as other:

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.errors import SandboxClosed, SandboxError, SandboxUnavailable
+from swebench_lab.sandbox.docker.sandbox import open_docker
 from swebench_lab.sandbox.local import open_local
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.testing import conformance
+from tests.sandbox.test_docker import needs_engine
 
 TIERS = ["namespace-root", "namespace-rootless"] if os.geteuid() == 0 else ["namespace-rootless"]
+KINDS = [*TIERS, pytest.param("docker", marks=needs_engine)]
 KNOCK = "exec 3<>/dev/tcp/127.0.0.1/{port} && head -c 5 <&3"
 
 
@@ -21,6 +24,10 @@ KNOCK = "exec 3<>/dev/tcp/127.0.0.1/{port} && head -c 5 <&3"
 def snapshot():
     with conformance.reference_snapshot() as made:
         yield made
+
+
+def opened(snapshot, kind: str):
+    return open_docker(snapshot) if kind == "docker" else open_namespace(snapshot, tier=kind)
 
 
 def greet(listener: socket.socket, word: bytes) -> threading.Thread:
@@ -35,10 +42,10 @@ def greet(listener: socket.socket, word: bytes) -> threading.Thread:
     return thread
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_programs_of_the_box_reach_this_process_and_nothing_else(snapshot, tier):
+@pytest.mark.parametrize("kind", KINDS)
+def test_programs_of_the_box_reach_this_process_and_nothing_else(snapshot, kind):
     outside = socket.create_server(("127.0.0.1", 0))
-    with outside, open_namespace(snapshot, tier=tier) as box, box.listen(13131) as listener:
+    with outside, opened(snapshot, kind) as box, box.listen(13131) as listener:
         assert box.has_listeners and listener.getsockname() == ("127.0.0.1", 13131)
         thread = greet(listener, b"hello")
         assert box.run(KNOCK.format(port=13131)).output == "hello"
@@ -49,9 +56,9 @@ def test_programs_of_the_box_reach_this_process_and_nothing_else(snapshot, tier)
         assert box.run("exec 3<>/dev/tcp/192.0.2.1/80", timeout=5).exit_code
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_every_box_has_the_port_for_itself_and_forks_start_without_it(snapshot, tier):
-    with open_namespace(snapshot, tier=tier) as one, open_namespace(snapshot, tier=tier) as two:
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_box_has_the_port_for_itself_and_forks_start_without_it(snapshot, kind):
+    with opened(snapshot, kind) as one, opened(snapshot, kind) as two:
         with one.listen(13131) as first, two.listen(13131) as second:
             threads = [greet(first, b"one.."), greet(second, b"two..")]
             assert one.run(KNOCK.format(port=13131)).output == "one.."
@@ -68,11 +75,11 @@ def test_every_box_has_the_port_for_itself_and_forks_start_without_it(snapshot, 
             assert one.run(KNOCK.format(port=13131)).output == "again"
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_a_closed_box_leaves_no_descriptor_and_a_checkpoint_leaves_the_port_open(snapshot, tier):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_closed_box_leaves_no_descriptor_and_a_checkpoint_leaves_the_port_open(snapshot, kind):
     before = len(list(Path("/proc/self/fd").iterdir()))
     for round_ in range(3):
-        with open_namespace(snapshot, tier=tier) as box, box.listen(13131) as listener:
+        with opened(snapshot, kind) as box, box.listen(13131) as listener:
             box.write("a.txt", str(round_))
             box.checkpoint()
             greet(listener, b"still")
@@ -84,9 +91,10 @@ def test_a_closed_box_leaves_no_descriptor_and_a_checkpoint_leaves_the_port_open
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
-def test_a_port_that_is_taken_in_the_box_is_an_error_that_names_it(snapshot):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_port_that_is_taken_in_the_box_is_an_error_that_names_it(snapshot, kind):
     named = pytest.raises(SandboxError, match="listen on port 4000 of sandbox")
-    with open_namespace(snapshot) as box, box.listen(4000), named:
+    with opened(snapshot, kind) as box, box.listen(4000), named:
         box.listen(4000)
 
 
@@ -101,9 +109,10 @@ def test_boxes_without_a_loopback_of_their_own_say_that_they_cannot(snapshot):
                 box.listen(13131)
 
 
-def test_a_started_program_runs_beside_others_until_it_is_killed(snapshot):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_started_program_runs_beside_others_until_it_is_killed(snapshot, kind):
     reader, writer = os.pipe()
-    with open_namespace(snapshot) as box, os.fdopen(reader, "rb") as output:
+    with opened(snapshot, kind) as box, os.fdopen(reader, "rb") as output:
         running = box.start(["bash", "-c", "echo ready; sleep 600"], writer)
         os.close(writer)
         assert output.readline() == b"ready\n"

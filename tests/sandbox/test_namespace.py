@@ -79,7 +79,7 @@ VICTIM = """
         if os.fork() == 0:  # a child that inherits every descriptor must not keep the box alive
             time.sleep(30)
             os._exit(0)
-        print(json.dumps({"zygote": client.zygote_of(sys.argv[1])._process.pid, "init": box._pid}), flush=True)
+        print(json.dumps({"zygote": client.zygote_of(sys.argv[1])._process.pid, "init": box.first_pid}), flush=True)
         time.sleep(60)
 """
 
@@ -144,7 +144,7 @@ def test_a_dead_zygote_is_replaced(snapshot):
     process = client.zygote_of(box.tier)._process  # asked for again, it may be the next one already
     process.kill()
     process.wait()
-    wait_until(lambda: box._pid not in processes_with("lab-init"))
+    wait_until(lambda: box.first_pid not in processes_with("lab-init"))
     with pytest.raises(SandboxClosed, match="died"):
         box.run("true")
     box.close()

@@ -30,6 +30,7 @@ _LIMITS = (Stop.MAX_STEPS, Stop.MAX_TOKENS, Stop.MAX_COST, Stop.TIMEOUT)
 _OUTPUT = 200_000  # bytes of the agent's output that are kept
 _SHOWN = 800  # characters of it that an error shows
 _POLL = 1.0  # seconds after which limits are looked at, whatever happens
+_SETTLING = 3.0  # seconds past its end in which a policy that was asked may still fail
 
 
 class CLIAttempt:
@@ -192,6 +193,8 @@ class CLIAttempt:
 
     def _end_by_limit(self, running: Running) -> None:
         """End the agent's program with everything it started."""
+        if not self.desk.over:
+            self.desk.settle(_SETTLING)  # an endpoint that did not answer in the time that was left is an error
         if not self.desk.over:
             self.desk.stop = Stop.TIMEOUT
         running.kill()

@@ -166,6 +166,11 @@ class Desk:
         for line in list(self._lines):
             line.conversation.close()
 
+    def settle(self, seconds: float) -> None:
+        """Wait for a call that is being answered; a policy that fails just now has failed."""
+        if self._turn.acquire(timeout=seconds):
+            self._turn.release()
+
     # --- answering ------------------------------------------------------------------------------------------------------
 
     def answer(self, request: Request) -> Answer:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swebench_lab.agents.agent import Agent
+from swebench_lab.agents.external.cli_agent import AnyAgent
 from swebench_lab.errors import LabError, describe
 from swebench_lab.grading.canary import NOTE
 from swebench_lab.grading.evaluator import Evaluator
@@ -109,7 +109,7 @@ class NodeAgent:
         """Learn of the other nodes."""
         self._peers = list(peers)
 
-    def submit(self, orders: Sequence[Order], news: Sequence[tuple[int, Agent, str]]) -> None:
+    def submit(self, orders: Sequence[Order], news: Sequence[tuple[int, AnyAgent, str]]) -> None:
         """Take jobs, and learn of the batches (number, agent, fingerprint) that are new with them."""
         for number, agent, fingerprint in news:
             self._batches[number] = Batch(agent, fingerprint, 1 << 60)

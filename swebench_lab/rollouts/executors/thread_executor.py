@@ -28,6 +28,7 @@ from swebench_lab.errors import RecordError, describe, is_transient, outcome_of
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.records.trajectory import Stop, Trajectory
 from swebench_lab.records.verdict import Verdict
+from swebench_lab.rollouts.executors.admission import Admission
 from swebench_lab.rollouts.executors.flight import Flight
 from swebench_lab.rollouts.executors.jobs import AttemptSink, Batch, Job, Source, not_graded
 from swebench_lab.rollouts.executors.queues import BoundedQueue, Budget, SlotPool
@@ -77,6 +78,7 @@ class ThreadExecutor:
         self.source = Source()
         self.slots = {name: SlotPool(limits[name]) for name in ("prepare", "open", "model", "tools", "grade")}
         self.budget = Budget(stages.io_bytes)
+        self.admission = Admission()
         self.bring: Callable[[Any], None] | None = None
         """Brings a task's Snapshot onto this machine, where a cluster has one that can be brought."""
         self.error: BaseException | None = None
@@ -213,8 +215,10 @@ class ThreadExecutor:
                 return
 
     def _open_box(self, flight: Flight, snapshot: Snapshot | None) -> None:
-        with quotas.reserved(partial(self._given_up, flight)), self._slot(flight, "open"):
-            agent = flight.job.batch.agent
+        agent, given_up = flight.job.batch.agent, partial(self._given_up, flight)
+        if isinstance(agent, CLIAgent):
+            self.admission.enter(flight, given_up)
+        with quotas.reserved(given_up), self._slot(flight, "open"):
             if isinstance(agent, CLIAgent):
                 flight.box = agent.open(self.sandboxes, flight.job.task)
             else:
@@ -270,6 +274,7 @@ class ThreadExecutor:
             return attempt.trajectory(), attempt.failure
         finally:
             box.close()
+            self.admission.leave(flight)
 
     def _fail_attempt(self, flight: Flight, error: Exception) -> None:
         """Conclude an attempt that did not get to its first step."""
@@ -327,6 +332,7 @@ class ThreadExecutor:
         return flight
 
     def _untrack(self, flight: Flight) -> None:
+        self.admission.leave(flight)
         with self._lock:
             self._flights.pop(id(flight), None)
 
@@ -356,6 +362,7 @@ class ThreadExecutor:
     def _watch(self) -> None:
         while not self._stopped.wait(_TICK):
             now = time.monotonic()
+            self.admission.measure()
             with self._lock:
                 due = []
                 while self._later and self._later[0][0] <= now:

@@ -12,10 +12,12 @@ import fcntl
 import json
 import os
 import queue
+import select
 import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 
 if __name__ == "__main__":
     # The package by its folder alone: its own file would load the whole library.
@@ -30,6 +32,7 @@ from swebench_lab.sandbox.first_process import FirstProcess, InitCommand
 from swebench_lab.sandbox.layers.tree import unlimited
 from swebench_lab.sandbox.linux import kernel, seccomp, wire
 from swebench_lab.sandbox.linux.oom import Scores
+from swebench_lab.sandbox.shell.commands import read_rest
 from swebench_lab.sandbox.zygote import init
 
 TYPE_CHECKING = False  # see `linux/record.py`
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from swebench_lab.sandbox.shell.bash_session import BashSession
-    from swebench_lab.sandbox.shell.commands import Result, Running
+    from swebench_lab.sandbox.shell.commands import Exit, Result, Running
 
 _COUNTERS = (
     ("memory", "/sys/fs/cgroup/memory.events", b"oom_kill"),
@@ -69,6 +72,10 @@ class Inside(DescriptorBox):
 
     def _connect(self, port: int) -> socket.socket:
         return socket.socket(fileno=self.first.ask({"op": "connect", "port": port})[1][0])
+
+    def listen(self, port: int) -> socket.socket:
+        """Listen on a port of the box's own loopback."""
+        return socket.socket(fileno=self.first.ask({"op": "listen", "port": port})[1][0])
 
     def sweep(self) -> None:
         """End every process whose command has ended."""
@@ -104,6 +111,7 @@ class Service:
     def __init__(self, box: Inside) -> None:
         self._box = box
         self._clock = work_tree.Clock()
+        self._callers: dict[int, socket.socket] = {}
         self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._idle = 0
         self._lock = threading.Lock()
@@ -200,6 +208,41 @@ class Service:
         call.pump(self._box._connect(port))
         return {"ended": True}
 
+    def _op_listen(self, call: Call, port: int) -> Mapping[str, Any]:
+        """Listen on a port; sends the port, then the number of each caller, which `_op_accepted` takes on."""
+        with self._box.listen(port) as listener:
+            call.on_cancel = lambda: listener.shutdown(socket.SHUT_RDWR)
+            call.write(b"%d\n" % listener.getsockname()[1])
+            with suppress(OSError):  # it was cancelled
+                while not call.unwanted:
+                    caller = listener.accept()[0]
+                    self._callers[caller.fileno()] = caller
+                    call.write(b"%d\n" % caller.fileno())
+        return {"ended": True}
+
+    def _op_accepted(self, call: Call, number: int) -> Mapping[str, Any]:
+        """Carry the bytes of one caller."""
+        call.pump(self._callers.pop(number))
+        return {"ended": True}
+
+    def _op_start(self, call: Call, argv: Sequence[str], cwd: str, env: Mapping[str, str | None]) -> Mapping[str, Any]:
+        """Start a program and send what it writes until it has ended; whoever gives up ends it."""
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        try:
+            try:
+                running = self._box._launch(argv, cwd, env, {1: writer, 2: writer})
+            finally:
+                os.close(writer)
+            call.on_cancel = running.kill
+            if call.unwanted:
+                running.kill()
+            ended = _follow(call, running, reader)
+            running.close()
+        finally:
+            os.close(reader)
+        limit = ended.limit or (self._box._limit_hit(ended.status == -signal.SIGKILL) if ended.status else "")
+        return {"exit": [ended.status, ended.cpu, limit]}
+
     # --- files --------------------------------------------------------------------------------------------------------
 
     def _op_get(self, call: Call, path: str, most: int) -> Mapping[str, Any]:
@@ -245,6 +288,25 @@ class Service:
     def _op_apply(self, call: Call) -> Mapping[str, Any]:
         """Lay the packed layer that the body is over the files as they are."""
         return {"applied": changes.apply(_Body(call.pieces()))}
+
+
+def _follow(call: Call, running: Running, reader: int) -> Exit:
+    """Send what a program writes until it has ended."""
+    output, poll = _Sending(call), select.poll()
+    for descriptor in (running.fileno(), reader):
+        poll.register(descriptor, select.POLLIN)
+    while True:
+        ready = {descriptor for descriptor, _ in poll.poll()}
+        if reader in ready:
+            data = os.read(reader, 1 << 16)
+            output.add(data)
+            if not data:
+                poll.unregister(reader)
+        if running.fileno() in ready:
+            ended = running.finish()
+            if not read_rest(reader, output):
+                running.drain([reader])
+            return ended
 
 
 def _sent(call: Call, result: Result) -> Mapping[str, Any]:

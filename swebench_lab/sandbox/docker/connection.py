@@ -93,7 +93,7 @@ class Connection:
             raise
         finally:
             call.forget()
-        return _checked(call)
+        return checked(call)
 
     def close(self) -> None:
         """End the connection; every call under way ends with `Gone`."""
@@ -157,7 +157,7 @@ class Connection:
             poll.poll(1000)
 
 
-def _checked(call: Call) -> dict[str, Any]:
+def checked(call: Call) -> dict[str, Any]:
     """The result of a call; an error that it tells is raised."""
     result = dict(call.result or {})
     if "no_path" in result:

@@ -31,9 +31,12 @@ def of_snapshot(engine: ContainerEngine, snapshot: Snapshot) -> str:
         SandboxUnavailable: The engine has nothing to put it on, or does not get its image.
     """
     name = str(snapshot.meta.get("image", ""))
-    if name:
-        return _with_tree(engine, _loaded(engine, name, Path(snapshot.meta["image_source"])), snapshot)
     binds = tuple(plan.outside_usr(snapshot.binds))
+    if name:
+        image = _with_tree(engine, _loaded(engine, name, Path(snapshot.meta["image_source"])), snapshot)
+        for bind in () if engine.shares_files else binds:
+            image = _with(engine, image, bind, str(bind))
+        return image
     if engine.options.base_image:
         image = engine.image_id(engine.options.base_image)
         for bind in binds:

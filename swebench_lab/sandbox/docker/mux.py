@@ -104,6 +104,11 @@ class Call:
         """All pieces to the end."""
         return iter(lambda: self.read(deadline), b"")
 
+    @property
+    def unwanted(self) -> bool:
+        """Whether the other end does not wait for it any more."""
+        return self._unwanted
+
     def cancel(self) -> None:
         """Let the other end know that nobody waits any more."""
         self._mux.send((_CANCEL, self.number, b""))

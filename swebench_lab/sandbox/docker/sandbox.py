@@ -33,10 +33,11 @@ from swebench_lab.sandbox.docker import bundle, images
 from swebench_lab.sandbox.docker.agent import WORKERS
 from swebench_lab.sandbox.docker.connection import Connection
 from swebench_lab.sandbox.docker.engine import LABEL, OWNER, ContainerEngine, DockerOptions, engine, new_name, owner
-from swebench_lab.sandbox.docker.mux import Call, Gone
+from swebench_lab.sandbox.docker.mux import Gone
+from swebench_lab.sandbox.docker.programs import Listener, carry, started
 from swebench_lab.sandbox.docker.touched import touched
 from swebench_lab.sandbox.limits import Limits
-from swebench_lab.sandbox.shell.commands import Exit, Kept, Result, result_of
+from swebench_lab.sandbox.shell.commands import Exit, Kept, Result, Running, result_of
 from swebench_lab.sandbox.zygote import plan
 
 if TYPE_CHECKING:
@@ -96,6 +97,11 @@ class DockerSandbox(Sandbox):
     tier = "docker"
     capabilities = EVERYTHING - {"disk in sum", "closed kernel folders", "names of any bytes"}
 
+    @property
+    def has_listeners(self) -> bool:  # type: ignore[override]
+        """Whether its loopback is its own."""
+        return "host" not in (self._options.network, self._options.docker.arguments.get("network_mode"))
+
     def __init__(self, snapshot: Snapshot, layers: Sequence[Layer], options: _Options) -> None:
         top = layers[-1] if layers else None
         super().__init__(snapshot, top.cwd if top else "", top.env if top else None)
@@ -149,6 +155,8 @@ class DockerSandbox(Sandbox):
             ]
             volumes |= {str(path): {"bind": str(path), "mode": "ro"} for path in shown}
             tmpfs = {str(path): "ro,size=4k,mode=755" for path in snapshot.hidden if path.is_dir()}
+        elif snapshot.meta.get("image") and self._engine.shares_files:
+            volumes |= {str(path): {"bind": str(path), "mode": "ro"} for path in plan.outside_usr(snapshot.binds)}
         if snapshot.git_dir is not None:
             source = str(snapshot.git_dir) if self._engine.shares_files else images.git_volume(self._engine, snapshot)
             volumes[source] = {"bind": self.sealed_git, "mode": "ro"}
@@ -264,8 +272,14 @@ class DockerSandbox(Sandbox):
         except Gone as error:
             raise self._gone(op) from error
         ours, theirs = socket.socketpair()
-        threading.Thread(target=_carry, args=(call, theirs), name=f"docker-{op}-{self.id}", daemon=True).start()
+        threading.Thread(target=carry, args=(call, theirs), name=f"docker-{op}-{self.id}", daemon=True).start()
         return ours
+
+    def _listen(self, port: int) -> socket.socket:
+        return Listener(self._linked.mux, port, self._gone)
+
+    def _beside(self, argv: Sequence[str], cwd: str, env: Mapping[str, str | None], output: int) -> Running:
+        return started(self._linked.mux, argv, cwd, env, output, self._gone)
 
     def _get(self, path: str, most: int) -> Iterator[bytes]:
         content = io.BytesIO()
@@ -441,9 +455,3 @@ class _Keeping:
 
     def __init__(self, keep: Kept) -> None:
         self.write = keep.add
-
-
-def _carry(call: Call, local: socket.socket) -> None:
-    """Carry bytes between a call and a socket until both have ended."""
-    call.pump(local)
-    call.forget()

@@ -147,7 +147,7 @@ class NamespaceSandbox(DescriptorBox, Sandbox):
         self._control, unused = wire.pair()
         unused.close()
         try:
-            self._pid = self._make()
+            self.first_pid = self._make()
             self._first = FirstProcess(self._control, self._gone)
             start(self, options.services)
         except BaseException:
@@ -265,28 +265,11 @@ class NamespaceSandbox(DescriptorBox, Sandbox):
     def _open(self, path: str, flags: int, mode: int | None = None, parents: bool = False) -> int:
         return self._first.open(path, flags, mode, parents)
 
-    def listen(self, port: int = 0) -> socket.socket:
-        if not self.has_listeners:  # the loopback of such a box is the machine's
-            return super().listen(port)
-        self._check_open()
-        try:
-            _, descriptors = self._first.ask({"op": "listen", "port": port})
-        except OSError as error:
-            raise SandboxError(
-                f"listen on port {port} of sandbox {self.id}: {error.strerror}; choose another port"
-            ) from error
-        return socket.socket(fileno=descriptors[0])
+    def _listen(self, port: int) -> socket.socket:
+        return socket.socket(fileno=self._first.ask({"op": "listen", "port": port})[1][0])
 
-    def start(
-        self,
-        argv: Sequence[str],
-        output: int,
-        *,
-        cwd: str | None = None,
-        env: Mapping[str, str | None] | None = None,
-    ) -> Running:
-        self._check_open()
-        return self._launch(list(argv), self._path(cwd or ""), env or {}, {1: output, 2: output})
+    def _beside(self, argv: Sequence[str], cwd: str, env: Mapping[str, str | None], output: int) -> Running:
+        return self._launch(argv, cwd, env, {1: output, 2: output})
 
     def _connect(self, port: int) -> socket.socket:
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from swebench_lab.agents.agent import Agent
+from swebench_lab.agents.external.cli_agent import AnyAgent
 from swebench_lab.errors import TrainingError
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.policies.local import LocalPolicy
@@ -68,7 +68,7 @@ class Run:
 
     settings: GRPOSettings
     size: UpdateSize
-    agent: Agent
+    agent: AnyAgent
     collector: RolloutCollector
     evaluator: Evaluator
     tasks: Tasks

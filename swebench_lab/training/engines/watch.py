@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swebench_lab.agents.agent import Agent
+from swebench_lab.agents.external.cli_agent import AnyAgent
 from swebench_lab.errors import TrainingError
 from swebench_lab.policies.local import LocalPolicy
 from swebench_lab.policies.policy import Policy
@@ -35,7 +35,7 @@ class Watch:
         attempts: Attempts at each task.
     """
 
-    agent: Agent
+    agent: AnyAgent
     collector: RolloutCollector
     tasks: Tasks
     every: int = 100

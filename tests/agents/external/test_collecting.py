@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 
 import pytest
@@ -10,6 +11,7 @@ import swebench_lab as lab
 from swebench_lab.errors import SandboxUnavailable
 from swebench_lab.policies.scripted import ScriptedPolicy
 from tests.agents.external.agent_of_ours import bash, kit
+from tests.sandbox.test_docker import needs_engine
 
 TASKS = lab.load_tasks("demo")[:2]
 GOLD = {task.id: task.gold_patch for task in TASKS}
@@ -49,6 +51,18 @@ def test_attempts_are_collected_graded_resumed_entered_and_branched(tmp_path):
             player.close()
 
 
+@needs_engine
+def test_agents_of_others_work_in_containers(tmp_path):
+    with lab.SandboxFactory("docker") as sandboxes:
+        collector = lab.RolloutCollector(sandboxes, workers=2, run_dir=tmp_path)
+        agent = lab.CLIAgent(kit(), ScriptedPolicy(repair), wall_time=120.0)
+        rollouts = collector.collect(agent, TASKS[:1], attempts=2, progress=False)
+        assert [r.verdict.status for r in rollouts] == ["resolved"] * 2, [r.trajectory.error for r in rollouts]
+        with sandboxes.reenter(rollouts[0], 0) as before, sandboxes.reenter(rollouts[0], 1) as after:
+            assert not before.diff() and after.diff() == rollouts[0].trajectory.patch
+        collector.close()
+
+
 def test_boxes_without_a_loopback_are_refused_before_anything_starts():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # said once in a process: `local` has no walls
@@ -57,3 +71,27 @@ def test_boxes_without_a_loopback_are_refused_before_anything_starts():
         collector = lab.RolloutCollector(sandboxes, workers=1)
         with pytest.raises(SandboxUnavailable, match="use SandboxFactory\\('namespace'\\)"):
             collector.collect(lab.CLIAgent(kit(), ScriptedPolicy(repair)), TASKS, progress=False)
+
+
+class Repair:
+    """What `repair` does, as a value that is sent to other processes."""
+
+    def __init__(self, gold):
+        self.gold = gold
+
+    def __call__(self, view, messages, step):
+        tool = {"name": "bash", "arguments": {"command": f"git apply - <<'EOF'\n{self.gold[view.id]}\nEOF"}}
+        return f"I fix.\n<tool_call>\n{json.dumps(tool)}\n</tool_call>" if step == 0 else "Done."
+
+
+@pytest.mark.slow
+def test_nodes_of_a_cluster_run_agents_of_others(tmp_path):
+    pytest.importorskip("ray", reason="needs the extra 'ray'")
+    agent = lab.CLIAgent(kit(), ScriptedPolicy(Repair(GOLD)), wall_time=120.0)
+    with lab.cluster(2) as joined, lab.SandboxFactory("namespace") as sandboxes:
+        collector = lab.RolloutCollector(sandboxes, workers=2, run_dir=tmp_path, executor=joined)
+        rollouts = collector.collect(agent, TASKS, attempts=3, progress=False)
+        assert [r.verdict.status for r in rollouts] == ["resolved"] * 6, [r.trajectory.error for r in rollouts]
+        assert len({rollout.node for rollout in rollouts}) == 2
+        with sandboxes.reenter(rollouts[0], 0) as box:
+            assert box.diff() == rollouts[0].trajectory.patch
