@@ -314,7 +314,7 @@ class Grader:
             return self._run_verifier(task, snapshot, patch, boxes, conditions)
         if conditions.mutator is None and self._has_canary(task):
             conditions = replace(conditions, mutator=Mutator())
-        with self._open(conditions)(snapshot) as box, boxes.holding(box):
+        with self._open(task, conditions)(snapshot) as box, boxes.holding(box):
             runner = TestRunner(box, snapshot, task, self.timeout, boxes, conditions)
             kills = host_kills()
             try:
@@ -332,9 +332,9 @@ class Grader:
 
     # --- tasks with a verifier of their own -------------------------------------------------------------------------
 
-    def _open(self, conditions: Conditions) -> Callable[..., Sandbox]:
+    def _open(self, task: Task, conditions: Conditions) -> Callable[..., Sandbox]:
         """Return what opens a box for grading."""
-        opened = partial(self.sandboxes.open, network=self.sandboxes.grading_network)
+        opened = partial(self.sandboxes.open, network=self.sandboxes.network_for(task, grading=True))
         return opened if conditions.limits is None else partial(opened, limits=conditions.limits)
 
     def _run_verifier(
@@ -363,4 +363,4 @@ class Grader:
         separate = self.sandboxes.cache.root_of(verifier.source, snapshot) if verifier.source else base
         here = self.sandboxes.cache.root_of("", snapshot)
         timeout = (self.timeout or verifier.timeout) * conditions.patience
-        return VerifierRun(task, snapshot, base, separate, here, self._open(conditions), timeout, boxes)
+        return VerifierRun(task, snapshot, base, separate, here, self._open(task, conditions), timeout, boxes)

@@ -77,6 +77,8 @@ class Task:
         workdir: Folder of the repository inside the sandbox: what a patch is a patch of. Empty: as the image says.
         verifier: How the task is graded by a script of its own; None: by the Spec's test command.
         removed: Absolute paths that the agent's sandbox does not show, because they hold answers.
+        network: What its sandboxes ask for, as `SandboxFactory(network=…)` has it: `none` or `allow:…`. They are given it
+            by a factory with `network="task"`, and by no other.
     """
 
     id: str
@@ -103,6 +105,7 @@ class Task:
     workdir: str = "/testbed"
     verifier: Verifier | None = None
     removed: tuple[str, ...] = ()
+    network: str = ""
 
     def view(self) -> TaskView:
         """Return what a policy may see."""

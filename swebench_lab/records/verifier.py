@@ -34,6 +34,7 @@ class Verifier:
         before: Shell text that runs after the patch and before the files arrive.
         env: Variables of these commands.
         user: Who runs `command`; empty means root.
+        network: What its box asks for, where that is not what the task's does; see `Task.network`.
         timeout: Seconds that `command` may take.
         separate: Whether the verdict is reached in a box that holds only the artifacts.
         source: What that box starts from, in the form of `Task.source`; empty: what the task starts from.
@@ -63,6 +64,7 @@ class Verifier:
     before: str = ""
     env: Mapping[str, str] = field(default_factory=dict, hash=False)
     user: str = ""
+    network: str = ""
     timeout: float = 600.0
     separate: bool = False
     source: str = ""

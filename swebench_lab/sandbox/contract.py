@@ -28,6 +28,7 @@ from swebench_lab.sandbox.shell.session import Session as Session
 from swebench_lab.sandbox.shell.stateless_session import StatelessSession
 
 if TYPE_CHECKING:
+    from swebench_lab.sandbox.relay import Relay
     from swebench_lab.sandbox.snapshot import Snapshot
 
 _MOST_ARGUMENT = 100_000  # bytes; the kernel refuses a single argument of 128 KiB
@@ -56,6 +57,7 @@ class Sandbox(abc.ABC):
     has_listeners = False  # whether `listen` works
     first_pid = 0  # of its first process, where that runs on this machine
     workdir: str = "/testbed"
+    relay: "Relay | None" = None  # serves its allow-list, where it has one; forks have none
     snapshot: "Snapshot"
     sealed_git = "/.lab/git"  # where the sealed repository is seen in the box
     private_temp = "/dev/shm"  # a place in the box that checkpoints leave out
@@ -114,13 +116,12 @@ class Sandbox(abc.ABC):
     def checkpoint(self) -> Layer:
         """Keep what changed since the last checkpoint as a layer.
 
-        Processes of the box are stopped while files are copied and go on afterwards. What a layer holds is files (with
-        deletions, modes, owners, times, links); not processes, open files, or /dev/shm.
+        Processes of the box stop while files are copied. A layer holds files (with deletions, modes, owners, times, links);
+        not processes, open files, or /dev/shm.
 
         Raises:
-            SandboxError: This kind of sandbox has no checkpoints. Or the box has written more than a layer holds:
-                directories nested deeper than 256, more than 400,000 names, or more than can be copied in five minutes.
-                The box goes on.
+            SandboxError: This kind of sandbox has no checkpoints. Or the box, which goes on, has written more than a layer
+                holds: directories nested deeper than 256, more than 400,000 names, more than five minutes can copy.
         """
         raise self._lacks("checkpoint", "making a checkpoint")
 
@@ -313,8 +314,7 @@ class Sandbox(abc.ABC):
     def listen(self, port: int = 0) -> socket.socket:
         """Listen on a port of the box's own loopback, from outside.
 
-        Who accepts on the returned socket serves programs of this box, and of no other; nothing else becomes reachable
-        from the box, whose network stays closed. Forks of the box start without it. Close the socket to stop.
+        Who accepts on the returned socket serves programs of this box and no other. Forks start without it. Close it to stop.
 
         Args:
             port: On 127.0.0.1 in the box; 0 takes a free one.
@@ -466,6 +466,8 @@ class Sandbox(abc.ABC):
             for session in self._sessions:
                 session.forget()
             self._sessions = []  # each holds the other: a closed box would wait for the collector of cycles
+            if self.relay:
+                self.relay.close()
             try:
                 self._end()
             finally:
@@ -486,8 +488,7 @@ class Sandbox(abc.ABC):
     def _session_state(self) -> tuple[str, dict[str, str]]:
         """Directory and variables of the newest open session that is not busy; where sessions start, without one."""
         for session in reversed(self._sessions):
-            state = session.state()
-            if state is not None:
+            if (state := session.state()) is not None:
                 return state
         return self._session_cwd or self.workdir, dict(self._session_env)
 
@@ -498,8 +499,7 @@ class Sandbox(abc.ABC):
             raise SandboxClosed(f"sandbox {self.id} is closed; open another one with SandboxFactory.open or fork()")
 
     def _path(self, path: str) -> str:
-        place = os.path.join(self.workdir, path)
-        return os.path.normpath(place) if path in ("", ".") else place
+        return os.path.normpath(self.workdir) if path in ("", ".") else os.path.join(self.workdir, path)
 
     @contextlib.contextmanager
     def _naming(self, doing: str, path: str) -> Iterator[str]:

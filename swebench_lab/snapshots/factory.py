@@ -22,6 +22,7 @@ from swebench_lab.records.overview import Overview, counted
 from swebench_lab.records.task import Task
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.quotas import quota_of
+from swebench_lab.sandbox.relay import PREFIX, AllowList, attach, variables
 from swebench_lab.sandbox.snapshot import Snapshot
 from swebench_lab.snapshots.backends import Opening, backend_named
 from swebench_lab.snapshots.cache import SnapshotCache
@@ -58,6 +59,10 @@ class StoredAttempt(Protocol):
         """What happened."""
 
 
+BY_TASK = "task"
+"""The network of a factory that gives each task what it asks for."""
+
+
 class StoredSteps(Protocol):
     """The steps of a stored attempt."""
 
@@ -77,7 +82,8 @@ class SandboxFactory:
         cache: Where Snapshots are kept: a SnapshotCache or a folder; the user's cache folder when not given.
         scratch: Folder for what boxes write; memory, up to `limits.disk`, when not given.
         limits: What one box may use.
-        network: `"none"` or `"host"`.
+        network: `"none"`, `"host"`, `"allow:HOST,*.SUFFIX,…"` (a relay that lets these hosts through, and names them:
+            `box.relay.contacts`; see `sandbox.relay`), or `"task"`: what a task asks for, which is never the host's own.
         workers: How many tasks are prepared at once; by default twice the processors, at most 16.
         allow_python: Whether a Python that is not on this machine may be replaced: `"exact"` (no), `"install"` or
             `"nearest"`; see SnapshotCache, whose own answer counts when one is given as `cache`.
@@ -110,8 +116,10 @@ class SandboxFactory:
     ) -> None:
         self.options = dict(options or {})
         self._backend = backend_named(backend, self.options)
-        if network not in ("none", "host"):
-            raise ValueError(f"unknown network {network!r}; known are 'none' and 'host'")
+        if network not in ("none", "host", BY_TASK):
+            if not network.startswith(PREFIX):
+                raise ValueError(f"unknown network {network!r}; known are 'none', 'host', 'allow:HOST,…' and 'task'")
+            AllowList(network)
         self.backend = backend
         if not isinstance(cache, SnapshotCache):
             cache = SnapshotCache(cache, allow_python=allow_python, specs=specs, repos=repos, bases=bases)
@@ -258,7 +266,14 @@ class SandboxFactory:
 
         Suites connect to them to see a time-out. An agent's box does not have it: there, every address fails at once.
         """
-        return "dropping" if self.network == "none" and self._backend.drops else self.network
+        return "dropping" if self.network in ("none", BY_TASK) and self._backend.drops else self.network
+
+    def network_for(self, task: Task, grading: bool = False) -> str:
+        """Return the network of a task's boxes: the factory's, or with `"task"` what the task, or else its verifier, asks for."""
+        if self.network != BY_TASK:
+            return self.grading_network if grading else self.network
+        asked = grading and task.verifier and task.verifier.network
+        return asked or task.network or (self.grading_network if grading else "none")
 
     # --- Snapshot → Sandbox -------------------------------------------------------------------------------------------
 
@@ -282,7 +297,7 @@ class SandboxFactory:
             task: The task, or its Snapshot.
             layers: Checkpoints to start on top of it, oldest first.
             limits: What it may use, instead of the factory's.
-            network: `"none"` or `"host"`, instead of the factory's; `grading_network` for boxes that grade.
+            network: As for the factory, instead of its own; `network_for(task, grading=True)` for boxes that grade.
             env: Further variables of every command.
             store: Where its checkpoints are kept; a folder that goes with this process when not given.
             user: Who runs commands, reads and writes, as `USER[:GROUP]`; whom the Snapshot says when not given.
@@ -305,13 +320,15 @@ class SandboxFactory:
             raise SandboxUnavailable(
                 f"a Snapshot of a container image needs the backend 'namespace' or 'docker', not {self.backend!r}"
             )
+        wanted = network or (self.network if isinstance(task, Snapshot) else self.network_for(task))
+        allowed = AllowList(wanted) if wanted.startswith(PREFIX) else None
         opening: Opening = {
             "layers": tuple(layers),
             "limits": quota_of().bound(limits or self.limits),
             "scratch": self.scratch,
             "store": store,
-            "network": network or self.network,
-            "env": dict(env or {}),
+            "network": "none" if allowed or wanted == BY_TASK else wanted,
+            "env": {**(variables() if allowed else {}), **(env or {})},
             "user": user,
         }
         began = time.perf_counter()
@@ -324,6 +341,8 @@ class SandboxFactory:
                 f"{error}. `swebench-lab doctor` shows what is missing on this machine; SandboxFactory('local') runs "
                 "without any isolation, for trying things out"
             ) from error
+        if allowed:
+            attach(box, allowed)
         box.task_id = "" if isinstance(task, Snapshot) else task.id
         log.debug("sandbox %s of %s opened in %.3f s", box.id, snapshot.key[:12], time.perf_counter() - began)
         with self._lock:

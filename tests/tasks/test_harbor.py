@@ -150,3 +150,19 @@ def test_other_layouts_of_task_folders_are_refused_by_name(tmp_path):
     (tmp_path / "hello" / "task.yaml").write_text("instruction: hi\n")
     with pytest.raises(lab.TaskError, match="looks like Terminal-Bench 1"):
         lab.load_tasks(tmp_path)
+
+
+def test_each_phase_has_the_network_that_it_asks_for(tmp_path):
+    allow = TOML.replace('"no-network"', '"allowlist"\nallowed_hosts = ["PyPI.org", "*.pythonhosted.org"]')
+    closed = allow.replace("[verifier]\n", '[verifier]\nnetwork_mode = "no-network"\n')
+    public = TOML.replace("[agent]\n", '[agent]\nnetwork_mode = "public"\n')
+    found = [
+        lab.load_tasks(harbor_task(tmp_path, toml, name=str(n)))[0]
+        for n, toml in enumerate((TOML, allow, closed, public))
+    ]
+    hosts = "allow:PyPI.org,*.pythonhosted.org"
+    assert [(task.network, task.verifier.network) for task in found] == [
+        ("none", ""), (hosts, ""), (hosts, "none"), ("allow:*", "none"),
+    ]  # fmt: skip
+    with pytest.raises(lab.TaskError, match=r"field 'environment.allowed_hosts': .*'http://x' is no host"):
+        lab.load_tasks(harbor_task(tmp_path, allow.replace("PyPI.org", "http://x"), name="bad"))

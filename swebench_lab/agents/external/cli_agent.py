@@ -95,7 +95,7 @@ class CLIAgent(CLISettings):
         Raises:
             SandboxUnavailable: This is one of them; says which are not.
         """
-        if not backend.startswith(("namespace", "docker")) or network != "none":
+        if not backend.startswith(("namespace", "docker")) or network == "host":
             raise SandboxUnavailable(
                 f"running {self.resolved_kit.name} in boxes of {backend!r} with network {network!r}: they have no loopback "
                 "of their own for its model calls; use SandboxFactory('namespace'), as root or not, or 'docker', with "

@@ -7,6 +7,7 @@ import secrets
 import shlex
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -235,6 +236,9 @@ class VerifierRun:
         )
         seconds = time.monotonic() - started
         box._sweep()
+        if box.relay and (contacts := Counter(map(str, box.relay.contacts))):
+            listed = ", ".join(f"{contact} ({times} times)" for contact, times in contacts.most_common(10))
+            self.notes.append(f"network of the verifier: {listed}")
         if marker:
             result = replace(result, stdout=result.stdout.replace(marker.encode(), verifier.reads.encode() + b" "))
         fault = f"the verifier was ended by signal {result.signal}" if result.signal and not result.timed_out else ""

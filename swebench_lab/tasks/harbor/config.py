@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from swebench_lab.errors import TaskError, shortly
+from swebench_lab.sandbox.relay import PREFIX, AllowList
 
 SCHEMA_VERSION = "1.4"
 """The version that is written; all of 1 are read."""
@@ -34,7 +35,8 @@ class Config:
         metadata: The free table.
         image: The prebuilt image of the environment; empty: a Dockerfile.
         workdir: Where commands run; empty: as the image says.
-        network: `public`, `no-network` or `allowlist`.
+        network: Of the agent's boxes, as `Task.network` has it.
+        verifier_network: Of the verifier's.
         verifier_timeout: Seconds.
         agent_timeout: Seconds; None: nobody says.
         verifier_env: Variables of the verifier.
@@ -51,6 +53,7 @@ class Config:
     image: str
     workdir: str
     network: str
+    verifier_network: str
     verifier_timeout: float
     agent_timeout: float | None
     verifier_env: Mapping[str, str] = field(hash=False)
@@ -96,7 +99,8 @@ class _Reader:
             metadata=self.table("metadata"),
             image=self.text(environment, "environment.docker_image"),
             workdir=self.text(environment, "environment.workdir"),
-            network=self._network(environment),
+            network=self._network(environment, "agent"),
+            verifier_network=self._network(environment, "verifier"),
             verifier_timeout=self.seconds(verifier, "verifier.timeout_sec") or 600.0,
             agent_timeout=self.seconds(self.table("agent"), "agent.timeout_sec"),
             verifier_env={**self.env(environment, "environment.env"), **self.env(verifier, "verifier.env")},
@@ -147,14 +151,30 @@ class _Reader:
             self.refuse("a work directory of the separate verifier (verifier.environment.workdir)")
         return True, self.text(own, "verifier.environment.docker_image")
 
-    def _network(self, environment: Mapping[str, Any]) -> str:
-        mode = environment.get("network_mode")
-        if mode is None and "allow_internet" in environment and not environment.get("allowed_hosts"):
-            mode = "public" if environment["allow_internet"] else "no-network"
-        mode = mode or ("allowlist" if environment.get("allowed_hosts") else "public")
+    def _network(self, environment: Mapping[str, Any], phase: str) -> str:
+        """Return the network of a phase: its own table's, or else the environment's."""
+        own = self.table(phase)
+        name, values = (
+            (phase, own) if own.get("network_mode") or own.get("allowed_hosts") else ("environment", environment)
+        )
+        mode, hosts = values.get("network_mode"), values.get("allowed_hosts") or ()
+        if mode is None and "allow_internet" in values and not hosts:
+            mode = "public" if values["allow_internet"] else "no-network"
+        mode = mode or ("allowlist" if hosts else "public")
         if mode not in ("public", "no-network", "allowlist"):
-            raise TaskError(f"{self.where}, field 'environment.network_mode': unknown mode {mode!r}")
-        return str(mode)
+            raise TaskError(f"{self.where}, field '{name}.network_mode': unknown mode {mode!r}")
+        if mode != "allowlist":
+            return "none" if mode == "no-network" else f"{PREFIX}*"
+        if not isinstance(hosts, list) or not all(isinstance(host, str) for host in hosts):
+            raise TaskError(
+                f"{self.where}, field '{name}.allowed_hosts': expected a list of hosts, found {shortly(hosts)}"
+            )
+        text = f"{PREFIX}{','.join(hosts)}"
+        try:
+            AllowList(text)
+        except ValueError as error:
+            raise TaskError(f"{self.where}, field '{name}.allowed_hosts': {error}") from error
+        return text
 
     def _collect(self, verifier: Mapping[str, Any]) -> tuple[str, ...]:
         commands = []

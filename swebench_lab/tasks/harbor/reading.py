@@ -41,10 +41,10 @@ def read_task(folder: Path) -> Task:
         issue = (folder / "instruction.md").read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise TaskError(f"{folder / 'instruction.md'}: cannot be read: {error}") from error
-    if config.network != "no-network":
+    if asked := {config.network, config.verifier_network} - {"none"}:
         logger.warning(
-            "%s asks for the network %r; its boxes have what the SandboxFactory gives them, by default none",
-            folder.name, config.network,
+            "%s asks for the network %s; SandboxFactory(network='task') gives it, by default boxes have none",
+            folder.name, " and ".join(sorted(asked)),
         )  # fmt: skip
     name = config.name or folder.name
     return Task(
@@ -59,10 +59,11 @@ def read_task(folder: Path) -> Task:
         image=config.image,
         difficulty=str(config.metadata.get("difficulty") or ""),
         workdir=config.workdir,
+        network=config.network,
         verifier=_verifier(folder, config),
         extra={
             LAYOUT: {
-                "network": config.network, "agent_timeout": config.agent_timeout, "metadata": _plain(config.metadata),
+                "agent_timeout": config.agent_timeout, "metadata": _plain(config.metadata),
             }
         },
     )  # fmt: skip
@@ -111,6 +112,7 @@ def _verifier(folder: Path, config: Config) -> Verifier:
         digest=digest(folder),
         env=dict(config.verifier_env),
         user=config.verifier_user,
+        network="" if config.verifier_network == config.network else config.verifier_network,
         timeout=config.verifier_timeout,
         separate=config.separate,
         source=f"dockerfile:{folder / 'tests'}" if baked else source,
