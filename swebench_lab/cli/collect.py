@@ -13,6 +13,7 @@ from swebench_lab.cli.options import (
     choose_tasks,
     finish,
     open_factory,
+    report_option,
     runs_below,
     source_options,
     task_options,
@@ -40,6 +41,7 @@ from swebench_lab.cli.summary import summarise
     type=float,
     help="Time limit of the whole collection in seconds; unfinished attempts are cancelled.",
 )
+@report_option
 @click.option("--retry", is_flag=True, help="Make attempts again that an earlier run left not graded.")
 @click.option("--pages/--no-pages", default=True, show_default=True, help="Write an HTML page per attempt.")
 def collect(agent: str, backend: str, run_dir: str, attempts: int, **options: Any) -> None:
@@ -64,6 +66,7 @@ def collect(agent: str, backend: str, run_dir: str, attempts: int, **options: An
             stages=Stages(model=options["model_calls"]),
             deadlines=Deadlines(attempt=options["timeout"], run=options["run_timeout"]),
             executor=executor if executor in ("threads", "ray") else join(executor),
+            report_to=options["report_to"],
         )
         rollouts = collector.collect(actor, tasks, attempts, retry=options["retry"])
     summarise(rollouts, f"{collector.executed} new attempts, in {run_dir}")

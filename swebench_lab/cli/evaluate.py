@@ -13,6 +13,7 @@ from swebench_lab.cli.options import (
     choose_tasks,
     finish,
     open_factory,
+    report_option,
     runs_below,
     show,
     source_options,
@@ -35,6 +36,7 @@ from swebench_lab.cli.summary import by_agent, newest, summarise
     type=click.Path(file_okay=False),
     help="Keep verdicts, logs and reports here; run again on it to resume.",
 )
+@report_option
 @click.option("--model", help="Grade only the predictions of this model, where a file holds those of several.")
 def evaluate(
     predictions: str,
@@ -43,6 +45,7 @@ def evaluate(
     workers: int | None,
     output: str | None,
     run_dir: str | None,
+    report_to: str,
     repos: str | None,
     specs: str | None,
     allow_python: str,
@@ -58,7 +61,9 @@ def evaluate(
     chosen = choose_tasks(**choice)
     with open_factory(backend, repos, specs, allow_python) as sandboxes:
         keep = Path(run_dir, "verdicts.jsonl") if run_dir else None
-        verdicts = Evaluator(sandboxes).evaluate(predictions, chosen, workers=workers, keep=keep, model=model)
+        verdicts = Evaluator(sandboxes).evaluate(
+            predictions, chosen, workers=workers, keep=keep, model=model, report_to=report_to
+        )
     for row in verdicts.refused:
         click.echo(f"refused: {row}", err=True)
     if run_dir:

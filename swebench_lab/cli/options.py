@@ -75,6 +75,16 @@ def choose_tasks(source: str, pattern: str, split: str, count: int | None, seed:
     return tasks.sample(count, seed) if count else tasks
 
 
+def report_option(command: Command) -> Command:
+    """Add the option that sends counts to a tracker."""
+    from swebench_lab.records.trackers import TRACKERS
+
+    said = "Send the counts while they grow to this tracker."
+    return click.option("--report-to", type=click.Choice(TRACKERS), default="none", show_default=True, help=said)(
+        command
+    )
+
+
 def backend_option(command: Command) -> Command:
     """Add the option that chooses the sandbox backend."""
     return click.option(

@@ -22,7 +22,7 @@ def convert(run_dirs: tuple[str, ...]) -> None:
 
     aside = 0
     for run_dir in run_dirs:
-        conversion = convert_directory(run_dir)
+        conversion = convert_directory(run_dir, progress=True)
         if conversion is None:
             click.echo(f"{run_dir}: nothing to convert, it is of this version")
             continue
@@ -43,6 +43,6 @@ def check(run_dir: str) -> None:
     from swebench_lab.rollouts.run_directory import RunDirectory
 
     directory = RunDirectory(run_dir, create=False)
-    recovered, damaged = directory.recover(), directory.verify()
+    recovered, damaged = directory.recover(), directory.verify(progress=True)
     click.echo(f"{run_dir}: {len(directory.rollouts())} attempts are whole, {damaged} damaged, {recovered} recovered")
     finish(not damaged)

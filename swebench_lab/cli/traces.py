@@ -97,6 +97,8 @@ def replay_traces(
     **choice: Any,
 ) -> None:
     """Replay traces in sandboxes of their tasks and report observations that differ; exit code 3 if any do."""
+    from tqdm.auto import tqdm
+
     from swebench_lab import _html
     from swebench_lab.rollouts.run_directory import RunDirectory
     from swebench_lab.traces.reading import load_trajectories
@@ -108,7 +110,7 @@ def replay_traces(
     chosen = loaded.filter(lambda trace: trace.task_id in tasks)
     drifted = 0
     with open_factory(backend, repos, specs, allow_python) as sandboxes:
-        for trace in chosen:
+        for trace in tqdm(chosen, "replay", delay=5):
             task = tasks[trace.task_id]
             with sandboxes.open(task) as box:
                 paths = dict(move.split("=", 1) for move in moves)

@@ -14,6 +14,7 @@ from swebench_lab.grading.files.verdict_file import VerdictFile, verdict_key
 from swebench_lab.grading.files.verdicts import Verdicts
 from swebench_lab.grading.grader import NOT_RUN, Grader
 from swebench_lab.records.task import Task, Tasks
+from swebench_lab.records.trackers import Report, check_tracker
 from swebench_lab.records.verdict import NOT_GRADED, Cause, Verdict
 
 logger = logging.getLogger(__name__)
@@ -28,18 +29,16 @@ def evaluate(
     keep: str | Path | None = None,
     model: str | None = None,
     progress: bool = True,
+    report_to: str = "none",
 ) -> Verdicts:
     """Grade predictions; see `Evaluator.evaluate`.
 
     Raises:
         RecordError: The predictions cannot be read, or name a task that is not among the tasks.
     """
+    check_tracker(report_to)
     by_task, tasks = read_predictions(predictions, model), Tasks(tasks)
-    if unknown := sorted(set(by_task) - set(tasks.ids)):
-        more = f" and {len(unknown) - 1} more" * (len(unknown) > 1)
-        near = next((name for name in tasks.ids if name.lower() == unknown[0].lower()), "")
-        hint = f"did you mean {near!r}?" if near else "give the tasks they are for"
-        raise RecordError(f"grading predictions: no task has the id {unknown[0]!r}{more}; {hint}")
+    _check_known(by_task, tasks)
     ordered = [by_task[task.id] for task in tasks if task.id in by_task]
     store = VerdictFile(keep) if keep else None
     logger.info("grading %d predictions for %d tasks", len(ordered), len(tasks))
@@ -64,6 +63,23 @@ def evaluate(
         logger.error("grading %s: %s", prediction.task_id, describe(verdict), exc_info=verdict)
         return Verdict(NOT_GRADED, f"{NOT_RUN}: {describe(verdict)}", cause=Cause.INFRASTRUCTURE)
 
-    results = batch(ordered, recorded, lambda verdict: verdict.status, "grade", workers, progress)
-    verdicts = {ordered[i].task_id: verdict for i, verdict in results}
+    folder = Path(keep).resolve().parent if keep else None
+    facts = {"predictions": len(ordered), "tasks": len(tasks), "tier": grader.sandboxes.tier, "model": model or ""}
+    report = Report(report_to, f"evaluation of {len(ordered)} predictions", facts, folder)
+    verdicts: dict[str, Verdict] = {}
+    try:
+        for i, verdict in batch(ordered, recorded, lambda verdict: verdict.status, "grade", workers, progress):
+            verdicts[ordered[i].task_id] = verdict
+            report.add(verdict.status)
+    finally:
+        report.close()
     return Verdicts({p.task_id: verdicts[p.task_id] for p in ordered}, by_task, tasks, by_task.refused)
+
+
+def _check_known(by_task: Iterable[str], tasks: Tasks) -> None:
+    """Refuse predictions for tasks that are not there."""
+    if unknown := sorted(set(by_task) - set(tasks.ids)):
+        more = f" and {len(unknown) - 1} more" * (len(unknown) > 1)
+        near = next((name for name in tasks.ids if name.lower() == unknown[0].lower()), "")
+        hint = f"did you mean {near!r}?" if near else "give the tasks they are for"
+        raise RecordError(f"grading predictions: no task has the id {unknown[0]!r}{more}; {hint}")

@@ -145,6 +145,7 @@ class Evaluator:
         keep: str | Path | None = None,
         model: str | None = None,
         progress: bool = True,
+        report_to: str = "none",
     ) -> Verdicts:
         """Grade a file or collection of predictions.
 
@@ -157,6 +158,7 @@ class Evaluator:
                 already, of the same patch and task in the same Snapshot. What is not graded is tried again.
             model: Whose predictions are graded, where a file holds those of several models.
             progress: Whether a bar with the counts of each status is shown.
+            report_to: Where the counts go while they grow: `"trackio"`, `"wandb"`, `"mlflow"`, `"tensorboard"`, `"none"`.
 
         Returns:
             Verdicts by task id, which also write the harness's reports.
@@ -165,8 +167,16 @@ class Evaluator:
             RecordError: No prediction can be read, one names a task that is not among the tasks, or several models have
                 predictions for the same task and none of them is chosen.
         """
-        workers = workers or self.workers
-        return evaluate(self._grader, predictions, tasks, workers=workers, keep=keep, model=model, progress=progress)
+        return evaluate(
+            self._grader,
+            predictions,
+            tasks,
+            workers=workers or self.workers,
+            keep=keep,
+            model=model,
+            progress=progress,
+            report_to=report_to,
+        )
 
     def evaluate_officially(
         self,

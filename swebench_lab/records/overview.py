@@ -45,7 +45,7 @@ class Overview:
     def _shown(self) -> tuple[list[str], list[list[Any]]]:
         """Return the columns that say anything, and their first rows."""
         wanted = [name for name in self._columns or self.frame.columns if name in self.frame.columns]
-        filled = [name for name in wanted if any(value not in (None, "") for value in self.frame[name].to_list())]
+        filled = [name for name in wanted if any(map(_html.brief, self.frame[name].to_list()))]
         return filled, [list(row) for row in self.frame.select(filled).head(_ROWS).iter_rows()]
 
     def _rest(self) -> str:

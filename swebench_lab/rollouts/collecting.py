@@ -130,6 +130,8 @@ class Collecting:
         self._leave()
 
     def _leave(self) -> None:
+        if self._batch.report is not None:
+            self._batch.report.close()
         if self._workers and not self._left:
             self._left = True
             if self._sharing is not None:

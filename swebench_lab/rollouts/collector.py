@@ -17,6 +17,7 @@ from swebench_lab.agents.external.cli_agent import AnyAgent, CLIAgent
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.records.rollout import Rollout, Rollouts
 from swebench_lab.records.task import Task, Tasks
+from swebench_lab.records.trackers import Report, check_tracker
 from swebench_lab.records.verdict import NOT_GRADED
 from swebench_lab.rollouts import rewards
 from swebench_lab.rollouts.collecting import Collecting
@@ -63,6 +64,12 @@ class RolloutCollector:
         executor: `"threads"` of this process, `"ray"` (the cluster this process is connected to, or a new one), or
             what `lab.cluster` returned.
         layers_bytes: Bytes of packed step layers that the run directory keeps.
+        report_to: Where the counts go while they grow, a run for each call: `"trackio"`, `"wandb"`, `"mlflow"`,
+            `"tensorboard"` or `"none"`.
+
+    Raises:
+        ConfigError: The tracker is unknown, or its package is not installed.
+        ValueError: There are no workers, or the executor is unknown.
     """
 
     def __init__(
@@ -78,6 +85,7 @@ class RolloutCollector:
         deadlines: Deadlines | None = None,
         executor: str | Cluster = "threads",
         layers_bytes: int = 20_000_000_000,
+        report_to: str = "none",
     ) -> None:
         if workers is not None and workers < 1:
             raise ValueError(f"RolloutCollector(workers={workers}): at least one worker is needed")
@@ -92,6 +100,7 @@ class RolloutCollector:
         self.stages = stages or Stages()
         self.deadlines = deadlines or Deadlines()
         self.executor = executor
+        self.report_to = check_tracker(report_to)
         self.remarks: tuple[str, ...] = ()
         """What the latest call did with attempts that an earlier run left *not graded*: a sentence each."""
         self._latest: Batch | None = None
@@ -237,6 +246,8 @@ class RolloutCollector:
         batch = self._latest = Batch(agent, fingerprint, len(missing), window, self.deadlines.run)
         jobs = [Job(task, attempt, self._seed(task, attempt), batch) for task, attempt in missing]
         _log.info("%s: %d attempts to make, %d stored", agent.policy.name, len(jobs), len(stored))
+        if self.report_to != "none":
+            batch.report = self._report(agent, fingerprint, tasks, attempts, stored.values())
         sharing = None
         if self.run_directory and news is not None and jobs:
             batch.sharing = sharing = Sharing(self.run_directory, self.recorder, batch, news, seen)
@@ -244,6 +255,18 @@ class RolloutCollector:
         if sharing is not None and workers is not None:
             sharing.watch(workers.executor.put_back)
         return Collecting(batch, self.recorder, workers, tasks, attempts, stored, sharing)
+
+    def _report(
+        self, agent: AnyAgent, fingerprint: str, tasks: Tasks, attempts: int, stored: Iterable[Entry]
+    ) -> Report:
+        """Begin a run of the tracker, which counts what is stored already."""
+        folder = self.run_directory.path if self.run_directory else None
+        facts = {"policy": agent.policy.name, "agent": fingerprint, "tasks": len(tasks), "attempts": attempts}
+        name = f"{agent.policy.name}, {folder.name}" if folder else agent.policy.name
+        report = Report(self.report_to, name, {**facts, "seed": self.seed, "tier": self.sandboxes.tier}, folder)
+        for entry in stored:
+            report.add(entry.status)
+        return report
 
     def _remark(self, stored: dict[tuple[str, int], Entry], seen: dict[tuple[str, int], Entry], retry: bool) -> None:
         """Say what is done about attempts that an earlier run left not graded."""

@@ -267,9 +267,9 @@ class RunDirectory:
         """
         return Rollouts(self.store.attempts(keys), self.path.name)
 
-    def verify(self) -> int:
+    def verify(self, progress: bool = False) -> int:
         """Read all bodies; return how many are damaged. Their rows are set aside, and a resumed run makes them again."""
-        return self.store.verify()
+        return self.store.verify(progress)
 
     def __repr__(self) -> str:
         """Return one line: where it is."""

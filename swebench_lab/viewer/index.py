@@ -42,20 +42,24 @@ def index_page(rollouts: Iterable[Rollout], links: Sequence[str]) -> str:
     return document(f"{len(attempts)} attempts", body)
 
 
-def write_pages(rollouts: Iterable[Rollout], folder: str | Path) -> Path:
+def write_pages(rollouts: Iterable[Rollout], folder: str | Path, progress: bool = True) -> Path:
     """Write the page of every attempt to `folder/<policy>/<task>-<attempt>.html`, and an index beside them.
 
     Args:
         rollouts: The attempts.
         folder: Target folder, made if missing; existing pages of the same attempts are overwritten.
+        progress: Whether a bar is shown where it takes more than five seconds.
 
     Returns:
         Path of `index.html`.
     """
+    from tqdm.auto import tqdm
+
     attempts = list(rollouts)
     target = Path(folder)
     links = page_names(attempts)
-    for rollout, link in zip(attempts, links, strict=True):
+    pairs = tqdm(zip(attempts, links, strict=True), "pages", len(attempts), delay=5, disable=not progress)
+    for rollout, link in pairs:
         rollout.to_html(target / link)
     index = target / "index.html"
     index.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,8 @@ python -m tests.benchmarks.run_store --attempts 5000 --folder /somewhere/large -
 
 Texts are drawn from the traces (any folder of text files), none of them twice but for a task's own; token ids are random
 over a vocabulary of 151,936, logprobs random float32 of full precision. What each operation takes is measured in a
-process of its own. The yardstick is one JSON line an attempt, as the layout of before kept it, appended in the same run.
+process of its own. The yardsticks are one JSON line an attempt, as the layout of before kept it, and parquet of the same rows
+(zstd, 100 attempts a file, token ids and logprobs as lists of numbers), written in the same run.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from swebench_lab.records.reply import Message, Reply, VersionRun
 from swebench_lab.records.rollout import Rollout
@@ -95,24 +97,63 @@ def attempt(number: int, texts: Texts, tasks: dict[int, Task], system: str) -> R
     return Rollout(task, trajectory, verdict, float(resolved))
 
 
+class Parquet:
+    """The same attempts as parquet: a row has columns to choose by, its ids and logprobs, and the rest as JSON."""
+
+    SIZE = 100
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.rows, self.files = folder, [], 0
+        folder.mkdir()
+
+    def append(self, rollout: Rollout) -> None:
+        """Take a row; every so many are a file."""
+        steps = rollout.trajectory.steps
+        row = rollout.to_row()
+        for step in row["trajectory"]["steps"]:
+            for name in ("token_ids", "logprobs", "context_ids"):
+                step["reply"].pop(name, None)
+        self.rows.append({
+            "task": rollout.task.id, "attempt": rollout.trajectory.attempt, "status": rollout.verdict.status,
+            "reward": rollout.reward, "seconds": rollout.trajectory.seconds, "rest": json.dumps(row),
+            "token_ids": [np.asarray(step.reply.token_ids) for step in steps],
+            "logprobs": [np.asarray(step.reply.logprobs) for step in steps],
+            "context_ids": [np.asarray(step.reply.context_ids) for step in steps],
+        })  # fmt: skip
+        if len(self.rows) == self.SIZE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows that wait."""
+        if self.rows:
+            pl.DataFrame(self.rows, schema_overrides=_PARQUET).write_parquet(self.folder / f"{self.files:05}.parquet")
+            self.rows, self.files = [], self.files + 1
+
+
+_PARQUET = {name: pl.List(pl.List(kind)) for name, kind in
+            (("token_ids", pl.Int32), ("logprobs", pl.Float32), ("context_ids", pl.Int32))}  # fmt: skip
+
+
 def write(folder: Path, count: int, traces: Path | None) -> dict[str, Any]:
     """Make the run; return what appending and the disk cost, beside JSON lines."""
     texts, run = Texts(traces, 0), RunDirectory(folder / "run")
     tasks: dict[int, Task] = {}
     system = texts.draw(9000)
-    before = folder / "before.jsonl"
+    before, parquet = folder / "before.jsonl", Parquet(folder / "parquet")
     appended, as_lines = [], []
     for number in range(count):
         rollout = attempt(number, texts, tasks, system)
         begin = time.perf_counter()
         run.append(rollout, "reward")
         appended.append(time.perf_counter() - begin)
+        parquet.append(rollout)
         if number % max(1, count // BASELINE) == 0:
             begin = time.perf_counter()
             lines.append(before, {**rollout.to_row(), "rewarded_by": "reward"})
             as_lines.append(time.perf_counter() - begin)
         if number % 1000 == 999:
             print(f"{number + 1} of {count} attempts", file=sys.stderr, flush=True)
+    parquet.flush()
     size = sum(file.stat().st_size for file in (folder / "run").rglob("*") if file.is_file())
     one, was = size / count, before.stat().st_size / len(as_lines)
     return {
@@ -120,6 +161,7 @@ def write(folder: Path, count: int, traces: Path | None) -> dict[str, Any]:
         "distinct lines of text": len(set(texts.lines)),
         "kB an attempt": one / 1e3,
         "kB an attempt as a JSON line": was / 1e3,
+        "kB an attempt as parquet": sum(file.stat().st_size for file in parquet.folder.iterdir()) / count / 1e3,
         "share of JSON lines": one / was,
         "GB in all": size / 1e9,
         "GB as JSON lines": was * count / 1e9,
@@ -140,6 +182,15 @@ OPERATIONS = {
     ".agg(pl.len(), pl.col('completion_tokens').sum()).collect()",
     "iterate over 500": "import itertools; sum(len(r.trajectory.steps) for r in itertools.islice(lab.attach(run_dir), 500))",
 }
+
+_AS_PARQUET = {
+    "open, count": "import polars as pl; pl.scan_parquet(run_dir).group_by('status').len().collect()",
+    "pass_at, filter, frame": "import polars as pl; s = pl.scan_parquet(run_dir); "
+    "s.group_by('task').agg((pl.col('status') == 'resolved').mean()).collect(), s.filter(pl.col('seconds') > 50)"
+    ".select(pl.len()).collect(), s.select('task', 'attempt', 'status', 'reward', 'seconds').collect()",
+    "open one attempt": "import polars as pl; pl.scan_parquet(run_dir).filter(task='owner__name-7', attempt=1).collect()",
+}
+"""What corresponds to them in parquet."""
 
 _MEASURED = """
 import sys, time, json, resource
@@ -205,6 +256,8 @@ def main() -> None:
     run_dir = given.folder / "run"
     for name, code in OPERATIONS.items():
         facts[name] = measured(run_dir, code)
+    for name, code in _AS_PARQUET.items():
+        facts[f"{name} (parquet)"] = measured(given.folder / "parquet", code)
     if given.rows:
         wide = widened(given.folder, given.rows)
         facts["rows of the wide index"] = given.rows

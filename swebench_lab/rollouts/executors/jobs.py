@@ -13,6 +13,7 @@ from swebench_lab.agents.external.cli_agent import AnyAgent
 from swebench_lab.records.rollout import Rollout
 from swebench_lab.records.step import Step
 from swebench_lab.records.task import Task
+from swebench_lab.records.trackers import Report
 from swebench_lab.records.trajectory import Span, Trajectory
 from swebench_lab.records.verdict import NOT_GRADED, Cause, Verdict
 from swebench_lab.rollouts.executors.queues import BoundedQueue
@@ -74,6 +75,8 @@ class Batch:
         self.cancelled = False
         self.sharing: Sharing | None = None
         """Who makes which of them; None: all are made here."""
+        self.report: Report | None = None
+        """What counts results for a tracker."""
         self._lock = threading.Lock()
 
     def add(self, rollout: Rollout, made: bool = True) -> None:
@@ -85,6 +88,8 @@ class Batch:
         """
         with self._lock:
             self.recorded += made
+        if self.report is not None:
+            self.report.add(rollout.verdict.status, rollout.reward)
         self.results.put(rollout)
         with self._lock:
             self.finished += 1

@@ -41,7 +41,7 @@ class Conversion:
     bytes_after: int
 
 
-def convert(path: str | Path) -> Conversion | None:
+def convert(path: str | Path, progress: bool = False) -> Conversion | None:
     """Convert a run directory where it lies; attempts are read one at a time. Killed in the middle, it can be called again.
 
     Rows of the layout of before are converted without loss, and a collection goes on from there. Rows of a still older
@@ -49,6 +49,7 @@ def convert(path: str | Path) -> Conversion | None:
 
     Args:
         path: The run directory.
+        progress: Whether a bar is shown where it takes more than five seconds.
 
     Returns:
         What was done; None where it is of this layout already.
@@ -70,10 +71,12 @@ def convert(path: str | Path) -> Conversion | None:
             lock(held, wait=False)
         except BlockingIOError:
             raise RecordError(f"converting {folder}: another process is converting it") from None
-        return _convert(folder)
+        return _convert(folder, progress)
 
 
-def _convert(folder: Path) -> Conversion:
+def _convert(folder: Path, progress: bool) -> Conversion:
+    from tqdm.auto import tqdm
+
     draft, rows = folder / ".converting", folder / version.OLD
     with suppress(FileNotFoundError):
         shutil.rmtree(draft)
@@ -82,7 +85,9 @@ def _convert(folder: Path) -> Conversion:
     tasks = _tasks(old_tasks if old_tasks.exists() else folder / "tasks.jsonl")
     store = Store(draft, folder / "layers")
     count = aside = 0
+    bar = tqdm(total=rows.stat().st_size, desc="convert", unit="B", unit_scale=True, delay=5, disable=not progress)
     for number, text in enumerate(_texts(rows), 1):
+        bar.update(len(text))
         try:
             rollout, rewarded_by = _rollout(json.loads(text), tasks)
         except (LabError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -92,6 +97,7 @@ def _convert(folder: Path) -> Conversion:
             continue
         store.append(rollout, rewarded_by)
         count += 1
+    bar.close()
     store.segments.release()
     before, after = rows.stat().st_size, _size(draft)
     _put_in_place(folder, draft)

@@ -150,11 +150,14 @@ class Store:
                 wrong[line] = f"its body is torn: {error}"
         return wrong
 
-    def verify(self) -> int:
+    def verify(self, progress: bool = False) -> int:
         """Read every body; return how many are damaged. Their rows are set aside, so that a resumed run makes them again."""
+        from tqdm.auto import tqdm
+
         frame = self.frame()
         damaged = set()
-        for segment, at in frame.select("segment", "at").iter_rows():
+        places = frame.select("segment", "at")
+        for segment, at in tqdm(places.iter_rows(), "check", len(places), delay=5, disable=not progress):
             try:
                 blocks.read(self.segments.path(segment), at)
             except RecordError:

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from swebench_lab.errors import TrainingError
+from swebench_lab.records.trackers import TRACKERS
 from swebench_lab.training.data.corpus import Curation
 from swebench_lab.training.options import capabilities
 from swebench_lab.training.options.config import Config
 from swebench_lab.training.options.rules import Rules
 
-REPORTERS = ("none", "wandb", "trackio", "tensorboard")
 DTYPES = ("", "float32", "bfloat16", "float16")
 
 
@@ -144,7 +144,7 @@ class GRPOSettings(Config):
     save_steps: int = 0
     """Optimiser steps between two checkpoints; 0: at the end only. A multiple of those of an update."""
     report_to: str = "none"
-    """Where the log goes as well: `none`, `wandb`, `trackio` or `tensorboard`."""
+    """Where the log goes as well: `none`, `wandb`, `trackio`, `mlflow` or `tensorboard`."""
     seed: int = 0
     """Random seed: of the order of tasks and of the attempts."""
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -282,7 +282,7 @@ class SFTSettings(Config):
     save_steps: int = 0
     """Optimiser steps between two checkpoints; 0: at the end only."""
     report_to: str = "none"
-    """Where the log goes as well: `none`, `wandb`, `trackio` or `tensorboard`."""
+    """Where the log goes as well: `none`, `wandb`, `trackio`, `mlflow` or `tensorboard`."""
     seed: int = 0
     """Random seed: of the order of rows and of adapters."""
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -352,7 +352,7 @@ _WHOLE_SFT = _WHOLE | {"eval_steps", "logging_steps"}
 
 def _check_shared(settings: GRPOSettings | SFTSettings) -> None:
     """Refuse what neither kind of training can be done with."""
-    settings.check_choice("report_to", REPORTERS)
+    settings.check_choice("report_to", TRACKERS)
     settings.check_choice("dtype", DTYPES)
     if settings.dtype not in ("", "float32") and not settings.lora:
         settings.refuse(

@@ -12,7 +12,9 @@ from swebench_lab.errors import TaskError
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.records.diff import reverse_patch, touched_files
 from swebench_lab.snapshots.factory import SandboxFactory
+from swebench_lab.tasks.making.candidates import Candidate
 from swebench_lab.tasks.making.make import MadeTasks, make_tasks, repo_name
+from swebench_lab.tasks.making.validation import Baseline, Suite, Trial
 from swebench_lab.tasks.schemas import from_swesmith, to_swesmith
 from tests.tasks.making.shelf import CODE, write
 
@@ -122,6 +124,36 @@ def test_a_suite_that_cannot_pass_is_an_error_that_shows_its_end(tmp_path: Path,
     (repository / "shelf.py").write_text(CODE.replace("class Shelf", "class Gone"))
     with pytest.raises(TaskError, match=r"no test passes \(exit code 2\): .*error"):
         make_tasks(repository, 1, sandboxes=sandboxes, progress=False)
+
+
+def test_one_module_that_no_parser_gets_through_does_not_end_the_run(tmp_path: Path, sandboxes: SandboxFactory) -> None:
+    repository = write(tmp_path / "shelf")
+    (repository / "deep.py").write_text(f"def total():\n    return {' + '.join(['1'] * 900)}\n")
+    (repository / "test_deep.py").write_text("from deep import total\n\ndef test_total():\n    assert total() == 900\n")
+    made = make_tasks(repository, 1, sandboxes=sandboxes, combined=0.0, workers=2, progress=False)
+    assert len(made) == 1 and touched_files(made[0].setup_patch) == ("shelf.py",)
+
+
+def test_what_goes_wrong_with_one_candidate_is_its_row_and_what_goes_wrong_with_all_is_an_error(
+    repository: Path, sandboxes: SandboxFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial, bad = Suite.trial, set[str]()
+
+    def falling(self: Suite, candidate: Candidate, baseline: Baseline) -> Trial:
+        if not bad or candidate.key in bad:
+            bad.add(candidate.key)
+            raise SystemError("AST constructor recursion depth mismatch (before=63, after=65)")
+        return trial(self, candidate, baseline)
+
+    monkeypatch.setattr(Suite, "trial", falling)
+    made = make_tasks(repository, 1, sandboxes=sandboxes, combined=0.0, workers=1, progress=False)
+    rows = made.report.to_dicts()
+    assert len(made) == 1 and [row["outcome"][:42] for row in rows if "went wrong" in row["outcome"]] == [
+        "trying it went wrong: SystemError: AST con"
+    ]
+    monkeypatch.setattr(Suite, "trial", lambda *_: trial(None, None, None))  # type: ignore[arg-type]
+    with pytest.raises(AttributeError):
+        make_tasks(repository, 2, sandboxes=sandboxes, combined=0.0, workers=2, progress=False)
 
 
 def test_wrong_arguments_are_named(repository: Path, sandboxes: SandboxFactory) -> None:
