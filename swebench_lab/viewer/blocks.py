@@ -6,6 +6,7 @@ import base64
 import gzip
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab import _html
@@ -165,18 +166,46 @@ def filter_boxes(legend: str, boxes: Iterable[tuple[str, str, str]]) -> str:
     return f'<fieldset class="filters"><legend>{legend}</legend>{inner}</fieldset>'
 
 
-def coloured_diff(lines: Sequence[tuple[str, str]], shown: int, highlighter: Highlighter | None = None) -> str:
-    """Return the lines of a diff in colours, folded after the first `shown`; a highlighter colours words, too."""
+def coloured_diff(
+    lines: Sequence[tuple[str, str]], shown: int, highlighter: Highlighter | None = None, split: bool = False
+) -> str:
+    """Return the lines of a diff in colours, folded after the first `shown`.
+
+    Args:
+        lines: The lines with their styles, as `story.signed` has them.
+        shown: Lines in sight.
+        highlighter: Colours words, too; None: they stay plain.
+        split: Whether the lines before and after stand side by side as well, folded.
+    """
     drawn = (highlighter or Highlighter(0)).diff([(style, _html.plain(line)) for style, line in lines])
+    beside = f"<details><summary>before and after, side by side</summary>{_split(drawn)}</details>" if split else ""
 
     def block(start: int, end: int) -> str:
-        spans = "".join(
-            f'<span class="{style}">{coloured(pieces)}</span>' for style, pieces in drawn[start:end][:_COLOURED_LINES]
-        )
+        part = drawn[start:end]
+        spans = "".join(f'<span class="{style}">{coloured(pieces)}</span>' for style, pieces in part[:_COLOURED_LINES])
         plain = "\n".join(line for _, line in lines[start:end][_COLOURED_LINES:])
         return f'<pre class="diff">{spans}{safe(plain)}</pre>'
 
     if len(lines) <= shown + 6:
-        return block(0, len(lines))
+        return block(0, len(lines)) + beside
     more = f"{len(lines)} lines in all: show the rest"
-    return f"{block(0, shown)}<details class='rest'><summary>{more}</summary>{block(shown, len(lines))}</details>"
+    rest = f"<details class='rest'><summary>{more}</summary>{block(shown, len(lines))}</details>"
+    return block(0, shown) + rest + beside
+
+
+def _split(drawn: Sequence[tuple[str, list[Piece]]]) -> str:
+    """Return a diff as a table of two columns, in which what was deleted stands beside what came in its place."""
+    rows: list[str] = []
+    gone, come = list[str](), list[str]()
+    for style, pieces in [*drawn[:_COLOURED_LINES], ("end", [])]:
+        cell = f'<td class="{style}">{coloured(pieces)}</td>'
+        if style in ("d", "a"):
+            (gone if style == "d" else come).append(cell)
+            continue
+        rows += [f"<tr>{left}{right}</tr>" for left, right in zip_longest(gone, come, fillvalue="<td></td>")]
+        gone, come = [], []
+        if style == "c":
+            rows.append(f"<tr>{cell}{cell}</tr>")
+        elif style != "end":
+            rows.append(f"<tr>{cell.replace('<td', '<td colspan=2', 1)}</tr>")
+    return f'<table class="diff split"><tbody>{"".join(rows)}</tbody></table>'

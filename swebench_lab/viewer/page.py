@@ -189,7 +189,7 @@ def _patches(rollout: Rollout, words: Highlighter) -> str:
 def _diff(patch: str, words: Highlighter) -> str:
     if not patch.strip():
         return "<p>Empty: no file was changed.</p>"
-    return coloured_diff(list(story.signed(patch)), 400, words)
+    return coloured_diff(list(story.signed(patch)), 400, words, split=True)
 
 
 def _tests(rollout: Rollout) -> str:

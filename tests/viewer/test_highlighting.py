@@ -50,6 +50,13 @@ def test_both_sides_of_a_hunk_are_read_as_whole_texts() -> None:
         assert text_of(coloured_diff(lines, 400, Highlighter())) == text_of(coloured_diff(lines, 400))
 
 
+def test_what_was_deleted_stands_beside_what_came_in_its_place() -> None:
+    patch = "diff --git a/a.py b/a.py\n@@ -1,4 +1,3 @@\n x\n-one\n-two\n+three\n y\n"
+    html = coloured_diff(list(story.signed(patch)), 400, split=True).partition("<table")[2]
+    rows = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in html.split("<tr>")[1:]]
+    assert rows[2:] == [[" x", " x"], ["-one", "+three"], ["-two", ""], [" y", " y"]]
+
+
 def test_a_listing_of_a_file_is_coloured_also_where_it_is_folded() -> None:
     listing = "Here it is:\n" + "\n".join(f"{n:6}\t{line}" for n, line in enumerate((CODE * 12).split("\n"), 1))
     html = folded_text(listing, read=lambda text: Highlighter().numbered(text, "a.py"))

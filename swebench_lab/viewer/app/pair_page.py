@@ -62,7 +62,7 @@ def _outcome(rollout: Rollout) -> str:
 def _patch(rollout: Rollout) -> str:
     patch = rollout.trajectory.patch
     return (
-        coloured_diff(list(story.signed(patch)), _SHOWN, Highlighter())
+        coloured_diff(list(story.signed(patch)), _SHOWN, Highlighter(), split=True)
         if patch.strip()
         else "<p>Empty: no file was changed.</p>"
     )
