@@ -22,7 +22,7 @@ _SETTINGS = {
     "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyter-widgets/jupyterlab-manager/plugin": {"saveState": True},
 }
-_IDLE = """(() => { const c = [...(window.jupyterapp?.shell.widgets('main') ?? [])].find((w) => w.sessionContext)?.sessionContext;
+IDLE_PAGE = """(() => { const c = [...(window.jupyterapp?.shell.widgets('main') ?? [])].find((w) => w.sessionContext)?.sessionContext;
   return c?.isReady && c.session?.kernel?.connectionStatus === 'connected' && c.session.kernel.status === 'idle' })()"""
 
 
@@ -111,7 +111,7 @@ class Lab:
         browser = Browser(url, 1600, 1350, ready=shown)
         try:
             browser.call("Emulation.setFocusEmulationEnabled", enabled=True)
-            browser.wait_for(_IDLE, 120)
+            browser.wait_for(IDLE_PAGE, 120)
             if run:
                 browser.eval("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
         except BaseException:

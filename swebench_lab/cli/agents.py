@@ -15,13 +15,9 @@ if TYPE_CHECKING:
     from swebench_lab.policies.policy import Policy
 
 
-def agent_options(command: Command) -> Command:
-    """Add the options of the agent that attempts tasks."""
+def endpoint_options(command: Command) -> Command:
+    """Add the options of an endpoint that answers."""
     options = (
-        click.option("--noise", type=click.FloatRange(0, 1), default=0.5, show_default=True,
-                     help="For noisy: probability of a mistake."),
-        click.option("--script", type=click.Path(exists=True, dir_okay=False),
-                     help="For script: a JSON list of replies."),
         click.option("--url", "urls", multiple=True,
                      help="For chat: base URL of the endpoint, ending in /v1; repeat for replicas."),
         click.option("--model", default="default", show_default=True, help="For chat: model name at the endpoint."),
@@ -37,6 +33,20 @@ def agent_options(command: Command) -> Command:
         click.option("--tokenizer", default="", help="For chat: the model's tokenizer, to record exact token ids."),
         click.option("--prices", type=(float, float, float),
                      help="For chat: dollars per million prompt, cached-prompt and reply tokens; costs are unknown without."),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def agent_options(command: Command) -> Command:
+    """Add the options of the agent that attempts tasks."""
+    options = (
+        click.option("--noise", type=click.FloatRange(0, 1), default=0.5, show_default=True,
+                     help="For noisy: probability of a mistake."),
+        click.option("--script", type=click.Path(exists=True, dir_okay=False),
+                     help="For script: a JSON list of replies."),
+        endpoint_options,
         click.option("--flavour", default="xml", show_default=True, help="Prompts and tool-call format."),
         click.option("--config", type=click.Path(exists=True, dir_okay=False),
                      help="A SWE-agent or mini-swe-agent YAML file that defines the agent (replaces --flavour)."),
@@ -68,7 +78,7 @@ def make_agent(agent: str, options: dict[str, Any]) -> Agent:
         raise click.UsageError(str(error)) from error
 
 
-def _chat(options: dict[str, Any]) -> Policy:
+def chat_policy(options: dict[str, Any]) -> Policy:
     """Return the policy of an endpoint; the key comes from the environment, as other users can read command lines."""
     import os
 
@@ -97,7 +107,7 @@ def _policy(agent: str, options: dict[str, Any]) -> Policy:
     from swebench_lab.tasks.loading import load_tasks
 
     if agent == "chat":
-        return _chat(options)
+        return chat_policy(options)
     if agent == "null":
         return NullPolicy()
     if agent == "script":

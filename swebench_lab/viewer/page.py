@@ -24,6 +24,7 @@ from swebench_lab.viewer.blocks import (
     safe,
 )
 from swebench_lab.viewer.document import HELP, document
+from swebench_lab.viewer.highlighting import Highlighter
 
 if TYPE_CHECKING:
     from swebench_lab.records.rollout import Rollout
@@ -52,14 +53,19 @@ def page(rollout: Rollout, diffs: Sequence[str] = ()) -> str:
     kinds = [kind_of(step) for step in steps]
     packs: list[str] | None = [] if sum(len(step.observation) for step in steps) >= _PACKED_FROM else None
     changes = [diffs[n] if n < len(diffs) else "" for n in range(len(steps))]
-    articles = "".join(_step(n, *parts, packs) for n, parts in enumerate(zip(steps, kinds, changes, strict=True)))
+    words = Highlighter()
+    patches = _patches(rollout, words)  # first: these are coloured whatever the steps hold
+    issue = issue_text(rollout.task.issue, words)
+    articles = "".join(
+        _step(n, *parts, packs, words) for n, parts in enumerate(zip(steps, kinds, changes, strict=True))
+    )
     bars, styles = _bar(steps, kinds)
     body = (
         f'<a class="skip" href="#steps">Skip to the steps</a>{_head(rollout, bars)}'
         f'<div class="body">{_rail(steps, kinds)}<main>'
-        f'<section id="issue"><h2>Issue</h2>{issue_text(rollout.task.issue)}{_opening(rollout)}</section>'
+        f'<section id="issue"><h2>Issue</h2>{issue}{_opening(rollout)}</section>'
         f'<section id="steps"><h2>Steps</h2>{articles or "<p>No step was taken.</p>"}</section>'
-        f"{_patches(rollout)}{_tests(rollout)}{_log(rollout.verdict)}</main></div>"
+        f"{patches}{_tests(rollout)}{_log(rollout.verdict)}</main></div>"
         f'<div id="live" class="unseen" role="status" aria-live="polite"></div>{HELP}'
     )
     stored = "".join(f'<script type="text/plain" id="pack-{n}">{data}</script>' for n, data in enumerate(packs or ()))
@@ -119,14 +125,15 @@ def _rail_row(number: int, step: Step, kind: Kind) -> str:
     )
 
 
-def _step(number: int, step: Step, kind: Kind, diff: str, packs: list[str] | None) -> str:
+def _step(number: int, step: Step, kind: Kind, diff: str, packs: list[str] | None, words: Highlighter) -> str:
     endings = "".join(f'<span class="chip {style}">{safe(words)}</span>' for style, words in story.endings(step))
     aside = " · ".join(map(safe, story.asides(step)))
+    inside = f"{_said(step)}{_called(step, words)}{_seen(step, packs, words)}{_changed(diff, words)}"
     return (
         f'<article class="step of-{kind}" id="step-{number}" data-kind="{kind}" tabindex="-1" '
         f'aria-labelledby="title-{number}"><header class="{kind}"><h3 id="title-{number}">Step {number}</h3>'
         f'<span class="chip {kind}">{kind}</span>{endings}<span class="aside">{aside}</span></header>'
-        f'<div class="inside">{_said(step)}{_called(step)}{_seen(step, packs)}{_changed(diff)}</div></article>'
+        f'<div class="inside">{inside}</div></article>'
     )
 
 
@@ -137,30 +144,31 @@ def _said(step: Step) -> str:
     )
 
 
-def _called(step: Step) -> str:
+def _called(step: Step, words: Highlighter) -> str:
     call = story.called(step)
     if not call.label:
         return ""
     if call.form == "diff":
-        drawn = coloured_diff(story.edit_lines(step.arguments), 40)
+        drawn = coloured_diff(story.edit_lines(step.arguments), 40, words)
     else:
         drawn = folded_text(call.text, "prompt" if call.form == "prompt" else "") if call.text else ""
     return f'<span class="label">{safe(call.label)}</span>{drawn}'
 
 
-def _seen(step: Step, packs: list[str] | None) -> str:
+def _seen(step: Step, packs: list[str] | None, words: Highlighter) -> str:
     if not step.observation:
         return '<span class="label">no observation</span>'
-    return '<span class="label">observation</span>' + folded_text(step.observation, packs=packs)
+    return '<span class="label">observation</span>' + folded_text(
+        step.observation, packs=packs, read=lambda text: words.numbered(text, step.arguments.get("path", ""))
+    )
 
 
-def _changed(diff: str) -> str:
+def _changed(diff: str, words: Highlighter) -> str:
     if not diff:
         return ""
     summary = f"what it changed: {counted(diff.count(chr(10)), 'line')}"
-    return (
-        f"<details class='changed'><summary>{summary}</summary>{coloured_diff(list(story.signed(diff)), 200)}</details>"
-    )
+    drawn = coloured_diff(list(story.signed(diff)), 200, words)
+    return f"<details class='changed'><summary>{summary}</summary>{drawn}</details>"
 
 
 def _opening(rollout: Rollout) -> str:
@@ -168,20 +176,20 @@ def _opening(rollout: Rollout) -> str:
     return f"<details><summary>The opening messages</summary>{pre(text)}</details>" if text else ""
 
 
-def _patches(rollout: Rollout) -> str:
+def _patches(rollout: Rollout, words: Highlighter) -> str:
     ours, gold = rollout.trajectory.patch, rollout.task.gold_patch
     same = "<p>The attempt's patch is identical to the gold patch.</p>" if ours and ours == gold else ""
     return (
         f'<section id="patch"><h2>Patch</h2>{same}<div class="sides">'
-        f'<div class="side"><h3>This attempt</h3>{_diff(ours)}</div>'
-        f'<div class="side"><h3>Gold</h3>{_diff(gold)}</div></div></section>'
+        f'<div class="side"><h3>This attempt</h3>{_diff(ours, words)}</div>'
+        f'<div class="side"><h3>Gold</h3>{_diff(gold, words)}</div></div></section>'
     )
 
 
-def _diff(patch: str) -> str:
+def _diff(patch: str, words: Highlighter) -> str:
     if not patch.strip():
         return "<p>Empty: no file was changed.</p>"
-    return coloured_diff(list(story.signed(patch)), 400)
+    return coloured_diff(list(story.signed(patch)), 400, words, split=True)
 
 
 def _tests(rollout: Rollout) -> str:

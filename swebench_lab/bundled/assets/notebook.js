@@ -17,7 +17,7 @@ function render({ model, el }) {
     const asker = waiting.get(told.number);
     if (!asker) return;
     waiting.delete(told.number);
-    if (told.status >= 400) asker.reject(new Error(JSON.parse(told.text).error));
+    if (told.status >= 400) asker.reject(Object.assign(new Error(JSON.parse(told.text).error), { status: told.status }));
     else asker.resolve(told.kind === "application/json" ? JSON.parse(told.text) : told.text);
   };
   model.on("msg:custom", heard);
@@ -33,7 +33,12 @@ function render({ model, el }) {
     live: true,
     pairs: true,
     ask: (what, params) => send({ what, params }),
-    note: (note) => send({ what: "note", params: note }),
+    post: (what, params) => send({ what, params, post: true }),
+    file: (name) => send({ what: "file", params: { name } }),
+    module: async (name) => {
+      const address = URL.createObjectURL(new Blob([await door.file(name)], { type: "text/javascript" }));
+      return import(address).finally(() => URL.revokeObjectURL(address));
+    },
     frame: (frame, what, params) => send({ what, params }).then((html) => { frame.srcdoc = html; }, (error) => { frame.replaceWith(error.message); }),
     place: () => { const [view, params] = place.slice(1).split("?"); return { view: view || "runs", params: Object.fromEntries(new URLSearchParams(params ?? "")) }; },
     move: (to, quietly) => { if (!quietly) trail.push(place); place = to; model.set("place", to); model.save_changes(); },

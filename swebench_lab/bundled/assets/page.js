@@ -107,7 +107,7 @@
     "/": () => search?.focus(),
     t: () => document.getElementById("tests")?.scrollIntoView(), "?": () => (help.open ? help.close() : help.showModal()),
   };
-  if (framed) Object.assign(actions, { ArrowDown: () => tell("next"), ArrowUp: () => tell("previous"), Escape: () => tell("back") });
+  if (framed) Object.assign(actions, { ArrowDown: () => tell("next"), ArrowUp: () => tell("previous"), Escape: () => tell("back"), r: () => tell("enter") });
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target === search) {

@@ -82,7 +82,8 @@ function render({ model, el }) {
   }
 
   // --- drawing -----------------------------------------------------------------------------------------------------
-  const lines = (drawn) => make("pre", { class: "diff", tabindex: "0" }, ...drawn.lines.map(([style, text]) => make("span", { class: `l-${style}` }, text)), drawn.left ? `… ${drawn.left} more lines` : "");
+  const words = (pieces) => pieces.map((piece) => (typeof piece === "string" ? piece : Object.entries(piece).map(([kind, text]) => make("i", { class: kind }, text))[0]));
+  const lines = (drawn) => make("pre", { class: "diff", tabindex: "0" }, ...drawn.lines.map(([style, text]) => make("span", { class: `l-${style}` }, ...(typeof text === "string" ? [text] : words(text)))), drawn.left ? `… ${drawn.left} more lines` : "");
   const text = (drawn, of, style = "") => {
     const pre = make("pre", { class: style }, ...pieces(drawn.text));
     if (!drawn.more) return [pre];
@@ -218,7 +219,10 @@ function render({ model, el }) {
     work("branch", { policy: parts.policy.value, hint: parts.hint.value, n: Number(parts.times.value), grade: parts.graded.checked }, "going on from this step …");
     parts.branch.hidden = true; root.focus(); send("panel", { name: "branches" });
   };
-  const link = async () => { const words = `step=${at()}`; try { await navigator.clipboard.writeText(words); say(`copied: ${words} — lab.Stepper(rollout, sandboxes, ${words}); stepper.link names it for another kernel`); } catch { say(words); } };
+  const link = async () => {
+    const words = model.link?.() ?? `step=${at()}`, how = model.link ? "" : ` — lab.Stepper(rollout, sandboxes, ${words}); stepper.link names it for another kernel`;
+    try { await navigator.clipboard.writeText(words); say(`copied: ${words}${how}`); } catch { say(words); }
+  };
   function edit(message) {
     const area = make("textarea", { "aria-label": message.path, spellcheck: "false" }); area.value = message.text;
     const note = message.more ? "only its beginning is shown, so it cannot be saved" : "";
@@ -237,6 +241,7 @@ function render({ model, el }) {
   const openTerminal = () => {
     if (term) { term.focus(); return; }
     say("opening a terminal …");
+    if (model.library) terminalLibrary ??= model.library();
     send("terminal", { rows: 14, columns: 90, script: terminalLibrary === null });
   };
   const dropTerminal = () => {
@@ -299,7 +304,7 @@ function render({ model, el }) {
   root.addEventListener("keydown", (event) => {
     event.stopPropagation();
     if (event.target.closest(".terminal") || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "Escape" && !parts.help.open) { root.focus(); return; }
+    if (event.key === "Escape" && !parts.help.open) { if (event.target === root) root.dispatchEvent(new Event("lab-leave", { bubbles: true })); root.focus(); return; }
     if (event.target.closest("input, textarea, select, dialog")) return;
     if (event.target.closest("button") && (event.key === "Enter" || event.key === " ")) return;
     if (parts.list.contains(event.target) && ["ArrowDown", "ArrowUp"].includes(event.key)) { event.preventDefault(); move(event.key === "ArrowDown" ? 1 : -1); return; }

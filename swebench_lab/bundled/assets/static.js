@@ -103,7 +103,6 @@ const door = {
   live: false,
   pairs: false,
   ask: (what, params) => answers[what](params),
-  note: async () => { throw new Error("a bundle only reads"); },
   frame: async (frame, what, { run, id }) => { const row = (await table()).find((one) => one.run === run && one.id === id); if (row) frame.src = `attempts/${row.page}`; },
   place: () => { const [view, params] = location.hash.slice(1).split("?"); return { view: view || "runs", params: Object.fromEntries(new URLSearchParams(params ?? "")) }; },
   move: (to, quietly) => (quietly ? history.replaceState(null, "", to) : history.pushState(null, "", to)),

@@ -8,7 +8,7 @@ const MAJOR = new Set(["task", "verdict", "steps", "attempts", "resolved", "chan
 const KEYS = [
   ["↓ ↑ or j k", "next and previous row"], ["Enter", "open the row"], ["/", "search"], ["f", "filters of columns"],
   ["[ and ]", "previous and next page"], ["↓ ↑ in an attempt", "next and previous attempt"],
-  ["← → in an attempt", "previous and next step"], ["Esc", "back to the table"], ["?", "this list"],
+  ["← → in an attempt", "previous and next step"], ["r in an attempt", "enter the step in a live sandbox"], ["Esc", "back to the table"], ["?", "this list"],
 ];
 const PAGE = 100;
 
@@ -41,6 +41,58 @@ const share = (row) => { const graded = (row.resolved ?? 0) + (row.unresolved ??
 const query = (params) => new URLSearchParams(Object.entries(params).filter(([, value]) => value !== "" && value !== undefined && value !== null)).toString();
 const typing = (node) => node instanceof HTMLInputElement || node instanceof HTMLTextAreaElement || node instanceof HTMLSelectElement;
 
+const OURS = `.lab-player { ${["paper", "sheet", "edge", "ink", "soft", "link", "good", "bad", "odd", "add", "add-paper", "del", "del-paper", "hunk", "read", "run", "edit", "submit", "malformed", "mono", "word", "text", "figure", "name"].map((name) => `--${name}: inherit;`).join(" ")} flex: 1 1 0; height: auto; min-height: 0; border-width: 1px 0 0; border-radius: 0; resize: none; }
+.lab-player .list li[aria-selected=true] { background: var(--mark); color: var(--ink); }`;
+
+// Stands for the model that the player has in a notebook; a door carries its messages.
+class Remote {
+  constructor(door, { player, after, state }, lost) {
+    Object.assign(this, { door, player, after, state, lost, calls: {}, queue: [] });
+    this.listen();
+  }
+
+  get(name) { return this.state[name]; }
+
+  on(name, call) { (this.calls[name] ??= new Set()).add(call); }
+
+  off(name, call) { this.calls[name]?.delete(call); }
+
+  tell(name, ...values) { for (const call of this.calls[name] ?? []) call(...values); }
+
+  link() { return this.door.link?.() ?? `step=${this.state.detail.step}`; }
+
+  library() { return this.door.module("xterm.mjs"); }
+
+  async send(message) {
+    this.queue.push(message);
+    if (this.sending) return; // one request at a time: keys arrive in their order
+    this.sending = true;
+    try { while (this.queue.length) await this.door.post("tell", { player: this.player, messages: this.queue.splice(0) }); } catch (error) { if (!this.stopped) this.lost(error); }
+    this.sending = false;
+  }
+
+  async listen() {
+    while (!this.stopped) {
+      try {
+        const told = await this.door.ask("news", { player: this.player, after: this.after });
+        this.after = told.after;
+        const drawn = Object.entries(told.state ?? {}).map(([put, value]) => ({ put, value }));
+        for (const piece of told.news ?? drawn) {
+          if (this.stopped) return;
+          if (piece.put) { this.state[piece.put] = piece.value; this.tell(`change:${piece.put}`); } else this.tell("msg:custom", piece.message, piece.data.map((text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))));
+        }
+      } catch (error) {
+        if (this.stopped) return;
+        this.lost(error);
+        if (error.status) return; // it was closed
+        await new Promise((done) => setTimeout(done, 2000));
+      }
+    }
+  }
+
+  stop() { this.stopped = true; }
+}
+
 export class View {
   constructor(root, door) {
     this.root = root;
@@ -69,7 +121,7 @@ export class View {
     this.watch();
   }
 
-  stop() { clearTimeout(this.timer); removeEventListener("message", this.heard); this.stopped = true; }
+  stop() { clearTimeout(this.timer); this.ending?.(); removeEventListener("message", this.heard); this.stopped = true; }
 
   // --- where we are ------------------------------------------------------------------------------------------------
 
@@ -90,8 +142,8 @@ export class View {
   async draw() {
     const mine = ++this.drawing;
     const { view, params } = this.at;
-    const screens = { runs: this.runs, attempts: this.attempts, groups: this.groups, attempt: this.attempt, running: this.running, compare: this.compare, pair: this.pair };
-    this.follow = null;
+    const screens = { runs: this.runs, attempts: this.attempts, groups: this.groups, attempt: this.attempt, running: this.running, enter: this.enter, compare: this.compare, pair: this.pair };
+    this.follow = this.begin = null;
     this.neighbours = {};
     const slow = setTimeout(() => this.main.setAttribute("aria-busy", "true"), 300);
     try {
@@ -100,9 +152,12 @@ export class View {
       this.bar(view, params);
       const kept = this.focused();
       this.frames.clear();
+      this.ending?.();
+      this.ending = null;
       this.main.replaceChildren(...[content].flat());
       for (const frame of this.main.querySelectorAll("iframe")) this.frames.add(frame);
       this.focus(kept, view);
+      this.begin?.();
     } catch (error) {
       if (mine !== this.drawing) return;
       this.bar(view, params);
@@ -298,6 +353,7 @@ export class View {
     this.door.frame(frame, "page", { run, id }, params.step);
     frame.addEventListener("load", () => this.greet(frame, params));
     const step = h("span", { class: "at-step" }, params.step ?? "0");
+    if (this.about.reenter) this.neighbours.enter = () => this.go("enter", { ...context, run, id, from: params.from, step: step.textContent });
     this.atStep = (number) => { step.textContent = number; code.textContent = told.enter.replace("step-STEP", `step-${number}`); };
     const code = h("code", {}, told.enter.replace("step-STEP", `step-${params.step ?? 0}`));
     return h("article", { class: "attempt" },
@@ -310,7 +366,8 @@ export class View {
         h("span", { role: "status" }, told.number ? `${number(told.number)} of ${number(told.total)}` : "not in this table"),
         h("button", { "data-name": "next", disabled: !told.next, onclick: () => this.neighbours.next?.(), title: "↓" }, "next")),
       h("div", { class: "attempt-tools" },
-        h("details", {}, h("summary", {}, "enter step ", step, " in a live sandbox"), h("pre", {}, code), h("button", { onclick: async () => { try { await navigator.clipboard.writeText(code.textContent); this.say("copied"); } catch { this.say("the browser does not allow copying"); } } }, "copy")),
+        this.about.reenter ? h("button", { "data-name": "enter", onclick: this.neighbours.enter, title: "r" }, "enter this step") : null,
+        h("details", {}, h("summary", {}, this.about.reenter ? "step " : "enter step ", step, this.about.reenter ? " in a notebook" : " in a live sandbox"), h("pre", {}, code), h("button", { onclick: async () => { try { await navigator.clipboard.writeText(code.textContent); this.say("copied"); } catch { this.say("the browser does not allow copying"); } } }, "copy")),
         this.noteBox(row)),
       frame);
   }
@@ -332,11 +389,35 @@ export class View {
     const said = h("span", { role: "status" });
     const save = async () => {
       try {
-        await this.door.note({ run: row.run, id: row.id, note: noteBox.value, tags: tagBox.value.split(",").map((tag) => tag.trim()).filter(Boolean) });
+        await this.door.post("note", { run: row.run, id: row.id, note: noteBox.value, tags: tagBox.value.split(",").map((tag) => tag.trim()).filter(Boolean) });
         said.textContent = "kept beside the run";
       } catch (error) { said.textContent = error.message; }
     };
     return h("details", { class: "note", open: Boolean(tags.length || row.note) }, h("summary", {}, "note and tags"), tagBox, noteBox, h("div", {}, h("button", { "data-name": "keep", onclick: save }, "keep"), " ", said));
+  }
+
+  // --- a step in a live sandbox ----------------------------------------------------------------------------------------
+
+  async enter(params, mine) {
+    const { run, id } = params;
+    const [told, player, ...styles] = await Promise.all([this.door.post("enter", { run, id, step: Number(params.step ?? 0) }), this.door.module("player.js"), this.door.file("player.css"), this.door.file("xterm.css")]);
+    if (mine !== this.drawing) return null;
+    const back = () => this.go("attempt", this.at.params);
+    const lost = h("p", { class: "error", role: "alert", hidden: true });
+    const holder = h("div", { class: "player" });
+    const shadow = holder.attachShadow({ mode: "open" }); // its styles and ours do not meet
+    shadow.adoptedStyleSheets = [...styles, OURS].map((text) => { const sheet = new CSSStyleSheet(); sheet.replaceSync(text); return sheet; });
+    this.neighbours = { back };
+    this.begin = () => {
+      const model = new Remote(this.door, told, (error) => { lost.hidden = false; lost.textContent = error.message; });
+      model.on("change:detail", () => { if (this.at.view === "enter") this.go("enter", { ...this.at.params, step: model.get("detail").step }, true); });
+      const end = player.default.render({ model, el: shadow });
+      this.ending = () => { end(); model.stop(); };
+      shadow.addEventListener("lab-leave", back);
+      if (model.get("detail").step !== Number(params.step ?? 0)) model.send({ do: "goto", step: Number(params.step) });
+      shadow.querySelector(".lab-player").focus();
+    };
+    return h("article", { class: "attempt" }, h("div", { class: "attempt-bar" }, h("button", { onclick: back, title: "Esc" }, "‹ attempt"), h("span", { class: "over" }, `${run} · each step is a sandbox of its own: what you change in it stays there until you reset it`)), lost, holder);
   }
 
   // --- running attempts --------------------------------------------------------------------------------------------
@@ -424,6 +505,7 @@ export class View {
     if (told.lab === "next") this.neighbours?.next?.();
     else if (told.lab === "previous") this.neighbours?.previous?.();
     else if (told.lab === "back") this.neighbours?.back?.();
+    else if (told.lab === "enter") this.neighbours?.enter?.();
     else if (told.lab === "at" && Number.isInteger(told.step) && this.at.view === "attempt") {
       this.go("attempt", { ...this.at.params, step: told.step }, true);
       this.atStep?.(String(told.step));
@@ -434,7 +516,7 @@ export class View {
     if (event.ctrlKey || event.metaKey || event.altKey || this.help.open) return;
     const inside = this.root.getRootNode().activeElement;
     if (typing(inside)) { if (event.key === "Escape") { inside.blur(); this.main.focus(); event.preventDefault(); } return; }
-    const act = { "/": () => this.main.querySelector(".search")?.focus(), "?": () => this.help.showModal(), f: () => this.main.querySelector("[data-name=filters]")?.click(), Escape: () => (this.neighbours?.back ?? (() => this.go("runs", {})))(), "[": () => this.paging?.[0]?.(), "]": () => this.paging?.[1]?.(), ArrowDown: () => this.select(1), j: () => this.select(1), ArrowUp: () => this.select(-1), k: () => this.select(-1), Enter: () => { const row = this.main.querySelector("tr[aria-selected=true]"); if (row && inside?.tagName !== "BUTTON" && inside?.tagName !== "SUMMARY") row.querySelector("a")?.click(); else return true; } }[event.key];
+    const act = { "/": () => this.main.querySelector(".search")?.focus(), "?": () => this.help.showModal(), f: () => this.main.querySelector("[data-name=filters]")?.click(), Escape: () => (this.neighbours?.back ?? (() => this.go("runs", {})))(), r: () => this.neighbours?.enter?.(), "[": () => this.paging?.[0]?.(), "]": () => this.paging?.[1]?.(), ArrowDown: () => this.select(1), j: () => this.select(1), ArrowUp: () => this.select(-1), k: () => this.select(-1), Enter: () => { const row = this.main.querySelector("tr[aria-selected=true]"); if (row && inside?.tagName !== "BUTTON" && inside?.tagName !== "SUMMARY") row.querySelector("a")?.click(); else return true; } }[event.key];
     if (act && act() !== true) event.preventDefault();
   }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from swebench_lab.viewer.app.catalogue import Catalogue
 from swebench_lab.viewer.app.going import going, running_attempt
 from swebench_lab.viewer.app.pair_page import pair_page
 from swebench_lab.viewer.app.queries import Query
+from swebench_lab.viewer.app.reentry import Reentry
 from swebench_lab.viewer.app.schema import COLUMNS
 from swebench_lab.viewer.page import page
 
@@ -54,17 +56,21 @@ class Answers:
     Args:
         catalogue: The attempts.
         writable: Whether notes may be written.
+        reentry: Opens players of attempts in live sandboxes; None: steps are not entered.
     """
 
-    def __init__(self, catalogue: Catalogue, writable: bool = False) -> None:
-        self.catalogue, self.writable = catalogue, writable
+    def __init__(self, catalogue: Catalogue, writable: bool = False, reentry: Reentry | None = None) -> None:
+        self.catalogue, self.writable, self.reentry = catalogue, writable, reentry
         self._html: dict[str, Callable[[Mapping[str, str]], str]] = {
             "page": self._page, "running-page": self._running_page, "pair": self._pair,
         }  # fmt: skip
         self._json: dict[str, Callable[[Mapping[str, str]], Any]] = {
             "about": self._about, "runs": self._runs, "attempts": self._attempts, "groups": self._groups,
             "attempt": self._attempt, "running": self._running, "sides": lambda _: comparing.sides(self.catalogue),
-            "compare": self._compare, "facets": self._facets, "notes": self._notes,
+            "compare": self._compare, "facets": self._facets, "notes": self._notes, "news": self._news,
+        }  # fmt: skip
+        self._posts: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+            "note": self._note, "enter": self._enter, "tell": self._tell,
         }  # fmt: skip
 
     def get(self, what: str, asked: Mapping[str, str]) -> Answer:
@@ -83,18 +89,46 @@ class Answers:
             return _refusal(str(error), 400)
         return _refusal(f"there is no {what!r} here", 404)
 
-    def put_note(self, given: Mapping[str, Any]) -> Answer:
-        """Keep a note: `run`, `id`, `note` and `tags`; refused where the viewer only reads."""
-        if not self.writable:
+    def post(self, what: str, given: Mapping[str, Any]) -> Answer:
+        """Do what is asked for: keep a `note`, `enter` a step, `tell` a player; refused where the viewer only reads.
+
+        Args:
+            what: Name of what is asked for.
+            given: Its values.
+        """
+        if what not in self._posts:
+            return _refusal(f"there is no {what!r} here", 404)
+        if what == "note" and not self.writable:
             return _refusal("this viewer only reads; start it with --notes to keep notes and tags", 403)
-        tags, note = given.get("tags"), given.get("note")
-        if not isinstance(note, str) or not isinstance(tags, list):
-            return _refusal("a note is a text, and its tags are a list", 400)
+        if what != "note" and self.reentry is None:
+            return _refusal("this viewer only reads; start it with --reenter to enter steps in live sandboxes", 403)
         try:
-            row = self.catalogue.mark(str(given.get("run")), str(given.get("id")), note, [str(tag) for tag in tags])
+            return Answer("application/json", self.plain(self._posts[what](given)))
         except LabError as error:
             return _refusal(str(error), 400)
-        return Answer("application/json", json.dumps(_plain(row)))
+
+    def _note(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        tags, note = given.get("tags"), given.get("note")
+        if not isinstance(note, str) or not isinstance(tags, list):
+            raise RecordError("a note is a text, and its tags are a list")
+        return self.catalogue.mark(str(given.get("run")), str(given.get("id")), note, [str(tag) for tag in tags])
+
+    # --- players ----------------------------------------------------------------------------------------------------
+
+    def _enter(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        assert self.reentry is not None
+        return self.reentry.enter(str(given.get("run")), str(given.get("id")), _integer(given.get("step", 0)))
+
+    def _tell(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        assert self.reentry is not None
+        messages = given.get("messages")
+        self.reentry.tell(str(given.get("player")), messages if isinstance(messages, list) else [])
+        return {}
+
+    def _news(self, asked: Mapping[str, str]) -> dict[str, Any]:
+        if self.reentry is None:
+            raise RecordError("this viewer only reads")
+        return self.reentry.news(asked.get("player", ""), _integer(asked.get("after", "")))
 
     @staticmethod
     def plain(value: Any) -> str:
@@ -108,6 +142,7 @@ class Answers:
         return {
             "root": str(self.catalogue.root),
             "writable": self.writable,
+            "reenter": self.reentry is not None,
             "columns": list(COLUMNS),
             "numeric": numeric,
         }
@@ -141,7 +176,7 @@ class Answers:
 
     def _attempts(self, asked: Mapping[str, str]) -> dict[str, Any]:
         query = Query.of(asked)
-        where, values = query.where()
+        where, values = query.where(self.catalogue.hits)
         counts = self.catalogue.ask(f"SELECT {_TOTALS} FROM attempts WHERE {where}", values)[0]
         names = ", ".join(f'"{name}"' for name in COLUMNS)
         rows = self.catalogue.ask(
@@ -155,7 +190,7 @@ class Answers:
         sort = asked.get("sort", "")
         name, way = sort.removeprefix("-"), "DESC" if sort.startswith("-") else "ASC"
         query = Query.of({**asked, "sort": ""})
-        where, values = query.where()
+        where, values = query.where(self.catalogue.hits)
         order = f'"{name}" IS NULL, "{name}" {way}, task, run' if name in _GROUPED else "task, run, policy"
         grouped = f"SELECT run, task, policy, agent, {_TOTALS} FROM attempts WHERE {where} GROUP BY run, task, agent"
         rows = self.catalogue.ask(f"{grouped} ORDER BY {order} LIMIT ? OFFSET ?", [*values, query.limit, query.offset])
@@ -175,14 +210,17 @@ class Answers:
         return {"rows": rows, "counts": {"groups": total}, "columns": _GROUPED}
 
     def _facets(self, asked: Mapping[str, str]) -> dict[str, Any]:
-        where, values = Query.of({**asked, "sort": ""}).where()
+        where, values = Query.of({**asked, "sort": ""}).where(self.catalogue.hits)
+        names = ", ".join(f'"{name}"' for name in _FACETS)
+        counts: dict[str, Counter[str]] = {name: Counter() for name in _FACETS}
+        for row in self.catalogue.ask(
+            f"SELECT {names}, count(*) AS attempts FROM attempts WHERE {where} GROUP BY {names}", values
+        ):
+            for name in _FACETS:
+                counts[name][row[name]] += row["attempts"]
         facets = {
-            name: self.catalogue.ask(
-                f'SELECT "{name}" AS value, count(*) AS attempts FROM attempts WHERE {where} GROUP BY "{name}" '
-                f"ORDER BY attempts DESC LIMIT {_MOST_VALUES}",
-                values,
-            )
-            for name in _FACETS
+            name: [{"value": value, "attempts": count} for value, count in counted.most_common(_MOST_VALUES)]
+            for name, counted in counts.items()
         }
         tags: dict[str, int] = {}
         for row in self.catalogue.ask(f"SELECT tags FROM attempts WHERE tags != '' AND {where}", values):
@@ -195,7 +233,7 @@ class Answers:
         run, name = asked.get("run", ""), asked.get("id", "")
         row = self.catalogue.row(run, name)
         query = Query.of(asked)
-        where, values = query.where()
+        where, values = query.where(self.catalogue.hits)
         order = query.order()
         numbered = f"SELECT run, id, row_number() OVER (ORDER BY {order}) AS number FROM attempts WHERE {where}"
         here = self.catalogue.ask(f"SELECT number FROM ({numbered}) WHERE run = ? AND id = ?", [*values, run, name])
@@ -211,10 +249,10 @@ class Answers:
             "total": self.catalogue.ask(f"SELECT count(*) AS n FROM attempts WHERE {where}", values)[0]["n"],
             "previous": around[0] if place > 1 else None,
             "next": around[first] if place and len(around) > first else None,
-            "enter": self._enter(row),
+            "enter": self._code(row),
         }
 
-    def _enter(self, row: Mapping[str, Any]) -> str:
+    def _code(self, row: Mapping[str, Any]) -> str:
         folder = self.catalogue.folders.get(row["run"], "")
         place = f"{folder}#{row['task']}/{row['attempt']}/{row['agent'] or '-'}/step-STEP"
         return f'import swebench_lab as lab\nlab.Stepper({place!r}, lab.SandboxFactory("namespace"))'
@@ -256,6 +294,13 @@ class Answers:
             for side, r in zip("AB", pair, strict=True)
         ]
         return pair_page(pair[0], pair[1], names)
+
+
+def _integer(value: object) -> int:
+    try:
+        return int(str(value))
+    except ValueError as error:
+        raise RecordError(f"{value!r} is no whole number") from error
 
 
 def _refusal(why: str, status: int) -> Answer:

@@ -8,6 +8,12 @@ from importlib import resources
 
 _DARK = re.compile(r"@media \(prefers-color-scheme: dark\) \{\s*:root \{(.*?)\}\s*\}", re.DOTALL)
 
+FILES = {
+    **{name: name for name in ("view.js", "browser.js", "view.css", "page.css", "player.js", "player.css")},
+    **{name: f"vendor/xterm/{name}" for name in ("xterm.mjs", "xterm.css")},
+}
+"""What a page may ask for, and where it lies."""
+
 
 @cache
 def asset(name: str) -> str:

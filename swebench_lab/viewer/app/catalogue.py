@@ -6,6 +6,7 @@ import logging
 import os
 import sqlite3
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ from swebench_lab.viewer.app.words import words_of
 _log = logging.getLogger(__name__)
 _BATCH = 200
 """Attempts whose words are taken in one transaction."""
+_SEARCHES = 24
+"""Searches whose hits are remembered."""
 _STORED = (*(name for name in COLUMNS if name not in ("advantage", "tags", "note")), *PLACE)
 _PUT = (
     f"INSERT INTO attempts ({', '.join(_STORED)}) VALUES ({', '.join(f':{name}' for name in _STORED)}) "
@@ -50,14 +53,16 @@ class Catalogue:
 
     def __init__(self, root: str | Path, file: str | Path | None = None) -> None:
         self.root = Path(root).expanduser().resolve()
-        if not self.root.is_dir():
-            raise RecordError(f"viewing {self.root}: there is no such folder")
+        if not os.access(self.root, os.R_OK | os.X_OK) or not self.root.is_dir():
+            raise RecordError(f"viewing {self.root}: there is no such folder, or it may not be read")
         self.file = Path(file) if file else default_root() / "views" / f"{digest_of(str(self.root))}.sqlite"
         self.folders: dict[str, Path] = {}
         self._directories: dict[str, RunDirectory] = {}
         self._refused: dict[str, str] = {}
         self._idle: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
+        self._searching = threading.Lock()
+        self._hits: OrderedDict[tuple[str, int], str] = OrderedDict()
         self._writing = threading.RLock()
         self._stop = threading.Event()
         self._keeper: threading.Thread | None = None
@@ -104,6 +109,22 @@ class Catalogue:
                     connection.close()
                 else:
                     self._idle.append(connection)
+
+    def hits(self, match: str) -> str:
+        """Return the texts that a search matches, as a JSON list; a page asks several questions about the same ones.
+
+        Args:
+            match: The search, as the index reads it.
+        """
+        with self._searching:
+            key = (match, self.ask("SELECT coalesce(max(words), 0) AS last FROM attempts")[0]["last"])
+            if key not in self._hits:
+                rows = self.ask("SELECT json_group_array(rowid) AS hits FROM texts WHERE texts MATCH ?", (match,))
+                self._hits[key] = rows[0]["hits"]
+            self._hits.move_to_end(key)
+            while len(self._hits) > _SEARCHES:
+                self._hits.popitem(last=False)
+            return self._hits[key]
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -11,6 +11,7 @@ from swebench_lab.records.step_kind import kind_of
 from swebench_lab.viewer import story
 from swebench_lab.viewer.blocks import badge, coloured_diff, facts, safe
 from swebench_lab.viewer.document import document
+from swebench_lab.viewer.highlighting import Highlighter
 
 if TYPE_CHECKING:
     from swebench_lab.records.rollout import Rollout
@@ -60,7 +61,11 @@ def _outcome(rollout: Rollout) -> str:
 
 def _patch(rollout: Rollout) -> str:
     patch = rollout.trajectory.patch
-    return coloured_diff(list(story.signed(patch)), _SHOWN) if patch.strip() else "<p>Empty: no file was changed.</p>"
+    return (
+        coloured_diff(list(story.signed(patch)), _SHOWN, Highlighter(), split=True)
+        if patch.strip()
+        else "<p>Empty: no file was changed.</p>"
+    )
 
 
 def _between(a: Rollout, b: Rollout) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from swebench_lab.errors import RecordError
@@ -65,12 +65,16 @@ class Query:
             max(1, min(limit, MOST)),
         )
 
-    def where(self) -> tuple[str, list[object]]:
-        """Return the condition of the rows, and its values."""
+    def where(self, hits: Callable[[str], str]) -> tuple[str, list[object]]:
+        """Return the condition of the rows, and its values.
+
+        Args:
+            hits: Returns the texts that match a search, as JSON.
+        """
         parts, values = ["1"], list[object]()
         if words := match_of(self.search):
-            parts.append("words IN (SELECT rowid FROM texts WHERE texts MATCH ?)")
-            values.append(words)
+            parts.append("words IN (SELECT value FROM json_each(?))")
+            values.append(hits(words))
         for name, text in self.filters.items():
             part, more = _condition(name, text.strip())
             parts.append(part)

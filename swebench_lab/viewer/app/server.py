@@ -14,10 +14,10 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from swebench_lab.errors import ConfigError
 from swebench_lab.viewer.app.answers import Answer, Answers
-from swebench_lab.viewer.app.assets import asset, shell
+from swebench_lab.viewer.app.assets import FILES, asset, shell
 
 _log = logging.getLogger(__name__)
-_FILES = {"view.js": "text/javascript", "browser.js": "text/javascript", "view.css": "text/css", "page.css": "text/css"}
+_KINDS = {"js": "text/javascript", "mjs": "text/javascript", "css": "text/css"}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; frame-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
@@ -108,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815 - the name that the standard library calls
 
     def do_POST(self) -> None:
-        """Keep a note; other sites cannot ask for that, because their requests would not be JSON with our cookie."""
+        """Do what is asked; other sites cannot ask, because their requests would not be JSON with our cookie."""
         if self._welcome():
             self._send(self._posted(self.headers.get("Content-Length", "")))
 
@@ -123,9 +123,10 @@ class _Handler(BaseHTTPRequestHandler):
             given = json.loads(body)
         except ValueError:
             given = None
-        if self._name(urlsplit(self.path).path) != "api/note" or not isinstance(given, dict):
+        name = self._name(urlsplit(self.path).path)
+        if not name.startswith("api/") or not isinstance(given, dict):
             return Answer("text/plain", "no such thing\n", 404)
-        return self.server_of_view.answers.put_note(given)
+        return self.server_of_view.answers.post(name.removeprefix("api/"), given)
 
     # --- who may ask ------------------------------------------------------------------------------------------------
 
@@ -174,8 +175,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_for(self, name: str, asked: dict[str, str]) -> None:
         if name == "":
             self._send(Answer("text/html", shell("swebench_lab · runs")))
-        elif name in _FILES:
-            self._send(Answer(_FILES[name], asset(name)))
+        elif name in FILES:
+            self._send(Answer(_KINDS[name.rpartition(".")[2]], asset(FILES[name])))
         elif name.startswith("api/"):
             self._send(self.server_of_view.answers.get(name.removeprefix("api/"), asked))
         else:
@@ -196,9 +197,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Security-Policy", _POLICY)
         else:  # an attempt's page brings its own policy, by the hashes of its script and style
             self.send_header("Content-Security-Policy", "frame-ancestors 'self'; sandbox allow-scripts")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
+        try:
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(data)
+        except ConnectionError:
+            self.close_connection = True  # the page was closed while it waited
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log to the library's logger, without the token that the first request holds."""

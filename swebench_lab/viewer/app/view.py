@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -10,10 +11,14 @@ from swebench_lab import _html
 from swebench_lab.viewer.app.answers import Answers
 from swebench_lab.viewer.app.bundle import write_bundle
 from swebench_lab.viewer.app.catalogue import Catalogue
+from swebench_lab.viewer.app.reentry import Reentry
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from swebench_lab.agents.external.cli_agent import AnyAgent
+    from swebench_lab.policies.policy import Policy
+    from swebench_lab.snapshots.factory import SandboxFactory
     from swebench_lab.viewer.app.server import ViewServer
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -22,21 +27,36 @@ _WIDGET = "application/vnd.jupyter.widget-view+json"
 class View:
     """Runs → attempts → steps: sort, filter and search every attempt, compare agents, follow what is running.
 
-    The last line of a cell shows it; `serve` shows the same in a browser, as `swebench-lab view` does. Runs are only read.
-    An index of the attempts, words included, is kept in the cache folder and keeps up while attempts arrive.
+    The last line of a cell shows it; `serve` shows the same in a browser, as `swebench-lab view` does. Runs are only read,
+    unless notes or sandboxes are given. An index of the attempts, words included, is kept in the cache folder and keeps up
+    while attempts arrive.
 
     Args:
         runs: A run directory, or a folder with run directories below it.
         notes: Whether notes and tags may be written; they are kept in `notes.jsonl` beside each run.
+        sandboxes: Opens live sandboxes of steps, so that they can be entered: commands, a terminal, branches and grading as in
+            `Stepper`. Branches are stored in the run's folder `branches`.
+        agent: Agent of branches, unless another is chosen.
+        policies: Policies to choose from for branches, by name, beside the recorded replies, the gold patch and submitting.
         index: File of the index; None: in the cache folder.
 
     Raises:
         RecordError: There is no such folder, or the index cannot be written.
     """
 
-    def __init__(self, runs: str | Path = "runs", *, notes: bool = False, index: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        runs: str | Path = "runs",
+        *,
+        notes: bool = False,
+        sandboxes: SandboxFactory | None = None,
+        agent: AnyAgent | None = None,
+        policies: Mapping[str, Policy] | None = None,
+        index: str | Path | None = None,
+    ) -> None:
         self.catalogue = Catalogue(runs, index)
-        self.answers = Answers(self.catalogue, notes)
+        reentry = Reentry(self.catalogue, sandboxes, agent, policies) if sandboxes is not None else None
+        self.answers = Answers(self.catalogue, notes, reentry)
         self.catalogue.refresh()
         self.catalogue.start()
         self._widget: Any = None
@@ -83,12 +103,14 @@ class View:
         return write_bundle(self.answers, folder)
 
     def close(self) -> None:
-        """End its servers and its index."""
+        """End its servers, its players and its index."""
         for server in self._servers:
             server.close()
         self._servers.clear()
         if self._widget is not None:
             self._widget.stop()
+        if self.answers.reentry is not None:
+            self.answers.reentry.close()
         self.catalogue.close()
 
     def __enter__(self) -> Self:

@@ -9,8 +9,8 @@ from typing import Any
 import anywidget
 import traitlets
 
-from swebench_lab.viewer.app.answers import Answers
-from swebench_lab.viewer.app.assets import notebook_script, notebook_style
+from swebench_lab.viewer.app.answers import Answer, Answers
+from swebench_lab.viewer.app.assets import FILES, asset, notebook_script, notebook_style
 from swebench_lab.viewer.player.kernel_messages import deliver_while_busy
 
 
@@ -28,7 +28,7 @@ class ViewWidget(anywidget.AnyWidget):
 
     def __init__(self, answers: Answers, place: str = "") -> None:
         self._answers = answers
-        self._pool = ThreadPoolExecutor(4, "viewer-answers")
+        self._pool = ThreadPoolExecutor(8, "viewer-answers")
         super().__init__(place=place)
         deliver_while_busy(self)
         self.on_msg(self._heard)
@@ -45,8 +45,10 @@ class ViewWidget(anywidget.AnyWidget):
 
     def _answer(self, message: Mapping[str, Any]) -> None:
         what, params = str(message.get("what")), message["params"]
-        if what == "note":
-            answer = self._answers.put_note(params)
+        if what == "file" and params.get("name") in FILES:
+            answer = Answer("text/plain", asset(FILES[params["name"]]))
+        elif message.get("post"):
+            answer = self._answers.post(what, params)
         else:
             given = {str(name): str(value) for name, value in params.items() if value is not None}
             answer = self._answers.get(what, given)

@@ -14,7 +14,9 @@ _COLUMNS = ("run", "task", "repo", "policy", "stop", "verdict", "cause", "reason
 
 
 def words_of(rollout: Rollout | None, row: Mapping[str, Any]) -> str:
-    """Return the text of an attempt that is searched; the system prompt, which all attempts share, is left out.
+    """Return the text of an attempt that is searched: each line once, because agents read the same files again and again.
+
+    The system prompt, which all attempts share, is left out.
 
     Args:
         rollout: The attempt; None: it cannot be read, and its row is all there is.
@@ -22,7 +24,7 @@ def words_of(rollout: Rollout | None, row: Mapping[str, Any]) -> str:
     """
     parts = [str(row.get(name) or "") for name in _COLUMNS]
     parts += _texts(rollout) if rollout is not None else ()
-    text = "\n".join(part for part in parts if part)
+    text = "\n".join(dict.fromkeys(line for part in parts for line in part.split("\n")))
     return text[:LONGEST].encode("utf-8", "replace").decode("utf-8")
 
 

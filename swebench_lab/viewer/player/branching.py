@@ -53,6 +53,24 @@ def agent_of(policy: Policy | AnyAgent | None, default: AnyAgent | None, flavour
         raise PolicyError(f"branching: {error}; give Stepper(…, agent=…) with its prompts and tools") from error
 
 
+def ready_policies(rollout: Rollout) -> dict[str, Policy]:
+    """Return the policies that any attempt can be continued with, by name; they need no model.
+
+    Args:
+        rollout: The attempt: its own replies go on after a hint or an edit, and its task's gold patch is taken from it.
+    """
+    from swebench_lab.policies.scripted import NullPolicy, ReplayPolicy
+    from swebench_lab.policies.teachers.teacher import Teacher
+
+    policies: dict[str, Policy] = {
+        "the recorded replies": ReplayPolicy(rollout.trajectory),
+        "submit as it is": NullPolicy(),
+    }
+    if rollout.task.gold_patch:
+        policies["the gold patch"] = Teacher([rollout.task])
+    return policies
+
+
 @dataclass(frozen=True)
 class BranchStart:
     """Where branches leave their parent.

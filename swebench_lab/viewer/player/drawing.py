@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from swebench_lab import _html
 from swebench_lab.viewer import story
+from swebench_lab.viewer.highlighting import Highlighter
 from swebench_lab.viewer.player.model import START, PlayerModel
 
 if TYPE_CHECKING:
@@ -100,8 +101,14 @@ def part(text: str, start: int = 0) -> Values:
 
 
 def _lines(lines: Iterable[tuple[str, str]]) -> Values:
-    drawn = [[style, _plain(line)] for style, line in lines]
-    return {"lines": drawn[:_MOST_LINES], "left": max(0, len(drawn) - _MOST_LINES)}
+    """Return a diff: each line's style, and its text, or its pieces: words in colours are `{kind: text}`."""
+    plain = [(style, _plain(line)) for style, line in lines]
+    drawn = Highlighter(MOST_TEXT).diff(plain[:_MOST_LINES])
+    shown = [
+        [style, pieces[0][1] if len(pieces) == 1 else [{kind: text} if kind else text for kind, text in pieces]]
+        for style, pieces in drawn
+    ]
+    return {"lines": shown, "left": max(0, len(plain) - _MOST_LINES)}
 
 
 def patch(text: str) -> Values:

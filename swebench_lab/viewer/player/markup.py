@@ -39,11 +39,18 @@ def _lines(drawn: Values) -> str:
     if not drawn["lines"]:
         return ""
     spans = "\n".join(
-        f'<span style="color:{_COLOURS[style]}">{escape(text)}</span>' if style in _COLOURS else escape(text)
+        f'<span style="color:{_COLOURS[style]}">{_text(text)}</span>' if style in _COLOURS else _text(text)
         for style, text in drawn["lines"]
     )
     left = f"\n… {drawn['left']} more lines" if drawn["left"] else ""
     return f'<pre style="{_PRE}">{spans}{left}</pre>'
+
+
+def _text(line: str | list[Any]) -> str:
+    """Return the text of a line that may be in pieces; without a style sheet its words have no colours."""
+    if isinstance(line, str):
+        return escape(line)
+    return escape("".join(piece if isinstance(piece, str) else "".join(piece.values()) for piece in line))
 
 
 def _table(rows: Iterable[Iterable[str]]) -> str:

@@ -139,7 +139,7 @@ def test_what_is_no_column_and_no_number_is_an_error_that_says_what_is() -> None
     with pytest.raises(RecordError, match="is no column"):
         Query.of({"f.nothing": "x"})
     with pytest.raises(RecordError, match="'many' is no number; write 5, >5"):
-        Query.of({"f.steps": "many"}).where()
+        Query.of({"f.steps": "many"}).where(str)
 
 
 def test_advantages_are_rewards_less_the_mean_of_their_group(tmp_path: Path) -> None:

@@ -54,8 +54,10 @@ def place(browser: Browser) -> str:
 
 
 @contextmanager
-def shown(runs: Path, index: Path, notes: bool = False) -> Iterator[tuple[Browser, lab.View]]:
-    with lab.View(runs, notes=notes, index=index) as view:
+def shown(
+    runs: Path, index: Path, notes: bool = False, sandboxes: lab.SandboxFactory | None = None
+) -> Iterator[tuple[Browser, lab.View]]:
+    with lab.View(runs, notes=notes, sandboxes=sandboxes, index=index) as view:
         while view.catalogue.ask("SELECT 1 FROM attempts WHERE words = 0 LIMIT 1"):
             time.sleep(0.05)
         server = view.serve()
@@ -200,6 +202,63 @@ def test_a_running_attempt_is_followed_step_by_step_to_its_verdict(tmp_path: Pat
         browser.wait_for("location.hash.startsWith('#attempt?')")
         browser.wait_for("document.querySelector('.attempt-bar .badge').textContent.includes('resolved')")
     run.release()
+
+
+PLAYER = "(document.querySelector('.player')?.shadowRoot.querySelector('.lab-player'))"
+
+
+def test_a_step_is_entered_alive_with_a_terminal_a_branch_and_a_verdict(tmp_path: Path) -> None:
+    tasks = lab.load_tasks("demo").sample(3, seed=1)[:1]
+    with lab.SandboxFactory("namespace") as sandboxes:
+        collector = lab.RolloutCollector(sandboxes, run_dir=tmp_path / "runs" / "first")
+        (rollout,) = collector.collect(lab.Agent(lab.NoisyTeacher(tasks, p=1.0, seed=0)), tasks, progress=False)
+        with shown(tmp_path / "runs", tmp_path / "index", sandboxes=sandboxes) as (browser, view):
+            run, name = view.frame.select("run", "id").row(0)
+            browser.eval(f"location.hash = '#attempt?run={run}&id={name}&step=1'")
+            browser.wait_for("document.querySelector('.at-step')?.textContent === '1'")
+            time.sleep(0.5)
+            browser.press("r")
+            browser.wait_for(f"{PLAYER}?.dataset.live === '1'", 60)
+            browser.press("l")
+            browser.wait_for(f"{PLAYER}.dataset.live === '2'")
+            assert "step=2" in place(browser)
+            browser.press(":")
+            browser.type("echo from $PWD\n")
+            browser.wait_for(f"{PLAYER}.querySelector('.typed').textContent.includes('from /testbed')")
+            browser.press("Escape")
+            browser.press("t")
+            browser.wait_for(f"{PLAYER}.dataset.terminal === 'open'", 30)
+            browser.type("printf '\\033[38;2;250;10;10m%s\\n' o''ver\n")
+            browser.wait_for(f"{PLAYER}.querySelector('.xterm-rows').textContent.includes('over')")
+            styles = f"[...{PLAYER}.querySelectorAll('.xterm-rows span')].map((one) => getComputedStyle(one).color)"
+            browser.wait_for(f"{styles}.includes('rgb(250, 10, 10)')")
+            picture(browser, "entered")
+            browser.press("]", 2)
+            browser.press("h")  # the edit of step 2 is wrong
+            browser.wait_for(f"{PLAYER}.dataset.live === '1'")
+            browser.press("b")
+            browser.wait_for(f"{PLAYER}.querySelector('form.branch').hidden === false")
+            offered = browser.eval(f"[...{PLAYER}.querySelectorAll('form.branch option')].map((o) => o.value)")
+            assert offered == ["the recorded replies", "submit as it is", "the gold patch"]
+            browser.eval(f"{PLAYER}.querySelector('form.branch select').value = 'the gold patch'")
+            browser.press("Enter")
+            browser.wait_for(f"{PLAYER}.textContent.includes('1 branches: 1 resolved')", 120)
+            picture(browser, "branched")
+            browser.eval(f"{PLAYER}.focus()")
+            browser.press("g")
+            browser.wait_for(
+                f"{PLAYER}.querySelector('.said-live').textContent.startsWith({rollout.verdict.status!r})", 60
+            )
+            browser.call("Page.reload")
+            browser.wait_for(f"{PLAYER}?.dataset.live === '1'", 60)
+            assert "from /testbed" in browser.eval(f"{PLAYER}.querySelector('.typed').textContent")
+            browser.call("Emulation.setDeviceMetricsOverride", width=480, height=900, deviceScaleFactor=1, mobile=False)
+            assert browser.eval("document.documentElement.scrollWidth") <= 480
+            picture(browser, "entered-480")
+            browser.press("Escape")
+            browser.wait_for("location.hash.startsWith('#attempt?') && location.hash.includes('step=1')")
+            view.catalogue.refresh()
+            assert view.frame.filter(run="first/branches")["verdict"].to_list() == ["resolved"]
 
 
 def test_a_bundle_works_on_any_web_server_search_included(tmp_path: Path) -> None:

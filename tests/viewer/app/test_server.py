@@ -87,6 +87,42 @@ def test_runs_are_only_read_unless_notes_were_asked_for(view: lab.View, tmp_path
     assert [(one["run"], one["task"], one["note"]) for one in exported] == [(row["run"], row["task"], "look here")]
 
 
+def test_steps_are_entered_only_where_sandboxes_were_given_and_players_answer_over_requests(
+    view: lab.View, tmp_path: Path
+) -> None:
+    server = view.serve()
+    row = json.loads(ask(server, "/api/attempts", server.token)[2])["rows"][0]
+    where = {"run": row["run"], "id": row["id"], "step": 1}
+    assert not json.loads(ask(server, "/api/about", server.token)[2])["reenter"]
+    assert ask(server, "/api/enter", server.token, where)[0] == ask(server, "/api/tell", server.token, {})[0] == 403
+    assert ask(server, "/api/news?player=x&after=0", server.token)[0] == 400
+    with (
+        lab.SandboxFactory("namespace") as sandboxes,
+        lab.View(tmp_path / "runs", sandboxes=sandboxes, index=tmp_path / "two") as live,
+    ):
+        server = live.serve()
+        assert ask(server, "/api/enter", body=where)[0] == 401
+        assert ask(server, "/api/enter", server.token, {**where, "step": "x"})[0] == 400
+        assert ask(server, "/api/enter", server.token, {**where, "id": "0"})[0] == 400
+        opened = json.loads(ask(server, "/api/enter", server.token, where)[2])
+        assert opened["state"]["detail"]["step"] == 1 and "submit as it is" in opened["state"]["policies"]
+        again = json.loads(ask(server, "/api/enter", server.token, where)[2])
+        assert again["player"] == opened["player"], "another page, and a reload, find the same player"
+        messages = [{"do": "goto", "step": 0}, {"do": "nothing"}, "x", {"do": "key"}]
+        assert ask(server, "/api/tell", server.token, {"player": opened["player"], "messages": messages})[0] == 200
+        after, steps = opened["after"], list[int]()
+        while not steps:
+            told = json.loads(ask(server, f"/api/news?player={opened['player']}&after={after}", server.token)[2])
+            after = told["after"]
+            steps = [one["value"]["step"] for one in told["news"] if one.get("put") == "detail"]
+        assert steps == [0]
+        behind = json.loads(ask(server, f"/api/news?player={opened['player']}&after=-9", server.token)[2])
+        assert behind["state"]["detail"]["step"] == 0, "who missed too much is told everything"
+        assert live.answers.reentry is not None
+        live.answers.reentry.close()
+        assert ask(server, f"/api/news?player={opened['player']}&after={after}", server.token)[0] == 400
+
+
 def test_notes_survive_an_index_that_is_lost(tmp_path: Path) -> None:
     folder = write_runs(tmp_path / "runs")
     with lab.View(folder, notes=True, index=tmp_path / "one") as view:
@@ -111,7 +147,7 @@ def test_notes_survive_an_index_that_is_lost(tmp_path: Path) -> None:
 def test_notes_that_cannot_be_kept_are_refused(tmp_path: Path, note: dict[str, object]) -> None:
     with lab.View(write_runs(tmp_path / "runs"), notes=True, index=tmp_path / "index") as view:
         run, name = view.frame.select("run", "id").row(0)
-        assert view.answers.put_note({"run": run, "id": name, **note}).status == 400
+        assert view.answers.post("note", {"run": run, "id": name, **note}).status == 400
 
 
 def test_hostile_text_reaches_the_page_as_text_and_an_attempt_stands_in_a_frame_without_an_origin(

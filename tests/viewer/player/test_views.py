@@ -90,10 +90,10 @@ def test_the_three_views_show_the_same_facts(collected: tuple[Rollout, lab.Sandb
         shown = {"static": "".join(Text(stepper.to_html()).parts), "full": "", "simple": ""}
         for step in range(len(stepper.model.steps)):
             for name in ("changes", "tests", "patch"):
-                full._tab = name
+                full.controls.tab = name
                 stepper.goto(step)
                 simple.panel.value = name
-                full._draw("cursor")
+                full.controls.draw("cursor")
                 shown["full"] += texts_in([full.overview, full.detail, full.panel])
                 html = [simple.head.value, simple.detail.value, simple.beside.value]
                 shown["simple"] += "".join(Text("".join(html)).parts)
@@ -108,20 +108,20 @@ def test_both_widgets_follow_the_model_and_steer_it(collected: tuple[Rollout, la
     rollout, sandboxes, tasks = collected
     with Stepper(rollout, sandboxes, policies={"teacher": lab.Teacher(tasks)}) as stepper:
         full, simple = stepper.full(), stepper.simple() and stepper._simple
-        full._heard(None, {"do": "goto", "step": 3}, [])
+        full.controls.hear({"do": "goto", "step": 3})
         wait(lambda: simple.steps.value == 3 and full.detail["step"] == 3)
         simple.steps.value = 1
         wait(lambda: full.detail["step"] == 1 and full.live["words"] == "live at step 1")
         simple.command.value = "echo from the simple view"
         simple.buttons["run"].click()
         wait(lambda: bool(full.typed) and full.typed[-1][2] == "from the simple view\n")
-        full._heard(None, {"do": "run", "command": "echo from the full view"}, [])
+        full.controls.hear({"do": "run", "command": "echo from the full view"})
         wait(lambda: "from the full view" in simple.typed.value and len(full.typed) == 2)
-        full._heard(None, {"do": "filter", "kinds": ["edit"], "words": ""}, [])
+        full.controls.hear({"do": "filter", "kinds": ["edit"], "words": ""})
         wait(lambda: full.visible == stepper.model.visible != list(range(len(stepper.model.steps))))
         simple.buttons["branch"].click()
         wait(lambda: any("resolved" in row[5] for row in drawing.branches(stepper.model)["tree_of_branches"][1:]), 60)
-        full._heard(None, {"do": "save", "path": "a/new.txt", "text": "said"}, [])
+        full.controls.hear({"do": "save", "path": "a/new.txt", "text": "said"})
         wait(lambda: stepper.model.run("cat a/new.txt").output == "said")
         for nonsense in (
             {"do": "goto"},
@@ -131,8 +131,8 @@ def test_both_widgets_follow_the_model_and_steer_it(collected: tuple[Rollout, la
             "text",
             {"do": "select", "node": "no"},
         ):
-            full._heard(None, nonsense, [])
-        full._heard(None, {"do": "goto", "step": 0}, [])
+            full.controls.hear(nonsense)
+        full.controls.hear({"do": "goto", "step": 0})
         wait(lambda: full.detail["step"] == 0)
 
 
