@@ -95,7 +95,7 @@ def board(run_dir: str, once: bool, html: str | None, every: float) -> None:
     if folders and folders[0] != Path(run_dir).resolve():
         click.echo(f"the run below {run_dir}: {folders[0]}", err=True)
     if not folders:
-        click.echo(f"there is no run at or below {run_dir} yet", err=True)
+        click.echo(f"there is no run at or below {run_dir} yet")
     view = Board(folders[0] if folders else run_dir)
     if once:
         click.echo(view.to_text())
