@@ -429,7 +429,9 @@ def test_a_good_task_is_certified_once(evaluator: Evaluator, boxes: HandMade) ->
     )
     assert (row["official"], row["flaky"], row["reason"]) == ("resolved/unresolved", [], "")
     before = boxes.opened
-    assert evaluator.check([good], progress=False).equals(frame.frame), "a certificate with more repeats serves for fewer"
+    assert evaluator.check([good], progress=False).equals(frame.frame), (
+        "a certificate with more repeats serves for fewer"
+    )
     assert boxes.opened == before
     assert [t.id for t in evaluator.certified([good, task(id="lab__pkg-9")])] == [good.id]
     logs = evaluator.logs(good)
