@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,8 @@ def collect(agent: str, backend: str, run_dir: str, attempts: int, **options: An
         click.echo(remark.replace("retry=True makes", "--retry makes"))
     if options["pages"]:
         click.echo(f"pages: {write_pages(rollouts, Path(run_dir) / 'attempts')}")
+    click.echo(f"predictions, the first attempt at each task: {rollouts.to_predictions(Path(run_dir) / 'preds.json')}")
+    click.echo(f"look at them: swebench-lab view {shlex.quote(run_dir)}")
     finish(not rollouts.not_graded)
 
 

@@ -147,7 +147,10 @@ def test_from_prepare_to_evaluate(folder: Path) -> None:
     first = cli(folder, *collect)
     assert "2 attempts at 2 tasks: 2 resolved" in first and "2 new attempts" in first
     assert "0 new attempts" in cli(folder, *collect)
-    assert (folder / "run" / "attempts" / "index.html").is_file()
+    assert (folder / "run" / "attempts" / "index.html").is_file() and "look at them: swebench-lab view run" in first
+    assert sorted(json.loads((folder / "run" / "preds.json").read_text())) == sorted(
+        task.id for task in load_tasks(folder / "tasks.jsonl", trust=True)
+    )
     assert "policy teacher" in cli(folder, "evaluate", "run")
     predictions = [
         {"instance_id": task.id, "model_name_or_path": "gold", "model_patch": task.gold_patch}
