@@ -41,7 +41,7 @@ def recipe_show(name: str) -> None:
 @click.option("--quiet", is_flag=True, help="Hide the progress bar.")
 def recipe_run(name: str, preset: str | None, pairs: Iterable[str], run_dir: str | None, quiet: bool) -> None:
     """Run a recipe without a notebook interface; parameters are checked before anything starts."""
-    from swebench_lab.experiments.recipe_runs import new_run_dir, run_recipe
+    from swebench_lab.experiments.recipe_runs import check_needs, new_run_dir, run_recipe
     from swebench_lab.experiments.recipes import describe
 
     described = describe(name)
@@ -56,6 +56,7 @@ def recipe_run(name: str, preset: str | None, pairs: Iterable[str], run_dir: str
         else:
             values[key] = parameters[key].read(text) if key in parameters else text
     described.check(values)
+    check_needs(described)
     if run_dir is None:
         run_dir = str(new_run_dir(described.name))
         again = f"swebench-lab recipe run {name} --run-dir {run_dir}"

@@ -104,7 +104,7 @@ def run_recipe(
     """
     recipe = describe(name)
     values = recipe.values(preset, parameters)
-    _need(recipe)
+    check_needs(recipe)
     folder = (Path(run_dir).expanduser() if run_dir is not None else new_run_dir(recipe.name)).absolute()
     if "run_dir" in values:
         values["run_dir"] = str(folder)
@@ -126,8 +126,12 @@ def new_run_dir(name: str) -> Path:
     return Path("runs") / name / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
 
 
-def _need(recipe: Recipe) -> None:
-    """Refuse to start what would end at an import, and say what to install."""
+def check_needs(recipe: Recipe) -> None:
+    """Refuse to start what would end at an import.
+
+    Raises:
+        RecipeError: Packages are missing: names them, and what to install.
+    """
     wanted = {"papermill": "notebook", "ipykernel": "notebook", **dict.fromkeys(recipe.modules, recipe.extra)}
     if missing := {module: extra for module, extra in wanted.items() if find_spec(module) is None}:
         extras = ",".join(dict.fromkeys(missing.values()))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from swebench_lab.errors import RecipeError, RecipeFailed
-from swebench_lab.experiments import recipes
+from swebench_lab.experiments import recipe_runs, recipes
 from swebench_lab.experiments.recipe_runs import run_recipe
 from swebench_lab.experiments.recipes import Parameter, Recipe, describe, list_recipes
 
@@ -322,3 +322,13 @@ def test_harness_compares_our_loop_with_an_agent_of_others(tmp_path: Path) -> No
     assert run.frame is not None and run.frame.height == 4
     again = run_recipe("harness", preset="smoke", run_dir=tmp_path / "run", progress=False)
     assert again.metrics["executed"] == 0
+
+
+def test_a_recipe_says_what_to_install_before_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("sft", "grpo"):
+        assert (describe(name).modules, describe(name).extra) == (("torch", "transformers", "trl"), "train")
+    there = recipe_runs.find_spec
+    monkeypatch.setattr(recipe_runs, "find_spec", lambda name: None if name == "trl" else there(name))
+    with pytest.raises(RecipeError, match=r"recipe 'sft' needs trl: pip install 'swebench-lab\[train\]'"):
+        run_recipe("sft", preset="smoke", run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
