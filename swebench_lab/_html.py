@@ -62,11 +62,12 @@ _COLOURS = {
     **dict.fromkeys(("not graded", "not checked", "build failed", "flaky", "tight", "no gold", "stopped early"), _OPEN),
     **dict.fromkeys(("absent", "no difference shown", "not run"), _QUIET),
 }
-_NUMBER = re.compile(r"[-+−]?[\d,.]*\d(?: ?(?:%|s|ms|[kMGT]?i?B))?")
+_AMOUNT = r"[-+−]?[\d,.]*\d(?: ?(?:%|s|ms|[kMGT]?i?B))?"
+_NUMBER = re.compile(rf"{_AMOUNT}(?: (?:of|to) {_AMOUNT})?|–")
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value reads as a number, with a unit or without."""
+    """Whether a value reads as a number, with a unit or without, as two of them, or as the dash for none."""
     if isinstance(value, str):
         return bool(_NUMBER.fullmatch(value))
     return isinstance(value, int | float) and not isinstance(value, bool)
