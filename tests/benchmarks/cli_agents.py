@@ -134,14 +134,15 @@ def at_once(name: str, attempts: int) -> Json:
         watcher.join()
         spans = [span for rollout in rollouts for span in rollout.trajectory.spans]
         layers = [1000 * (span.end - span.start) for span in spans if span.kind == "sandbox" and span.step >= 0]
+        found = {
+            "agent": name, "attempts": len(rollouts), "verdicts": Counter(r.verdict.status for r in rollouts),
+            "errors": Counter(r.trajectory.error[:80] for r in rollouts if r.trajectory.error),
+            "calls": sum(len(r.trajectory.steps) for r in rollouts), "seconds": round(seconds, 1),
+            "layer ms": round(quantile(layers, 0.5), 1), **{key: round(value / (1 << 20)) if key in ("memory", "own") else value
+                                                            for key, value in most.items()},
+        }  # fmt: skip
         collector.close()
-    return {
-        "agent": name, "attempts": len(rollouts), "verdicts": Counter(r.verdict.status for r in rollouts),
-        "errors": Counter(r.trajectory.error[:80] for r in rollouts if r.trajectory.error),
-        "calls": sum(len(r.trajectory.steps) for r in rollouts), "seconds": round(seconds, 1),
-        "layer ms": round(quantile(layers, 0.5), 1), **{key: round(value / (1 << 20)) if key in ("memory", "own") else value
-                                                        for key, value in most.items()},
-    }  # fmt: skip
+    return found
 
 
 if __name__ == "__main__":
