@@ -103,7 +103,8 @@ class Parquet:
     SIZE = 100
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.rows, self.files = folder, [], 0
+        self.folder, self.files = folder, 0
+        self.rows: list[dict[str, Any]] = []
         folder.mkdir()
 
     def append(self, rollout: Rollout) -> None:
