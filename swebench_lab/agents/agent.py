@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from swebench_lab import _html
-from swebench_lab.agents.attempt import Attempt, SlotOf, at_once
+from swebench_lab.agents.attempt import Attempt
+from swebench_lab.agents.running import SlotOf, at_once
 from swebench_lab.agents.settings import AgentSettings
 from swebench_lab.policies.policy import Policy
 from swebench_lab.records._late import late

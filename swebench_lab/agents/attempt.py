@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any
 
+from swebench_lab.agents.running import RunningAttempt, SlotOf, at_once
 from swebench_lab.agents.settings import AgentSettings
 from swebench_lab.agents.tools.shell import Shell
 from swebench_lab.agents.tools.tool import Observation, ToolLimits, offered, read_arguments
@@ -21,8 +22,6 @@ from swebench_lab.errors import (
     AgentError,
     ContextFull,
     FormatError,
-    LabError,
-    PatchError,
     PolicyError,
     boundary,
     describe,
@@ -32,20 +31,10 @@ from swebench_lab.policies.policy import Brief, Conversation
 from swebench_lab.records.reply import Message, Reply
 from swebench_lab.records.step import Step
 from swebench_lab.records.task import Task
-from swebench_lab.records.trajectory import Span, Stop, Trajectory
+from swebench_lab.records.trajectory import Stop, Trajectory
 from swebench_lab.sandbox.contract import Layer, Sandbox
 
 _log = logging.getLogger(__name__)
-
-SlotOf = Callable[[str], AbstractContextManager[float]]
-"""Given "model" or "tool": what is held while it is used; entering it yields the seconds that were waited for it."""
-
-_LIMITS = (Stop.MAX_STEPS, Stop.MAX_TOKENS, Stop.MAX_COST, Stop.TIMEOUT, Stop.FORMAT)
-
-
-def at_once(_: str) -> AbstractContextManager[float]:
-    """Return a slot that nobody waits for."""
-    return nullcontext(0.0)
 
 
 class _Ended(Exception):
@@ -77,7 +66,7 @@ class _Draft:
     error: FormatError | None = None
 
 
-class Attempt:
+class Attempt(RunningAttempt):
     """One attempt as it goes: the messages, the steps, the shell, and what is left of the limits.
 
     Iterate over it once: it yields each step until the attempt is over, then takes the patch. Other threads may ask
@@ -102,11 +91,10 @@ class Attempt:
     ) -> None:
         if resume is not None and resume.task_id != task.id:
             raise ValueError(f"resuming an attempt at {task.id}: the given steps are of {resume.task_id}")
-        self.agent, self.fingerprint = agent, agent.fingerprint
+        super().__init__(agent, task, sandbox, number, seed, deadline, layer_sink, slot)
+        self.agent = agent
         self.flavour = agent.resolved_flavour
         self.tools = {tool.name: tool for tool in agent.resolved_tools}
-        self.task, self.sandbox, self.number, self.seed = task, sandbox, number, seed
-        self.view = replace(task.view(), workdir=sandbox.workdir)
         self.opening: tuple[Message, ...] = resume.opening if resume is not None else ()
         if resume is None and agent.setup is None:  # what a setup finds may be part of the opening
             self.opening = self.flavour.opening(self.view, list(self.tools.values()))
@@ -114,20 +102,9 @@ class Attempt:
         self.messages: list[Message] = resume.messages if resume is not None else list(self.opening)
         self.resume = resume
         self.shell = Shell(sandbox, self.steps[-1].cwd if self.steps else "")
-        self.layer_sink = layer_sink if agent.keep_layers else None
-        self.slot = slot
-        self.started_at, self.start = time.time(), time.monotonic()
-        self.ends_at = self.start + agent.wall_time
-        if deadline is not None:
-            self.ends_at = min(self.ends_at, deadline)
-        self.stop, self.error, self.patch = Stop.CANCELLED, "", ""
-        self.failure: Exception | None = None
-        """What ended the attempt as `error`, as it was raised."""
         self.conversation: Conversation | None = None
         self.facts: Mapping[str, Any] = {}
         """What the agent's setup found in the sandbox."""
-        self.spans: list[Span] = []
-        """What the time went into so far."""
         self.submission: Observation | None = None
         """The observation of the call that handed the work in."""
 
@@ -151,11 +128,6 @@ class Attempt:
             self.fail(error, describe(error))
         self.take_patch()
         _log.debug("%s, attempt %d: %s after %d steps", self.task.id, self.number, self.stop.value, len(self.steps))
-
-    def fail(self, error: Exception, text: str) -> None:
-        """End the attempt with an error."""
-        self.stop, self.error, self.failure = Stop.ERROR, text, error
-        _log.warning("%s, attempt %d: %s", self.task.id, self.number, text)
 
     # --- before the first reply -------------------------------------------------------------------------------------
 
@@ -298,7 +270,7 @@ class Attempt:
             call, observation = Call("", {}, draft.reply.text), Observation("")
         shown = self.show(draft)
         seconds = time.monotonic() - draft.answered
-        layer = self.keep_layer()
+        layer = self.keep_layer(len(self.steps))
         step = Step.of(
             index=len(self.steps),
             reply=draft.reply,
@@ -322,45 +294,6 @@ class Attempt:
         self.submission = observation if observation.done else None
         return step
 
-    def keep_layer(self) -> Layer | None:
-        """Freeze what the step changed, hand it over and return it; None when layers are not kept."""
-        if self.layer_sink is None:
-            return None
-        with self.clock("sandbox", len(self.steps)):
-            layer = self.sandbox.checkpoint()
-            self.layer_sink(layer)
-        return layer
-
-    # --- time -------------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def stage(self, kind: str, step: int = -1) -> Iterator[float]:
-        """Wait for a slot at the model or the sandbox, then note how long it is used.
-
-        Args:
-            kind: `"model"`, `"tool"` or `"sandbox"`; the latter two share the slots of the sandbox.
-            step: Index of the step that the time belongs to; -1: none.
-
-        Yields:
-            Seconds that were waited, which do not count against the attempt.
-        """
-        asked = time.time()
-        with self.slot("model" if kind == "model" else "tool") as waited:
-            self.ends_at += waited
-            if waited:
-                self.spans.append(Span("queue", step, asked, asked + waited))
-            with self.clock(kind, step):
-                yield waited
-
-    @contextmanager
-    def clock(self, kind: str, step: int) -> Iterator[None]:
-        """Note how long something takes."""
-        start = time.time()
-        try:
-            yield
-        finally:
-            self.spans.append(Span(kind, step, start, time.time()))
-
     # --- the end ----------------------------------------------------------------------------------------------------
 
     def take_patch(self) -> None:
@@ -368,33 +301,8 @@ class Attempt:
         if self.stop == Stop.SUBMITTED and self.submission is not None and self.submission.patch is not None:
             self.patch = self.submission.patch
             return
-        if self.stop != Stop.SUBMITTED and not (self.agent.submit_on_limit and self.stop in _LIMITS):
-            return
-        try:
-            with self.stage("sandbox"):
-                self.patch = self.sandbox.diff()
-        except PatchError as error:  # the attempt's own doing, so it is graded: as one that hands in nothing
-            self.error = f"taking the patch: {error}"
-        except LabError as error:
-            self.fail(error, f"taking the patch: {error}")
+        super().take_patch()
 
     def trajectory(self) -> Trajectory:
         """Return the record so far."""
-        return Trajectory(
-            task_id=self.task.id,
-            attempt=self.number,
-            seed=self.seed,
-            opening=self.opening,
-            steps=tuple(self.steps),
-            stop=self.stop.value,
-            patch=self.patch,
-            error=self.error,
-            agent=self.fingerprint,
-            policy=self.agent.policy.name,
-            flavour=self.flavour.name,
-            snapshot=self.sandbox.snapshot.key,
-            tier=self.sandbox.tier,
-            seconds=time.monotonic() - self.start,
-            started_at=self.started_at,
-            spans=tuple(self.spans),
-        )
+        return self.recorded(self.opening, self.steps, self.flavour.name)

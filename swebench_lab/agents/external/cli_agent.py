@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Unpack
 
 from swebench_lab import _html
 from swebench_lab.agents.agent import Agent, AttemptOptions
-from swebench_lab.agents.attempt import Attempt, SlotOf, at_once
+from swebench_lab.agents.attempt import Attempt
 from swebench_lab.agents.external import installing
 from swebench_lab.agents.external.cli_attempt import CLIAttempt
 from swebench_lab.agents.external.cli_settings import CLISettings
+from swebench_lab.agents.running import SlotOf, at_once
 from swebench_lab.errors import SandboxUnavailable
 from swebench_lab.policies.policy import Policy
 from swebench_lab.records.step import Step

@@ -8,19 +8,18 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager
 
-from swebench_lab.agents.attempt import SlotOf
 from swebench_lab.agents.external import installing, replaying, steps
 from swebench_lab.agents.external.cli_settings import CLISettings
 from swebench_lab.agents.external.desk import Budget, Desk
 from swebench_lab.agents.external.kits import PORT, URL, Kit, fill
-from swebench_lab.errors import AgentError, LabError, PatchError, SandboxUnavailable, describe
+from swebench_lab.agents.running import RunningAttempt, SlotOf
+from swebench_lab.errors import AgentError, SandboxUnavailable, describe
 from swebench_lab.records.reply import Message
 from swebench_lab.records.step import Step
 from swebench_lab.records.task import Task
-from swebench_lab.records.trajectory import Span, Stop, Trajectory
+from swebench_lab.records.trajectory import Stop, Trajectory
 from swebench_lab.sandbox.contract import Layer, Sandbox
 from swebench_lab.sandbox.shell.commands import Capped, Exit, Running, read_rest
 
@@ -33,7 +32,7 @@ _POLL = 1.0  # seconds after which limits are looked at, whatever happens
 _SETTLING = 3.0  # seconds past its end in which a policy that was asked may still fail
 
 
-class CLIAttempt:
+class CLIAttempt(RunningAttempt):
     """One attempt as it goes. Iterate over it once: it yields each step, then takes the patch.
 
     Other threads may ask for its `trajectory()` at any moment. `CLIAgent.attempt` makes it and says what the arguments are.
@@ -56,19 +55,9 @@ class CLIAttempt:
         slot: SlotOf,
         hint: str = "",
     ) -> None:
-        self.agent, self.task, self.sandbox, self.number, self.seed = agent, task, sandbox, number, seed
+        super().__init__(agent, task, sandbox, number, seed, deadline, layer_sink, slot)
+        self.agent = agent
         self.kit: Kit = agent.resolved_kit
-        self.fingerprint = agent.fingerprint
-        self.view = replace(task.view(), workdir=sandbox.workdir)
-        self.started_at, self.start = time.time(), time.monotonic()
-        self.ends_at = self.start + agent.wall_time
-        if deadline is not None:
-            self.ends_at = min(self.ends_at, deadline)
-        self.slot, self.layer_sink = slot, layer_sink if agent.keep_layers else None
-        self.spans: list[Span] = []
-        self.stop, self.error, self.patch = Stop.CANCELLED, "", ""
-        self.failure: Exception | None = None
-        """What ended the attempt as `error`, as it was raised."""
         self.output = ""
         """What the agent wrote, its middle left out where it is long."""
         self.replay = replaying.Replay(resume, task, self.kit) if resume is not None and resume.steps else None
@@ -101,10 +90,10 @@ class CLIAttempt:
         try:
             yield from self._run()
         except Exception as error:  # the recording boundary: agents, policies and sandboxes fail; the record goes on
-            self._fail(error)
+            self.fail(error, describe(error))
         finally:
             self.desk.close()
-        self._take_patch()
+        self.take_patch()
         _log.debug(
             "%s, attempt %d: %s after %d calls", self.task.id, self.number, self.stop.value, len(self.desk.exchanges)
         )
@@ -223,33 +212,16 @@ class CLIAttempt:
                 f"{self.kit.name} ended {how}{calls}; the end of its output: {self.output[-_SHOWN:].strip()}"
             )
 
-    def _fail(self, error: Exception) -> None:
-        self.stop, self.error, self.failure = Stop.ERROR, describe(error), error
-        _log.warning("%s, attempt %d: %s", self.task.id, self.number, self.error)
-
     # --- what the desk calls, on threads of its own --------------------------------------------------------------------
 
     def _keep_layer(self) -> Layer:
-        began = time.time()
-        layer = self.sandbox.checkpoint()
-        assert self.layer_sink is not None
-        self.layer_sink(layer)
-        self.spans.append(Span("sandbox", len(self.desk.exchanges) - 1, began, time.time()))
+        layer = self.keep_layer(len(self.desk.exchanges) - 1)
+        assert layer is not None
         return layer
 
-    @contextmanager
-    def _model_slot(self) -> Iterator[None]:
+    def _model_slot(self) -> AbstractContextManager[float]:
         """Wait for a slot at the model, which does not count against the attempt, then note how long it is used."""
-        step, asked = len(self.desk.exchanges), time.time()
-        with self.slot("model") as waited:
-            self.ends_at += waited
-            if waited:
-                self.spans.append(Span("queue", step, asked, asked + waited))
-            began = time.time()
-            try:
-                yield
-            finally:
-                self.spans.append(Span("model", step, began, time.time()))
+        return self.stage("model", len(self.desk.exchanges))
 
     @contextmanager
     def _waker(self) -> Iterator[None]:
@@ -273,19 +245,6 @@ class CLIAttempt:
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
-    def _take_patch(self) -> None:
-        """Take what was changed as a patch, if the attempt hands anything in."""
-        if self.stop != Stop.SUBMITTED and not (self.agent.submit_on_limit and self.stop in _LIMITS):
-            return
-        began = time.time()
-        try:
-            self.patch = self.sandbox.diff()
-        except PatchError as error:  # the attempt's own doing, so it is graded: as one that hands in nothing
-            self.error = f"taking the patch: {error}"
-        except LabError as error:
-            self._fail(error)
-        self.spans.append(Span("sandbox", -1, began, time.time()))
-
     def trajectory(self) -> Trajectory:
         """Return the record so far."""
         exchanges = list(self.desk.exchanges)
@@ -293,22 +252,4 @@ class CLIAttempt:
         extra: dict[str, object] = {"agent": self.kit.name, "version": self.agent.version or self.kit.version}
         if self.replay is not None:
             extra |= {"repeated": len(self.replay.steps), "diverged": self.replay.diverged}
-        return Trajectory(
-            task_id=self.task.id,
-            attempt=self.number,
-            seed=self.seed,
-            opening=opening,
-            steps=tuple(steps.made(exchanges, self.kit)),
-            stop=self.stop.value,
-            patch=self.patch,
-            error=self.error,
-            agent=self.fingerprint,
-            policy=self.agent.policy.name,
-            flavour=self.kit.name,
-            snapshot=self.sandbox.snapshot.key,
-            tier=self.sandbox.tier,
-            seconds=time.monotonic() - self.start,
-            started_at=self.started_at,
-            extra=extra,
-            spans=tuple(self.spans),
-        )
+        return self.recorded(opening, steps.made(exchanges, self.kit), self.kit.name, extra=extra)

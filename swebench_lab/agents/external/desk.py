@@ -67,6 +67,7 @@ class Exchange:
         asked_at: Unix time.
         layer: What changed in the box from this call until the next, once that is known.
         repeats: The call of an earlier attempt that this one repeats, whose reply it was answered with.
+        refused: What the agent had asked since the call before and was refused as too long, with the policy's words.
     """
 
     request: Request
@@ -78,6 +79,7 @@ class Exchange:
     asked_at: float
     layer: Layer | None = None
     repeats: Repeat | None = None
+    refused: tuple[tuple[Request, str], ...] = ()
 
 
 @dataclass
@@ -150,6 +152,7 @@ class Desk:
         """What went wrong on our side."""
         self.full = False
         """Whether the latest call was refused because the conversation was too long."""
+        self._refused: list[tuple[Request, str]] = []
         self._lines: list[_Line] = []
         self._memory = Memory()
         self._turn = threading.Lock()
@@ -186,6 +189,7 @@ class Desk:
                 return self._answer(request)
             except ContextFull as error:
                 self.full = True
+                self._refused.append((request, str(error)))
                 raise Refused(400, _overflow(request.dialect, str(error)), "overflow") from error
             except Refused:
                 raise
@@ -225,7 +229,10 @@ class Desk:
         )
         node = _node(request, answer, prompt, reply)
         parent = parent_of(node, [exchange.node for exchange in self.exchanges])
-        self.exchanges.append(Exchange(request, asked, reply, answer, node, parent, asked_at, repeats=repeats))
+        refused, self._refused = tuple(self._refused), []
+        self.exchanges.append(
+            Exchange(request, asked, reply, answer, node, parent, asked_at, repeats=repeats, refused=refused)
+        )
         return answer
 
     def keep(self) -> None:

@@ -211,9 +211,8 @@ async def send_json(
         with_body: Whether the body is sent; the answer to HEAD has none.
     """
     text = json.dumps(body).encode()
-    writer.write(_head(status, "application/json", {"content-length": str(len(text)), **(headers or {})}))
-    if with_body:
-        writer.write(text)
+    head = _head(status, "application/json", {"content-length": str(len(text)), **(headers or {})})
+    writer.write(head + text if with_body else head)
     await writer.drain()
 
 

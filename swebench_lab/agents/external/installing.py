@@ -84,8 +84,17 @@ def _npm(kit: Kit, version: str, folder: Path) -> None:
 
 
 def _pypi(kit: Kit, version: str, folder: Path) -> None:
-    """Install from PyPI, beside a copy of the interpreter that this process runs on: boxes need not have one like it."""
-    prefix, name = Path(sys.base_prefix), f"python{sys.version_info.major}.{sys.version_info.minor}"
+    """Install from PyPI, beside a copy of the interpreter that runs it: boxes need not have one like it."""
+    uv = [sys.executable, "-m", "uv"]
+    python = sys.executable
+    if kit.python:
+        try:
+            python = _run(kit, [*uv, "python", "find", kit.python]).strip()
+        except AgentError as error:
+            raise AgentError(f"{error}; it needs Python {kit.python}, first in PATH") from error
+    told = _run(kit, [python, "-I", "-c", "import sys; print(sys.base_prefix, *sys.version_info[:2], sep='\\n')"])
+    place, *numbers = told.split("\n")[:3]
+    prefix, name = Path(place), f"python{'.'.join(numbers)}"
     home = folder / "python"
     (home / "bin").mkdir(parents=True)
     shutil.copy2(prefix / "bin" / name, home / "bin" / "python3")
@@ -93,15 +102,15 @@ def _pypi(kit: Kit, version: str, folder: Path) -> None:
     shutil.copytree(prefix / "lib" / name, home / "lib" / name, ignore=left_out, symlinks=True)
     for library in (prefix / "lib").glob("libpython3*.so*"):
         shutil.copy2(library, home / "lib" / library.name)
-    uv = [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable]
-    _run(kit, [*uv, "--target", str(folder / "site"), *kit.wanted(version)])
+    _run(kit, [*uv, "pip", "install", "--python", python, "--target", str(folder / "site"), *kit.wanted(version)])
     (folder / "lock.txt").write_text("\n".join(sorted(path.name for path in (folder / "site").glob("*.dist-info"))))
 
 
 _COMMANDS = {"npm": _npm, "pypi": _pypi}
 
 
-def _run(kit: Kit, command: list[str]) -> None:
+def _run(kit: Kit, command: list[str]) -> str:
+    """Run a program of the installation; returns what it wrote."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -111,6 +120,7 @@ def _run(kit: Kit, command: list[str]) -> None:
             f"installing {kit.name} with {' '.join(command[:2])} failed: {done.stderr.strip()[-500:]}; see whether this "
             "machine reaches the registry, or install it where it does and copy the folder"
         )
+    return done.stdout
 
 
 def furnished(snapshot: Snapshot, folder: Path) -> Snapshot:

@@ -34,6 +34,7 @@ class Kit:
         shell: Name of its shell tool, and of the argument that holds the command.
         volatile: Patterns of what differs between two runs of the same work: dates, ids, times.
         node: The oldest major version of Node.js that runs it; 0: it needs none.
+        python: The version of Python that runs it, such as `3.12`; empty: that of this process.
         notes: Known limits.
     """
 
@@ -49,6 +50,7 @@ class Kit:
     shell: tuple[str, str] = ("bash", "command")
     volatile: tuple[str, ...] = ()
     node: int = 0
+    python: str = ""
     notes: str = ""
 
     def wanted(self, version: str = "") -> tuple[str, ...]:
@@ -57,13 +59,14 @@ class Kit:
 
     def install_key(self, version: str = "") -> str:
         """Return the name of the folder that this version is installed in: a hash over all that goes in."""
-        recipe = json.dumps([self.source, self.wanted(version)])
+        recipe = json.dumps([self.source, self.wanted(version), *([self.python] if self.python else [])])
         return f"{self.name}-{version or self.version}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
 
     def identity(self) -> dict[str, object]:
         """Return all that changes what the agent does, as plain JSON values."""
         facts = asdict(self)
-        return {name: value for name, value in facts.items() if name not in ("notes", "shell", "volatile", "version")}
+        left_out = ("notes", "python", "shell", "volatile", "version")
+        return {name: value for name, value in facts.items() if name not in left_out}
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:
@@ -143,7 +146,7 @@ _CLAUDE_CODE = Kit(
         "IS_SANDBOX": "1",
     },
     shell=("Bash", "command"),
-    volatile=(r"Today's date is[^\n]*", r"toolu?_\w+"),
+    volatile=(r"Today's date is[^\n]*", r"toolu?_\w+", r"\ba[0-9a-f]{16}\b", r"duration_ms: \d+"),
     notes="its prompt and tools take about 20,000 tokens; its own session lags one turn behind, so branches replay",
 )
 
@@ -219,6 +222,17 @@ _OPENCODE = Kit(
     volatile=(r"Today's date: [^\n]*",),
 )
 
+
+def _python(name: str, module: str, what: str) -> tuple[str, ...]:
+    """Return how a program from PyPI is started: by the interpreter that came along, whose library its children do not see."""
+    return (
+        "env", "LD_LIBRARY_PATH={{agent}}/python/lib", "{{agent}}/python/bin/python3", "-I", "-c",
+        "import os, sys; del os.environ['LD_LIBRARY_PATH']; sys.path.insert(0, sys.argv.pop(1)); "
+        f"sys.argv[0] = {name!r}; from {module} import {what} as main; main()",
+        "{{agent}}/site",
+    )  # fmt: skip
+
+
 _MINI = Kit(
     "mini-swe-agent",
     "pypi",
@@ -226,10 +240,13 @@ _MINI = Kit(
     "2.4.6",
     "chat",
     (
-        "{{agent}}/python/bin/python3", "-I", "-c",
-        "import sys; sys.path.insert(0, sys.argv.pop(1)); sys.argv[0] = 'mini'; "
-        "from minisweagent.run.mini import app; app()",
-        "{{agent}}/site", "-y", "--exit-immediately", "-m", "openai/{{model}}", "-t", "{{prompt}}",
+        *_python("mini", "minisweagent.run.mini", "app"),
+        "-y",
+        "--exit-immediately",
+        "-m",
+        "openai/{{model}}",
+        "-t",
+        "{{prompt}}",
     ),
     env={
         "OPENAI_API_KEY": "{{key}}",
@@ -241,9 +258,35 @@ _MINI = Kit(
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     },
     shell=("bash", "command"),
-)  # fmt: skip
+)
 
-KITS: Mapping[str, Kit] = {kit.name: kit for kit in (_CODEX, _CLAUDE_CODE, _OPENCODE, _QWEN_CODE, _GEMINI_CLI, _MINI)}
+_OPENHANDS = Kit(
+    "openhands",
+    "pypi",
+    ("openhands=={{version}}",),
+    "1.16.0",
+    "chat",
+    (
+        *_python("openhands", "openhands_cli.entrypoint", "main"),
+        "--headless",
+        "--override-with-envs",
+        "-t",
+        "{{prompt}}",
+    ),
+    env={
+        "LLM_API_KEY": "{{key}}",
+        "LLM_BASE_URL": "{{url}}/v1",
+        "LLM_MODEL": "openai/{{model}}",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "OPENHANDS_SUPPRESS_BANNER": "1",
+    },
+    shell=("terminal", "command"),
+    python="3.12",
+)
+
+KITS: Mapping[str, Kit] = {
+    kit.name: kit for kit in (_CODEX, _CLAUDE_CODE, _OPENCODE, _QWEN_CODE, _GEMINI_CLI, _MINI, _OPENHANDS)
+}
 """The agents that were run here."""
 
 

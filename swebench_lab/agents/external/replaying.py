@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swebench_lab.agents.external.kits import Kit
-from swebench_lab.errors import AgentError
+from swebench_lab.errors import AgentError, ContextFull
 from swebench_lab.formats.dialects.exchange import Json, Request, written
 from swebench_lab.formats.token_ledger import prompts
 from swebench_lab.records import arrays
@@ -39,6 +39,19 @@ class Repeat:
     messages: Sequence[Json]
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """A request of an earlier attempt that was refused as too long.
+
+    Args:
+        messages: As they were then.
+        why: The policy's words.
+    """
+
+    messages: Sequence[Json]
+    why: str
+
+
 class Replay:
     """The calls of an earlier attempt that another one repeats.
 
@@ -65,8 +78,13 @@ class Replay:
         self.diverged = ""
         """Which call differed from the record, and where; empty when none did."""
         self._volatile = re.compile("|".join((*kit.volatile, *_ALWAYS)))
-        asked = zip(recorded.steps, prompts(recorded), requests_of(recorded.steps), strict=True)
-        self._left = [Repeat(*one) for one in asked]
+        whole = requests_of(recorded.steps)
+        self._left: list[Repeat | Refusal] = []
+        for step, prompt, messages in zip(recorded.steps, prompts(recorded), whole, strict=True):
+            for kept in step.extra.get("refused", ()):
+                before = whole[kept["after"]][: kept["from"]] if "after" in kept else []
+                self._left.append(Refusal([*before, *kept["messages"]], kept["why"]))
+            self._left.append(Repeat(step, prompt, messages))
 
     @property
     def complete(self) -> bool:
@@ -78,6 +96,7 @@ class Replay:
 
         Raises:
             AgentError: The agent asks something that it did not ask then.
+            ContextFull: What it asks was refused as too long then, and is now.
         """
         if not self._left:
             return None
@@ -85,9 +104,13 @@ class Replay:
         for place, repeat in enumerate(self._left):
             difference = self._difference(repeat.messages, request)
             if not difference:
-                return self._left.pop(place)
+                del self._left[place]
+                if isinstance(repeat, Refusal):
+                    raise ContextFull(repeat.why)
+                return repeat
             differences.append(difference)
-        self.diverged = f"call {self._left[0].step.index}: {differences[0]}"
+        number = next(repeat.step.index for repeat in self._left if isinstance(repeat, Repeat))
+        self.diverged = f"call {number}: {differences[0]}"
         raise AgentError(f"repeating an attempt: it diverged from the record at {self.diverged}")
 
     def _difference(self, recorded: Sequence[Json], request: Request) -> str:

@@ -34,6 +34,8 @@ def made(exchanges: Sequence[Exchange], kit: Kit) -> list[Step]:
         extra: Json = {"request": record(exchange.request, before)}
         if not answer.calls:
             extra["ends_turn"] = True
+        if exchange.refused:
+            extra["refused"] = [_refusal(request, why, exchanges[:index]) for request, why in exchange.refused]
         steps.append(
             Step(
                 index=index,
@@ -51,6 +53,15 @@ def made(exchanges: Sequence[Exchange], kit: Kit) -> list[Step]:
             )
         )
     return steps
+
+
+def _refusal(request: Request, why: str, before: Sequence[Exchange]) -> Json:
+    """Return what a record keeps of a request that was too long: what it added to which call, and why it was refused."""
+    for index in range(len(before) - 1, -1, -1):
+        kept = record(request, before[index].request)
+        if "from" in kept:
+            return {"after": index, "from": kept["from"], "messages": kept["messages"], "why": why}
+    return {"messages": record(request, None)["messages"], "why": why}
 
 
 def _call(call: ToolUse, kit: Kit, shown: dict[str, str]) -> ToolCall:

@@ -10,6 +10,7 @@ import pytest
 import swebench_lab as lab
 from swebench_lab.agents.external.kits import KITS
 from swebench_lab.agents.external.translation import call_text
+from swebench_lab.errors import ContextFull
 from swebench_lab.policies.scripted import ScriptedPolicy
 from swebench_lab.records.step import Thread
 
@@ -39,8 +40,13 @@ class Repair:
         if ours >= len(commands):
             return "The bug is fixed."
         tool, argument = self.kit.shell
-        more = {"is_background": False} if self.kit.name == "qwen-code" else {}
-        return call_text(tool, {argument: commands[ours], "description": "work", **more}, f"Command {ours}.")
+        return call_text(tool, {argument: commands[ours], **self.more()}, f"Command {ours}.")
+
+    def more(self):
+        """Return what the agent's tool wants beside the command."""
+        if self.kit.name == "openhands":
+            return {"security_risk": "LOW"}
+        return {"description": "work", **({"is_background": False} if self.kit.name == "qwen-code" else {})}
 
 
 def give_up(view, messages, step):
@@ -83,6 +89,7 @@ OWN = {
     "claude-code": "/root/.claude",
     "opencode": "/root/.local/",
     "qwen-code": "/root/.qwen/",
+    "openhands": "/root/.openhands/",
 }
 """Where agents go on writing of their own accord, sessions and locks, after they asked: nothing waits for that."""
 
@@ -116,8 +123,9 @@ def tree(box):
     return json.loads(result.stdout)
 
 
+@pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("name", KITS)
-def test_a_box_entered_again_is_byte_for_byte_what_it_was_while_a_call_was_waiting(name):
+def test_a_box_entered_again_is_byte_for_byte_what_it_was_while_a_call_was_waiting(name, tier):
     repair, layers, trees = Repair(name), [], {}
 
     def reply(view, messages, step):
@@ -126,7 +134,7 @@ def test_a_box_entered_again_is_byte_for_byte_what_it_was_while_a_call_was_waiti
         return repair(view, messages, step)
 
     agent = lab.CLIAgent(name, ScriptedPolicy(reply, name=name), max_steps=12, wall_time=500.0)
-    with lab.SandboxFactory(TIERS[0]) as sandboxes:
+    with lab.SandboxFactory(tier) as sandboxes:
         with agent.open(sandboxes, TASKS[0]) as box:
             made = agent.run(TASKS[0], box, layer_sink=layers.append)
         assert made.stop == "submitted" and len(trees) == 3, (made.stop, made.error)
@@ -140,4 +148,63 @@ def test_a_box_entered_again_is_byte_for_byte_what_it_was_while_a_call_was_waiti
             }
             own = OWN.get(name, "/nothing")
             assert not [path for path in differences if not path.startswith(own)], (count, len(was), differences)
-        print(json.dumps({"agent": name, "calls": sorted(trees), "names": len(was)}))
+        print(json.dumps({"agent": name, "tier": tier, "calls": sorted(trees), "names": len(was)}))
+
+
+# --- Claude Code's own sub-agents and its shortened history ---------------------------------------------------------------
+
+
+class Delegates(Repair):
+    """Has a sub-agent look, repairs, reads until its history is shortened, looks again and ends."""
+
+    def __call__(self, view, messages, step):
+        asked = "\n".join(str(message["content"]) for message in messages if message["role"] == "user")
+        if "detailed summary of" in str(messages[-1]["content"]):
+            return lab.Reply("<summary>The bug was looked at and repaired.</summary>", prompt_tokens=100)
+        if "Say what is in the folder" in asked and view.issue.strip()[:40] not in asked:
+            listed = "I list." in str(messages)
+            return "It is a package." if listed else call_text("Bash", {"command": "ls"}, "I list.")
+        return self.main(view, messages)
+
+    def main(self, view, messages):
+        text = str(messages)
+        if "It is a package." not in text and "The bug was looked at" not in text:
+            asked = {"description": "look", "prompt": "Say what is in the folder.", "subagent_type": "general-purpose"}
+            return call_text("Agent", asked, "I delegate.")
+        if "I repair." not in text and "The bug was looked at" not in text:
+            return call_text("Bash", {"command": f"git apply - <<'EOF'\n{GOLD[view.id]}\nEOF"}, "I repair.")
+        if "The bug was looked at" not in text:
+            raise ContextFull(
+                "the conversation has 205000 tokens and the policy reads 200000: nothing more can be said"
+            )
+        if "I look again." not in text:
+            return call_text("Bash", {"command": "git diff --stat"}, "I look again.")
+        return "The bug is fixed."
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_claude_code_is_entered_again_and_branched_in_its_sub_agent_and_after_its_history_was_shortened(tier, tmp_path):
+    agent = lab.CLIAgent(
+        "claude-code", ScriptedPolicy(Delegates("claude-code"), name="delegates"), max_steps=20, wall_time=500.0
+    )
+    with lab.SandboxFactory(tier) as sandboxes:
+        collector = lab.RolloutCollector(sandboxes, workers=1, run_dir=tmp_path / "run")
+        (rollout,) = collector.collect(agent, TASKS[:1], progress=False)
+        steps = rollout.trajectory.steps
+        lines = [(step.thread.value, step.thought[:30]) for step in steps]
+        assert rollout.verdict.status == "resolved", (rollout.trajectory.error, lines)
+        sub = [step.index for step in steps if step.thread == Thread.SUB_AGENT]
+        again = [step.index for step in steps if step.thought == "I look again."]
+        assert len(sub) >= 2 and len(again) == 1, lines
+        collector.close()
+        player = lab.Stepper(rollout, sandboxes, agent=agent).model
+        try:
+            for step in (sub[0], sub[-1], again[0]):
+                with sandboxes.reenter(rollout, step) as box:
+                    assert bool(box.diff()) == (step == again[0])
+                (branch,) = player.branch(agent, step=step)
+                made = branch.trajectory
+                print(json.dumps({"tier": tier, "step": step, "of": lines, "diverged": made.extra["diverged"]}))
+                assert branch.verdict.status == "resolved" and not made.extra["diverged"], made.error
+        finally:
+            player.close()

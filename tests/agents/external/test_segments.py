@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from swebench_lab.agents.external.cli_agent import CLIAgent
-from swebench_lab.errors import TrainingError
+from swebench_lab.errors import ContextFull, TrainingError
 from swebench_lab.formats.renderer import Renderer
 from swebench_lab.formats.token_ledger import prompts, segments
 from swebench_lab.policies.scripted import ScriptedPolicy
@@ -137,6 +137,31 @@ def test_a_branch_goes_on_from_the_very_ids_of_the_record_and_can_be_trained_on(
         sum((plain(step.reply.token_ids) for step in main[:3]), ()),
         sum((plain(step.reply.token_ids) for step in main[3:]), ()),
     ]
+
+
+def test_a_request_that_was_refused_as_too_long_is_refused_in_a_branch_as_well(snapshot):
+    ending = """
+said = ask(main); main.append(said)
+main.append({"role": "tool", "tool_call_id": said["tool_calls"][0]["id"], "content": "x" * 9000})
+try: ask(main)
+except urllib.error.HTTPError as error: assert error.code == 400
+work([main[0], {"role": "user", "content": "So far: it was looked at. Go on."}])
+"""
+
+    def short(view, messages, step):
+        if sum(len(message["content"]) for message in messages) > 8000:
+            raise ContextFull("the conversation has 9000 tokens and the policy reads 8000: nothing more can be said")
+        return REPLIES[min(step, 2)] if "So far" in messages[-1]["content"] or step else REPLIES[0]
+
+    agent = CLIAgent(kit(ending), ScriptedPolicy(short), wall_time=60.0)
+    with open_namespace(snapshot) as box:
+        first = agent.run(TASK, box)
+    assert first.stop == "submitted" and [len(step.extra.get("refused", ())) for step in first.steps][:2] == [0, 1]
+    with open_namespace(snapshot) as box:
+        branch = agent.run(TASK, box, resume=first[:-1])
+    assert branch.stop == "submitted" and not branch.extra["diverged"] and branch.patch == first.patch, branch.error
+    (then,), (now,) = (made.steps[1].extra["refused"] for made in (first, branch))
+    assert (now["after"], now["from"], now["why"]) == (then["after"], then["from"], then["why"])
 
 
 def test_a_branch_with_a_hint_keeps_it_in_the_conversation(snapshot):
