@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -17,6 +17,9 @@ from swebench_lab.records.step import Step
 from swebench_lab.records.task import Task
 from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.sandbox.contract import Layer, Sandbox
+
+ConfigFiles = str | Path | Sequence[str | Path]
+"""A configuration file, or several to merge, in order."""
 
 
 class AttemptOptions(TypedDict, total=False):
@@ -33,7 +36,8 @@ class Agent(AgentSettings):
 
     Args:
         policy: What answers.
-        flavour: Prompts and call format: `"xml"`, `"tool-calling"`, `"coder"`, `"mini"`, or a Flavour.
+        flavour: Prompts and call format: `"xml"`, `"tool-calling"`, `"parallel-calling"`, `"coder"`, `"mini"`, or
+            a Flavour.
         tools: Names of tools, or Tools; empty: those of the flavour.
         max_steps: Replies after which the attempt ends, malformed ones included.
         wall_time: Seconds after which the attempt ends.
@@ -137,22 +141,23 @@ class Agent(AgentSettings):
 
     @classmethod
     def from_config(
-        cls, path: str | Path, policy: Policy | None = None, *, root: str | Path | None = None, **changes: Any
+        cls, path: ConfigFiles, policy: Policy | None = None, *, root: str | Path | None = None, **changes: Any
     ) -> Agent:
-        """Return an agent that works as a SWE-agent or mini-swe-agent configuration file says.
+        """Return an agent that works as SWE-agent or mini-swe-agent configuration files say.
 
-        Prompts, parsers, history processors, limits and tool bundles are the file's own; docs/configs.md says what
+        Prompts, parsers, history processors, limits and tool bundles are the files' own; docs/configs.md says what
         becomes of every option. Bundles are read now, and installed in each attempt's sandbox as they are.
 
         Args:
-            path: The YAML file.
-            policy: What answers; None: the model that the file names, at the endpoint that it names.
-            root: Folder that relative paths in the file start from; None: `$SWE_AGENT_CONFIG_ROOT`, the file's folder
-                or the first above it that holds what is named.
-            **changes: Fields of the Agent to set otherwise than the file, such as `max_steps`.
+            path: The YAML file; or several, of which each overrides those before it, option by option, and values such
+                as `agent.step_limit=50`.
+            policy: What answers; None: the model that the files name, at the endpoint that they name.
+            root: Folder that relative paths in the files start from; None: `$SWE_AGENT_CONFIG_ROOT`, a file's folder
+                or the first above it that holds what is named, the last file's first.
+            **changes: Fields of the Agent to set otherwise than the files, such as `max_steps`.
 
         Raises:
-            ConfigError: An option is unknown or cannot be taken over; names the file and the option.
+            ConfigError: An option is unknown or cannot be taken over; names the files and the option.
         """
         read: Callable[..., Agent] = late("Agent.from_config")
         return replace(read(path, policy, root), **changes)

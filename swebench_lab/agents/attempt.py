@@ -17,7 +17,7 @@ from typing import Any
 from swebench_lab.agents.running import RunningAttempt, SlotOf, at_once
 from swebench_lab.agents.settings import AgentSettings
 from swebench_lab.agents.tools.shell import Shell
-from swebench_lab.agents.tools.tool import Observation, ToolLimits, offered, read_arguments
+from swebench_lab.agents.tools.tool import Observation, Tool, ToolLimits, offered, read_arguments
 from swebench_lab.errors import (
     AgentError,
     ContextFull,
@@ -29,7 +29,7 @@ from swebench_lab.errors import (
 from swebench_lab.formats.calls import Call
 from swebench_lab.policies.policy import Brief, Conversation
 from swebench_lab.records.reply import Message, Reply
-from swebench_lab.records.step import Step
+from swebench_lab.records.step import Step, ToolCall
 from swebench_lab.records.task import Task
 from swebench_lab.records.trajectory import Stop, Trajectory
 from swebench_lab.sandbox.contract import Layer, Sandbox
@@ -52,17 +52,34 @@ class _Draft:
     Args:
         reply: What the policy said.
         asked_at: When it was asked, in seconds since the epoch.
-        answered: When it had answered, on the clock of `time.monotonic()`; moved on by what the call waited for a slot.
-        call: The call in the reply; without a name when there is none.
-        observation: What the call brought.
+        answered: When it had answered, on the clock of `time.monotonic()`; moved on by what the calls waited for a slot.
+        calls: The calls in the reply.
+        acts: What came of each that was carried out.
         error: Why nothing was run.
     """
 
     reply: Reply
     asked_at: float
     answered: float
-    call: Call = field(default_factory=lambda: Call("", {}))
-    observation: Observation = field(default_factory=lambda: Observation(""))
+    calls: list[Call] = field(default_factory=list)
+    acts: list[_Act] = field(default_factory=list)
+    error: FormatError | None = None
+
+
+@dataclass
+class _Act:
+    """A call that was carried out.
+
+    Args:
+        call: The call.
+        observation: What it brought.
+        seconds: Wall time.
+        error: Why the tool refused it; calls before it had run.
+    """
+
+    call: Call
+    observation: Observation
+    seconds: float
     error: FormatError | None = None
 
 
@@ -153,7 +170,7 @@ class Attempt(RunningAttempt):
         with boundary(PolicyError, f"starting {policy.name!r} on {self.task.id}"):
             self.conversation = policy.start(self.view, self.number, self.seed)
             stack.callback(self.conversation.close)
-            brief = Brief(native, self.flavour.call_format, lambda: self.ends_at, self.resume)
+            brief = Brief(native, self.flavour.call_format, lambda: self.ends_at, self.resume, self.flavour.several)
             shown = self.conversation.brief(brief)
         if self.flavour.needs_tools_shown and shown is False:
             raise PolicyError(
@@ -217,81 +234,97 @@ class Attempt(RunningAttempt):
         return _Draft(reply, asked_at, time.monotonic())
 
     def parse(self, draft: _Draft) -> _Draft:
-        """Read the call in the reply."""
+        """Read the calls in the reply; one that cannot be made is the end of all."""
         try:
             with boundary(AgentError, f"parsing reply {len(self.steps)} as {self.flavour.name!r}"):
-                draft.call = self.flavour.parse(draft.reply.text)
+                draft.calls = self.flavour.read(draft.reply.text)
+                for call in draft.calls:
+                    self.tool_for(call)
         except FormatError as error:
             draft.error = error
         return draft
 
+    def tool_for(self, call: Call) -> tuple[Tool, dict[str, Any]]:
+        """Return the tool that is called, and its arguments.
+
+        Raises:
+            FormatError: There is no such tool, or its arguments are wrong.
+        """
+        tool = self.tools.get(call.name)
+        if tool is None:
+            raise FormatError(f"There is no function {call.name!r}.")
+        return tool, read_arguments(tool, call.arguments)
+
     def act(self, draft: _Draft) -> _Draft:
-        """Carry out the call within what time is left."""
+        """Carry out the calls, one after the other, until one hands the work in or the time is over."""
         if draft.error is not None:
             return draft
-        try:
-            with self.stage("tool", len(self.steps)) as waited:
-                draft.answered += waited
-                draft.observation = self.execute(draft.call)
-        except FormatError as error:
-            draft.error = error
+        with self.stage("tool", len(self.steps)) as waited:
+            draft.answered += waited
+            for call in draft.calls:
+                began, act = time.monotonic(), _Act(call, Observation(""), 0.0)
+                try:
+                    act.observation = self.execute(call)
+                except FormatError as error:
+                    act.error = error
+                act.seconds = time.monotonic() - began
+                draft.acts.append(act)
+                if act.observation.done or time.monotonic() >= self.ends_at:
+                    break
+        if len(draft.calls) == 1:
+            draft.error = draft.acts[0].error
         return draft
 
     def execute(self, call: Call) -> Observation:
         """Run the tool that is called.
 
         Raises:
-            FormatError: There is no such tool, or its arguments are wrong; nothing was run.
+            FormatError: The arguments do not fit each other; nothing was run.
         """
-        tool = self.tools.get(call.name)
-        if tool is None:
-            raise FormatError(f"There is no function {call.name!r}.")
+        tool, arguments = self.tool_for(call)
         timeout = max(0.1, min(self.agent.command_timeout, self.ends_at - time.monotonic()))
         limits = ToolLimits(timeout, self.agent.observation_limit)
         with boundary(AgentError, f"calling the tool {call.name!r} in step {len(self.steps)}"):
-            return tool.call(self.sandbox, self.shell, read_arguments(tool, call.arguments), limits)
+            return tool.call(self.sandbox, self.shell, arguments, limits)
 
-    def show(self, draft: _Draft) -> str:
-        """Return the observation as the policy is shown it, or what was wrong with its reply."""
+    def show(self, draft: _Draft) -> list[str]:
+        """Return what each call brought, as the policy is shown it, or what was wrong with its reply."""
+        view, tools, limit = self.view, list(self.tools.values()), self.agent.observation_limit
         with boundary(AgentError, f"showing the observation of step {len(self.steps)} as {self.flavour.name!r}"):
             if draft.error is not None:
-                shown = self.flavour.correct(draft.error, list(self.tools.values()), self.view, draft.reply)
+                shown = [self.flavour.correct(draft.error, tools, view, draft.reply)]
             else:
-                shown = self.flavour.show(draft.observation, self.agent.observation_limit, self.view)
+                shown = [
+                    self.flavour.show(act.observation, limit, view) if act.error is None else str(act.error)
+                    for act in draft.acts
+                ]
         if self.agent.reminder:
             left = self.agent.max_steps - len(self.steps) - 1
-            shown += "\n" + self.agent.reminder.replace("{{left}}", str(left))
+            shown[-1] += "\n" + self.agent.reminder.replace("{{left}}", str(left))
         return shown
 
     def record(self, draft: _Draft) -> Step:
         """Append the step and its messages."""
-        call, observation = draft.call, draft.observation
-        if draft.error is not None:
-            call, observation = Call("", {}, draft.reply.text), Observation("")
+        acts = draft.acts if draft.error is None else []
         shown = self.show(draft)
-        seconds = time.monotonic() - draft.answered
+        if len(acts) == 1:  # reading the reply and showing what came of it counts
+            acts[0].seconds = time.monotonic() - draft.answered
         layer = self.keep_layer(len(self.steps))
-        step = Step.of(
+        step = Step(
             index=len(self.steps),
             reply=draft.reply,
-            thought=call.thought,
-            tool=call.name,
-            arguments={key: str(value) for key, value in call.arguments.items()},
-            command=observation.command,
-            observation=shown,
-            exit_code=observation.exit_code,
-            timed_out=observation.timed_out,
-            limit=observation.limit,
-            seconds=seconds,
+            calls=tuple(_made(act, text) for act, text in zip(acts, shown, strict=True)) if acts else (),
+            thought=acts[0].call.thought if acts else draft.reply.text,
+            correction="" if acts else shown[0],
             layer=layer.digest if layer else "",
             cwd=self.shell.cwd,
             env=dict(layer.env) if layer else {},
             started_at=draft.asked_at,
-            role=self.flavour.observation_role if call.name else "user",
+            role=self.flavour.observation_role if acts else "user",
         )
         self.steps.append(step)
         self.messages += step.messages
-        self.submission = observation if observation.done else None
+        self.submission = next((act.observation for act in acts if act.observation.done), None)
         return step
 
     # --- the end ----------------------------------------------------------------------------------------------------
@@ -306,3 +339,18 @@ class Attempt(RunningAttempt):
     def trajectory(self) -> Trajectory:
         """Return the record so far."""
         return self.recorded(self.opening, self.steps, self.flavour.name)
+
+
+def _made(act: _Act, shown: str) -> ToolCall:
+    """Return the record of a call."""
+    brought = act.observation
+    return ToolCall(
+        act.call.name,
+        {key: str(value) for key, value in act.call.arguments.items()},
+        brought.command,
+        shown,
+        brought.exit_code,
+        brought.timed_out,
+        brought.limit,
+        act.seconds,
+    )

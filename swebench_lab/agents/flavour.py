@@ -17,7 +17,7 @@ from typing import Any
 
 from swebench_lab.agents.tools.tool import Observation, Tool, describe
 from swebench_lab.errors import FormatError
-from swebench_lab.formats.calls import FORMATS, Call
+from swebench_lab.formats.calls import FORMATS, Call, parse_json_calls
 from swebench_lab.records.reply import Message, Reply
 from swebench_lab.records.task import TaskView
 
@@ -37,6 +37,7 @@ _DEFAULTS: Mapping[str, tuple[str, tuple[str, ...], str]] = {
     "xml": ("xml", _EDITING, "user"),
     "mini": ("fenced", ("bash", "submit"), "user"),
     "tool-calling": ("json", _EDITING, "tool"),
+    "parallel-calling": ("json", _EDITING, "tool"),
     "coder": ("coder", _EDITING, "tool"),
     "micro": ("line", ("view", "sub", "submit"), "user"),
 }
@@ -58,6 +59,7 @@ class Flavour:
         native: Template of the system prompt for policies that show the tools to their model in its own way, as chat
             templates and endpoints with tool calls do; empty: the tools are always part of the system prompt.
         observation_role: Role of the messages that show what a call brought: `user`, or `tool`.
+        several: Whether a reply may make several calls, which run one after the other; for the call format `json`.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Flavour:
     format_error: str
     native: str = ""
     observation_role: str = "user"
+    several: bool = False
 
     def __post_init__(self) -> None:
         if self.call_format not in FORMATS:
@@ -77,6 +80,11 @@ class Flavour:
         if self.observation_role not in ("user", "tool"):
             raise ValueError(
                 f"flavour {self.name!r}: observation_role must be user or tool, not {self.observation_role!r}"
+            )
+        if self.several and (self.call_format, self.observation_role) != ("json", "tool"):
+            raise ValueError(
+                f"flavour {self.name!r}: several calls in a reply need the call format json and observation_role='tool', "
+                f"not {self.call_format!r} and {self.observation_role!r}"
             )
         for part, allowed in {**_FILES, "native": _NATIVE}.items():
             if unknown := sorted(set(_names(getattr(self, part))) - allowed):
@@ -92,6 +100,7 @@ class Flavour:
         call_format: str = "xml",
         tools: Sequence[str] = _EDITING,
         observation_role: str = "user",
+        several: bool = False,
     ) -> Flavour:
         """Read a flavour of your own from a folder with its four prompt files, and `native.md` if there is one.
 
@@ -99,11 +108,22 @@ class Flavour:
             ValueError: A file is missing, or names something that is not known.
         """
         path = Path(folder)
-        return cls(path.name, call_format, tuple(tools), **_read(path), observation_role=observation_role)
+        role = observation_role
+        return cls(path.name, call_format, tuple(tools), **_read(path), observation_role=role, several=several)
 
     def parse(self, text: str) -> Call:
         """Read the one call of a reply; raises FormatError."""
         return FORMATS[self.call_format].parse(text)
+
+    def read(self, text: str) -> list[Call]:
+        """Read the calls of a reply: one, or where the flavour has several, all of them; raises FormatError."""
+        try:
+            return [self.parse(text)]
+        except FormatError:
+            calls = parse_json_calls(text) if self.several and text.count("<tool_call>") > 1 else []
+            if len(calls) < 2:
+                raise
+            return calls
 
     def render(self, call: Call) -> str:
         """Write a call as `parse` reads it; raises FormatError where the format cannot hold it."""
@@ -116,7 +136,7 @@ class Flavour:
 
     def identity(self) -> Mapping[str, Any]:
         """Return all that changes what the policy is shown and how it is read, as plain JSON values."""
-        return vars(self)
+        return {name: value for name, value in vars(self).items() if name != "several" or value}
 
     def opening(
         self, view: TaskView, tools: Sequence[Tool], shown: bool = False, facts: Mapping[str, Any] | None = None
@@ -221,4 +241,5 @@ def _bundled(flavour: str) -> Flavour:
         raise ValueError(f"there is no flavour {flavour!r}; known are {known}, and Flavour.load(folder) reads your own")
     call_format, tools, role = _DEFAULTS[flavour]
     folder = files("swebench_lab") / "agents" / "prompts" / flavour
-    return Flavour(flavour, call_format, tools, **_read(folder), observation_role=role)
+    several = flavour == "parallel-calling"
+    return Flavour(flavour, call_format, tools, **_read(folder), observation_role=role, several=several)

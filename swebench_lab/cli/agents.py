@@ -48,8 +48,9 @@ def agent_options(command: Command) -> Command:
                      help="For script: a JSON list of replies."),
         endpoint_options,
         click.option("--flavour", default="xml", show_default=True, help="Prompts and tool-call format."),
-        click.option("--config", type=click.Path(exists=True, dir_okay=False),
-                     help="A SWE-agent or mini-swe-agent YAML file that defines the agent (replaces --flavour)."),
+        click.option("--config", multiple=True,
+                     help="A SWE-agent or mini-swe-agent YAML file that defines the agent (replaces --flavour); repeat it "
+                          "for files, or values such as agent.step_limit=50, that override those before."),
         click.option("--config-root", type=click.Path(exists=True, file_okay=False),
                      help="Folder that relative paths in --config are resolved against."),
         click.option("--max-steps", type=click.IntRange(1), help="Maximum replies per attempt.  [default: 40]"),

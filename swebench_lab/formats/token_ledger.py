@@ -330,7 +330,7 @@ class Episode:
             said = arrays.ids(_or_none(reply.token_ids))
             self.ids = arrays.joined(*(() if reply.restart else (self.ids,)), _or_none(reply.context_ids), said)
             self._said.append((reply.text, said))
-        self._seen = trajectory.messages[:-1]
+        self._seen = trajectory.messages[: 1 - len(trajectory.steps[-1].messages)]
         return True
 
     def _is_own(self, reply: Reply) -> bool:

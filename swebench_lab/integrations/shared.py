@@ -7,13 +7,25 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from swebench_lab.errors import TaskError
+from swebench_lab.errors import SandboxPathError, TaskError
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.records.task import Task, Tasks
+from swebench_lab.sandbox.contract import Sandbox
 from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.tasks.loading import load_tasks
 
 _lock = threading.Lock()
+
+_PROMPT = """\
+The repository is in {workdir}. This is the issue to resolve:
+
+<issue>
+{issue}
+</issue>
+
+Change the code with the function `bash` so that what the issue asks for holds. Tests that you cannot see decide \
+whether it does. Leave the existing tests as they are. Answer without a call when you are done.
+"""
 
 
 def needs(package: str, extra: str, error: ImportError) -> ImportError:
@@ -81,3 +93,25 @@ def task_for(source: str | Tasks, task_id: str) -> Task:
 def evaluator_for(sandboxes: SandboxFactory) -> Evaluator:
     """Return the Evaluator over a SandboxFactory, one for each."""
     return Evaluator(sandboxes)
+
+
+def issue_message(task: Task) -> dict[str, Any]:
+    """Return the message that gives a task to a model with the one tool `bash`; nothing of the answer is in it."""
+    return {"role": "user", "content": _PROMPT.format(workdir=task.workdir or "/testbed", issue=task.issue.strip())}
+
+
+def run_shell(box: Sandbox, command: str, timeout: float, most: int) -> str:
+    """Run a command in a new shell and return what a model is shown of it: its output, and how it ended.
+
+    Args:
+        box: Where.
+        command: Text for bash.
+        timeout: Seconds after which it is stopped.
+        most: Bytes of output that are kept, half from each end.
+    """
+    try:
+        ran = box.run(command, timeout=timeout, max_output=most)
+    except SandboxPathError as error:
+        return str(error)
+    end = f"stopped after {timeout:g} seconds" if ran.timed_out else f"exit code {ran.exit_code}"
+    return f"{ran.output}\n[{end}]"

@@ -5,8 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from swebench_lab.errors import SandboxPathError
-from swebench_lab.integrations.shared import evaluator_for, needs, sandboxes_for, task_for, tasks_for
+from swebench_lab.integrations.shared import (
+    evaluator_for,
+    issue_message,
+    needs,
+    run_shell,
+    sandboxes_for,
+    task_for,
+    tasks_for,
+)
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import Verdict
 from swebench_lab.sandbox.contract import Sandbox
@@ -15,17 +22,6 @@ try:
     from datasets import Dataset
 except ImportError as error:
     raise needs("TRL", "train", error) from error
-
-_PROMPT = """\
-The repository is in {workdir}. This is the issue to resolve:
-
-<issue>
-{issue}
-</issue>
-
-Change the code with the function `bash` so that what the issue asks for holds. Tests that you cannot see decide \
-whether it does. Leave the existing tests as they are. Answer without a call when you are done.
-"""
 
 
 class TaskEnvironment:
@@ -69,12 +65,7 @@ class TaskEnvironment:
         """
         if self._box is None:
             raise RuntimeError("running a command: no attempt has begun; reset comes first")
-        try:
-            ran = self._box.run(command, timeout=self._timeout, max_output=self._most)
-        except SandboxPathError as error:
-            return str(error)
-        end = f"stopped after {self._timeout:g} seconds" if ran.timed_out else f"exit code {ran.exit_code}"
-        return f"{ran.output}\n[{end}]"
+        return run_shell(self._box, command, self._timeout, self._most)
 
     def get_reward(self) -> float | None:
         """Grade what changed: 1 resolved, 0 unresolved, None (left out of training) not graded. Ends the sandbox."""
@@ -108,13 +99,7 @@ class TRLTasks:
     @property
     def train_dataset(self) -> Dataset:
         """One row a task: `prompt` (a user message with the issue) and `task_id`; nothing of the answer."""
-        rows = [
-            {
-                "prompt": [{"role": "user", "content": _PROMPT.format(workdir="/testbed", issue=task.issue.strip())}],
-                "task_id": task.id,
-            }
-            for task in self._chosen
-        ]
+        rows = [{"prompt": [issue_message(task)], "task_id": task.id} for task in self._chosen]
         return Dataset.from_list(rows)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from swebench_lab.errors import ContextFull
 from swebench_lab.formats.calls import json_arguments
-from swebench_lab.policies.chat_messages import call_text, calls_of
+from swebench_lab.policies.chat_messages import answered, call_text, calls_of
 from swebench_lab.policies.hosted import HostedPolicy, ids_of, signed
 from swebench_lab.policies.transport import Endpoint, Passing, whole
 from swebench_lab.policies.usage import Usage
@@ -76,7 +76,7 @@ class AnthropicPolicy(HostedPolicy):
         )
 
     def request(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], view: TaskView, seed: int
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], view: TaskView, several: bool
     ) -> dict[str, Any]:
         """Return the request for the next reply."""
         system = [_text(text_of(message)) for message in messages if message["role"] == "system"]
@@ -92,7 +92,7 @@ class AnthropicPolicy(HostedPolicy):
             "system": system or None,
             "messages": said,
             "tools": offered or None,
-            "tool_choice": {"type": "auto", "disable_parallel_tool_use": True} if offered else None,
+            "tool_choice": {"type": "auto", "disable_parallel_tool_use": not several} if offered else None,
             "thinking": {"type": "enabled", "budget_tokens": self.thinking} if self.thinking else None,
             "temperature": self.temperature,
             "top_p": self.top_p,
@@ -162,8 +162,8 @@ def _turns(messages: Sequence[Message], native: bool) -> list[dict[str, Any]]:
             blocks, due = _said(message, number, native)
         elif due:
             result = text_of(message) or _EMPTY
-            blocks = [{"type": "tool_result", "tool_use_id": name, "content": result} for name in due]
-            due = []
+            answers, due = answered(due, messages, number)
+            blocks = [{"type": "tool_result", "tool_use_id": name, "content": result} for name in answers]
         else:
             blocks = [_text(text_of(message))]
         if turns and turns[-1]["role"] == role:

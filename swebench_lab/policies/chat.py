@@ -5,7 +5,7 @@ ends it like the token limit (`transport.py` and `refusals.py` say how the two a
 
 With a `tokenizer` the policy is token-exact: it sends ids to vLLM's completions and keeps the ids and logprobs that
 come back, so that what is trained on is what was sampled. With `tool_calls` the endpoint is told of the tools and its
-calls are written into the reply as the flavour `tool-calling` reads them.
+calls are written into the reply as the flavours `tool-calling` and `parallel-calling` read them.
 
 Needs the `httpx` package (`pip install swebench-lab[chat]`), which is imported at the first reply.
 """
@@ -63,8 +63,8 @@ class ChatPolicy:
             reports go before; where nobody knows the price, it is None.
         body: Further fields of the request, as the endpoint knows them, such as `{"top_k": 20}`; None leaves a field
             out that is sent otherwise: `{"seed": None, "max_tokens": None, "max_completion_tokens": 4096}`.
-        tool_calls: Whether the endpoint is told of the tools and makes calls of its own kind; for the flavour
-            `tool-calling`.
+        tool_calls: Whether the endpoint is told of the tools and makes calls of its own kind; for the flavours
+            `tool-calling` and `parallel-calling`.
         tokenizer: Folder or hub id of the model's tokenizer, or a Renderer: makes the policy token-exact. The
             endpoint must be vLLM's, or one that takes ids as prompts and knows `return_token_ids`.
         version: Version of the weights, as their trainer counts them; -1 when they have none.
@@ -178,6 +178,7 @@ class Talk(Conversation):
         self.episode = Episode(policy.renderer()) if policy.tokenizer else None
         self._line = Line(policy.endpoint())
         self._tools: tuple[Mapping[str, Any], ...] = ()
+        self._several = False
 
     def brief(self, brief: Brief) -> bool:
         """Take the attempt's deadline, tools and earlier steps over; say whether the model is shown the tools."""
@@ -194,7 +195,7 @@ class Talk(Conversation):
                     f"ChatPolicy(tool_calls=True) speaks the call format json, the agent reads {brief.call_format}; "
                     "use the flavour 'tool-calling', or tool_calls=False"
                 )
-            self._tools = brief.tools
+            self._tools, self._several = brief.tools, brief.several
         return bool(self._tools)
 
     def reply(self, messages: Sequence[Message]) -> Reply:
@@ -260,7 +261,7 @@ class Talk(Conversation):
         if policy.stop:
             body["stop"] = list(policy.stop)
         if self._tools:
-            body |= {"tools": [dict(tool) for tool in self._tools], "parallel_tool_calls": False}
+            body |= {"tools": [dict(tool) for tool in self._tools], "parallel_tool_calls": self._several}
         return {name: value for name, value in {**body, **policy.body}.items() if value is not None}
 
     def _exact_body(self, prompt: Ids, seed: int) -> dict[str, Any]:

@@ -222,11 +222,21 @@ def with_calls(messages: Sequence[Message]) -> list[dict[str, Any]]:
                 written |= _thoughts(message, kept)
             said.append(written)
         elif due:  # also where the call was read but could not be made: its answer is still due
-            said += [{**written, "role": "tool", "tool_call_id": name} for name in due]
-            due = []
+            answers, due = answered(due, messages, number)
+            said += [{**written, "role": "tool", "tool_call_id": name} for name in answers]
         else:
             said.append({**written, "role": "user"} if message["role"] == "tool" else written)
     return said
+
+
+def answered(due: list[str], messages: Sequence[Message], number: int) -> tuple[list[str], list[str]]:
+    """Return the ids of the calls that a message answers, and of those that later ones do.
+
+    Results come in the order of their calls; the last message before a reply, or one that corrects, answers all that are left.
+    """
+    more = number + 1 < len(messages) and messages[number + 1]["role"] == "tool"
+    one = messages[number]["role"] == "tool" and more
+    return (due[:1], due[1:]) if one else (due, [])
 
 
 def _call(call: Call, name: str, more: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """HostedPolicy and HostedTalk: what the policies of providers' own APIs share.
 
-Such a policy shows the tools of the flavour `tool-calling` to its model by itself; with every other flavour, calls are
-text. A reply with several native calls is refused as a whole, and each of them is answered under its own id.
+Such a policy shows the tools of the flavours `tool-calling` and `parallel-calling` to its model by itself; with every other
+flavour, calls are text. Of several native calls in a reply each is answered under its own id, also where all are refused.
 """
 
 from __future__ import annotations
@@ -95,9 +95,9 @@ class HostedPolicy:
 
     @abstractmethod
     def request(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], view: TaskView, seed: int
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], view: TaskView, several: bool
     ) -> dict[str, Any]:
-        """Return the request for the next reply."""
+        """Return the request for the next reply, which may make several calls or one."""
 
     @abstractmethod
     def check(self, answer: Any) -> None:
@@ -125,11 +125,12 @@ class HostedTalk(Conversation):
         self.policy, self.view, self.seed = policy, view, seed
         self._line = policy.line()
         self._tools: tuple[Mapping[str, Any], ...] = ()
+        self._several = False
 
     def brief(self, brief: Brief) -> bool:
         """Take the attempt's deadline and tools over; say whether the model is shown the tools."""
         self._line.deadline = brief.deadline
-        self._tools = brief.tools if brief.call_format == "json" else ()
+        self._tools, self._several = brief.tools if brief.call_format == "json" else (), brief.several
         return bool(self._tools)
 
     def reply(self, messages: Sequence[Message]) -> Reply:
@@ -141,7 +142,7 @@ class HostedTalk(Conversation):
         """
         began, policy = time.monotonic(), self.policy
         seed = self.seed + replies_so_far(messages)
-        request = policy.sent(policy.request(messages, self._tools, self.view, seed))
+        request = policy.sent(policy.request(messages, self._tools, self.view, self._several))
         answer = self._line.ask(policy.path, request, policy.check, seed)
         return Reply(**policy.read(answer), seconds=time.monotonic() - began, model=policy.name)
 

@@ -54,7 +54,7 @@ class LiteLLMPolicy(HostedPolicy):
         return _LiteLLMLine(self)
 
     def request(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], view: TaskView, seed: int
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], view: TaskView, several: bool
     ) -> dict[str, Any]:
         """Return the request for the next reply."""
         return {

@@ -14,7 +14,7 @@ from typing import Any
 
 from swebench_lab.errors import ContextFull
 from swebench_lab.formats.calls import json_arguments
-from swebench_lab.policies.chat_messages import call_text, calls_of
+from swebench_lab.policies.chat_messages import answered, call_text, calls_of
 from swebench_lab.policies.hosted import HostedPolicy, ids_of, signed
 from swebench_lab.policies.refusals import Kind, Refusal
 from swebench_lab.policies.transport import Endpoint, Passing, whole
@@ -57,7 +57,7 @@ class ResponsesPolicy(HostedPolicy):
         )
 
     def request(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], view: TaskView, seed: int
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], view: TaskView, several: bool
     ) -> dict[str, Any]:
         """Return the request for the next reply."""
         reasoning = {"effort": self.effort or None, "summary": self.summary or None}
@@ -65,7 +65,7 @@ class ResponsesPolicy(HostedPolicy):
             "model": self.model,
             "input": _items(messages, bool(tools)),
             "tools": [{"type": "function", "strict": False, **tool["function"]} for tool in tools] or None,
-            "parallel_tool_calls": False if tools else None,
+            "parallel_tool_calls": several if tools else None,
             "store": False,
             "include": ["reasoning.encrypted_content"],
             "reasoning": {name: value for name, value in reasoning.items() if value} or None,
@@ -103,9 +103,11 @@ class ResponsesPolicy(HostedPolicy):
         calls = [item for item in items if item["type"] == "function_call"]
         words = _words(items)
         written = [call_text(call["name"], call.get("arguments")) for call in calls]
+        ids = [item["id"] for item in items if item["type"] == "message" and item.get("id")]
         kept = {
             **({"reasoning": reasons} if reasons else {}),
             **({"call_ids": [call.get("call_id") for call in calls]} if calls else {}),
+            **({"message_id": ids[-1]} if ids else {}),
         }
         cut = answer.get("status") == "incomplete"
         return {
@@ -137,8 +139,8 @@ def _items(messages: Sequence[Message], native: bool) -> list[dict[str, Any]]:
             said, due = _said(message, number, native)
             items += said
         elif due:
-            items += [{"type": "function_call_output", "call_id": name, "output": text_of(message)} for name in due]
-            due = []
+            answers, due = answered(due, messages, number)
+            items += [{"type": "function_call_output", "call_id": name, "output": text_of(message)} for name in answers]
         else:
             role = "user" if message["role"] == "tool" else message["role"]
             items.append({"type": "message", "role": role, "content": text_of(message)})
@@ -153,8 +155,11 @@ def _said(message: Message, number: int, native: bool) -> tuple[list[dict[str, A
     items: list[dict[str, Any]] = [dict(item) for item in kept.get("reasoning") or ()]
     words = calls[0].thought if calls else text_of(message)
     if words or not calls:
-        content = [{"type": "output_text", "text": words, "annotations": []}]
-        items.append({"type": "message", "role": "assistant", "status": "completed", "content": content})
+        item: dict[str, Any] = {"type": "message", "role": "assistant", "content": words}
+        if kept.get("message_id"):  # what the API itself said has the form and the name that it had
+            parts = [{"type": "output_text", "text": words, "annotations": []}]
+            item |= {"id": kept["message_id"], "status": "completed", "content": parts}
+        items.append(item)
     for call, name in zip(calls, ids, strict=True):
         items.append({"type": "function_call", "call_id": name, "name": call.name, "arguments": json_arguments(call)})
     return items, ids

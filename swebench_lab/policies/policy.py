@@ -30,12 +30,14 @@ class Brief:
         deadline: Gives the moment on the clock of `time.monotonic()` at which the attempt ends; what it gives may move
             on, as time spent waiting for a turn does not count.
         before: The steps that the attempt goes on from; None at its beginning.
+        several: Whether a reply may make several calls.
     """
 
     tools: tuple[Mapping[str, Any], ...] = ()
     call_format: str = "xml"
     deadline: Callable[[], float] = lambda: math.inf
     before: Trajectory | None = None
+    several: bool = False
 
 
 @runtime_checkable

@@ -182,12 +182,15 @@ class Step:
 
     @property
     def messages(self) -> list[Message]:
-        """The reply and the observation, as the conversation holds them."""
+        """The reply and what it brought, as the conversation holds them: of several calls of tools, a message each."""
         said: Message = {"role": "assistant", "content": self.reply.text}
         if self.reply.reasoning:
             said["reasoning"] = self.reply.reasoning
         if self.reply.signature:
             said["signature"] = self.reply.signature
+        if self.role == "tool" and len(self.calls) > 1:
+            shown: list[Message] = [{"role": "tool", "content": call.observation} for call in self.calls]
+            return [said, *shown]
         return [said, {"role": self.role, "content": self.observation}]
 
     @property

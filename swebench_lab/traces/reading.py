@@ -110,6 +110,8 @@ def _file(path: Path) -> list[Trajectory]:
         return _lines(path, text, error)
     if evaluations.is_log(whole):
         return evaluations.samples_of(whole, str(path))
+    if evaluations.is_episode(whole):
+        return evaluations.traces_of(whole, str(path))
     if kind := sessions.kind_of(whole):
         return [sessions.read([whole], f"{path} ({kind})", name)]
     if isinstance(whole, list) and not mini.is_one(whole):
@@ -143,6 +145,9 @@ def _lines(path: Path, text: str, error: ValueError) -> list[Trajectory]:
             ) from fault
         if sessions.kind_of(record) or session:
             session.append(record)
+            continue
+        if evaluations.is_episode(record):
+            made += evaluations.traces_of(record, where)
             continue
         last = number == text.count("\n") + 1
         made.append(read_record(record, where, "", line + ("" if last else "\n")))

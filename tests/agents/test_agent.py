@@ -227,7 +227,7 @@ def test_a_tool_that_breaks_is_a_record_that_names_the_tool_and_the_line(box: Sa
 
 def test_a_tool_of_ones_own_needs_four_members_and_is_offered_to_models() -> None:
     tool = Exploding()
-    assert isinstance(tool, Tool) and not tool.internal and tool.identity() == {}
+    assert isinstance(tool, Tool) and tool.identity() == {}
     assert [schema["function"]["name"] for schema in offered([tool])] == ["explode"]
 
 

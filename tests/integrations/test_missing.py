@@ -20,6 +20,8 @@ FILES = {
     "harbor_environment": ("harbor", "harbor"),
     "harbor_agent": ("harbor", "harbor"),
     "nemo_gym": ("nemo_gym", "nemo-gym"),
+    "verifiers": ("verifiers", "verifiers"),
+    "openenv": ("openenv", "openenv"),
     "trl": ("datasets", "train"),
 }
 
@@ -36,7 +38,7 @@ def test_every_extra_pins_its_neighbour_and_has_tests_and_entry_points_lead_some
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     for extra in {extra for _, extra in FILES.values()} - {"train"}:
         assert all("<" in requirement for requirement in project["optional-dependencies"][extra])
-        assert (ROOT / "tests/integrations" / TESTS[extra]).is_file()
+        assert all((ROOT / "tests" / name).is_file() for name in TESTS[extra])
     for group in ("inspect_ai", "nemo_gym.sandbox_providers"):
         for value in project["entry-points"][group].values():
             assert find_spec("swebench_lab.integrations") and value.partition(":")[0].rpartition(".")[2] in FILES

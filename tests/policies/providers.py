@@ -86,7 +86,15 @@ def serving(
 
 def chat(message: Mapping[str, Any], finish: str | None = "stop", usage: Any = None, **more: Any) -> dict[str, Any]:
     choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish}
-    return {"id": "x", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage, **more}
+    return {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [choice],
+        "usage": usage,
+        **more,
+    }
 
 
 def call(name: str, arguments: Any, called: str = "call_a") -> dict[str, Any]:
@@ -210,6 +218,7 @@ def function_call(name: str, arguments: Any, called: str = "fc_1") -> dict[str, 
 
 def said(text: str) -> dict[str, Any]:
     return {
+        "id": "msg_1",
         "type": "message",
         "role": "assistant",
         "content": [{"type": "output_text", "text": text, "annotations": []}],

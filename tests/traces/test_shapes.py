@@ -407,6 +407,38 @@ def test_results_of_verifiers_are_read_and_no_reward_is_a_verdict() -> None:
     assert read_record({**row, "prompt": "Fix it.", "info": {"instance_id": "x-1"}}).task_id == "x-1"
 
 
+def test_episodes_of_verifiers_are_read_by_the_branch_that_ends_last(tmp_path: Path) -> None:
+    called = {"id": "1", "type": "function", "name": "bash", "arguments": '{"command": "ls"}'}
+    said = [SYSTEM, TASK, {"role": "assistant", "content": "Here.", "tool_calls": [called]},
+            {"role": "tool", "tool_call_id": "1", "content": "a.py", "name": "bash"}]  # fmt: skip
+    said += [
+        {"role": "assistant", "content": "Left."},
+        {"role": "assistant", "reasoning_content": "hm", "content": "Done."},
+    ]
+    parents = [None, 0, 1, 2, 3, 3]
+    nodes = [
+        {"parent": above, "message": m, "sampled": m["role"] == "assistant"}
+        for above, m in zip(parents, said, strict=True)
+    ]
+    nodes[2]["sampled"] = False
+    trace = {"version": 1, "task": {"key": "own-1", "data": {"id": "own-1"}}, "nodes": nodes, "ok": True, "errors": [],
+             "calls": [{"model": "m"}], "rewards": {"resolved": {"score": 1.0}}}  # fmt: skip
+    died = {**trace, "nodes": [], "ok": False, "errors": [{"message": "no such key"}]}
+    file = tmp_path / "traces.jsonl"
+    file.write_text("\n".join(json.dumps({"id": "e", "traces": [one]}) for one in (trace, died)))
+    made, failed = load_trajectories(file)
+    assert (made.task_id, made.extra["format"], len(made.steps), made.extra["dropped"]) == (
+        "own-1", "verifiers", 2, {"messages of other branches": 1},
+    )  # fmt: skip
+    assert (made.steps[0].command, made.steps[0].observation) == ("ls", "a.py") and made.steps[0].extra["weight"] == 0
+    assert (
+        made.steps[1].reply.reasoning == "hm" and "weight" not in made.steps[1].extra and "resolved" not in made.extra
+    )
+    assert (failed.stop, failed.error, len(failed.steps)) == ("error", "no such key", 0)
+    file.write_text(json.dumps({"id": "e", "traces": [trace]}))
+    assert len(load_trajectories(file)) == 1
+
+
 # --- SWE-agent's steps that stand in no history ---------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swebench_lab.agents.agent import Agent
+from swebench_lab.agents.agent import Agent, ConfigFiles
 from swebench_lab.errors import ConfigError
 from swebench_lab.policies.policy import Policy
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from swebench_lab.agents.configs.options import Settings
 
 
-def _settings(path: str | Path) -> tuple[str, Settings]:
-    """Return a file's kind (`swe-agent` or `mini`), recognised by its content, and its checked settings."""
+def _settings(path: ConfigFiles) -> tuple[str, Settings]:
+    """Return a configuration's kind (`swe-agent` or `mini`), recognised by its content, and its checked settings."""
     from swebench_lab.agents.configs import tables
-    from swebench_lab.agents.configs.options import Settings, load
+    from swebench_lab.agents.configs.options import Settings, load_merged
 
-    file = Path(path)
-    values = load(file)
+    values, files = load_merged([path] if isinstance(path, str | Path) else path)
+    file = ", ".join(map(str, files))
     agent = values.get("agent")
     if isinstance(agent, dict) and "templates" not in agent and "tools" not in agent and "system_template" in agent:
         kind = "mini"
@@ -36,11 +36,11 @@ def _settings(path: str | Path) -> tuple[str, Settings]:
         raise ConfigError(
             f"reading {file}: it is no configuration of SWE-agent or mini-swe-agent: there is no 'agent' section"
         )
-    return kind, Settings(values, file, tables.TABLES[kind])
+    return kind, Settings(values, files, tables.TABLES[kind])
 
 
-def read(path: str | Path, policy: Policy | None = None, root: str | Path | None = None) -> Agent:
-    """Return the agent that a configuration file describes; see `Agent.from_config`."""
+def read(path: ConfigFiles, policy: Policy | None = None, root: str | Path | None = None) -> Agent:
+    """Return the agent that configuration files describe; see `Agent.from_config`."""
     from swebench_lab.agents.configs import mini_config as mini
     from swebench_lab.agents.configs import sweagent_config as sweagent
 
@@ -50,8 +50,8 @@ def read(path: str | Path, policy: Policy | None = None, root: str | Path | None
     return reader(settings, policy)
 
 
-def explain(path: str | Path) -> pl.DataFrame:
-    """Return what becomes of each option in a configuration file.
+def explain(path: ConfigFiles) -> pl.DataFrame:
+    """Return what becomes of each option in configuration files, merged as `Agent.from_config` does.
 
     Returns:
         One row an option: `option`, `value` (cut), `fate` (`mapped`, `elsewhere`, `no effect`) and `becomes`.

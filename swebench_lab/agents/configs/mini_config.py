@@ -7,7 +7,7 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any
 
 from swebench_lab.agents.agent import Agent
 from swebench_lab.agents.configs.models import mini_policy
@@ -17,7 +17,6 @@ from swebench_lab.agents.configs.templates import TemplateFlavour
 from swebench_lab.agents.tools.shell import Shell
 from swebench_lab.agents.tools.tool import BaseTool, Observation, ToolLimits
 from swebench_lab.errors import FormatError
-from swebench_lab.formats.calls import Call, JsonValue, parse_json_calls
 from swebench_lab.policies.policy import Policy
 from swebench_lab.records.task import TaskView
 from swebench_lab.sandbox.contract import Result, Sandbox
@@ -30,11 +29,6 @@ _OBSERVATION = (
     "<returncode>{{output.returncode}}</returncode>\n<output>\n{{output.output}}</output>"
 )
 _COMPLAINT = "{{error}} Write exactly one action, in the form that was described."
-_OF_CALLS = {
-    "type": "object",
-    "properties": {"commands": {"type": "array", "items": {"type": "string"}}},
-    "required": ["commands"],
-}
 _OF_TOOL = {
     "type": "object",
     "properties": {"command": {"type": "string", "description": "The bash command to execute."}},
@@ -83,40 +77,6 @@ class MiniBash(BaseTool):
         return {"kind": "mini", "interpreter": self.interpreter, "env": self.env}
 
 
-@dataclass(frozen=True)
-class MiniCalls(BaseTool):
-    """Runs the commands of a reply that makes several calls, one after the other.
-
-    Models are not told of it: it is what `MiniFlavour` makes of such a reply.
-
-    Args:
-        bash: Runs each.
-    """
-
-    bash: MiniBash
-    name: str = "bash_calls"
-    description: str = "Several calls of bash."
-    parameters: Mapping[str, Any] = field(default_factory=lambda: _OF_CALLS)
-    internal: ClassVar[bool] = True
-
-    def call(self, sandbox: Sandbox, shell: Shell, arguments: Mapping[str, Any], limits: ToolLimits) -> Observation:
-        """Run `commands`; what follows one that hands in is not run."""
-        made: list[Observation] = []
-        for command in arguments["commands"]:
-            made.append(self.bash.call(sandbox, shell, {"command": command}, limits))
-            if made[-1].done:
-                break
-        last = made[-1]
-        commands = "\n".join(observation.command for observation in made)
-        facts = {"outputs": [observation.facts["output"] for observation in made]}
-        late = any(observation.timed_out for observation in made)
-        return replace(last, text="\n".join(o.text for o in made), command=commands, timed_out=late, facts=facts)
-
-    def identity(self) -> Mapping[str, Any]:
-        """Return how commands are run, as plain JSON values."""
-        return self.bash.identity()
-
-
 def _told(result: Result, timeout: float) -> dict[str, Any]:
     """Return how a command ended, as templates name it."""
     code = result.exit_code if result.exit_code is not None else -(result.signal or 1)
@@ -136,30 +96,12 @@ class MiniFlavour(TemplateFlavour):
 
     late: str = ""
 
-    def parse(self, text: str) -> Call:
-        """Read the call of a reply; several calls of bash become one of `bash_calls`."""
-        if self.replies == "function_calling" and text.count("<tool_call>") > 1:
-            calls = parse_json_calls(text)
-            if len(calls) > 1:
-                wrong = [call.name for call in calls if call.name != "bash" or set(call.arguments) != {"command"}]
-                if wrong:
-                    raise FormatError(
-                        f"Each call must be one of bash, with a command; {wrong[0]!r} is none.", "invalid"
-                    )
-                commands = JsonValue(json.dumps([str(call.arguments["command"]) for call in calls]))
-                raw = "\n".join(call.raw for call in calls)
-                return Call("bash_calls", {"commands": commands}, calls[0].thought, raw)
-        return super().parse(text)
-
     def show(self, observation: Observation, limit: int, view: TaskView) -> str:
         """Return the message for what a call brought."""
         if observation.timed_out and self.late:
             known = {**self._known(view), **observation.facts}
             action = {"action": observation.command, "command": observation.command}
             return self.fill(self.late, {**known, "action": action, "output": observation.text})
-        if "outputs" in observation.facts:
-            each = [replace(observation, facts={"output": output}) for output in observation.facts["outputs"]]
-            return "\n".join(TemplateFlavour.show(self, one, limit, view) for one in each)
         return super().show(observation, limit, view)
 
 
@@ -174,7 +116,7 @@ def read(settings: Settings, policy: Policy | None) -> Agent:
     agent, observation = "agent.", settings.text("model.observation_template", _OBSERVATION)
     system = settings.text(f"{agent}system_template")
     flavour = MiniFlavour(
-        settings.file.stem,
+        settings.name,
         "json" if own else "fenced",
         (),
         system,
@@ -187,6 +129,7 @@ def read(settings: Settings, policy: Policy | None) -> Agent:
         replies="function_calling" if own else f"regex:{pattern}",
         variables=json.dumps(_variables(settings)),
         calls_shown=own,
+        several=own,
         late=settings.text(f"{agent}timeout_template"),
     )
     flavour.opening(TaskView("id", "owner/name", "It breaks."), ())  # a name that is not known is told now
@@ -195,7 +138,7 @@ def read(settings: Settings, policy: Policy | None) -> Agent:
     made = Agent(
         policy or mini_policy(settings, own),
         flavour,
-        tools=(bash, MiniCalls(bash)) if own else (bash,),
+        tools=(bash,),
         max_steps=int(settings.number(f"{agent}step_limit")) or STEPS,
         command_timeout=settings.number("environment.timeout", 30.0),
         max_cost=settings.number(f"{agent}cost_limit", 3.0) or None,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,26 +52,72 @@ def load(file: Path) -> dict[str, Any]:
     return values
 
 
-class Settings:
-    """The values of a configuration file; making it refuses what the table does not know.
+def load_merged(sources: Sequence[str | Path]) -> tuple[dict[str, Any], tuple[Path, ...]]:
+    """Return the values of several files, each of which overrides those before it, and the files.
+
+    Mappings are merged, key by key; everything else, lists too, is replaced.
 
     Args:
-        values: What the file holds.
-        file: The file, for errors and for paths that start from it.
+        sources: YAML files, and values such as `model.model_kwargs.temperature=0.5`: JSON, or else a text.
+
+    Raises:
+        ConfigError: One cannot be read, or none is a file.
+    """
+    merged: dict[str, Any] = {}
+    files = []
+    for source in sources:
+        name, sign, written = str(source).partition("=")
+        if sign and not Path(source).exists():
+            values: Any = _parsed(written)
+            for part in reversed(name.split(".")):
+                values = {part: values}
+        else:
+            files.append(Path(source))
+            values = load(files[-1])
+        merged = _merge(merged, values)
+    if not files:
+        raise ConfigError(f"reading the configuration {', '.join(map(str, sources)) or '()'}: no file is named")
+    return merged, tuple(files)
+
+
+def _parsed(written: str) -> Any:
+    try:
+        return json.loads(written)
+    except ValueError:
+        return written
+
+
+def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        merged[key] = _merge(under if isinstance(under, dict) else {}, value) if isinstance(value, dict) else value
+    return merged
+
+
+class Settings:
+    """The values of a configuration; making it refuses what the table does not know.
+
+    Args:
+        values: What its files hold.
+        files: The files, for errors and for paths that start from them.
         table: Dotted name of an option (`[]` stands for each item of a list) → what becomes of it.
 
     Raises:
         ConfigError: An option is unknown, or refused.
     """
 
-    def __init__(self, values: Mapping[str, Any], file: Path, table: Mapping[str, Option]) -> None:
-        self.values, self.file, self.table = values, file, table
+    def __init__(self, values: Mapping[str, Any], files: Sequence[Path], table: Mapping[str, Option]) -> None:
+        self.values, self.files, self.table = values, files, table
+        self.file = " + ".join(map(str, files))
+        """What errors call it."""
+        self.name = "+".join(file.stem for file in files)
         self.root: Path | None = None
         """Folder that relative paths start from; None: found by `path`."""
         self.told = [
             (name, _short(value), option.fate, option.becomes) for name, value, option in self._walk(values, "")
         ]
-        """Option, value, fate, and what it becomes, for each option of the file."""
+        """Option, value, fate, and what it becomes, for each option."""
 
     def _walk(self, value: Any, name: str) -> Iterator[tuple[str, Any, Option]]:
         option = self.table.get(_general(name))
@@ -150,11 +197,12 @@ class Settings:
         """
         given = Path(written).expanduser()
         home = self.root or os.environ.get("SWE_AGENT_CONFIG_ROOT")
-        folders = [Path(home)] if home else [self.file.absolute().parent, *self.file.absolute().parent.parents]
+        starts = [file.absolute().parent for file in reversed(self.files)]
+        folders = [Path(home)] if home else [folder for start in starts for folder in (start, *start.parents)]
         for folder in folders:
             if (folder / given).exists():
                 return (folder / given).resolve()
-        looked = home or f"{self.file.parent} and the folders above it"
+        looked = home or f"{', '.join(map(str, starts))} and the folders above"
         raise self.wrong(name, f"there is no {written!r} in {looked}; give root=, the folder it starts from")
 
 

@@ -162,7 +162,7 @@ def _flavour(settings: Settings, parser: str, commands: tuple[Command, ...], env
     system = settings.text("agent.templates.system_template")
     own = parser == "function_calling"
     return TemplateFlavour(
-        settings.file.stem,
+        settings.name,
         reader.nearest,
         (),
         system,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from swebench_lab.agents.tools.shell import Shell
 from swebench_lab.errors import FormatError
@@ -77,11 +77,6 @@ class Tool(Protocol):
         """JSON schema of the arguments: an object with `properties` and `required`."""
         ...
 
-    @property
-    def internal(self) -> bool:
-        """Whether only the flavour makes calls of it, so that no model is offered it."""
-        ...
-
     def identity(self) -> Mapping[str, Any]:
         """Return what else changes what a call does, as plain JSON values, for the agent's fingerprint."""
         ...
@@ -104,8 +99,6 @@ class Tool(Protocol):
 
 class BaseTool:
     """Defaults of the members that few tools define themselves."""
-
-    internal: ClassVar[bool] = False
 
     def identity(self) -> Mapping[str, Any]:
         """Return nothing: name, description, parameters and type say all that the tool does."""
@@ -215,8 +208,8 @@ def describe(tool: Tool) -> str:
 
 
 def offered(tools: Iterable[Tool]) -> tuple[dict[str, Any], ...]:
-    """Return the schemas of the tools that a model is offered: all but the internal ones."""
-    return tuple(json_schema(tool) for tool in tools if not tool.internal)
+    """Return the schemas of the tools that a model is offered."""
+    return tuple(json_schema(tool) for tool in tools)
 
 
 def json_schema(tool: Tool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Results of evaluation frameworks: Inspect's logs (`.eval`, `.json`) and the rows of verifiers."""
+"""Results of evaluation frameworks: Inspect's logs (`.eval`, `.json`), the rows of verifiers and its episodes."""
 
 from __future__ import annotations
 
@@ -99,6 +99,66 @@ def _inspected(message: Mapping[str, Any]) -> dict[str, Any]:
         told["content"] = str(error.get("message") or "")
     if message.get("tool_call_id"):
         told["tool_call_id"] = message["tool_call_id"]
+    return told
+
+
+def is_episode(record: Any) -> bool:
+    """Say whether a record is an episode of verifiers 0.4, a line of its `traces.jsonl`."""
+    traces = record.get("traces") if isinstance(record, Mapping) else None
+    return (
+        bool(traces) and isinstance(traces, list) and all(isinstance(as_object(t).get("nodes"), list) for t in traces)
+    )
+
+
+def traces_of(episode: Mapping[str, Any], where: str) -> list[Trajectory]:
+    """Return the attempts of an episode of verifiers: of each the branch that ends last; what others hold is counted."""
+    return [_trace(as_object(one), f"{where}, trace {number}") for number, one in enumerate(episode["traces"], 1)]
+
+
+def _trace(record: Mapping[str, Any], where: str) -> Trajectory:
+    nodes = [as_object(node) for node in record["nodes"]]
+    path: list[int] = []
+    at = len(nodes) - 1 if nodes else None
+    while isinstance(at, int) and 0 <= at < len(nodes) and at not in path:
+        path.insert(0, at)
+        at = nodes[at].get("parent")
+    task = as_object(record.get("task"))
+    name = str(as_object(task.get("data")).get("id") or task.get("key") or "")
+    errors = "; ".join(str(as_object(error).get("message") or "") for error in as_list(record.get("errors")))
+    counted = {
+        "messages of other branches": len(nodes) - len(path),
+        "messages with token ids": sum(bool(nodes[place].get("token_ids")) for place in path),
+    }
+    facts = {
+        "format": VERIFIERS, "version": str(record.get("version") or ""), "record": dict(record),
+        "rewards": record.get("rewards"), "dropped": {what: count for what, count in counted.items() if count},
+    }  # fmt: skip
+    if not path:
+        return Trajectory(name, stop="error", error=errors or "nothing was said", extra=facts)
+    calls = as_list(record.get("calls"))
+    model = str(as_object(calls[0]).get("model") or "") if calls else ""
+    row = {"messages": [_noded(nodes[place]) for place in path], "instance_id": name, "model": model}
+    made = sft_rows.read(row, where)
+    patch = str(as_object(as_object(record.get("info")).get("swebench_lab")).get("patch") or "")
+    stop = "error" if errors and not record.get("ok") else made.stop
+    dropped = {**as_object(made.extra.get("dropped")), **as_object(facts["dropped"])}
+    return replace(made, stop=stop, error=errors, patch=patch, extra={**made.extra, **facts, "dropped": dropped})
+
+
+def _noded(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a node's message as chat endpoints have it; replies that were not sampled here are not trained on."""
+    told = dict(as_object(node.get("message")))
+    if told.get("tool_calls"):
+        told["tool_calls"] = [
+            {
+                "id": c.get("id"),
+                "type": "function",
+                "function": {"name": c.get("name"), "arguments": c.get("arguments")},
+            }
+            for c in map(as_object, as_list(told["tool_calls"]))
+        ]
+    if told.get("role") == "assistant":
+        told = {"content": "", **told, **({} if node.get("sampled") else {"weight": 0})}
     return told
 
 

@@ -39,7 +39,7 @@ def write(trajectory: Trajectory) -> dict[str, Any]:
     if not trajectory.steps:
         raise RecordError(f"{where}: it has no model call")
     steps = trajectory.steps
-    asked: Sequence[dict[str, Any]] = [{}] * len(steps)
+    asked: Sequence[dict[str, Any]] = [{"messages": trajectory[:at].messages} for at in range(len(steps))]
     if is_captured(trajectory):
         asked = [
             {**step.extra["request"], "messages": messages}
@@ -87,7 +87,7 @@ def _response(step: Step) -> dict[str, Any]:
         message["reasoning_content"] = step.reply.reasoning
     if calls:
         message["tool_calls"] = calls
-    return {"model": step.reply.model, "message": message, "finish_reason": step.reply.finish_reason}
+    return {"model": step.reply.model, "choices": [{"message": message, "finish_reason": step.reply.finish_reason}]}
 
 
 def _metadata(step: Step) -> dict[str, Any]:

@@ -410,8 +410,8 @@ def _left_out(trace: Trajectory) -> str:
         return "unresolved"
     if not trace.opening or not trace.steps:
         return "it needs a task and at least one reply"
-    if any(len(step.calls) > 1 for step in trace.steps):
-        return "a reply makes several calls at once, which no step of this package's agents can"
+    if trace.extra.get("format") and any(len(step.calls) > 1 for step in trace.steps):
+        return "a reply makes several calls at once, and their results would be one message of a user"
     return ""
 
 

@@ -14,6 +14,7 @@ import yaml
 import swebench_lab as lab
 from swebench_lab.agents.configs import explain, tables
 from swebench_lab.agents.configs.replies import READERS, by_pattern
+from swebench_lab.agents.configs.templates import TemplateFlavour
 from swebench_lab.errors import ConfigError
 from swebench_lab.formats.calls import Call
 from swebench_lab.records.trajectory import Trajectory
@@ -366,6 +367,40 @@ def test_of_several_calls_the_one_counts_that_counts_there() -> None:
     with pytest.raises(lab.FormatError, match="2 bash blocks"):
         READERS["single_bash_code_block"].read("```bash\none\n```\n```bash\ntwo\n```")
     assert by_pattern("<do>(.*?)</do>").read("so <do>ls</do> now") == Call("bash", {"command": "ls"}, "so\nnow")
+
+
+# --- several files ---------------------------------------------------------------------------------------------------
+
+
+def test_later_files_and_values_override_option_by_option(home: Path) -> None:
+    mine = written(home)
+    other = home / "overlay" / "local.yaml"
+    other.parent.mkdir()
+    changes = {"model": {"name": "custom_openai/n", "per_instance_call_limit": 5}, "history_processors": []}
+    other.write_text(yaml.safe_dump({"agent": {**changes, "tools": {"env_variables": {"WIDTH": 99}}}}))
+    agent = lab.Agent.from_config([mine, other, "agent.model.temperature=0.25", "agent.tools.env_variables.PAGER=less"])
+    assert isinstance(agent.policy, lab.ChatPolicy) and isinstance(agent.flavour, TemplateFlavour)
+    assert (agent.policy.model, agent.policy.temperature, agent.max_steps, agent.history) == ("n", 0.25, 5, ())
+    known = json.loads(agent.flavour.variables)
+    assert (known["WIDTH"], known["PAGER"], agent.flavour.name) == ("99", "less", "mine+local")
+    assert [tool.name for tool in agent.resolved_tools] == ["bash", "note", "put", "submit"], (
+        "bundles lie where the first is"
+    )
+    assert lab.Agent.from_config([mine]).fingerprint == lab.Agent.from_config(mine).fingerprint != agent.fingerprint
+    frame = explain([mine, other]).to_dicts()
+    assert {"custom_openai/n"} == {row["value"] for row in frame if row["option"] == "agent.model.name"}
+
+
+def test_a_mistake_in_one_of_several_files_names_them(home: Path) -> None:
+    mine = written(home)
+    other = home / "local.yaml"
+    other.write_text("agent:\n  colour: red\n")
+    with pytest.raises(ConfigError, match=r"mine.yaml \+ .*local.yaml: unknown option 'agent.colour'"):
+        lab.Agent.from_config([mine, other])
+    with pytest.raises(ConfigError, match="no file is named"):
+        lab.Agent.from_config(["agent.step_limit=3"])
+    with pytest.raises(ConfigError, match="No such file"):
+        lab.Agent.from_config([mine, home / "gone.yaml"])
 
 
 # --- mini-swe-agent -------------------------------------------------------------------------------------------------
