@@ -35,6 +35,7 @@ from swebench_lab.experiments.recipe_runs import RecipeRun as RecipeRun
 from swebench_lab.experiments.recipe_runs import run_recipe as run_recipe
 from swebench_lab.experiments.sweep_result import SweepResult as SweepResult
 from swebench_lab.experiments.sweeps import sweep as sweep
+from swebench_lab.experiments.trainers import launch_training as launch_training
 from swebench_lab.formats.renderer import Renderer as Renderer
 from swebench_lab.formats.token_ledger import Segment as Segment
 from swebench_lab.formats.token_ledger import segments as segments
@@ -104,7 +105,9 @@ from swebench_lab.traces.reading import load_trajectories as load_trajectories
 from swebench_lab.training.data.corpus import Corpus as Corpus
 from swebench_lab.training.data.corpus import Curation as Curation
 from swebench_lab.training.data.demonstrations import micro_demonstrations as micro_demonstrations
+from swebench_lab.training.data.sources import Sources as Sources
 from swebench_lab.training.engines.watch import Watch as Watch
+from swebench_lab.training.export import export_rollouts as export_rollouts
 from swebench_lab.training.grpo import GRPO as GRPO
 from swebench_lab.training.model import pretrained as models
 from swebench_lab.training.model.models import load_tokenizer as load_tokenizer
@@ -151,6 +154,7 @@ __all__ = [
     "errors",
     "Estimate",
     "Evaluator",
+    "export_rollouts",
     "Flavour",
     "FormatError",
     "Gallery",
@@ -161,6 +165,7 @@ __all__ = [
     "HumanPolicy",
     "Kit",
     "LabError",
+    "launch_training",
     "Layer",
     "Limits",
     "LiteLLMPolicy",
@@ -225,6 +230,7 @@ __all__ = [
     "Snapshot",
     "SnapshotCache",
     "SnapshotError",
+    "Sources",
     "specs",
     "Stages",
     "Step",

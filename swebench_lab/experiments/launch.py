@@ -58,7 +58,11 @@ def grpo(values: Mapping[str, object]) -> object:
             "and give its address: -p model=http://127.0.0.1:8000/v1"
         )
     with lab.SandboxFactory(v.backend) as sandboxes:
-        collector = lab.RolloutCollector(sandboxes, lab.Evaluator(sandboxes), workers=v.workers or None, seed=v.seed)
+        verdict, handed_in = lab.rewards.of_verdict, (lab.rewards.submitted, v.hand_in)
+        reward = lab.rewards.weighted((verdict, 1.0), handed_in) if v.hand_in else verdict
+        collector = lab.RolloutCollector(
+            sandboxes, lab.Evaluator(sandboxes), workers=v.workers or None, reward=reward, seed=v.seed
+        )
         run = lab.GRPO(
             lab.Agent(policy, v.flavour, max_steps=v.max_steps, keep_layers=False),
             collector,

@@ -29,7 +29,8 @@ from swebench_lab.policies import chat_messages
 from swebench_lab.policies.policy import Brief, Conversation, fingerprint, replies_so_far
 from swebench_lab.policies.transport import Endpoint, Line, Passing, without_password
 from swebench_lab.policies.usage import Prices, Usage
-from swebench_lab.records.arrays import Ids
+from swebench_lab.records import arrays
+from swebench_lab.records.arrays import Ids, Logprobs
 from swebench_lab.records.reply import Message, Reply
 from swebench_lab.records.task import TaskView
 
@@ -162,6 +163,30 @@ class ChatPolicy:
         with _LOADING:  # many attempts begin at once, and transformers must not be imported by two threads
             return _renderer(self.tokenizer)
 
+    def load_tokenizer(self) -> Any:
+        """Return the model's tokenizer, for a token-exact policy.
+
+        Raises:
+            PolicyError: There is none, or it cannot be loaded.
+        """
+        if not self.tokenizer:
+            raise PolicyError(f"{self.name}: it has no tokenizer; give ChatPolicy(tokenizer=…)")
+        return self.renderer().tokenizer
+
+    def logprobs(self, ids: Sequence[int] | Ids) -> Logprobs:
+        """Return the logprob of each id after those before it, at temperature 1; 0.0 for the first.
+
+        Raises:
+            PolicyError: There was no answer, or the endpoint does not grade prompts, as vLLM's does.
+        """
+        body = {"model": self.model, "prompt": list(map(int, ids)), "max_tokens": 1, "prompt_logprobs": 0}
+        line = Line(self.endpoint())
+        try:
+            answer = line.ask("/completions", body, chat_messages.first_choice, 0)
+        finally:
+            line.close()
+        return _graded(chat_messages.first_choice(answer), ids)
+
 
 class Talk(Conversation):
     """One attempt's conversation with an endpoint.
@@ -286,6 +311,18 @@ class Talk(Conversation):
     def close(self) -> None:
         """Leave the replica."""
         self._line.close()
+
+
+def _graded(choice: Mapping[str, Any], ids: Sequence[int] | Ids) -> Logprobs:
+    """Return the logprobs of a prompt's ids, as vLLM says them: for each a table, in which the id itself is."""
+    tables = choice.get("prompt_logprobs")
+    try:
+        said = [table[str(int(one))]["logprob"] for table, one in zip(tables[1:], ids[1:], strict=True)]  # type: ignore[index]
+        return arrays.logprobs([0.0, *said])
+    except (KeyError, TypeError, ValueError):
+        raise PolicyError(
+            "grading ids: the answer holds no prompt_logprobs of theirs; the endpoint must be vLLM's, and of this model"
+        ) from None
 
 
 def _check_exact(answer: Any, prompt: Ids) -> None:

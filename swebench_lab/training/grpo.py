@@ -18,8 +18,11 @@ from swebench_lab.errors import TrainingError
 from swebench_lab.policies.trainable import TrainablePolicy, is_trainable
 from swebench_lab.records.task import Task, Tasks
 from swebench_lab.rollouts.collector import RolloutCollector
+from swebench_lab.training.data.sources import Sources
+from swebench_lab.training.engines.distillation import Distillation, Grader
 from swebench_lab.training.engines.engine import engine_named
 from swebench_lab.training.engines.run import Run
+from swebench_lab.training.engines.schedule import Schedule
 from swebench_lab.training.engines.table import Updates
 from swebench_lab.training.engines.watch import Watch
 from swebench_lab.training.model.models import load_tokenizer, save_trained
@@ -42,6 +45,7 @@ class GRPO:
         settings: GRPOSettings | None = None,
         *,
         watch: Watch | None = None,
+        teacher: Grader | None = None,
         **keywords: Any,
     ) -> None:
         """Check that the settings, the agent and the processes fit together.
@@ -52,6 +56,8 @@ class GRPO:
             collector: Makes and grades attempts. Its reward function, its workers and its deadlines are used.
             settings: How to train; None: the defaults.
             watch: Attempts at held-out tasks during training (see Watch); None: none.
+            teacher: A policy of the same tokens that says how likely given ids are, for the setting `distillation`: a
+                LocalPolicy, or a token-exact ChatPolicy of vLLM's.
             keywords: Fields of GRPOSettings, in place of `settings` or beside it; a field given in both is an error.
 
         Raises:
@@ -64,9 +70,13 @@ class GRPO:
                 f"GRPO: the policy {agent.policy.name!r} cannot be trained: it takes no weights; give the agent a "
                 "LocalPolicy, or the policy() of lab.serve(…, updates=True)"
             )
+        if (teacher is None) != (not self.settings.distillation):
+            raise TrainingError(
+                "GRPO: a teacher goes with the setting distillation, how much it counts, and neither alone"
+            )
         self.size = self.settings.update_size(world_size())
         self.settings.check_saving(world_size())
-        self.agent, self.collector, self.watch = agent, collector, watch
+        self.agent, self.collector, self.watch, self.teacher = agent, collector, watch, teacher
         self.table = Updates(self.output_dir / "updates.jsonl")
         """What every update did: `table.to_frame()`, `table.figure()`."""
         self.trainer: Any = None
@@ -85,21 +95,23 @@ class GRPO:
         assert is_trainable(self.agent.policy)
         return self.agent.policy
 
-    def fit(self, tasks: Iterable[Task]) -> TrainablePolicy:
+    def fit(self, tasks: Iterable[Task] | Sources) -> TrainablePolicy:
         """Train, save and return the policy: of the saved model, or of the servers, which hold its weights.
 
         Args:
-            tasks: What is attempted, at least as many as an update has.
+            tasks: What is attempted, at least as many as an update has; Sources: several sets, each with its weight.
 
         Raises:
             TrainingError: There are too few tasks, or no attempt of an update could be graded.
         """
         together()  # each process has its GPU before any model is loaded
-        run = self.begin(Tasks(tasks))
+        run = self.begin(tasks)
         about = {"training": "grpo", "parameters": self.settings.to_dict(), "policy": self.policy.name,
                  "tasks": [task.id for task in run.tasks]}  # fmt: skip
         with recorded(self.output_dir, about):
             tokenizer = load_tokenizer(self.policy)
+            if self.teacher is not None:
+                run.distillation = Distillation(self.teacher, self.settings.distillation, tokenizer)
             engine = engine_named(self.settings.engine)
             self.trainer = engine.build(run, tokenizer)
             _log.info("training %s on %d tasks, engine %s", self.policy.name, len(run.tasks), self.settings.engine)
@@ -110,13 +122,16 @@ class GRPO:
         everybody()
         return self.policy.trained(folder)
 
-    def begin(self, tasks: Tasks) -> Run:
+    def begin(self, tasks: Iterable[Task] | Sources) -> Run:
         """Return the training of some tasks, before its first update.
 
         Raises:
             TrainingError: There are too few tasks.
         """
-        chosen = self._certified(tasks) if self.settings.check else tasks
+        sources = Sources.of(tasks)
+        if self.settings.check:
+            sources = sources.only(self._certified(sources.all))
+        chosen = sources.all
         if len(chosen) < self.size.tasks:
             raise TrainingError(f"GRPO: {len(chosen)} tasks are fewer than the {self.size.tasks} of an update")
         self.output_dir.mkdir(parents=True, exist_ok=True)
@@ -128,6 +143,7 @@ class GRPO:
             collector=self.collector,
             evaluator=evaluator.caching() if self.settings.cache_verdicts else evaluator,
             tasks=chosen,
+            schedule=Schedule(sources, self.settings, self.size.tasks, self.output_dir / "schedule.jsonl"),
             table=self.table,
             watch=self.watch,
         )

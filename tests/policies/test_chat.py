@@ -447,6 +447,21 @@ def test_an_endpoint_that_is_not_token_exact_is_found_out(endpoint: Endpoint, ch
         chat(endpoint, tokenizer=RENDERER, retries=1).start(TASK.view(), 0, 0).reply(OPENING)
 
 
+def test_an_endpoint_says_how_likely_given_ids_are_or_that_it_cannot(endpoint: Endpoint) -> None:
+    tables = [None, {"7": {"logprob": -0.5, "rank": 1}}, {"3": {"logprob": -0.1}, "9": {"logprob": -2.0}}]
+    endpoint.orders = Exact(["x"] * 3, prompt_logprobs=tables)
+    policy = chat(endpoint, tokenizer=RENDERER)
+    assert plain(policy.logprobs([5, 7, 9])) == (0.0, -0.5, -2.0)
+    assert (endpoint.requests[0]["prompt"], endpoint.requests[0]["prompt_logprobs"]) == ([5, 7, 9], 0)
+    with pytest.raises(PolicyError, match="no prompt_logprobs"):
+        policy.logprobs([5, 7, 8])
+    endpoint.orders = Exact(["x"])
+    with pytest.raises(PolicyError, match="no prompt_logprobs"):
+        policy.logprobs([5, 7, 9])
+    with pytest.raises(PolicyError, match="no tokenizer"):
+        chat(endpoint).load_tokenizer()
+
+
 def test_the_length_is_checked_before_asking(endpoint: Endpoint) -> None:
     endpoint.orders = Exact(["ls"])
     length = len(RENDERER.opening(OPENING))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -86,6 +87,15 @@ def test_a_row_that_is_too_long_is_masked_whole_or_by_its_completion() -> None:
     for bounds, masked in (({"max_length": 5}, "over-long"), ({"max_length": 6}, ""),
                            ({"max_completion_length": 4}, "over-long"), ({"max_completion_length": 5}, "")):  # fmt: skip
         assert {s.masked for s in samples(GROUP, GRPOSettings(**bounds))} == {masked}
+
+
+def test_an_attempt_that_filled_its_context_counts_where_the_rules_say_so() -> None:
+    full = Rollout(TASK, replace(GROUP[1].trajectory, stop=Stop.MAX_TOKENS.value), GROUP[1].verdict, 0.0)
+    for rules, masked in ((Rules(), ["zero variance", "over-long"]), (Rules(full_context="grade"), ["", ""]),
+                          (Rules(full_context="grade", truncated="mask"), ["", ""])):  # fmt: skip
+        assert [s.masked for s in samples([GROUP[0], full], GRPOSettings(rules=rules))] == masked
+    long = samples([GROUP[0], full], GRPOSettings(rules=Rules(full_context="grade"), max_length=5))
+    assert {s.masked for s in long} == {"over-long"}
 
 
 def test_rules_refuse_values_that_are_none_of_the_choices() -> None:

@@ -222,7 +222,8 @@ def test_the_worker_goes_on_with_the_first_group_that_was_not_trained_on(
     again = Worker(run, run.policy)
     again.restore(tmp_path)
     assert (again.first, again.version, again.policy.version) == (3, 7, 7)
-    assert [again.task(n).id for n in range(6)] == [worker.task(n).id for n in range(6)]
+    again_tasks, tasks = again.run.schedule, worker.run.schedule
+    assert [again_tasks.task(n).id for n in range(6)] == [tasks.task(n).id for n in range(6)]
     with pytest.raises(TrainingError, match="missing"):
         again.restore(tmp_path / "elsewhere")
 
@@ -237,3 +238,28 @@ def test_time_is_told_apart_and_what_overlaps_counts_once() -> None:
     assert busy.seconds(0.0, 8.0) == 5.0
     assert busy.seconds(0.0, 8.0, "sampling") == 3.0
     assert busy.seconds(2.5, 4.0, "training") == 1.5
+
+
+@pytest.mark.parametrize("engine", ["sync", "async"])
+def test_sources_and_curriculum_decide_what_is_trained_on(
+    folder: Path, sandboxes: Any, tmp_path: Path, engine: str
+) -> None:
+    from swebench_lab.training.engines.run import read_rollouts
+
+    tasks = ground.micro()
+    sources = lab.Sources({"often": tasks[:3], "seldom": tasks[3:]}, {"often": 3})
+    drawn = {}
+    for curriculum in (False, True):
+        where = tmp_path / str(curriculum)
+        run = grpo(folder, sandboxes, where, engine=engine, curriculum=curriculum, updates=4, tasks_per_update=1)
+        run.collector = lab.RolloutCollector(sandboxes, workers=4, reward=lambda r: float(r.trajectory.attempt % 2))
+        run.fit(sources)
+        parts = [read_rollouts(part) for part in sorted((where / "rollouts").glob("update-*"))[:4]]
+        drawn[curriculum] = [part[0].task.id for part in parts]
+        often = {task.id for task in tasks[:3]}
+        assert sum(name in often for name in drawn[curriculum]) == 3
+        assert run.trainer.state.global_step == 4
+    kept = [json.loads(line) for line in (tmp_path / "True" / "schedule.jsonl").read_text().splitlines()]
+    assert [entry["task"] for entry in kept if "number" in entry][:4] == drawn[True]
+    assert [0.0, 1.0, 0.0, 1.0] in [entry.get("rewards") for entry in kept]
+    assert not (tmp_path / "False" / "schedule.jsonl").exists()

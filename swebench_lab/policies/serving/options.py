@@ -35,6 +35,7 @@ class ServeOptions:
         head: Type in which the last layer makes logits; empty: that of the weights. `float32` lets a bfloat16 model's
             logprobs be recomputed by a trainer that does the same (TRL's `cast_lm_head_to_fp32`): a bfloat16 logit of
             8 to 16 is rounded to sixteenths, and two ways of computing round differently.
+        gpus: GPUs to use, as CUDA_VISIBLE_DEVICES names them; empty: all that this process may use.
         max_length: Longest conversation, in tokens; None: what the model was made for.
         gpu_memory: Share of each GPU's memory that is used.
         tool_parser: vLLM's parser of tool calls, such as `hermes` or `qwen3_coder`; empty: no native tool calls.
@@ -58,6 +59,7 @@ class ServeOptions:
     name: str = ""
     dtype: str = "auto"
     head: str = ""
+    gpus: tuple[str, ...] = ()
     max_length: int | None = None
     gpu_memory: float = 0.9
     tool_parser: str = ""
@@ -150,7 +152,7 @@ def devices() -> list[str]:
 
 def share(devices: list[str], options: ServeOptions, number: int) -> dict[str, str]:
     """Return the variables that give a replica its own GPUs."""
-    if options.replicas == 1 or not devices:
+    if not devices or (options.replicas == 1 and not options.gpus):
         return {}
     width = options.tensor_parallel
     if len(devices) < options.replicas * width:

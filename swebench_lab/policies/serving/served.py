@@ -86,10 +86,6 @@ class ServedPolicy(ChatPolicy):
         """Folder or hub id of the model."""
         return self.base
 
-    def load_tokenizer(self) -> Any:
-        """Return the model's tokenizer."""
-        return self.renderer().tokenizer
-
     def in_training(self, temperature: float) -> ServedPolicy:
         """Return a policy that asks the same servers while their weights change, which this one asks as well."""
         return replace(self, temperature=temperature)

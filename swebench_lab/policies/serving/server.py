@@ -76,7 +76,8 @@ def serve(
             f"serve(engine={engine!r}): known is 'vllm'; anything else that speaks OpenAI's API: its address"
         )
     try:
-        chosen = ServeOptions(extra=tuple(extra), env=tuple((env or {}).items()), **options)
+        given = {**options, "gpus": tuple(options.get("gpus", ()))}
+        chosen = ServeOptions(extra=tuple(extra), env=tuple((env or {}).items()), **given)
     except TypeError as error:
         raise ValueError(f"serve: {error}; see ServeOptions") from error
     folder = Path(log_dir) if log_dir is not None else Path(tempfile.mkdtemp(prefix="swebench-lab-serve-"))
@@ -239,7 +240,7 @@ class Server:
     def _start(self) -> None:
         options = self.options
         engine = options.executable or program()
-        gpus = devices()
+        gpus = list(options.gpus) or devices()
         guarded = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py")), str(_GRACE)]
         urls, logs = [], []
         for number in range(options.replicas):

@@ -5,8 +5,9 @@
 | an infrastructure error: not graded, or the policy or sandbox failed | masked; not in the group's mean |
 | a patch whose tests it had time out, crash or be forged | its reward, 0, like that of any patch that fails |
 | cut off (steps, time, format) | `Rules.truncated`: graded as it stands, or masked |
-| the context was full, or longer than the settings allow | masked, not in the mean; counted as `over-long` |
-| a group whose rewards are all the same, or with fewer than two | `Rules.zero_variance`: masked, or kept with advantage 0 |
+| the context was full | `Rules.full_context`: masked, not in the mean, counted as `over-long`; or graded as it stands |
+| a row longer than the settings allow | masked, not in the mean; counted as `over-long` |
+| a group whose rewards are all the same, or with fewer than two | `Rules.zero_variance`: masked, or kept (as with a teacher) |
 | an attempt with no sampled token | masked; counted as `empty` |
 | an attempt below its group's mean | `Rules.below_mean`: made less likely, or masked |
 | a command that failed, in an attempt above the mean | `Rules.failed_commands`: made likelier, or its tokens masked |
@@ -68,7 +69,7 @@ def samples(group: Sequence[Rollout], settings: GRPOSettings) -> list[Sample]:
     rewards = [reward for _, reward, _ in read if reward is not None]
     mean = statistics.fmean(rewards) if rewards else 0.0
     spread = statistics.stdev(rewards) if len(rewards) > 1 else 0.0
-    drop = spread == 0.0 and rules.zero_variance == "drop"
+    drop = spread == 0.0 and rules.zero_variance == "drop" and not settings.distillation
     batch = []
     for rollout, (parts, reward, masked) in zip(group, read, strict=True):
         masked = masked or (ZERO_VARIANCE if drop else "")
@@ -92,9 +93,10 @@ def _read(rollout: Rollout, settings: GRPOSettings) -> tuple[tuple[Segment, ...]
         parts = ()
     if rollout.reward is None or stop in (Stop.ERROR, Stop.CANCELLED):
         return parts, None, INFRASTRUCTURE
-    if stop == Stop.MAX_TOKENS or any(_too_long(part, settings) for part in parts):
+    full, rules = stop == Stop.MAX_TOKENS, settings.rules
+    if (full and rules.full_context == "mask") or any(_too_long(part, settings) for part in parts):
         return parts, None, OVER_LONG
-    if stop != Stop.SUBMITTED and settings.rules.truncated == "mask":
+    if stop != Stop.SUBMITTED and not full and rules.truncated == "mask":
         return parts, None, TRUNCATED
     if not any(part.sampled for part in parts):
         return parts, None, EMPTY

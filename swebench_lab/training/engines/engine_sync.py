@@ -21,6 +21,7 @@ from swebench_lab._compat import correct_for_sampler
 from swebench_lab.errors import TrainingError
 from swebench_lab.training.engines.batches import Sample
 from swebench_lab.training.engines.busy import SAMPLING, TRAINING
+from swebench_lab.training.engines.distillation import add_hints
 from swebench_lab.training.engines.follower import Follower, score_plainly
 from swebench_lab.training.engines.run import Run
 from swebench_lab.training.engines.watch import answering, sampling_from, watching
@@ -190,8 +191,10 @@ class _Attempts:
             raise rows
         first = trainer.accelerator.process_index * len(prompts)
         own = rows[first : first + len(prompts)]
-        trainer.cuts = {_key(row["prompt_ids"] + row["completion_ids"]): row["cuts"] for row in own if row["cuts"]}
-        return {name: [row[name] for row in own] for name in own[0] if name != "cuts"}
+        for name in ASIDE:
+            kept = {_key(row["prompt_ids"] + row["completion_ids"]): row[name] for row in own if row[name] is not None}
+            setattr(trainer, name, kept)
+        return {name: [row[name] for row in own] for name in own[0] if name not in ASIDE}
 
     def _rows(self, update: int, prompts: Sequence[str], trainer: Any) -> list[dict[str, Any]]:
         run, size = self.run, self.run.settings.num_generations
@@ -201,12 +204,15 @@ class _Attempts:
         if run.local:
             with self.policy.held(version=update):  # changed in place; the version is the same after a resume
                 pass
+        tasks = run.schedule.update(update, len(names)) if run.schedule.own else [run.tasks[name] for name in names]
         model = trainer.accelerator.unwrap_model(trainer.model)
         with answering(model) if run.local else nullcontext():
-            groups = run.attempts(update, [run.tasks[name] for name in names], self.policy)
+            groups = run.attempts(update, tasks, self.policy)
         self.ended = time.monotonic()
         stop = trainer.processing_class.eos_token_id
-        return [row(sample, stop) for group in groups for sample in group]
+        every = [sample for group in groups for sample in group]
+        hints = run.distillation.hints(every) if run.distillation else {}
+        return [row(sample, stop, hints.get(id(sample))) for sample in every]
 
 
 def _segment_trainer() -> Any:
@@ -223,6 +229,14 @@ def _segment_trainer() -> Any:
 
         cuts: Mapping[bytes, tuple[int, ...]] = {}
         """Key of a row → where its further segments begin."""
+        hints: Mapping[bytes, Any] = {}
+        """Key of a row → what a teacher adds to the advantages of its completion."""
+
+        def _generate_and_score_completions(self, inputs: Any) -> Any:
+            output = super()._generate_and_score_completions(inputs)
+            if self.hints:
+                self._metrics["train"]["distillation/gap"].append(add_hints(output, self.hints, _key))
+            return output
 
         def _get_per_token_logps_and_entropies(
             self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, *given: Any, **options: Any
@@ -236,16 +250,8 @@ def _segment_trainer() -> Any:
                 return input_ids.new_zeros(shape, dtype=torch.float32), None, None
             pieces = _pieces(input_ids, attention_mask, read, self.cuts)
             width = max(end - start for _, start, end in pieces)
-            ids, mask = (input_ids.new_zeros((len(pieces), width)) for _ in range(2))
-            here: list[tuple[int, int]] = []  # of each token with a logprob that is wanted: piece and place in it
-            there: list[tuple[int, int]] = []  # row and column of the completion
-            first = input_ids.shape[1] - logits_to_keep
-            for number, (row, start, end) in enumerate(pieces):
-                ids[number, : end - start] = input_ids[row, start:end]
-                mask[number, : end - start] = 1
-                wanted = range(max(start + 1, first), end)
-                here += [(number, place - start - 1) for place in wanted]
-                there += [(row, place - first) for place in wanted]
+            ids, mask = _stacked(pieces, width, input_ids)
+            here, there = _places(pieces, input_ids.shape[1] - logits_to_keep)
             logps, entropies, loss = parent(model, ids, mask, width - 1, *given, **options)
             source, target = (torch.tensor(places, device=input_ids.device).T for places in (here, there))
 
@@ -274,26 +280,53 @@ def _pieces(
     return pieces
 
 
+def _stacked(pieces: Sequence[tuple[int, int, int]], width: int, input_ids: Any) -> tuple[Any, Any]:
+    """Return the ids of pieces as rows of one width, and where they are."""
+    ids, mask = (input_ids.new_zeros((len(pieces), width)) for _ in range(2))
+    for number, (row, start, end) in enumerate(pieces):
+        ids[number, : end - start] = input_ids[row, start:end]
+        mask[number, : end - start] = 1
+    return ids, mask
+
+
+def _places(pieces: Sequence[tuple[int, int, int]], first: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Return of each token with a logprob that is wanted: piece and place in it, and row and column of the completion.
+
+    Args:
+        pieces: As `_pieces` has them.
+        first: Column of the batch where completions begin.
+    """
+    here: list[tuple[int, int]] = []
+    there: list[tuple[int, int]] = []
+    for number, (row, start, end) in enumerate(pieces):
+        wanted = range(max(start + 1, first), end)
+        here += [(number, place - start - 1) for place in wanted]
+        there += [(row, place - first) for place in wanted]
+    return here, there
+
+
 def _key(ids: Sequence[int]) -> bytes:
     """Return what a row is found again by."""
     return np.asarray(ids, "int64").tobytes()
 
 
+ASIDE = ("cuts", "hints")
+"""What a row holds that TRL is not given; the trainer finds it again by the row's ids."""
 STAND_IN = (0, 0)
 """Places of the row that stands for a masked attempt: a prompt and a completion of one token each."""
 
 
-def row(sample: Sample, filler: int) -> dict[str, Any]:
+def row(sample: Sample, filler: int, hint: Any = None) -> dict[str, Any]:
     """Return what TRL is given for one attempt: the prompt up to the first sampled token, then the rest.
 
     The rest of an attempt whose history was edited holds its further segments too, whole and one after the other; `cuts`
-    says where each begins, counted from the beginning of the prompt. For a masked attempt stands a row in which no token
-    counts.
+    says where each begins, counted from the beginning of the prompt; `hints`, what a teacher adds to the advantages of the
+    completion. For a masked attempt stands a row in which no token counts.
     """
     parts = [part for part in sample.segments if part.sampled]
     if not parts or sample.masked:
         return {"prompt_ids": [filler], "completion_ids": [filler], "logprobs": [0.0], "env_mask": [0],
-                "outcome": sample.reward, "cuts": ()}  # fmt: skip
+                "outcome": sample.reward, "cuts": None, "hints": None}  # fmt: skip
     first = int(parts[0].mask.argmax())
     ids, mask, logprobs = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "mask", "logprobs")
@@ -304,7 +337,8 @@ def row(sample: Sample, filler: int) -> dict[str, Any]:
         "logprobs": logprobs[first:].tolist(),
         "env_mask": mask[first:].tolist(),
         "outcome": sample.reward,
-        "cuts": tuple(np.cumsum([len(part) for part in parts])[:-1].tolist()),
+        "cuts": tuple(np.cumsum([len(part) for part in parts])[:-1].tolist()) or None,
+        "hints": None if hint is None else hint[first:],
     }
 
 

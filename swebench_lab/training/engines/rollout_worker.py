@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from swebench_lab.errors import TrainingError
@@ -110,7 +109,7 @@ class Worker:
             while self._enter() and self.barren < BARREN:
                 with self._lock:
                     number, self._next = self._next, self._next + 1
-                self._group(number, self.task(number))
+                self._group(number, self.run.schedule.task(number))
         except BaseException as error:  # recorded for the trainer, which asks check_health
             self._error = error
 
@@ -128,14 +127,6 @@ class Worker:
             self._in_flight -= attempts
             self._room.notify_all()
 
-    def task(self, number: int) -> Task:
-        """Return the task of a group: every task once, in an order drawn from the seed, then all again."""
-        cycle, place = divmod(number, len(self.run.tasks))
-        order = list(range(len(self.run.tasks)))
-        if self.run.settings.shuffle_dataset:
-            Random(f"{self.run.settings.seed}/{cycle}").shuffle(order)
-        return self.run.tasks[order[place]]
-
     def _group(self, number: int, task: Task) -> None:
         began, version, size = time.monotonic(), self.version, self.run.settings.num_generations
         agent = self.run.agent.using(self.policy)
@@ -151,6 +142,7 @@ class Worker:
             self._leave(size - len(rollouts))
             collector.close()
         group = samples(Rollouts(sorted(rollouts, key=lambda r: r.trajectory.attempt)), self.run.settings)
+        self.run.schedule.learn(str(number), task, [s.reward for s in group if s.reward is not None])
         self._note(version, group, began)
         usable = [s for s in group if not s.masked]
         self.barren = 0 if usable else self.barren + 1

@@ -23,6 +23,8 @@ from swebench_lab.rollouts.collector import RolloutCollector
 from swebench_lab.rollouts.run_directory import RunDirectory
 from swebench_lab.training.engines.batches import Sample, samples
 from swebench_lab.training.engines.busy import SAMPLING, TRAINING, Busy
+from swebench_lab.training.engines.distillation import Distillation
+from swebench_lab.training.engines.schedule import Schedule
 from swebench_lab.training.engines.table import Updates, about
 from swebench_lab.training.engines.watch import Watch
 from swebench_lab.training.model.models import absolute, load_model, save_model
@@ -44,6 +46,7 @@ LOGGED: Mapping[str, str] = {
     "sampling/sampling_logp_difference/max": "logprob_gap",
     "sampling/importance_sampling_ratio/mean": "ratio",
     "sample/staleness_mean": "staleness",
+    "distillation/gap": "teacher_gap",
 }
 """TRL's name of a logged value → ours."""
 
@@ -59,8 +62,10 @@ class Run:
         collector: Whose sandboxes, reward, workers and deadlines the attempts use.
         evaluator: Grades the attempts.
         tasks: What is attempted.
+        schedule: Which task each group is made at.
         table: What every update did.
         watch: Attempts at held-out tasks; None: none.
+        distillation: A teacher, whom sampled tokens are shown to; None: none.
         busy: When the model sampled and trained.
         began: When the run began, in seconds of the monotonic clock.
         ended: When the latest update ended, on the same clock; 0.0 before the first.
@@ -72,8 +77,10 @@ class Run:
     collector: RolloutCollector
     evaluator: Evaluator
     tasks: Tasks
+    schedule: Schedule
     table: Updates
     watch: Watch | None = None
+    distillation: Distillation | None = None
     busy: Busy = field(default_factory=Busy)
     began: float = field(default_factory=time.monotonic)
     ended: float = 0.0
@@ -143,16 +150,15 @@ class Run:
         groups = self._groups(update, tasks, policy)
         every = list(groups)
         names = {task.id for task in tasks}
-        spare = [task for task in self.tasks if task.id not in names]
-        Random(f"{self.settings.seed}/{update}/refill").shuffle(spare)
+        spares = self.schedule.spares(names, Random(f"{self.settings.seed}/{update}/refill"))
         for _ in range(self.settings.refill):
             flat = [number for number, group in enumerate(groups) if all(sample.masked for sample in group)]
-            chosen, spare = spare[: len(flat)], spare[len(flat) :]
+            chosen = [(number, task) for number in flat if (task := next(spares[tasks[number].id], None))]
             if not chosen:
                 break
-            others = self._groups(update, chosen, policy)
+            others = self._groups(update, [task for _, task in chosen], policy)
             every += others
-            for number, group in zip(flat, others, strict=False):
+            for (number, _), group in zip(chosen, others, strict=True):
                 groups[number] = group
         self._record(update, every, time.monotonic() - started)
         return groups
@@ -167,7 +173,10 @@ class Run:
         groups: dict[str, list[Rollout]] = {task.id: [] for task in tasks}
         for rollout in rollouts:
             groups[rollout.task.id].append(rollout)
-        return [samples(groups[task.id], self.settings) for task in tasks]
+        batch = [samples(groups[task.id], self.settings) for task in tasks]
+        for task, group in zip(tasks, batch, strict=True):
+            self.schedule.learn(f"{update}/{task.id}", task, [s.reward for s in group if s.reward is not None])
+        return batch
 
     def update_collector(self, update: int, workers: int | None = None) -> RolloutCollector:
         """Return the collector of one update, or of one group; `workers` other than the given collector's."""

@@ -242,6 +242,7 @@ ASYNC = Capabilities(
         "num_iterations": "every attempt is seen once; use smaller updates",
         "refill": "an update is filled with groups that can be trained on anyway, however many are made",
         "muon": "TRL's AsyncGRPOTrainer makes its own optimiser; use engine='sync'",
+        "distillation": "TRL's AsyncGRPOTrainer has one advantage for all tokens of a row; use engine='sync'",
         "beta": "TRL's AsyncGRPOTrainer has no KL term; use engine='sync'",
         "loss_type": "TRL's AsyncGRPOTrainer has one loss, the clipped mean over tokens; use engine='sync'",
     },

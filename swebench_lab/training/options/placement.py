@@ -1,13 +1,17 @@
-"""Placement: which GPUs train and which serve, as `lab.plan` counts them."""
+"""Placement: which GPUs train and which serve, as `lab.plan` counts them and the recipe `grpo` shares them out."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from swebench_lab.errors import TrainingError
+from swebench_lab.policies.serving.options import devices
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """GPUs of a training. Trainers are started by `accelerate launch`, servers by `lab.serve`; this only says how many.
+    """GPUs of a training. Trainers are started by `launch_training` or accelerate, servers by `lab.serve`; this says which.
 
     Args:
         trainers: GPUs that train, one process each.
@@ -54,3 +58,19 @@ class Placement:
     def gpus(self) -> int:
         """GPUs in all."""
         return self.trainers + (0 if self.colocated else self.replicas * self.tensor_parallel)
+
+    def split(self, gpus: Sequence[str] | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the GPUs that train, and those that serve; both empty on a machine without.
+
+        Args:
+            gpus: Those of this machine, as CUDA_VISIBLE_DEVICES names them; None: all that this process may use.
+
+        Raises:
+            TrainingError: There are too few.
+        """
+        every = tuple(devices() if gpus is None else gpus)
+        if every and len(every) < self.gpus:
+            raise TrainingError(f"{self!r} takes {self.gpus} GPUs, and there are {len(every)}: lower trainers or replicas, "
+                                "or start the servers on another machine and give their addresses")  # fmt: skip
+        serve = every[: self.replicas * self.tensor_parallel] if self.colocated else every[self.trainers : self.gpus]
+        return every[: self.trainers], serve

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 _CHOICES = {
     "truncated": ("grade", "mask"),
+    "full_context": ("mask", "grade"),
     "below_mean": ("train", "mask"),
     "failed_commands": ("train", "mask"),
     "zero_variance": ("drop", "keep"),
@@ -23,6 +24,9 @@ class Rules:
     truncated: str = "grade"
     """An attempt that a limit ended: `grade`, its verdict counts as any other's; `mask`, it is left out. TRL's
     `mask_truncated_completions` asks whether the text ended; this asks whether the attempt did."""
+    full_context: str = "mask"
+    """An attempt that filled the model's context: `mask`, it is left out; `grade`, its verdict counts as any other's. One
+    with a row that is longer than the settings allow is left out either way."""
     below_mean: str = "train"
     """An attempt whose reward is below its group's mean: `train`, it is made less likely; `mask`, it is left out, which
     suits policies most of whose tokens are right even where the attempt fails."""

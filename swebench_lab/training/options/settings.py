@@ -107,6 +107,9 @@ class GRPOSettings(Config):
     """How far it may rise above 1; None: as far as `epsilon`."""
     vllm_importance_sampling_clip_max: float = 3.0
     """Largest importance ratio of a token between sampler and trainer; a larger one is cut to it, whoever sampled."""
+    distillation: float = 0.0
+    """How much each sampled token's advantage rises with (the teacher's logprob of it - the sampler's), for
+    `GRPO(teacher=…)`: on-policy distillation, beside the reward. Groups whose rewards are all equal are trained on too."""
     beta: float = 0.0
     """Weight of the KL divergence from the initial policy; 0: none is computed and no second model is held."""
     loss_type: str = "dapo"
@@ -137,6 +140,9 @@ class GRPOSettings(Config):
     shuffle_dataset: bool = True
     """Whether tasks come in an order drawn from the seed; else as given, say the easiest first
     (`batches.by_difficulty`)."""
+    curriculum: bool = False
+    """Whether tasks are drawn by what came of earlier attempts at them: the more often, the less certain the outcome is. An
+    attempt that succeeds half of the time weighs most; one that always or never does comes back now and then."""
     check: bool = False
     """Whether tasks are certified before the first update; those that fail are left out, with a warning."""
     cache_verdicts: bool = True
@@ -167,6 +173,14 @@ class GRPOSettings(Config):
             self.refuse(
                 "steps_per_generation", "it decides the size of an update, and so does tasks_per_update; keep one"
             )
+        if self.distillation and self.refill:
+            self.refuse("refill", "with a teacher no group is without anything to train on; leave one of them out")
+        if self.distillation and self.loss_type not in (linear := ("dapo", "grpo", "bnpo", "dr_grpo")):
+            self.refuse(
+                "loss_type", f"distillation gives each token an advantage of its own; choose {' or '.join(linear)}"
+            )
+        if self.curriculum and not self.shuffle_dataset:
+            self.refuse("curriculum", "it decides the order of tasks, and so does shuffle_dataset=False; keep one")
         engine = capabilities.ENGINES[self.engine]
         engine.check_supported(self.changed, type(self).__name__)
         _check_options(self, engine)
@@ -330,6 +344,7 @@ _LEAST_GRPO = _LEAST_SHARED | {
     "epsilon_high": 0.0,
     "vllm_importance_sampling_clip_max": 1.0,
     "beta": 0.0,
+    "distillation": 0.0,
     "max_completion_length": 0,
     "max_staleness": 0,
 }

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import swebench_lab as lab
-from swebench_lab.policies.serving.options import ServeOptions, command, devices
+from swebench_lab.policies.serving.options import ServeOptions, command, devices, share
 
 ENGINE = f"""\
 #!{sys.executable}
@@ -289,3 +289,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def test_replicas_take_their_gpus_from_those_that_were_named() -> None:
+    named = ServeOptions(gpus=("4", "5", "6", "7"), replicas=2, tensor_parallel=2)
+    taken = [share(list(named.gpus), named, number)["CUDA_VISIBLE_DEVICES"] for number in (0, 1)]
+    assert taken == ["4,5", "6,7"]
+    assert share(["6"], ServeOptions(gpus=("6",)), 0) == {"CUDA_VISIBLE_DEVICES": "6"}
+    assert share(["0", "1"], ServeOptions(), 0) == {}  # one replica may use all
+    with pytest.raises(lab.ServingError, match="needs 4, and there are 2"):
+        share(["6", "7"], named, 0)

@@ -256,13 +256,7 @@ def test_logprobs_in_bf16_agree_with_the_samplers(model: Path, snapshot: Snapsho
 
 def read_again(server: Server, ids: Sequence[int]) -> list[float]:
     """What the server says of ids that it is given as a prompt."""
-    asked = {"model": server.name, "prompt": list(ids), "max_tokens": 1, "prompt_logprobs": 0}
-    request = urllib.request.Request(
-        f"{server.urls[0]}/completions", json.dumps(asked).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=300) as answer:
-        told = json.loads(answer.read())["choices"][0]["prompt_logprobs"]
-    return [0.0, *(next(iter(one.values()))["logprob"] for one in told[1:])]
+    return [float(value) for value in server.policy().logprobs(ids)]
 
 
 def test_weights_are_replaced_while_it_runs(
