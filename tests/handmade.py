@@ -108,6 +108,9 @@ class HandMade:
 
     grading_network = "dropping"
 
+    def network_for(self, _task: Task, grading: bool = False) -> str:
+        return self.grading_network if grading else "none"
+
     def open(self, snapshot: Any, network: str = "none", limits: Limits | None = None) -> Any:
         self.opened += 1
         return open_namespace(snapshot, network=network, limits=limits or self.limits)

@@ -21,7 +21,7 @@ from swebench_lab.snapshots.storage import store
 if TYPE_CHECKING:
     from swebench_lab.records.task import Task
 
-_VERSION = 4  # of what is read from a checkout
+_VERSION = 5  # of what is read from a checkout
 
 
 class Checkouts:

@@ -86,6 +86,8 @@ deps =
     cov: {env:X}
 """
 
+EXTRAS = "[options.extras_require]\nreco = simplejson\ntests =\n    pytest\n    pytz\ndocs = sphinx\n"
+
 
 @pytest.mark.parametrize(
     ("files", "packages", "paths"),
@@ -115,6 +117,11 @@ deps =
             ["."],
         ),
         (
+            {"setup.cfg": EXTRAS, "tox.ini": "[testenv]\nextras = tests,\n    reco\n[testenv:docs]\nextras = docs\n"},
+            ["pytest", "pytz", "simplejson"],
+            ["."],
+        ),
+        (
             {
                 "requirements.txt": "attrs\nother @ https://example.org/x.whl\n./local\n",
                 "requirements-dev.txt": "black\nmock\n",
@@ -135,6 +142,7 @@ deps =
         "flit",
         "PKG-INFO",
         "tox",
+        "extras of tox",
         "files",
         "bare",
         "src",

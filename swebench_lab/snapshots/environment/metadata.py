@@ -35,8 +35,7 @@ _REQUIREMENT_FILES = (
             "requirements/{}.txt", "requirements.{}.txt",
         )
     ),
-    "tests/requirements.txt",
-    "test/requirements.txt",
+    "tests/requirements.txt", "test/requirements.txt",
 )  # fmt: skip
 
 _LISTS = (
@@ -251,10 +250,12 @@ class _Project:
         return []
 
     def test(self) -> list[str]:
-        """What the tests need: the first group, requirements file or tox section that says so."""
+        """What the tests need: the first group (and the extras that tox adds), requirements file or tox section that says so."""
+        extras = re.findall(r"[\w.-]+", self._ini("tox.ini").get("testenv", "extras", fallback=""))
         for groups in self._groups():
             for name in GROUPS:
-                if found := self._group(groups, name, set()):
+                if found := self._group(groups, name, seen := set[str]()):
+                    found += [text for extra in extras for text in self._group(groups, extra, seen)]
                     return _for_tests(found) if name.startswith("dev") else found
         for name in _REQUIREMENT_FILES:
             if found := self._requirement_file(name):

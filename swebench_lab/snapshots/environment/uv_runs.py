@@ -26,6 +26,8 @@ _UNASKED = ", among the releases in its cache, as no index answered"
 _MOST_LATE = 12  # packages that may be newer than a task's date because a chosen version needs them
 _SAID = 1200  # characters of an installer's message that an error keeps: how it begins, and the hints at its end
 _WHEELS_ONLY = ("--only-binary", ":all:")
+_REPUBLISHED = ("atomicwrites",)
+"""Packages whose releases were all deleted and published again, in 2022: pytest 3.6 to 5 need it, and any date forbids it."""
 _NO_DATE = "2100-01-01"  # for a version that somebody has chosen, its age is no matter
 
 
@@ -42,7 +44,8 @@ def resolve(
     exact = [text for text in louder if is_exact(text)]
     if exclude_newer:
         arguments += ["--exclude-newer", exclude_newer]
-        for text in (*exact, *filter(is_exact, requirements)):  # somebody has chosen it, whatever its age
+        # what somebody has chosen is taken whatever its age
+        for text in (*_REPUBLISHED, *exact, *filter(is_exact, requirements)):
             arguments += ["--exclude-newer-package", f"{re.split(r'[^A-Za-z0-9._-]', text.strip())[0]}={_NO_DATE}"]
     doing = f"resolving {', '.join((*requirements, *louder))[:200]} for Python {interpreter.version}"
     data, forced = "\n".join((*requirements, *louder)) + "\n", "".join(f"{text}\n" for text in exact)
