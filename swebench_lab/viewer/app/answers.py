@@ -148,7 +148,7 @@ class Answers:
         }
 
     def _runs(self, _: Mapping[str, str]) -> dict[str, Any]:
-        ask = self.catalogue.ask
+        ask = self.catalogue.ask_once
         rows = {row["run"]: row for row in ask(f"SELECT run, {_TOTALS}, max(started_at) AS started_at "
                                                "FROM attempts GROUP BY run")}  # fmt: skip
         agents = ask("SELECT DISTINCT run, policy FROM attempts")
@@ -177,13 +177,17 @@ class Answers:
     def _attempts(self, asked: Mapping[str, str]) -> dict[str, Any]:
         query = Query.of(asked)
         where, values = query.where(self.catalogue.hits)
-        counts = self.catalogue.ask(f"SELECT {_TOTALS} FROM attempts WHERE {where}", values)[0]
+        counts = self._ask(query)(f"SELECT {_TOTALS} FROM attempts WHERE {where}", values)[0]
         names = ", ".join(f'"{name}"' for name in COLUMNS)
         rows = self.catalogue.ask(
-            f"SELECT {names} FROM attempts WHERE {where} ORDER BY {query.order()} LIMIT ? OFFSET ?",
+            f"SELECT {names} FROM attempts WHERE place IN (SELECT place FROM attempts WHERE {where} "
+            f"ORDER BY {query.order()} LIMIT ? OFFSET ?) ORDER BY {query.order()}",
             [*values, query.limit, query.offset],
         )
         return {"rows": rows, "counts": counts}
+
+    def _ask(self, query: Query) -> Callable[[str, list[object]], list[dict[str, Any]]]:
+        return self.catalogue.ask if query.of_notes else self.catalogue.ask_once
 
     def _groups(self, asked: Mapping[str, str]) -> dict[str, Any]:
         """Return one row a run, task and policy; `sort` is one of its columns."""
@@ -210,10 +214,11 @@ class Answers:
         return {"rows": rows, "counts": {"groups": total}, "columns": _GROUPED}
 
     def _facets(self, asked: Mapping[str, str]) -> dict[str, Any]:
-        where, values = Query.of({**asked, "sort": ""}).where(self.catalogue.hits)
+        query = Query.of({**asked, "sort": ""})
+        where, values = query.where(self.catalogue.hits)
         names = ", ".join(f'"{name}"' for name in _FACETS)
         counts: dict[str, Counter[str]] = {name: Counter() for name in _FACETS}
-        for row in self.catalogue.ask(
+        for row in self._ask(query)(
             f"SELECT {names}, count(*) AS attempts FROM attempts WHERE {where} GROUP BY {names}", values
         ):
             for name in _FACETS:

@@ -26,8 +26,8 @@ from swebench_lab.viewer.app.words import words_of
 _log = logging.getLogger(__name__)
 _BATCH = 200
 """Attempts whose words are taken in one transaction."""
-_SEARCHES = 24
-"""Searches whose hits are remembered."""
+_REMEMBERED = 48
+"""Queries whose rows are remembered."""
 _STORED = (*(name for name in COLUMNS if name not in ("advantage", "tags", "note")), *PLACE)
 _PUT = (
     f"INSERT INTO attempts ({', '.join(_STORED)}) VALUES ({', '.join(f':{name}' for name in _STORED)}) "
@@ -62,7 +62,7 @@ class Catalogue:
         self._idle: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
         self._searching = threading.Lock()
-        self._hits: OrderedDict[tuple[str, int], str] = OrderedDict()
+        self._answers: OrderedDict[tuple[Any, ...], list[dict[str, Any]]] = OrderedDict()
         self._writing = threading.RLock()
         self._stop = threading.Event()
         self._keeper: threading.Thread | None = None
@@ -110,21 +110,33 @@ class Catalogue:
                 else:
                     self._idle.append(connection)
 
+    def ask_once(self, sql: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """Return the rows of a query that does not concern notes, from memory where no attempt has come since.
+
+        A page asks the same again and again: for the runs each second, for totals and choices with each order.
+        """
+        state = self.ask("SELECT count(*) AS attempts, max(place) AS last, sum(words) AS words FROM attempts")[0]
+        key = (sql, tuple(values), *state.values())
+        with self._lock:
+            if key in self._answers:
+                self._answers.move_to_end(key)
+                return [dict(row) for row in self._answers[key]]
+        rows = self.ask(sql, values)
+        with self._lock:
+            self._answers[key] = rows
+            while len(self._answers) > _REMEMBERED:
+                self._answers.popitem(last=False)
+        return [dict(row) for row in rows]
+
     def hits(self, match: str) -> str:
-        """Return the texts that a search matches, as a JSON list; a page asks several questions about the same ones.
+        """Return the texts that a search matches, as a JSON list.
 
         Args:
             match: The search, as the index reads it.
         """
-        with self._searching:
-            key = (match, self.ask("SELECT coalesce(max(words), 0) AS last FROM attempts")[0]["last"])
-            if key not in self._hits:
-                rows = self.ask("SELECT json_group_array(rowid) AS hits FROM texts WHERE texts MATCH ?", (match,))
-                self._hits[key] = rows[0]["hits"]
-            self._hits.move_to_end(key)
-            while len(self._hits) > _SEARCHES:
-                self._hits.popitem(last=False)
-            return self._hits[key]
+        with self._searching:  # several questions about the same search come at once
+            sql = "SELECT json_group_array(rowid) AS hits FROM texts WHERE texts MATCH ?"
+            return str(self.ask_once(sql, (match,))[0]["hits"])
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -81,6 +81,11 @@ class Query:
             values += more
         return " AND ".join(parts), values
 
+    @property
+    def of_notes(self) -> bool:
+        """Whether its rows depend on notes, which people may write at any time."""
+        return bool({"tags", "note"} & self.filters.keys())
+
     def order(self) -> str:
         """Return the order of the rows; unknown values come last."""
         if not self.sort:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from swebench_lab.snapshots.factory import SandboxFactory
     from swebench_lab.viewer.app.catalogue import Catalogue
 
-WAIT = 20.0
+WAIT = 10.0
 """Seconds for which a page that asks for news is kept waiting."""
 FORGOTTEN = 120.0
 """Seconds without a page that listens, after which a player is closed, and with it its sandboxes."""
@@ -111,6 +111,7 @@ class Reentry:
         self._players: dict[str, OpenPlayer] = {}
         self._names: dict[tuple[str, str], str] = {}
         self._lock = threading.Lock()
+        self._opening = threading.Lock()
         self._end = threading.Event()
         self._sweeper: threading.Thread | None = None
 
@@ -125,22 +126,21 @@ class Reentry:
         Raises:
             RecordError: There is no such attempt, or it cannot be read.
         """
-        with self._lock:
-            name = self._names.get((run, attempt), "")
-            player = self._players.get(name)
+        with self._opening:
+            with self._lock:
+                name = self._names.get((run, attempt), "")
+                player = self._players.get(name)
             if player is None:
-                rollout = self._catalogue.open(run, attempt)
-                name, player = secrets.token_hex(8), self._open(rollout, step)
-                self._players[name], self._names[run, attempt] = player, name
-                surplus = self._surplus(name)
-            else:
-                player.heard_at = time.monotonic()
-                surplus = []
+                name, player = secrets.token_hex(8), self._open(self._catalogue.open(run, attempt), step)
+                with self._lock:
+                    self._players[name], self._names[run, attempt] = player, name
+                    surplus = self._surplus(name)
+                for other in surplus:
+                    other.close()
             if self._sweeper is None:
                 self._sweeper = threading.Thread(target=self._sweep, name="viewer-players", daemon=True)
                 self._sweeper.start()
-        for other in surplus:
-            other.close()
+        player.heard_at = time.monotonic()
         return {"player": name, **player.state()}
 
     def _open(self, rollout: Rollout, step: int) -> OpenPlayer:

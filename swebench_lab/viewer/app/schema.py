@@ -8,7 +8,7 @@ from typing import Any
 
 from swebench_lab.records.attempts import FRAME, KEY
 
-VERSION = 2
+VERSION = 3
 """Of the tables; an index of another version is built again."""
 
 OWN: dict[str, type] = {"run": str, "id": str, "advantage": float, "tags": str, "note": str}
@@ -28,6 +28,7 @@ SCRIPT = (
     + ", segment TEXT NOT NULL, at INTEGER NOT NULL, words INTEGER NOT NULL DEFAULT 0, UNIQUE (run, id));"
     "CREATE INDEX by_task ON attempts (run, task);"
     "CREATE INDEX by_words ON attempts (words);"
+    "CREATE INDEX by_tags ON attempts (tags) WHERE tags != '';"
     "CREATE TABLE runs (run TEXT PRIMARY KEY, inode INTEGER NOT NULL, read INTEGER NOT NULL, notes INTEGER NOT NULL);"
     "CREATE VIRTUAL TABLE texts USING fts5(body, content='', tokenize='unicode61');"
     "INSERT INTO texts (texts, rank) VALUES ('hashsize', 67108864);"

@@ -23,7 +23,7 @@ _POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-_LARGEST = 200_000
+_LARGEST = 1_000_000
 """Bytes of a request's body."""
 
 

@@ -313,7 +313,8 @@ def test_the_same_application_stands_below_a_cell_in_jupyterlab(tmp_path: Path) 
     with Lab(tmp_path) as jupyter:
         jupyter.notebook(
             "view.ipynb",
-            "import swebench_lab as lab\nlab.View('runs', notes=True, index='index')",
+            "import swebench_lab as lab\nlab.View('runs', notes=True, "
+            "sandboxes=lab.SandboxFactory('namespace'), index='index')",
             "import time; time.sleep(6)",
         )
         with jupyter.open("view.ipynb") as browser:
@@ -334,6 +335,12 @@ def test_the_same_application_stands_below_a_cell_in_jupyterlab(tmp_path: Path) 
             browser.wait_for(f"{inside}.querySelector('.at-step').textContent === '1'")
             browser.eval(f"{inside}.host.scrollIntoView()")
             picture(browser, "jupyterlab")
+            browser.press("r")
+            player = f"{inside}.querySelector('.player')?.shadowRoot.querySelector('.lab-player')"
+            browser.wait_for(f"{player}?.dataset.step === '1'", 60)
+            browser.press("l")
+            browser.wait_for(f"{player}.dataset.step === '2'")
+            picture(browser, "jupyterlab-entered")
             assert browser.eval("document.querySelectorAll('.jp-Notebook .jp-Cell').length") == cells
             assert complaints(browser) == [], json.dumps(complaints(browser))
             assert foreign(browser, jupyter.address) == []

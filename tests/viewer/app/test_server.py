@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.rollouts.run_directory import RunDirectory
-from swebench_lab.viewer.app import notes
+from swebench_lab.viewer.app import notes, reentry
 from swebench_lab.viewer.app.server import ViewServer
 from tests.viewer.app.runs import hostile_attempt, write_runs
 
@@ -121,6 +122,39 @@ def test_steps_are_entered_only_where_sandboxes_were_given_and_players_answer_ov
         assert live.answers.reentry is not None
         live.answers.reentry.close()
         assert ask(server, f"/api/news?player={opened['player']}&after={after}", server.token)[0] == 400
+
+
+def test_players_that_nobody_listens_to_are_closed_and_no_more_than_four_are_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_runs(tmp_path / "runs")
+    with (
+        lab.SandboxFactory("namespace") as sandboxes,
+        lab.View(folder, sandboxes=sandboxes, index=tmp_path / "index") as view,
+    ):
+        assert view.answers.reentry is not None
+        where = [(row["run"], row["id"]) for row in view.frame.select("run", "id").head(6).to_dicts()]
+        names = [view.answers.reentry.enter(run, name, 0)["player"] for run, name in where[:5]]
+        with pytest.raises(lab.RecordError, match="enter the step again"):
+            view.answers.reentry.tell(names[0], [])
+        for name in names[1:]:
+            view.answers.reentry.tell(name, [])
+    monkeypatch.setattr(reentry, "FORGOTTEN", 0.4)
+    with (
+        lab.SandboxFactory("namespace") as sandboxes,
+        lab.View(folder, sandboxes=sandboxes, index=tmp_path / "index") as view,
+    ):
+        assert view.answers.reentry is not None
+        opened = view.answers.reentry.enter(*where[5], 0)
+        ends = time.monotonic() + 20
+        while time.monotonic() < ends:
+            try:
+                view.answers.reentry.tell(opened["player"], [])
+            except lab.RecordError:
+                break
+            time.sleep(0.1)
+        else:
+            raise AssertionError("nobody listens, and it is still open")
 
 
 def test_notes_survive_an_index_that_is_lost(tmp_path: Path) -> None:
