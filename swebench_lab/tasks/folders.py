@@ -89,7 +89,7 @@ def _complete(files: list[Path], folder: Path) -> None:
 
 
 _FOREIGN = (
-    ("task.yaml", "Terminal-Bench 1", "convert it with Harbor's own mapper, and load what that writes"),
+    ("task.yaml", "Terminal-Bench 1 without its run-tests.sh", "nothing says how it is tested"),
     ("compose.yaml", "a task of several services", "it is graded across containers"),
     ("docker-compose.yaml", "a task of several services", "it is graded across containers"),
     ("eval.yaml", "Inspect", "Inspect runs its own tasks"),

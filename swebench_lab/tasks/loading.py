@@ -17,6 +17,7 @@ from swebench_lab.tasks import folders
 from swebench_lab.tasks.harbor import datasets
 from swebench_lab.tasks.lazy import Gathered, parquet_rows, text_lines
 from swebench_lab.tasks.schemas import WRITERS, read_row
+from swebench_lab.tasks.sets import terminal_bench
 from swebench_lab.tasks.trust import check_source
 
 logger = logging.getLogger(__name__)
@@ -47,9 +48,9 @@ def load_tasks(
     Args:
         source: `"demo"` (bundled), `"micro"` (made on the spot, in some seconds), a `.jsonl`, `.json` or `.parquet`
             file, a folder written by `save_to_disk`, a folder of a hub dataset with its shards, a hub id
-            (`"owner/dataset"`, needs the network and the `datasets` package), a Harbor task folder, a folder of such, with
-            `dataset.toml` or without, or a `registry.json` beside them, or rows as dictionaries. Rows may be
-            SWE-bench's, SWE-smith's or this package's own; each is recognised by its columns.
+            (`"owner/dataset"`, needs the network and the `datasets` package), a task folder of Harbor or Terminal-Bench 1,
+            a folder of such, with `dataset.toml` or without, or a `registry.json` beside them, or rows as dictionaries.
+            Rows may be SWE-bench's, SWE-smith's or this package's own; each is recognised by its columns.
         split: Keep only this split: the row's own `split` field, or the hub dataset's split.
         trust: Whether rows of files and of the hub may name files and folders of this machine as their repository, which
             boxes then show.
@@ -90,14 +91,14 @@ def load_tasks(
     path = Path(source).expanduser()
     if (path / "tasks").is_dir() and (path / "sweb.yaml").is_file():
         return _keep(_read_all(_task_repo_rows(path), str(path), path.name, trust, skip), split, str(source))
-    if path.is_dir() and datasets.holds_tasks(path):
-        return _read_all(datasets.read_folder(path), str(path), path.name, skip=skip)
+    for layout in (datasets, terminal_bench) if path.is_dir() else ():
+        if layout.holds_tasks(path):
+            return _read_all(layout.read_folder(path), str(path), path.name, skip=skip)
     if path.is_dir() and (named := folders.foreign(path)):
         raise TaskError(f"loading tasks from {path}: {named}")
     if path.is_dir():
-        return _keep(
-            _read_all(_dataset_rows(path, split), str(path), path.name, trust, skip, place), split, str(source)
-        )
+        rows = _dataset_rows(path, split)
+        return _keep(_read_all(rows, str(path), path.name, trust, skip, place), split, str(source))
     if path.is_file():
         return _keep(_read_all(_file_rows(path), str(path), path.stem, trust, skip, place), split, str(source))
     if isinstance(source, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", source) and path.suffix not in _READERS:

@@ -148,7 +148,7 @@ def test_defaults_of_variables_are_taken_and_the_hosts_are_not(tmp_path, monkeyp
 def test_other_layouts_of_task_folders_are_refused_by_name(tmp_path):
     (tmp_path / "hello").mkdir()
     (tmp_path / "hello" / "task.yaml").write_text("instruction: hi\n")
-    with pytest.raises(lab.TaskError, match="looks like Terminal-Bench 1"):
+    with pytest.raises(lab.TaskError, match=r"looks like Terminal-Bench 1 without its run-tests\.sh"):
         lab.load_tasks(tmp_path)
 
 
