@@ -22,7 +22,7 @@ _POLL = 0.2  # seconds
 
 
 class Admission:
-    """Who may begin. What boxes take is measured while they run; one that cannot be measured is always admitted.
+    """Who may begin. What boxes take is measured while they run.
 
     Args:
         available: Returns the bytes that can still be taken; None: this is not known here, and all are admitted.

@@ -216,7 +216,7 @@ class ThreadExecutor:
 
     def _open_box(self, flight: Flight, snapshot: Snapshot | None) -> None:
         agent, given_up = flight.job.batch.agent, partial(self._given_up, flight)
-        if isinstance(agent, CLIAgent):
+        if isinstance(agent, CLIAgent) and self.sandboxes.backend.startswith("namespace"):  # others cannot be measured
             self.admission.enter(flight, given_up)
         with quotas.reserved(given_up), self._slot(flight, "open"):
             if isinstance(agent, CLIAgent):
