@@ -76,7 +76,7 @@ class Canary:
             run: Runs the tests.
         """
         mutants = self.mutants(place, gold, run)
-        if not mutants.tests or (self.mode == DECIDE and not mutants.decisive):
+        if not mutants.tests:
             return verdict
         mutator = Mutator.random()
         success = set(run(patch, mutator).fail_to_pass["success"])
@@ -86,7 +86,7 @@ class Canary:
         more = ", …" * (len(passed) > 1)
         alarm = f"{len(passed)} tests pass although what they expect was changed: {passed[0]}{more}"
         verdict = replace(verdict, notes=(*verdict.notes, f"{ALARM}{alarm}"))
-        if self.mode == DECIDE:
+        if self.mode == DECIDE and mutants.decisive:
             verdict = replace(verdict, status=UNRESOLVED, reason=f"suspected forgery: {alarm}", cause=Cause.FORGED)
         return verdict
 

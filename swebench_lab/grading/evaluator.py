@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.grading.baseline import Baselines
-from swebench_lab.grading.canary import NOTE, Canary
+from swebench_lab.grading.canary import DECIDE, Canary
 from swebench_lab.grading.certifier import Certifier
 from swebench_lab.grading.evaluation import evaluate
 from swebench_lab.grading.execution.boxes import OpenBoxes
@@ -44,10 +44,10 @@ class Evaluator:
         cache: What is asked for a verdict before a patch is run (`check` never asks it); None: every patch is run. It
             is not carried along when an Evaluator is pickled.
         canary: What is done about a resolved patch of a certified task that still passes when the values that its tests
-            expect are changed, so that nobody compared anything: `"note"` (a note of the Verdict), `"decide"`
-            (*unresolved*, forged, where every such change is known to fail with the gold patch and with none) or
-            `"off"` (such tests are not run). It costs one more run of the tests for each resolved patch, and two for
-            each task.
+            expect are changed, so that nobody compared anything: `"decide"` (*unresolved*, forged, where every such
+            change is known to fail with the gold patch and with none, elsewhere a note of the Verdict), `"note"` (that
+            note alone) or `"off"` (such tests are not run). It costs one more run of the tests for each resolved patch,
+            and two for each task.
 
     Raises:
         ValueError: The canary is unknown.
@@ -61,7 +61,7 @@ class Evaluator:
         workers: int | None = None,
         certificates: str | Path | None = None,
         cache: GradingCache | None = None,
-        canary: str = NOTE,
+        canary: str = DECIDE,
     ) -> None:
         self.workers = workers or os.cpu_count() or 1
         self.certificates = Certificates(certificates or Path(sandboxes.cache.root) / "certificates")

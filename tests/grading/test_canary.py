@@ -173,3 +173,19 @@ def test_a_file_that_was_not_changed_raises_no_alarm(tmp_path: Path) -> None:
 
     assert alarms(run(set())) == []
     assert alarms(run({ADD[0]})) != []
+
+
+@pytest.mark.parametrize("decisive", [True, False])
+def test_an_alarm_decides_only_where_every_changed_test_is_known_to_fail(tmp_path: Path, decisive: bool) -> None:
+    certificates = Certificates(tmp_path)
+    row = {"task_digest": "d", "tests": list(ADD), "decisive": decisive}
+    certificates.write("k", "t", "canary", json.dumps(row))
+    passes = Verdict("resolved", fail_to_pass={"success": ADD, "failure": ()})
+
+    def grade(_: str | None, mutator: Mutator) -> Verdict:
+        mutator.tests.update(ADD)
+        return passes
+
+    verdict = Canary("decide", certificates).watched(passes, "patch", ("k", "t", "d"), "gold", grade)
+    assert alarms(verdict) != []
+    assert verdict.status == ("unresolved" if decisive else "resolved")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from swebench_lab.agents.external.cli_agent import AnyAgent
 from swebench_lab.errors import LabError, describe
-from swebench_lab.grading.canary import NOTE
+from swebench_lab.grading.canary import DECIDE
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.places import default_root
 from swebench_lab.records.step import Step
@@ -64,7 +64,7 @@ class Setup:
     stages: Stages
     deadlines: Deadlines
     layers: bool
-    canary: str = NOTE
+    canary: str = DECIDE
 
 
 class NodeAgent:

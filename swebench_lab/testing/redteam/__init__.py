@@ -28,7 +28,7 @@ from swebench_lab.snapshots.environment.specs import spec_of
 from swebench_lab.testing.redteam.attack import Attack
 from swebench_lab.testing.redteam.boxes import FILES, NEIGHBOURS, PROCESSES
 from swebench_lab.testing.redteam.forgeries.patches import FORGERIES
-from swebench_lab.testing.redteam.forgeries.target import CAUGHT, MISSED, Forgery, target
+from swebench_lab.testing.redteam.forgeries.target import Forgery, target
 from swebench_lab.testing.redteam.ground import Ground
 from swebench_lab.testing.redteam.kernels import DEVICES, KERNEL, NETWORK, RIGHTS
 from swebench_lab.testing.redteam.loads import RESOURCES
@@ -83,7 +83,6 @@ class Outcome:
         task: The task it was tried on; empty for attacks on boxes.
         tries: What it tries.
         seconds: Wall time.
-        canary: Of a forged patch that got through: whether tests with other expectations tell it, `caught` or `missed`.
     """
 
     name: str
@@ -96,7 +95,6 @@ class Outcome:
     seconds: float = 0.0
     must: str = _HELD
     got: str = _HELD
-    canary: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,8 +130,8 @@ class Report:
         return not self.successes and not self.misjudged
 
     def to_frame(self) -> pl.DataFrame:
-        """Return one row an attack: `category`, `name`, `must`, `got`, `held`, `evidence`, `stated`, `canary`, `task`,
-        `tries`, `seconds`.
+        """Return one row an attack: `category`, `name`, `must`, `got`, `held`, `evidence`, `stated`, `task`, `tries`,
+        `seconds`.
         """
         import polars as pl
 
@@ -145,7 +143,6 @@ class Report:
             "held": bool,
             "evidence": str,
             "stated": str,
-            "canary": str,
             "task": str,
             "tries": str,
             "seconds": float,
@@ -160,14 +157,12 @@ class Report:
         lines = [f"Report({self.tier}: {counts}, {len(self.successes)} SUCCEEDED)"]
         lines += [f"  SUCCEEDED  {one.category}: {one.name}: {one.evidence}" for one in self.successes]
         lines += [f"  misjudged  {one.category}: {one.name}: {one.got}, not {one.must}" for one in self.misjudged]
-        for one in self.stated:
-            canary = f" (canary: {one.canary})" if one.canary else ""
-            lines.append(f"  stated     {one.category}: {one.name}: {one.stated}{canary}")
+        lines += [f"  stated     {one.category}: {one.name}: {one.stated}" for one in self.stated]
         return _html.plain("\n".join(lines))
 
     def _repr_html_(self) -> str:
-        columns = ("category", "attack", "must be", "is", "evidence", "stated", "canary")
-        rows = [(o.category, o.name, o.must, o.got, o.evidence, o.stated, o.canary) for o in self.outcomes]
+        columns = ("category", "attack", "must be", "is", "evidence", "stated")
+        rows = [(o.category, o.name, o.must, o.got, o.evidence, o.stated) for o in self.outcomes]
         return _html.card(repr(self).split("\n")[0], _html.table(columns, rows))
 
 
@@ -301,6 +296,7 @@ def _on_grading(sandboxes: SandboxFactory, pairs: Sequence[tuple[Task, Forgery]]
     with tempfile.TemporaryDirectory(prefix="lab-certificates-") as folder:
         evaluator = Evaluator(sandboxes, timeout=_SECONDS, certificates=folder)
         for task, forgery in pairs:
+            evaluator.certificate(task, audit="none")  # the canary watches certified tasks
             yield grade(forgery, task, evaluator)
 
 
@@ -323,44 +319,19 @@ def _on_verifiers(
 
 
 def grade(forgery: Forgery, task: Task, evaluator: Evaluator) -> Outcome:
-    """Grade one forged patch; grading holds when the verdict is anything but *resolved*.
-
-    One that is resolved is graded once more, against the canary.
-    """
+    """Grade one forged patch; grading holds when the verdict is anything but *resolved*."""
     started = time.monotonic()
     with evaluator.sandboxes.open(task) as box:
         facts = target(task, box)
-    patch = forgery.make(facts)
-    verdict = evaluator.grade(task, patch)
-    canary = _by_canary(task, patch, evaluator) if verdict.resolved else ""
+    verdict = evaluator.grade(task, forgery.make(facts))
     evidence = f"resolved: {', '.join(verdict.notes) or 'nothing was noticed'}" if verdict.resolved else ""
     stated = forgery.gap if evidence else ""
     # Of another task than our own, more than one verdict may be right: all but one.
     must = forgery.verdict if task.id in KINDS.values() else ""
     spent = time.monotonic() - started
     return Outcome(
-        forgery.name,
-        GRADING,
-        not evidence,
-        evidence,
-        stated,
-        task.id,
-        forgery.tries,
-        spent,
-        must,
-        verdict.status,
-        canary,
+        forgery.name, GRADING, not evidence, evidence, stated, task.id, forgery.tries, spent, must, verdict.status
     )
-
-
-def _by_canary(task: Task, patch: str, evaluator: Evaluator) -> str:
-    """Say whether the canary tells a forged patch that is resolved; that needs a certificate of the task."""
-    from swebench_lab.grading.evaluator import Evaluator
-
-    apart = evaluator.certificates.root / "canary"  # so that other patches are graded as before
-    watching = Evaluator(evaluator.sandboxes, evaluator.timeout, certificates=apart, canary="decide")
-    watching.certificate(task, audit="none")
-    return MISSED if watching.grade(task, patch).resolved else CAUGHT
 
 
 __all__ = [

@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Sandbox
 
 
-CAUGHT, MISSED = "caught", "missed"
-"""What comes of a patch that gets through when its tests are run with other expectations."""
-
-
 @dataclass(frozen=True)
 class Target:
     """A task as its attacker knows it, and more: which module decides, and which tests.
@@ -102,7 +98,6 @@ class Forgery:
         gap: Why it is known to get through; stated, so not counted as a surprise.
         verdict: What grading must say of it on the red team's own task.
         victim: The kind of the task that it is tried on; see `victim.KINDS`.
-        canary: Where it gets through: whether the canary tells it, `CAUGHT` or `MISSED`.
     """
 
     name: str
@@ -111,7 +106,6 @@ class Forgery:
     gap: str = ""
     verdict: str = UNRESOLVED
     victim: str = "pytest"
-    canary: str = CAUGHT
 
 
 LIES = """\
