@@ -182,13 +182,21 @@ class Relay:
                 log.debug("relay of box %s: %s", self._box, error)
 
     def _through(self, client: socket.socket, host: str, port: int, first: bytes) -> None:
-        found = self._addresses(host, port) if self._allowed.lets(host) else []
+        listed = self._allowed.lets(host)
+        places = _addresses(host, port) if listed else []
+        found = [place for place in places if self._allowed.reaches(place[0])]
         contact = Contact(host, port, bool(found))
         with self._lock:
             self._contacts.append(contact)
         log.info("relay of box %s: %s", self._box, contact)
+        if listed and not places:
+            _answer(client, "502 Bad Gateway", f"{host}: this machine does not know where that is")
+            return
         if not found:
-            _answer(client, "403 Forbidden", f"{host} is not among the hosts that this box may reach")
+            why = (
+                "leads to an address that is not public" if listed else "is not among the hosts that this box may reach"
+            )
+            _answer(client, "403 Forbidden", f"{host} {why}")
             return
         try:
             server = socket.create_connection(found[0], timeout=_SECONDS)
@@ -215,14 +223,14 @@ class Relay:
                 with self._lock:
                     self._open -= {client, server}
 
-    def _addresses(self, host: str, port: int) -> list[tuple[str, int]]:
-        """Return where a host is, as far as the list lets anybody go there."""
-        try:
-            found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
-            return []
-        places = [str(address[0]) for *_, address in found]
-        return [(place, port) for place in places if self._allowed.reaches(place)]
+
+def _addresses(host: str, port: int) -> list[tuple[str, int]]:
+    """Return where a host is; nothing where this machine does not know."""
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return [(str(address[0]), port) for *_, address in found]
 
 
 def _head(client: socket.socket) -> tuple[bytes, bytes]:

@@ -68,7 +68,7 @@ REPOSITORIES = (
     ),
     Repository(
         "php", {"sum.php": "<?php\nfunction add($a, $b) { return $a - $b; }\n"}, ("$a - $b", "$a + $b"),
-        ("SumTest.php", "<?php\nrequire_once __DIR__ . '/sum.php';\nclass SumTest extends PHPUnit\\Framework\\TestCase {\n"
+        ("SumTest.php", "<?php\nnamespace Sets;\nrequire_once __DIR__ . '/sum.php';\nclass SumTest extends \\PHPUnit\\Framework\\TestCase {\n"
          "    function testZero() { $this->assertSame(3, add(3, 0)); }\n//MORE\n}\n", "    function testTwo() { $this->assertSame(4, add(2, 2)); }\n"),
         "", "phpunit --testdox --do-not-cache-result SumTest.php", "parse_log_phpunit", ("Sum > Two", "Sum > Zero"),
     ),

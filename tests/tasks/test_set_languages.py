@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -19,14 +20,20 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the imported root is kept for all sets: it takes some minutes."""
+    return tmp_path_factory.mktemp("languages")
+
+
 @pytest.mark.parametrize("kind", ["multilingual", "rebench", "live"])
-def test_rows_in_seven_languages_are_certified(tmp_path, kind):
+def test_rows_in_seven_languages_are_certified(folder, kind):
     if kind == "rebench" and not CHECKOUT:
         pytest.skip("SWEBENCH_LAB_REBENCH_CHECKOUT names no checkout")
     bases = {"debian:languages": f"folder:{ROOT}"}
-    bases |= {image_of(found, kind): f"dockerfile:{write(tmp_path, found, kind)}" for found in REPOSITORIES}
+    bases |= {image_of(found, kind): f"dockerfile:{write(folder, found, kind)}" for found in REPOSITORIES}
     tasks = lab.load_tasks([row_of(found, kind) for found in REPOSITORIES], scripts=CHECKOUT or None)
-    cache = lab.SnapshotCache(tmp_path / "cache", bases=bases, images="registry")
+    cache = lab.SnapshotCache(folder / "cache", bases=bases, images="registry")
     frame = lab.Evaluator(lab.SandboxFactory(cache=cache), workers=1).check(tasks, progress=False)
     said = frame.select("id", "status", "official", "reason").rows()
     assert frame["status"].to_list() == ["passed"] * len(tasks), said
