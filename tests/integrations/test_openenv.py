@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
-import os
+import multiprocessing
 import pickle
-from collections.abc import Iterator
+import queue
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,6 @@ from swebench_lab.errors import AgentError, ConfigError
 from swebench_lab.formats.renderer import Renderer
 from swebench_lab.integrations.openenv import LabSession, LabSessions
 from tests.tokens import PairTokenizer, Sampler
-
-VLLM = os.environ.get("SWEBENCH_LAB_VLLM", "")
 
 
 def task() -> lab.Task:
@@ -108,7 +107,7 @@ def test_a_time_out_is_trained_an_error_is_not_and_replies_without_ids_are_refus
         LabSessions().create([{"role": "user", "content": "x"}])
 
 
-# --- TRL's worker and trainer, on a model that vLLM serves -----------------------------------------------------------
+# --- TRL's loop and trainer ------------------------------------------------------------------------------------------
 
 
 def by_length(outcome: Any) -> float | None:
@@ -118,103 +117,82 @@ def by_length(outcome: Any) -> float | None:
     return outcome.env_reward - len(json.dumps(outcome.completion[-1])) / 1000
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Any]]:
-    if not VLLM:
-        pytest.skip("needs vLLM here and in this Python: set SWEBENCH_LAB_VLLM to its program")
-    from swebench_lab.training.data.demonstrations import texts_for_tokenizer
+class InThread:
+    """TRL's own loop on a thread of this process: its worker gives it a process of its own, which wants vLLM installed."""
 
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    lab.make_tiny_model(folder, texts_for_tokenizer(40), hidden=128, layers=2, heads=2, length=2048)
-    env = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1",
-           "VLLM_CPU_OMP_THREADS_BIND": "nobind"}  # fmt: skip
-    with lab.serve(folder, updates=True, executable=VLLM, dtype="float32", max_length=2048, eager=True, env=env,
-                   extra=["--max-num-seqs", "16"], progress=False, log_dir=folder.parent) as server:  # fmt: skip
-        yield folder, server
+    def __init__(self, **settings: Any) -> None:
+        self.rollout_buffer: Any = queue.Queue()
+        self.metrics_queue: Any = queue.Queue()
+        self.version, self.failed = multiprocessing.Value("i", 0), threading.Event()
+        self.settings = settings
+
+    def start(self) -> None:
+        from trl.experimental.async_grpo.openenv_harness import _HarnessRolloutLoop
+
+        self.loop = _HarnessRolloutLoop(
+            **self.settings, rollout_buffer=self.rollout_buffer, model_version_value=self.version,
+            heartbeat_value=multiprocessing.Value("d", 0.0), failed_event=self.failed,
+            exception_info_queue=queue.Queue(1), metrics_queue=self.metrics_queue,
+        )  # fmt: skip
+        self.thread = threading.Thread(target=self.loop.run, daemon=True)
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.loop._loop.call_soon_threadsafe(self.loop._stop_event.set)
+        self.thread.join(60)
+
+    def update_model_version(self, version: int) -> None:
+        self.version.value = version
+
+    def check_health(self, stale_after_s: float) -> None:
+        assert not self.failed.is_set()
 
 
-class Streamed:
-    """TRL's weight transfer by the way that our servers take weights; its own needs GPUs."""
+class Nowhere:
+    """The sampling copy keeps its weights: what is shown here is what TRL makes of our sessions."""
 
-    def __init__(self, policy: Any) -> None:
-        self.policy, self.sink, self.version = policy, policy.sink(), 0
-
-    def init_weight_transfer(self) -> None:
-        """Opened at the first update, when the weights are known."""
-
-    def pause(self) -> None:
-        """The sink pauses."""
-
-    def send_weights(self, iterator: Any) -> None:
-        from swebench_lab.policies.trainable import Weight
-
-        weights = [(name, tensor.detach().clone()) for name, tensor in iterator]
-        if "lm_head.weight" not in dict(weights):  # the sink wants it also where it is the embedding's tensor
-            weights.append(("lm_head.weight", dict(weights)["model.embed_tokens.weight"]))
-        if not self.version:
-            self.sink.open([Weight(name, "float32", tuple(tensor.shape)) for name, tensor in weights])
-        self.version += 1
-        self.sink.take(iter(weights), self.version)
-
-    def resume(self) -> None:
-        """The sink resumes."""
-
-    def destroy(self) -> None:
-        self.sink.close()
+    def init_weight_transfer(self) -> None: ...
+    def pause(self) -> None: ...
+    def send_weights(self, iterator: Any) -> None: ...
+    def resume(self) -> None: ...
+    def destroy(self) -> None: ...
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("owner", ["our agent", "TRL"])
-def test_trls_worker_trains_on_sessions_over_micro_tasks(served: Any, owner: str, tmp_path: Path) -> None:
-    pytest.importorskip("vllm", reason="TRL's worker wants vLLM in this Python")
-    import trl
+def test_trls_loop_makes_updates_on_what_our_agent_sampled_at_micro_tasks(tmp_path: Path) -> None:
+    trl = pytest.importorskip("trl", reason="needs TRL: pip install 'swebench-lab[train]'")
     from transformers import AutoTokenizer
     from trl.experimental.async_grpo import AsyncGRPOConfig, AsyncGRPOTrainer
-    from trl.experimental.async_grpo.openenv_harness import HarnessRolloutWorker
 
+    from swebench_lab.training.data.demonstrations import texts_for_tokenizer
     from swebench_lab.training.model.varlen import without_flash_attention
 
     without_flash_attention()
-    folder, server = served
+    folder = lab.make_tiny_model(tmp_path / "tiny", texts_for_tokenizer(40), hidden=32, layers=2, heads=2, length=4096)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    if owner == "TRL":
-        tokenizer.chat_template = (Path(trl.__file__).parent / "chat_templates/qwen3.jinja").read_text()
-    policy = server.policy(max_tokens=8)
-    agent = lab.Agent(policy, "micro", max_steps=3, max_format_errors=9, keep_layers=False) if owner != "TRL" else None
-    factory = functools.partial(LabSessions, "micro", agent=agent)
-    dataset = LabSessions("micro").train_dataset
-    worker = HarnessRolloutWorker(
-        harness_session_factory=factory,
-        harness_adapter=None if agent else MCPHarnessAdapter(),
-        rollout_reward_fn=by_length,
-        model_name=policy.model,
-        dataset=dataset,
-        reward_funcs=[],
-        processing_class=tokenizer,
-        eos_token_ids=[tokenizer.eos_token_id],
-        num_generations=4,
-        max_inflight_tasks=4,
-        vllm_server_url=server.urls[0].removesuffix("/v1"),
-        max_tokens=8,
-        max_tool_calling_iterations=2,
-    )
+    # a template that TRL knows, which its loop wants; our agent writes its prompts by the model's own
+    tokenizer.chat_template = (Path(trl.__file__).parent / "chat_templates/qwen3.jinja").read_text()
+    sessions = LabSessions("micro")
+    policy = lab.LocalPolicy(folder, max_tokens=8)
+    sessions.agent = lab.Agent(policy, "micro", max_steps=3, max_format_errors=9, keep_layers=False)
+    worker = InThread(
+        harness_session_factory=lambda sampling: sessions, rollout_reward_fn=by_length, model_name="m",
+        dataset=sessions.train_dataset, reward_funcs=[], processing_class=tokenizer,
+        eos_token_ids=[tokenizer.eos_token_id], num_generations=4, max_inflight_tasks=4, max_tokens=8,
+    )  # fmt: skip
+    args = AsyncGRPOConfig(
+        str(tmp_path / "out"), num_generations=4, per_device_train_batch_size=4, max_steps=3, learning_rate=1e-3,
+        token_budget=0, max_staleness=8, weight_sync_steps=1, use_cpu=True, bf16=False, dtype="float32",
+        logging_steps=1, report_to=[], save_strategy="no", max_completion_length=8,
+    )  # fmt: skip
     trainer = AsyncGRPOTrainer(
-        model=str(folder),
-        reward_funcs=[],
-        args=AsyncGRPOConfig(
-            str(tmp_path), num_generations=4, per_device_train_batch_size=4, max_steps=3, learning_rate=1e-3,
-            token_budget=0, max_staleness=4, weight_sync_steps=1, use_cpu=True, bf16=False, dtype="float32",
-            logging_steps=1, report_to=[], save_strategy="no", max_completion_length=8,
-        ),
-        train_dataset=dataset,
-        processing_class=tokenizer,
-        rollout_worker=worker,
-        weight_transfer=Streamed(policy),
+        model=str(folder), reward_funcs=[], args=args, train_dataset=sessions.train_dataset,
+        processing_class=tokenizer, rollout_worker=worker, weight_transfer=Nowhere(),
     )  # fmt: skip
     before = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
     trainer.train()
     logs = [row for row in trainer.state.log_history if "loss" in row]
-    print(owner, [{k: row[k] for k in ("ratio", "grad_norm", "reward") if k in row} for row in logs])
-    assert trainer.state.global_step == 3 and len(logs) == 3
+    print([{k: row[k] for k in ("ratio", "grad_norm", "reward", "reward_std") if k in row} for row in logs])
+    assert trainer.state.global_step == 3 and logs[0]["ratio"] == pytest.approx(1.0, abs=1e-3)
     assert any(row["grad_norm"] > 0 for row in logs)
     assert any(not bool((before[name] == value).all()) for name, value in trainer.model.named_parameters())
