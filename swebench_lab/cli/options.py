@@ -138,7 +138,7 @@ def open_factory(
 
 def show(frame: pl.DataFrame, width: int = 200) -> None:
     """Print a frame as plain text: all rows and columns, texts up to `width` characters."""
-    from swebench_lab.records.overview import aligned
+    from swebench_lab.records.tables.overview import aligned
 
     click.echo("\n".join(aligned(frame.columns, frame.iter_rows(), width, width)))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from swebench_lab.records.overview import aligned
+from swebench_lab.records.tables.overview import aligned
 
 if TYPE_CHECKING:
     from swebench_lab.records.rollout import Rollouts

@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from swebench_lab.records.statistics import Estimate
+from swebench_lab.records.tables.statistics import Estimate
 
 Runs = Mapping[int, Mapping[str, float]]
 """Of one arm: seed to task to value. A run that gave a single number is one task of any name."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from swebench_lab import _html
 from swebench_lab.experiments.effects import Effect, effects
 from swebench_lab.experiments.sweep_worker import COMPLETED
-from swebench_lab.records.overview import Overview
+from swebench_lab.records.tables.overview import Overview
 
 if TYPE_CHECKING:
     import polars as pl

@@ -35,7 +35,7 @@ from swebench_lab.grading.leaks import audit as leak_audit
 from swebench_lab.grading.leaks.audit import Audit
 from swebench_lab.grading.leaks.line_index import Scans
 from swebench_lab.grading.verifiers.script_run import verifier_of
-from swebench_lab.records.overview import Overview, counted
+from swebench_lab.records.tables.overview import Overview, counted
 from swebench_lab.records.task import Task, Tasks, answer_digest
 from swebench_lab.records.verdict import UNRESOLVED, Cause, Verdict
 from swebench_lab.snapshots.environment.specs import spec_of

@@ -19,7 +19,7 @@ from swebench_lab.grading.grader import Grader
 from swebench_lab.grading.grading_cache import GradingCache
 from swebench_lab.grading.harness import evaluate_officially
 from swebench_lab.grading.leaks.audit import Audit
-from swebench_lab.records.overview import Overview
+from swebench_lab.records.tables.overview import Overview
 from swebench_lab.records.task import Task, Tasks
 from swebench_lab.records.verdict import Verdict
 

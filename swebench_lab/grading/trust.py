@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from swebench_lab.errors import DiffError
 from swebench_lab.grading.files.certificates import NO_GOLD, Certificate
-from swebench_lab.records.diff import touched_files
+from swebench_lab.records.patches.diff import touched_files
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Cause, Verdict
 

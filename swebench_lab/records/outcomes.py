@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from swebench_lab.records.overview import Overview
+from swebench_lab.records.tables.overview import Overview
 from swebench_lab.records.rollout import Rollouts
 
 

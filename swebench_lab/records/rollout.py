@@ -21,7 +21,7 @@ from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, STATUSES, UNRESOL
 if TYPE_CHECKING:
     import polars as pl
 
-    from swebench_lab.records.statistics import Estimate
+    from swebench_lab.records.tables.statistics import Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,13 +265,13 @@ class Rollouts(Sequence[Rollout]):
         Returns:
             A float with `.low`, `.high` and `.n` (tasks that count); NaN when no task counts.
         """
-        from swebench_lab.records import statistics
+        from swebench_lab.records.tables import statistics
 
         return statistics.pass_at_k(self._tallies(), k, level=level, seed=seed)
 
     def all_pass(self, k: int = 1, level: float = 0.95, seed: int = 0) -> Estimate:
         """Estimate the chance that all of `k` attempts resolve a task (pass^k), averaged over tasks; see `pass_at`."""
-        from swebench_lab.records import statistics
+        from swebench_lab.records.tables import statistics
 
         return statistics.all_pass_k(self._tallies(), k, level=level, seed=seed)
 

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 from swebench_lab import _html
 from swebench_lab.errors import LabError, SandboxClosed, SandboxError, SandboxUnavailable, SnapshotError
-from swebench_lab.records.overview import Overview, counted
+from swebench_lab.records.tables.overview import Overview, counted
 from swebench_lab.records.task import Task
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.quotas import quota_of

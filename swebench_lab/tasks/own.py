@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from swebench_lab.errors import SnapshotError, TaskError
 from swebench_lab.grading.grader import Grader
-from swebench_lab.records.diff import make_patch, touched_files
+from swebench_lab.records.patches.diff import make_patch, touched_files
 from swebench_lab.records.task import Task
 from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.snapshots.repository.git import git

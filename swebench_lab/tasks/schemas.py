@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from swebench_lab.errors import TaskError, describe, shortly
-from swebench_lab.records.diff import make_patch, reverse_patch
+from swebench_lab.records.patches.diff import make_patch, reverse_patch
 from swebench_lab.records.swebench_row import COLUMNS, SPEC_COLUMNS, to_swebench
 from swebench_lab.records.task import Task, field_value
 from swebench_lab.tasks.rows.checks import checked, date_text, inner_row

@@ -83,7 +83,7 @@ class Board:
             return self._summary()
 
     def _summary(self) -> dict[str, Any]:
-        from swebench_lab.records.statistics import wilson
+        from swebench_lab.records.tables.statistics import wilson
 
         rows, live, now = self._rows, self._read_json("live.json"), time.time()
         counts = dict.fromkeys(STATUSES, 0) | Counter(rows.status.values())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from swebench_lab.experiments.recipe_runs import run_recipe
-from swebench_lab.records.statistics import Estimate, compare, pass_at_k
+from swebench_lab.records.tables.statistics import Estimate, compare, pass_at_k
 from swebench_lab.records.verdict import Verdict
 
 if TYPE_CHECKING:

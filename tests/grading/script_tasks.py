@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from swebench_lab.records.diff import make_patch
+from swebench_lab.records.patches.diff import make_patch
 from swebench_lab.records.task import Task
 from swebench_lab.records.verifier import Verifier
 

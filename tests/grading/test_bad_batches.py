@@ -18,7 +18,7 @@ from swebench_lab.grading.files.certificates import NOT_BUILT, NOT_CHECKED
 from swebench_lab.grading.files.predictions import Prediction, read_predictions
 from swebench_lab.grading.files.verdicts import Verdicts
 from swebench_lab.grading.harness import _verdict
-from swebench_lab.records.diff import make_patch
+from swebench_lab.records.patches.diff import make_patch
 from swebench_lab.records.verdict import Cause, Verdict
 from tests.handmade import FILES, GOLD, TESTS, HandMade, task
 

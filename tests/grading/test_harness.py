@@ -19,7 +19,7 @@ import swebench_lab as lab
 from swebench_lab import _files
 from swebench_lab.errors import GradingError, SandboxUnavailable
 from swebench_lab.grading.harness import harness_row
-from swebench_lab.records.diff import make_patch
+from swebench_lab.records.patches.diff import make_patch
 from swebench_lab.records.task import Tasks
 from swebench_lab.sandbox.docker.engine import DockerOptions, engine
 from swebench_lab.snapshots.cache import SnapshotCache

@@ -12,7 +12,7 @@ import pytest
 import swebench_lab as lab
 from swebench_lab.grading.leaks.audit import look
 from swebench_lab.grading.leaks.marks import marks
-from swebench_lab.records.diff import make_patch
+from swebench_lab.records.patches.diff import make_patch
 from swebench_lab.records.task import Task
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from tests.boxes import git, make_snapshot

@@ -17,7 +17,7 @@ from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.grading.leaks.audit import Hit, look, masked
 from swebench_lab.grading.leaks.line_index import Scans
 from swebench_lab.grading.leaks.marks import marks
-from swebench_lab.records.diff import make_patch, parse_patch
+from swebench_lab.records.patches.diff import make_patch, parse_patch
 from swebench_lab.records.task import Task
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from swebench_lab.snapshots.factory import SandboxFactory

@@ -13,7 +13,7 @@ import pytest
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.grading.rules.expectation import test_files as files_of
 from swebench_lab.grading.trust import UNCERTIFIED, missing_modules
-from swebench_lab.records.diff import file_diff, written_files
+from swebench_lab.records.patches.diff import file_diff, written_files
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import Cause
 from tests.handmade import (

@@ -9,7 +9,7 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.grading.verifiers.reading import Reading
-from swebench_lab.records.diff import make_patch
+from swebench_lab.records.patches.diff import make_patch
 from swebench_lab.records.verdict import Cause
 from tests.grading.script_tasks import BROKEN, GOLD, GRADED, HALF, REWARD, hidden, report_task, reward_task
 

@@ -8,7 +8,7 @@ import pytest
 
 from swebench_lab.policies.teachers.mistakes import SPOILED, spoil_line
 from swebench_lab.policies.teachers.patchwork import FileChange, changes
-from swebench_lab.records.diff import make_patch
+from swebench_lab.records.patches.diff import make_patch
 
 
 def once(part: str, text: str) -> bool:

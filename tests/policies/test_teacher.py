@@ -13,7 +13,7 @@ import pytest
 from swebench_lab.agents.agent import Agent
 from swebench_lab.errors import PolicyError
 from swebench_lab.policies.teachers.teacher import NoisyTeacher, Teacher
-from swebench_lab.records.diff import make_patch
+from swebench_lab.records.patches.diff import make_patch
 from swebench_lab.records.task import Task
 from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.sandbox.namespace.sandbox import open_namespace

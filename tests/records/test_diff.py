@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from swebench_lab.records.diff import file_diff, make_patch, parse_patch, reverse_patch, touched_files
+from swebench_lab.records.patches.diff import file_diff, make_patch, parse_patch, reverse_patch, touched_files
 
 GIT = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "core.autocrlf=false", "-c", "core.safecrlf=false"]
 

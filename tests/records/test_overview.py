@@ -9,7 +9,7 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab import _html
-from swebench_lab.records.overview import Overview, aligned, counted
+from swebench_lab.records.tables.overview import Overview, aligned, counted
 from tests.samples import some_rollouts
 
 LONG = "demo__depgraph.857a7837.func_pm_class_rm_funcs_and_some_more_of_it__4f12d66b"

@@ -13,8 +13,8 @@ from statistics import NormalDist
 
 import pytest
 
-from swebench_lab.records import statistics
-from swebench_lab.records.statistics import Estimate, chance_of_all, chance_of_any, compare, mcnemar, wilson
+from swebench_lab.records.tables import statistics
+from swebench_lab.records.tables.statistics import Estimate, chance_of_all, chance_of_any, compare, mcnemar, wilson
 
 
 @pytest.mark.parametrize(("n", "c"), [(n, c) for n in range(1, 7) for c in range(n + 1)])

@@ -11,7 +11,7 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import TaskError
-from swebench_lab.records.diff import reverse_patch
+from swebench_lab.records.patches.diff import reverse_patch
 from swebench_lab.records.task import Task, Tasks
 from tests.conftest import GOLD, make_task
 

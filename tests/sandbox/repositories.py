@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from swebench_lab.records.diff import file_diff
+from swebench_lab.records.patches.diff import file_diff
 from swebench_lab.records.task import Task
 
 CODE = '"""Sums."""\n\n\ndef add(a, b):\n    return a + b\n\n\ndef double(a):\n    return add(a, a)\n'

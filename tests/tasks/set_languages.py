@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swebench_lab.records.diff import make_patch
+from swebench_lab.records.patches.diff import make_patch
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from swebench_lab.records.diff import make_patch
+from swebench_lab.records.patches.diff import make_patch
 from tests.grading.script_tasks import BROKEN, GOLD, root_fs
 
 SUITE = """\

@@ -11,7 +11,7 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.errors import TaskError
-from swebench_lab.records.diff import make_patch
+from swebench_lab.records.patches.diff import make_patch
 from swebench_lab.records.task import Task, Tasks, answer_digest
 from swebench_lab.tasks.schemas import WRITERS, read_row, schema_of
 from tests.conftest import GOLD, make_task

@@ -10,7 +10,7 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.grading.rules.set_rules import Outcomes, resolved_by
-from swebench_lab.records.diff import make_patch
+from swebench_lab.records.patches.diff import make_patch
 from tests.grading.script_tasks import GOLD, HALF
 from tests.tasks.set_rows import (
     SUITE,

@@ -30,7 +30,7 @@ from swebench_lab.grading.execution.test_run import APPLY_FAILED, REFUSED, TestR
 from swebench_lab.grading.execution.watching import run_watched
 from swebench_lab.grading.files.predictions import patch_bytes
 from swebench_lab.grading.rules.expectation import Expectation, protected_files, test_arguments, test_files
-from swebench_lab.records.diff import touched_files
+from swebench_lab.records.patches.diff import touched_files
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import Cause
 from swebench_lab.snapshots.environment.specs import spec_of

@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 
 from swebench_lab.grading.execution import startup
 from swebench_lab.grading.execution.test_command import runs_sympy
-from swebench_lab.records.diff import touched_files
+from swebench_lab.records.patches.diff import touched_files
 
 APPLY_COMMANDS = (
     "git apply --verbose",

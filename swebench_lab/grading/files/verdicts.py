@@ -94,7 +94,7 @@ class Verdicts(dict[str, Verdict]):
         """
         import polars as pl
 
-        from swebench_lab.records.statistics import wilson
+        from swebench_lab.records.tables.statistics import wilson
 
         groups: dict[str, list[str]] = {}
         for task in self.tasks:

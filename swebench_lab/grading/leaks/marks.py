@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from swebench_lab.records.diff import FilePatch, Hunk, parse_patch
+from swebench_lab.records.patches.diff import FilePatch, Hunk, parse_patch
 from swebench_lab.records.task import Task
 
 _DEF = re.compile(r"^(\s*)(?:async\s+)?(?:def|class|cdef|cpdef)\s+(\w+)")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from swebench_lab.errors import DiffError, TaskError
 from swebench_lab.grading.rules.set_rules import layout_of
-from swebench_lab.records.diff import touched_files, written_files
+from swebench_lab.records.patches.diff import touched_files, written_files
 from swebench_lab.records.task import Task
 from swebench_lab.snapshots.environment.specs import Spec
 

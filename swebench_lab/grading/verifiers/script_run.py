@@ -24,7 +24,7 @@ from swebench_lab.grading.verifiers import multi_swe as _multi_swe  # noqa: F401
 from swebench_lab.grading.verifiers import readers as _readers  # noqa: F401 - fills the table
 from swebench_lab.grading.verifiers import terminal_bench as _terminal_bench  # noqa: F401 - fills the table
 from swebench_lab.grading.verifiers.reading import Reading, ScriptRun, reader_of
-from swebench_lab.records.diff import touched_files
+from swebench_lab.records.patches.diff import touched_files
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import Cause
 from swebench_lab.records.verifier import EXIT_MARKER, JSON_REPORT, REWARD_FILE, Verifier

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from swebench_lab.records.diff import FilePatch, Hunk, parse_patch
+from swebench_lab.records.patches.diff import FilePatch, Hunk, parse_patch
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
-from swebench_lab.records.diff import touched_files
+from swebench_lab.records.patches.diff import touched_files
 from swebench_lab.sandbox.snapshot import Snapshot
 from swebench_lab.snapshots.environment.image_pins import read_image_pins
 from swebench_lab.snapshots.image import oci

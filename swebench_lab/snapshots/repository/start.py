@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from swebench_lab import _files
 from swebench_lab.errors import SnapshotError
-from swebench_lab.records.diff import touched_files
+from swebench_lab.records.patches.diff import touched_files
 from swebench_lab.snapshots.environment.venv import WORKDIR
 from swebench_lab.snapshots.repository import history, submodules
 from swebench_lab.snapshots.repository.git import git, make_repository

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from swebench_lab.errors import describe
-from swebench_lab.records.diff import file_diff
+from swebench_lab.records.patches.diff import file_diff
 from swebench_lab.tasks.making.module import Edit, Entity, Module
 from swebench_lab.tasks.making.strategies import STRATEGIES
 from swebench_lab.tasks.making.syntax import parse

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.errors import TaskError, describe, outcome_of
-from swebench_lab.records.diff import reverse_patch
+from swebench_lab.records.patches.diff import reverse_patch
 from swebench_lab.records.task import Task, Tasks
 from swebench_lab.snapshots.environment.specs import spec_of
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from swebench_lab.errors import DiffError, TaskError, shortly
-from swebench_lab.records.diff import parse_patch
+from swebench_lab.records.patches.diff import parse_patch
 from swebench_lab.records.task import Task
 
 _SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swebench_lab.records.diff import make_patch
+from swebench_lab.records.patches.diff import make_patch
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import UNRESOLVED
 from swebench_lab.records.verifier import EXIT_MARKER, JSON_REPORT, REWARD_FILE, Verifier

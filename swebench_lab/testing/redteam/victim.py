@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from swebench_lab.records.diff import file_diff
+from swebench_lab.records.patches.diff import file_diff
 from swebench_lab.records.task import Task
 
 ANSWER = "hidden-answer-5d0c2e7a91"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab import _html
-from swebench_lab.records.statistics import wilson
+from swebench_lab.records.tables.statistics import wilson
 from swebench_lab.training.engines.batches import REASONS, Sample, masked_counts
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from swebench_lab.errors import TrainingError
 from swebench_lab.policies.local import LocalPolicy
 from swebench_lab.policies.policy import Policy
 from swebench_lab.policies.trainable import is_trainable
-from swebench_lab.records.statistics import wilson
+from swebench_lab.records.tables.statistics import wilson
 from swebench_lab.records.task import Tasks
 from swebench_lab.rollouts.collector import RolloutCollector
 

@@ -114,7 +114,7 @@ def _resolved(rows: Sequence[Mapping[str, Any]]) -> bool | None:
 
 
 def _statistics(groups: Sequence[Mapping[str, Sequence[Mapping[str, Any]]]], names: Sequence[str]) -> str:
-    from swebench_lab.records import statistics
+    from swebench_lab.records.tables import statistics
 
     sides = [{task: [Verdict(row["verdict"], "") for row in rows] for task, rows in group.items()} for group in groups]
     try:

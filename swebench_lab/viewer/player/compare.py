@@ -151,7 +151,7 @@ class CompareView:
         return f"CompareView({self.names[0]!r} → {self.names[1]!r}, {len(self)} tasks: {counted})"
 
     def _repr_html_(self) -> str:
-        from swebench_lab.records.statistics import compare
+        from swebench_lab.records.tables.statistics import compare
 
         tables = []
         for change in (GAINED, LOST, UNKNOWN, NEVER, KEPT):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.grading.evaluator import Evaluator
-from swebench_lab.records.diff import touched_files
+from swebench_lab.records.patches.diff import touched_files
 from swebench_lab.records.task import Tasks
 from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.snapshots.repository.sources import open_source

@@ -10,7 +10,7 @@ import pytest
 
 from swebench_lab.errors import TaskError
 from swebench_lab.grading.evaluator import Evaluator
-from swebench_lab.records.diff import reverse_patch, touched_files
+from swebench_lab.records.patches.diff import reverse_patch, touched_files
 from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.tasks.making.candidates import Candidate
 from swebench_lab.tasks.making.make import MadeTasks, make_tasks, repo_name

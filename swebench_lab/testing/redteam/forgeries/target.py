@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from swebench_lab.grading.execution.results import Results
 from swebench_lab.grading.rules.expectation import test_files
-from swebench_lab.records.diff import file_diff, touched_files
+from swebench_lab.records.patches.diff import file_diff, touched_files
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import UNRESOLVED
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from swebench_lab.errors import DiffError
-from swebench_lab.records.diff_paths import NULL, header_paths, quoted, split_names
+from swebench_lab.records.patches.paths import NULL, header_paths, quoted, split_names
 
 _HUNK = re.compile(r"^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@(.*)$", re.DOTALL)
 _INDEX = re.compile(r"^index ([0-9a-f]+)\.\.([0-9a-f]+)(.*)$", re.DOTALL)
