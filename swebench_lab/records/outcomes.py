@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from swebench_lab.records.tables.overview import Overview
 from swebench_lab.records.rollout import Rollouts
+from swebench_lab.records.tables.overview import Overview
 
 
 def outcomes(rollouts: Mapping[str, Rollouts]) -> Overview:
