@@ -335,12 +335,6 @@ def test_the_same_application_stands_below_a_cell_in_jupyterlab(tmp_path: Path) 
             browser.wait_for(f"{inside}.querySelector('.at-step').textContent === '1'")
             browser.eval(f"{inside}.host.scrollIntoView()")
             picture(browser, "jupyterlab")
-            browser.press("r")
-            player = f"{inside}.querySelector('.player')?.shadowRoot.querySelector('.lab-player')"
-            browser.wait_for(f"{player}?.dataset.step === '1'", 60)
-            browser.press("l")
-            browser.wait_for(f"{player}.dataset.step === '2'")
-            picture(browser, "jupyterlab-entered")
             assert browser.eval("document.querySelectorAll('.jp-Notebook .jp-Cell').length") == cells
             assert complaints(browser) == [], json.dumps(complaints(browser))
             assert foreign(browser, jupyter.address) == []
