@@ -29,6 +29,7 @@ LAYERS = (
 """Rooms from the ground up: what stands in a line may import the lines above it, and nothing beside or below it."""
 
 FLOORS = {
+    "records": ({"patches", "tables"}, {""}),
     "sandbox": (
         {"linux"},
         {"layers"},

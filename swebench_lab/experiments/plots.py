@@ -317,7 +317,8 @@ def stages(rollouts: Rollouts) -> Figure:
     for kind, colour in _STAGES.items():
         chosen = frame.filter(pl.col("kind") == kind).select("task", "attempt", "start", "seconds")
         above.add_collection(_bars(chosen.iter_rows(), rows, thick, colour), autolim=False)
-    above.set_xlim(min(0.0, _least(frame["start"])), max(_most(frame["start"] + frame["seconds"]), 1e-9) * 1.02)
+    ends = max(frame["start"] + frame["seconds"], default=0.0)
+    above.set_xlim(min(0.0, min(frame["start"], default=0.0)), max(ends, 1e-9) * 1.02)
     above.set_ylim(len(rows) - 0.3, -0.7)
     above.set_xlabel("seconds")
     above.set_ylabel("attempts")
@@ -348,14 +349,6 @@ def _bars(
         low, high = rows[task, attempt] - thick / 2, rows[task, attempt] + thick / 2
         corners.append([(start, low), (start + seconds, low), (start + seconds, high), (start, high)])
     return PolyCollection(corners, facecolors=colour, edgecolors="none", antialiaseds=False)
-
-
-def _least(column: pl.Series) -> float:
-    return float(column.min() or 0.0)  # type: ignore[arg-type]
-
-
-def _most(column: pl.Series) -> float:
-    return float(column.max() or 0.0)  # type: ignore[arg-type]
 
 
 def _spans(rollout: Any, kind: Kind, origin: float) -> list[tuple[float, float]]:

@@ -198,8 +198,7 @@ class Split(NamedTuple):
     @property
     def fraction(self) -> float:
         """Fraction of all tasks that went to `test`; groups are never cut, so it can miss what was asked."""
-        total = len(self.train) + len(self.test)
-        return len(self.test) / total if total else 0.0
+        return len(self.test) / (len(self.train) + len(self.test) or 1)
 
 
 class TaskRows(ABC):
@@ -229,20 +228,13 @@ class TaskRows(ABC):
 
 
 class HeldTasks(TaskRows):
-    """Tasks that are held.
-
-    Args:
-        tasks: The tasks.
-    """
+    """Tasks that are held."""
 
     def __init__(self, tasks: Iterable[Task] = ()) -> None:
         self._tasks = tuple(tasks)
 
     def __len__(self) -> int:
         return len(self._tasks)
-
-    def __iter__(self) -> Iterator[Task]:
-        return iter(self._tasks)
 
     def open(self, place: int) -> Task:
         return self._tasks[place]
@@ -302,8 +294,8 @@ class Tasks(Sequence[Task]):
             if index not in self._places:
                 raise KeyError(f"no task has the id {index!r}; tasks.filter(regex) finds ids by pattern")
             return self._members.open(self._places[index])
-        places = range(len(self))[index]  # raises IndexError as a tuple does
-        return self._picked(places) if isinstance(places, range) else self._members.open(places)
+        at = range(len(self))[index]  # raises IndexError as a tuple does
+        return self._picked(at) if isinstance(at, range) else self._members.open(at)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Tasks) or len(self) != len(other):
@@ -426,8 +418,8 @@ class Tasks(Sequence[Task]):
                 columns[name].append(getattr(task, name))
             columns["fail_to_pass"].append(len(task.fail_to_pass))
             columns["pass_to_pass"].append(len(task.pass_to_pass))
-        dtypes = {n: pl.Boolean if n == "hide_tests" else pl.String for n in texts}
-        return pl.DataFrame(columns, schema=dtypes | {"fail_to_pass": pl.Int64, "pass_to_pass": pl.Int64})
+        dtypes = {n: {"hide_tests": pl.Boolean}.get(n, pl.Int64 if n.endswith("_pass") else pl.String) for n in columns}
+        return pl.DataFrame(columns, schema=dtypes)
 
     def save(self, path: str | Path, schema: str = "lab") -> Path:
         """Write all tasks to a `.jsonl`, `.json` or `.parquet` file, or a folder; `load_tasks` reads them back.
@@ -491,13 +483,12 @@ class Tasks(Sequence[Task]):
         Args:
             certificates: Folder in which `Evaluator.check` keeps them; by default that of the user's cache.
         """
-        good = passed_certificates(Path(certificates) if certificates else default_certificates())
+        good = passed_certificates(Path(certificates or default_certificates()))
         return self._picked([n for n, task in enumerate(self) if (task.id, answer_digest(task)) in good])
 
     def __repr__(self) -> str:
         """Return one line: how many tasks of how many repositories."""
-        name = f"{self.name!r}, " if self.name else ""
-        return f"Tasks({name}{len(self)} tasks of {len(self.repos)} repositories)"
+        return f"Tasks({f'{self.name!r}, ' if self.name else ''}{len(self)} tasks of {len(self.repos)} repositories)"
 
     def _repr_html_(self) -> str:
         head = [

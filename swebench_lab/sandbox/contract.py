@@ -2,12 +2,10 @@
 
 import abc
 import contextlib
-import io
 import itertools
 import os
 import secrets
 import socket
-import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -19,9 +17,8 @@ from swebench_lab.sandbox.capabilities import CAPABILITIES
 from swebench_lab.sandbox.checkpoints import Layer as Layer
 from swebench_lab.sandbox.diffs.changes import WorkTreeChanges
 from swebench_lab.sandbox.diffs.patch import apply, diff
-from swebench_lab.sandbox.layers.archive import unpack_download
-from swebench_lab.sandbox.reading import MOST_READ, bounded
-from swebench_lab.sandbox.shell import commands, shell_files
+from swebench_lab.sandbox.reading import MOST_READ, bounded, pack_directory, save_directory
+from swebench_lab.sandbox.shell import shell_files
 from swebench_lab.sandbox.shell.commands import Kept, Running
 from swebench_lab.sandbox.shell.commands import Result as Result
 from swebench_lab.sandbox.shell.session import Session as Session
@@ -375,14 +372,8 @@ class Sandbox(abc.ABC):
         if not source.is_dir():
             self.write(path, source.read_bytes(), mode=source.stat().st_mode & 0o777)
             return
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as archive:
-            archive.add(source, arcname=".")
-        done = self.run(
-            ["sh", "-c", 'mkdir -p "$0" && exec tar -xf - --no-same-owner -C "$0"', path],
-            merge=True,
-            stdin=packed.getvalue(),
-        )
+        unpack = ["sh", "-c", 'mkdir -p "$0" && exec tar -xf - --no-same-owner -C "$0"', path]
+        done = self.run(unpack, merge=True, stdin=pack_directory(source))
         if not done.ok:
             raise SandboxPathError(f"upload {host} to {path} in the box: {done.output.strip()}")
 
@@ -409,17 +400,7 @@ class Sandbox(abc.ABC):
         except SandboxPathError:
             if self.run(["test", "-d", path]).exit_code != 0:
                 raise
-        spool = commands.Spool(most)
-        with spool.file as packed:
-            result = self._pack(self._path(path), spool)
-            if not result.ok or spool.dropped:
-                reason = f"more than {most} bytes" if spool.dropped else result.stderr.decode(errors="replace").strip()
-                raise SandboxPathError(f"download {path}: {reason}")
-            packed.seek(0)
-            try:
-                unpack_download(packed, str(target))
-            except OSError as error:
-                raise SandboxPathError(f"download {path} to {host}: {error.strerror}") from error
+        save_directory(lambda spool: self._pack(self._path(path), spool), path, target, most)
 
     # How a box that has nothing but `exec` moves files; each may be done better.
 

@@ -1,1 +1,1 @@
-"""Patches."""
+"""Patches as text: made, reversed, and asked which files they touch."""

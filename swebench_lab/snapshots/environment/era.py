@@ -1,8 +1,9 @@
-"""Era: up to which date packages are considered for a task, and which Python was in use at that date."""
+"""Era: up to which date packages are considered, which Python was in use then, and which pins a project allows."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 from swebench_lab.errors import SnapshotError
@@ -93,3 +94,26 @@ def _allows(requires: str, version: str) -> bool:
         return f"{version}.99" in SpecifierSet(requires)
     except InvalidSpecifier:
         return True
+
+
+def allowed_pins(pins: Sequence[str], runtime: Sequence[str], python: str) -> tuple[str, ...]:
+    """Return those known pins that the project's own requirements allow: its installation would replace the others."""
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
+
+    bounds = []
+    for text in runtime:
+        try:
+            bound = Requirement(text)
+        except InvalidRequirement:
+            continue
+        here = {"python_version": ".".join(python.split(".")[:2]), "python_full_version": python, "extra": ""}
+        if bound.marker is None or bound.marker.evaluate(here):
+            bounds.append((canonicalize_name(bound.name), bound.specifier))
+
+    def fits(pin: str) -> bool:
+        name, _, version = pin.partition("==")
+        wanted = canonicalize_name(name.partition("[")[0].strip())
+        return all(bound != wanted or spec.contains(version.strip(), prereleases=True) for bound, spec in bounds)
+
+    return tuple(pin for pin in pins if fits(pin))

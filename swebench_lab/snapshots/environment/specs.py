@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.errors import TaskError
-from swebench_lab.snapshots.environment.era import RUNNING, era, python_of_date
+from swebench_lab.snapshots.environment.era import RUNNING, allowed_pins, era, python_of_date
 
 if TYPE_CHECKING:
     from swebench_lab.records.task import Task
@@ -369,7 +369,7 @@ def voices(
         derived = derive(found, stated, dated=bool(day))
         yield f"derived from {', '.join(found.read) or 'the tree'}", derived
         if known.get("pins"):
-            known |= {"pins": _allowed(known["pins"], found.runtime, asked or RUNNING)}
+            known |= {"pins": allowed_pins(known["pins"], found.runtime, asked or RUNNING)}
         stated = derived | stated
     if day and "packages" not in loud:
         yield _of_date(day, asked, requires, str(stated.get("allow_python") or allow_python))
@@ -413,29 +413,6 @@ def _scripted(task: Task) -> dict[str, Any]:
     kept += [line for line in build.split("\n")[:-1] if line.strip()]  # the last one says the mark
     kept += [line for line in command.split("\n")[1:-1] if line.strip()]
     return {"test_command": "\n".join(kept), "test_arguments": "none"} if kept else {}
-
-
-def _allowed(pins: Sequence[str], runtime: Sequence[str], python: str) -> tuple[str, ...]:
-    """Return those known pins that the project's own requirements allow: its installation would replace the others."""
-    from packaging.requirements import InvalidRequirement, Requirement
-    from packaging.utils import canonicalize_name
-
-    bounds = []
-    for text in runtime:
-        try:
-            bound = Requirement(text)
-        except InvalidRequirement:
-            continue
-        here = {"python_version": ".".join(python.split(".")[:2]), "python_full_version": python, "extra": ""}
-        if bound.marker is None or bound.marker.evaluate(here):
-            bounds.append((canonicalize_name(bound.name), bound.specifier))
-
-    def fits(pin: str) -> bool:
-        name, _, version = pin.partition("==")
-        wanted = canonicalize_name(name.partition("[")[0].strip())
-        return all(bound != wanted or spec.contains(version.strip(), prereleases=True) for bound, spec in bounds)
-
-    return tuple(pin for pin in pins if fits(pin))
 
 
 def _listed(found: Metadata, names: tuple[str, ...]) -> tuple[str, list[str]]:
