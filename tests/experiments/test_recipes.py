@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from swebench_lab.errors import RecipeError, RecipeFailed
-from swebench_lab.experiments import recipe_runs, recipes
+from swebench_lab.experiments import recipe_runs
 from swebench_lab.experiments.recipe_runs import run_recipe
 from swebench_lab.experiments.recipes import Parameter, Recipe, describe, list_recipes
 
@@ -223,7 +223,7 @@ def test_a_dead_kernel_is_told(tmp_path: Path) -> None:
 def test_two_runs_never_share_a_run_directory_and_ctrl_c_ends_the_kernel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recipes, "_ENDING", 0.2)
+    monkeypatch.setattr(recipe_runs, "_ENDING", 0.2)
     wait = "import os, pathlib, time; pathlib.Path(run_dir, 'pid').write_text(str(os.getpid())); time.sleep(100)"
     toy = notebook(tmp_path / "toy.ipynb", wait)
     code = f"from swebench_lab.experiments.recipe_runs import run_recipe; run_recipe({str(toy)!r}, run_dir={str(tmp_path / 'run')!r})"
@@ -303,6 +303,7 @@ def test_prepare_and_evaluate_run_headless_one_after_the_other(tmp_path: Path) -
     assert (tmp_path / "evaluate" / "verdicts.jsonl").read_text().count("\n") == rows == 2, "nothing graded twice"
 
 
+@pytest.mark.slow
 def test_ablate_says_of_two_rates_of_noise_which_is_worse(tmp_path: Path) -> None:
     run = run_recipe("ablate", preset="smoke", run_dir=tmp_path / "run", progress=False, workers=2)
     assert run.metrics["runs"] == {"completed": 4}
@@ -312,6 +313,7 @@ def test_ablate_says_of_two_rates_of_noise_which_is_worse(tmp_path: Path) -> Non
     assert run.frame is not None and run.frame.height == 4 and len(set(run.frame["folder"])) == 4
 
 
+@pytest.mark.slow
 def test_harness_compares_our_loop_with_an_agent_of_others(tmp_path: Path) -> None:
     run = run_recipe("harness", preset="smoke", run_dir=tmp_path / "run", progress=False)
     assert {name: row["resolved_rate"] for name, row in run.metrics["harnesses"].items()} == {

@@ -183,6 +183,7 @@ def test_a_recipe_is_swept_and_measured_by_task(tmp_path):
     assert (sweep.runs[0].folder / "tiny.ipynb").is_file()
 
 
+@pytest.mark.slow
 def test_seeds_of_the_quickstart_try_the_same_tasks_so_that_its_sweep_has_a_verdict(tmp_path):
     sweep = lab.sweep(
         "quickstart",

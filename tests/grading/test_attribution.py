@@ -146,6 +146,7 @@ def test_a_limit_that_the_task_s_own_tests_come_near_is_not_the_patch_s(boxes: H
         boxes.limits = honest
 
 
+@pytest.mark.slow
 def test_a_second_run_holds_back_no_other_grading(boxes: HandMade, evaluator: Evaluator) -> None:
     assert evaluator.certificate(task(), audit="none").passed
     hurried = Evaluator(boxes, timeout=5, certificates=evaluator.certificates.root)  # type: ignore[arg-type]

@@ -155,7 +155,7 @@ def test_ending_the_test_script_is_a_crash_of_the_patch(evaluator: Evaluator) ->
     verdict = evaluator.grade(task(), code("import os\nos.kill(os.getppid(), 9)\n" + BUGGY))
     assert (verdict.status, verdict.official) == ("unresolved", "unresolved"), verdict.reason
     assert verdict.cause is Cause.CRASHED
-    assert "SIGKILL" in verdict.reason
+    assert "signal 9" in verdict.reason
 
 
 def test_printed_lines_are_only_output(evaluator: Evaluator) -> None:

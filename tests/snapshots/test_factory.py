@@ -41,7 +41,7 @@ def sandboxes(shared: Path) -> SandboxFactory:
 def test_an_unknown_backend_lists_the_known() -> None:
     with pytest.raises(ValueError, match=r"'dokcer'; known are 'namespace', .*'local'"):
         SandboxFactory("dokcer")
-    with pytest.raises(ValueError, match="known are 'none' and 'host'"):
+    with pytest.raises(ValueError, match="known are 'none', 'host', 'allow:HOST,…' and 'task'"):
         SandboxFactory(network="lan")
 
 

@@ -241,6 +241,7 @@ def test_time_is_told_apart_and_what_overlaps_counts_once() -> None:
 
 
 @pytest.mark.parametrize("engine", ["sync", "async"])
+@pytest.mark.slow
 def test_sources_and_curriculum_decide_what_is_trained_on(
     folder: Path, sandboxes: Any, tmp_path: Path, engine: str
 ) -> None:

@@ -10,7 +10,6 @@ package. The command's processes have no descriptor of its stderr, and cannot op
 
 import array
 import ctypes
-import fcntl
 import os
 import select
 import signal
@@ -21,7 +20,7 @@ import sys
 READY, BLIND, INSIDE = "watching", "not watching", "inside: "
 """What it prints before the command starts, and before each call that could have ended it."""
 
-OUTSIDE = (signal.SIGKILL, signal.SIGTERM)
+OUTSIDE = (9, 15)  # SIGKILL and SIGTERM, which not every system's Python names
 """Signals that come from outside; every other one that ends a process can be had from the kernel in too many ways."""
 
 _EXIT, _FCNTL, _PRCTL, _LIMIT, _TIMER, _CLONE = "exit", "fcntl", "prctl", "limit", "timer", "clone"
@@ -173,6 +172,8 @@ class _Watch(object):  # noqa: UP004
         self.names = {x if first else a: (name, kind) for name, (x, a, kind, _) in _CALLS.items()}
 
     def answer(self) -> None:
+        import fcntl  # the host may be a system without it, which only imports this file
+
         request = array.array("B", bytes(_NOTIFICATION.size))
         try:
             fcntl.ioctl(self.listener, _RECEIVE, request)

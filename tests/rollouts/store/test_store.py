@@ -294,5 +294,5 @@ def test_records_of_another_schema_are_named(tmp_path: Path, monkeypatch: pytest
 def test_newcomers_reach_the_rollouts_by_either_name(tmp_path: Path) -> None:
     filled(tmp_path / "run", 3)
     assert lab.load_rollouts(tmp_path / "run") == lab.attach(tmp_path / "run").rollouts == lab.attach(tmp_path / "run")
-    with pytest.raises(RecordError, match="no attempt was kept in it; its folders run are"):
+    with pytest.raises(RecordError, match="no attempt was kept in it; below it are the runs run"):
         lab.load_rollouts(tmp_path)

@@ -77,6 +77,7 @@ def test_every_candidate_is_accounted_for(made: MadeTasks) -> None:
     assert set(report["path"]) == {"shelf.py"}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_tasks_whatever_the_threads(
     made: MadeTasks, repository: Path, sandboxes: SandboxFactory
 ) -> None:
