@@ -53,6 +53,7 @@ def divergence(policy: Any, teacher: Any, rows: list[Any]) -> float:
     return float(torch.cat(found).mean())
 
 
+@pytest.mark.slow
 def test_attempts_all_alike_bring_the_policy_nearer_to_its_teacher(folder: Path, teacher: Any, tmp_path: Path) -> None:
     with lab.SandboxFactory("namespace") as sandboxes:
         grpo = run(folder, tmp_path, sandboxes, teacher=teacher, distillation=1.0)

@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return ground.tiny(str(tmp_path_factory.mktemp("tiny")))
 
 
-@pytest.mark.parametrize("flavour", ["micro", "xml", "tool-calling", "mini"])
+@pytest.mark.parametrize("flavour", ["micro", pytest.param("xml", marks=pytest.mark.slow), "tool-calling", "mini"])
 def test_the_sync_engine_trains_on_the_sampled_tokens(
     folder: Path, sandboxes: Any, tmp_path: Path, flavour: str
 ) -> None:
@@ -104,7 +104,7 @@ def test_groups_all_alike_give_their_places_to_other_tasks(folder: Path, sandbox
         GRPOSettings(refill=1, rules=lab.Rules(zero_variance="keep"))
 
 
-@pytest.mark.parametrize("flavour", ["xml", "tool-calling", "mini"])
+@pytest.mark.parametrize("flavour", [pytest.param("xml", marks=pytest.mark.slow), "tool-calling", "mini"])
 def test_the_async_engine_trains_on_the_sampled_tokens(
     folder: Path, sandboxes: Any, tmp_path: Path, flavour: str
 ) -> None:
@@ -184,8 +184,12 @@ def test_what_cannot_be_trained_is_refused_before_anything_runs(folder: Path, sa
 
 @pytest.mark.parametrize(
     "more",
-    [{}, {"gradient_accumulation_steps": 2, "num_iterations": 2, "muon": True, "save_steps": 4}],
-    ids=["one step", "four steps"],
+    [
+        pytest.param({}, id="one step", marks=pytest.mark.slow),
+        pytest.param(
+            {"gradient_accumulation_steps": 2, "num_iterations": 2, "muon": True, "save_steps": 4}, id="four steps"
+        ),
+    ],
 )
 def test_killed_and_resumed_the_next_update_is_the_same_to_the_bit(
     folder: Path, sandboxes: Any, tmp_path: Path, more: dict[str, Any], caplog: pytest.LogCaptureFixture

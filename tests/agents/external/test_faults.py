@@ -70,6 +70,7 @@ print(work(main))
     assert made.stop == Stop.SUBMITTED and [step.thought for step in made.steps] == ["I look.", "I fix.", "Done."]
 
 
+@pytest.mark.slow
 def test_a_policy_that_is_slow_when_the_time_is_over_is_a_timeout_and_an_endpoint_that_never_answered_an_error(
     snapshot,
 ):
@@ -100,6 +101,7 @@ def test_how_much_an_agent_asks_for_is_recorded_and_the_policy_samples_as_it_is_
     assert requests[0].get("max_tokens", requests[0].get("max_completion_tokens")) == 100
 
 
+@pytest.mark.slow
 def test_only_what_the_agent_did_is_graded():
     (task,) = lab.load_tasks("demo")[:1]
     fix = bash(f"git apply - <<'EOF'\n{task.gold_patch}\nEOF")
