@@ -57,8 +57,10 @@ _ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
 _RECEIVE, _SEND = 0xC0502100, 0xC0182101
 _NOTIFICATION, _ANSWER = struct.Struct("=QIIiIQ6Q"), struct.Struct("=QqiI")
 _MOST_LINES = 50
-_LIBC = ctypes.CDLL(None, use_errno=True)
 _SHELLS = ("sh", "bash", "dash")
+
+if sys.platform == "linux":  # elsewhere this file is imported, and never run
+    _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def _op(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
