@@ -76,7 +76,7 @@ class Outcome:
         name: The attack.
         category: What it aimed at.
         held: Whether it failed.
-        evidence: What shows that it did not.
+        evidence: What shows that it did not, or why it got another verdict than it must.
         must: The verdict that it must get: `held`, or what grading must say of a forged patch.
         got: The verdict that it got.
         stated: Why it is known to get through here; empty when it must not.
@@ -156,7 +156,10 @@ class Report:
         counts = f"{held} of {len(self.outcomes)} attacks held, {len(self.stated)} got through as stated"
         lines = [f"Report({self.tier}: {counts}, {len(self.successes)} SUCCEEDED)"]
         lines += [f"  SUCCEEDED  {one.category}: {one.name}: {one.evidence}" for one in self.successes]
-        lines += [f"  misjudged  {one.category}: {one.name}: {one.got}, not {one.must}" for one in self.misjudged]
+        lines += [
+            f"  misjudged  {one.category}: {one.name}: {one.got}, not {one.must} {one.evidence}"
+            for one in self.misjudged
+        ]
         lines += [f"  stated     {one.category}: {one.name}: {one.stated}" for one in self.stated]
         return _html.plain("\n".join(lines))
 
@@ -324,13 +327,24 @@ def grade(forgery: Forgery, task: Task, evaluator: Evaluator) -> Outcome:
     with evaluator.sandboxes.open(task) as box:
         facts = target(task, box)
     verdict = evaluator.grade(task, forgery.make(facts))
-    evidence = f"resolved: {', '.join(verdict.notes) or 'nothing was noticed'}" if verdict.resolved else ""
-    stated = forgery.gap if evidence else ""
     # Of another task than our own, more than one verdict may be right: all but one.
     must = forgery.verdict if task.id in KINDS.values() else ""
+    evidence = f"resolved: {', '.join(verdict.notes) or 'nothing was noticed'}" if verdict.resolved else ""
+    if not evidence and must not in ("", verdict.status):
+        evidence = f"({'; '.join([verdict.reason, *verdict.notes])})"
+    stated = forgery.gap if verdict.resolved else ""
     spent = time.monotonic() - started
     return Outcome(
-        forgery.name, GRADING, not evidence, evidence, stated, task.id, forgery.tries, spent, must, verdict.status
+        forgery.name,
+        GRADING,
+        not verdict.resolved,
+        evidence,
+        stated,
+        task.id,
+        forgery.tries,
+        spent,
+        must,
+        verdict.status,
     )
 
 
