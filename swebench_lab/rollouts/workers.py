@@ -54,9 +54,9 @@ class Workers:
         self._batches: list[Batch] = []
         self._lock = threading.Lock()
         self._over = threading.Event()
-        self._shows = threading.Thread(target=self._show, args=(directory,), name="lab-show", daemon=True)
+        self._display = threading.Thread(target=self._show, args=(directory,), name="lab-show", daemon=True)
         if directory:
-            self._shows.start()
+            self._display.start()
 
     def add(self, batch: Batch, jobs: list[Job]) -> bool:
         """Begin a batch; false, and nothing is begun, when these workers have ended."""
@@ -87,7 +87,7 @@ class Workers:
     def _end(self) -> None:
         self.executor.stop()
         if self._directory:
-            self._shows.join()  # else "running" might be written after "over"
+            self._display.join()  # else "running" might be written after "over"
             self._directory.show(self._state("over"))
             self._directory.release()
 
