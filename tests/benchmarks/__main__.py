@@ -20,7 +20,7 @@ _BY_HAND = "<!-- from here on by hand -->\n"
 _HEAD = """\
 # Benchmarks
 
-Written by `make bench`. Ratios and counts gate, milliseconds are only reported; gates that do not hold are told too.
+Written by `make bench`. Ratios and counts gate, milliseconds are only reported; gates that do not hold are shown too.
 
 ![Medians, shorter is better](benchmarks.png)
 """
