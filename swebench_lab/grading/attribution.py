@@ -57,7 +57,10 @@ def held_against_the_patch(verdict: Verdict) -> Verdict:
 
 
 def host_kills() -> int:
-    """Return how many processes the kernel has ended on this machine for want of memory."""
+    """Return how many processes the kernel has ended on this machine for want of memory.
+
+    Those that ran into a bound of their own box count too, so it says little of a box that counts its own.
+    """
     try:
         words = Path("/proc/vmstat").read_text("ascii").split()
         return int(words[words.index("oom_kill") + 1])

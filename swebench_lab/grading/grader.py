@@ -323,7 +323,7 @@ class Grader:
                 verdict = does_not_apply(error.output, error.log, runner.expected, error.notes)
             else:
                 verdict = judge(run, runner.expected)
-                if not verdict.graded and not run.limit and host_kills() > kills:
+                if not verdict.graded and not run.limit and not box.counts_kills and host_kills() > kills:
                     verdict = judge(replace(run, limit=HOST_MEMORY), runner.expected)
                 verdict = replace(verdict, patch_applied=True if patch else None)
             python = str(snapshot.meta.get("python_note", ""))
@@ -347,7 +347,7 @@ class Grader:
         except NotApplied as error:
             verdict = does_not_apply(error.output, error.log, self._expectation(task), error.notes)
         else:
-            if (run.limit or run.fault) and host_kills() > kills:
+            if (run.limit or run.fault) and not script.counts_kills and host_kills() > kills:
                 run = replace(run, limit=HOST_MEMORY)
             verdict = replace(judge_reading(task, run, reading), patch_applied=True if patch else None)
         base = str(snapshot.meta.get("python_note", ""))

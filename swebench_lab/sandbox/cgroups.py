@@ -94,6 +94,11 @@ class Cgroup:
         for folder in {folder for _, folder in self._folders.values()}:
             (folder / "cgroup.procs").write_text(str(pid))
 
+    @property
+    def counts_kills(self) -> bool:
+        """Whether `hit` tells when the kernel ended its processes for want of memory."""
+        return _MEMORY in self._folders
+
     def hit(self) -> str:
         """The bound that was run into since the last call: "memory", "processes" or "".
 

@@ -52,6 +52,7 @@ class Sandbox(abc.ABC):
     capabilities: frozenset[str] = frozenset()
     has_terminals = False  # whether `start_on_terminal` works
     has_listeners = False  # whether `listen` works
+    counts_kills = False  # whether `Result.limit` tells every kill for want of memory in it, and no other box's
     first_pid = 0  # of its first process, where that runs on this machine
     workdir: str = "/testbed"
     relay: "Relay | None" = None  # serves its allow-list, where it has one; forks have none

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from swebench_lab.grading.attribution import host_kills
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.records.verdict import Cause
 from swebench_lab.sandbox.limits import Limits
@@ -197,3 +198,27 @@ def test_a_machine_that_stands_still_is_never_held_against_the_patch(
     else:
         assert (verdict.status, verdict.cause) == ("not graded", Cause.INFRASTRUCTURE)
         assert any("under the same load" in note for note in verdict.notes)
+
+
+def test_a_box_that_runs_into_its_own_bound_excuses_no_other_one(boxes: HandMade, evaluator: Evaluator) -> None:
+    assert evaluator.certificate(task(), audit="none").passed
+    over, before = threading.Event(), host_kills()
+
+    def hog() -> None:
+        with boxes.open(boxes.snapshot(task()), limits=Limits(memory=64 << 20)) as box:
+            while not over.is_set():
+                box.run("python -c 'bytearray(1 << 30)'", timeout=20)
+
+    with boxes.open(boxes.snapshot(task())) as box:
+        if not box.counts_kills:
+            pytest.skip("no memory cgroup can be had here")
+    neighbour = threading.Thread(target=hog)
+    neighbour.start()
+    try:
+        while host_kills() == before:
+            time.sleep(0.05)
+        verdict = evaluator.grade(task(), code("import os\n\nos._exit(0)\n" + BUGGY))
+    finally:
+        over.set()
+        neighbour.join()
+    assert verdict.status == "unresolved", verdict.reason

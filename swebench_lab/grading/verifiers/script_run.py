@@ -72,7 +72,7 @@ class VerifierRun:
         self.snapshot, self.base, self.separate, self.here = snapshot, base, separate, here
         self.timeout = timeout
         self.notes: list[str] = []
-        self.tier = ""
+        self.tier, self.counts_kills = "", False
         self._open, self._boxes = open_box, boxes
         self._lab = f"/dev/shm/lab-{secrets.token_hex(6)}"
 
@@ -213,7 +213,7 @@ class VerifierRun:
 
     def _verified(self, box: Sandbox, setup: str) -> tuple[TestRun, Reading]:
         """Run the verifier in a box that is ready for it."""
-        verifier, self.tier = self.verifier, box.tier
+        verifier, self.tier, self.counts_kills = self.verifier, box.tier, box.counts_kills
         if verifier.before:
             setup += self._must(box.run(verifier.before, timeout=SETUP_TIMEOUT, env=dict(verifier.env)),
                                 "the commands before the hidden tests")  # fmt: skip

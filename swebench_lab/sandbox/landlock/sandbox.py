@@ -160,6 +160,7 @@ class LandlockSandbox(DescriptorBox, Sandbox):
             kept = {name: value for name, value in top.env.items() if name not in usual or usual[name] != value}
             self._session_env = {name: self._places.in_text(value) for name, value in kept.items()}
         self._cgroup = cgroup_pool().take(options.limits)
+        self.counts_kills = self._cgroup is not None and self._cgroup.counts_kills
         try:
             self._control, self._commands, self._process = self._start(version)
         except BaseException:

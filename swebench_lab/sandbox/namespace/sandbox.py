@@ -140,6 +140,7 @@ class NamespaceSandbox(DescriptorBox, Sandbox):
         self._user = self._runs_as()
         self._folder: str | None = None
         self._cgroup = cgroup_pool().take(options.limits)
+        self.counts_kills = self._cgroup is not None and self._cgroup.counts_kills
         self._seated = False
         self._pidfd = self._upper = -1
         self._captured: bytes | None = NOTHING_WRITTEN

@@ -53,8 +53,10 @@ def test_what_a_box_takes_is_measured_and_the_next_is_admitted_by_that(tmp_path:
                 f"python3 -c {TAKES.format(size=200 * MIB)!r} > /dev/shm/out & until [ -s /dev/shm/out ]; do sleep .05; done"
             )
             assert 200 * MIB < memory.taken_below([box.first_pid])[box.first_pid] < 300 * MIB
-            admission.measure()
-            assert 200 * MIB < admission.peak < 300 * MIB
+            while admission.peak < 200 * MIB:  # it looks once in a while only
+                admission.measure()
+                time.sleep(0.05)
+            assert admission.peak < 300 * MIB
             left[0] = UNKNOWN
             assert not enters(admission, two), "nobody has ended yet: it counts for more than is left"
     admission.leave(one)
