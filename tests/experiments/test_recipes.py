@@ -286,6 +286,7 @@ def test_a_recipe_can_be_run_from_a_notebook(toy: Path) -> None:
     assert json.loads((toy.parent / "run" / "inner" / "metrics.json").read_text("utf-8"))["count"] == 7
 
 
+@pytest.mark.slow
 def test_prepare_and_evaluate_run_headless_one_after_the_other(tmp_path: Path) -> None:
     prepared = run_recipe("prepare", preset="smoke", run_dir=tmp_path / "prepare", progress=False)
     assert prepared.metrics["certified"] == prepared.metrics["tasks"] == 2

@@ -170,7 +170,7 @@ def test_a_second_run_holds_back_no_other_grading(boxes: HandMade, evaluator: Ev
     assert max(ended["0"], ended["1"]) < ended["hangs"]
 
 
-@pytest.mark.parametrize("recovers", [False, True])
+@pytest.mark.parametrize("recovers", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_machine_that_stands_still_is_never_held_against_the_patch(
     recovers: bool, boxes: HandMade, tmp_path: Path
 ) -> None:

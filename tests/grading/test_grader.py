@@ -48,7 +48,7 @@ def evaluator(boxes: HandMade, tmp_path: Path) -> Evaluator:
         ({}, "", "unresolved", Cause.NOT_APPLIED),
         ({}, "this is no patch", "unresolved", Cause.NOT_APPLIED),
         ({"spec": {**QUICK, "test_command": "sleep 60 #"}}, GOLD, "not graded", Cause.TIMED_OUT),
-        ({}, SLEEPS, "unresolved", Cause.TIMED_OUT),
+        pytest.param({}, SLEEPS, "unresolved", Cause.TIMED_OUT, marks=pytest.mark.slow),
         ({}, ABORTS, "unresolved", Cause.CRASHED),
         ({"spec": {**QUICK, "test_command": "false #"}}, GOLD, "not graded", Cause.CRASHED),
         ({}, EXITS, "unresolved", Cause.FORGED),
