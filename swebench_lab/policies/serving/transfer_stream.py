@@ -25,7 +25,7 @@ class StreamTransfer:
 
     def __init__(self) -> None:
         self._listener: socket.socket | None = None
-        self._token = secrets.token_hex(16)
+        self._tokens: dict[str, str] = {}  # of each server: a connection says whose it is
         self._weights: Sequence[Weight] = ()
         self._workers: dict[str, int] = {}
 
@@ -35,7 +35,9 @@ class StreamTransfer:
         host = own_address(replicas.urls[0])
         self._listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         port = self._listener.getsockname()[1]
-        replicas.each("/init_weight_transfer_engine", {"init_info": {"host": host, "port": port, "token": self._token}})
+        self._tokens = {url: secrets.token_hex(16) for url in replicas.urls}
+        infos = [{"host": host, "port": port, "token": token} for token in self._tokens.values()]
+        replicas.each("/init_weight_transfer_engine", [{"init_info": info} for info in infos])
         self._workers = {url: int(replicas.ask(url, "/get_world_size").get("world_size", 1)) for url in replicas.urls}
 
     def send(self, replicas: Replicas, weights: Iterable[tuple[str, Any]], version: int) -> None:
@@ -68,26 +70,38 @@ class StreamTransfer:
         assert self._listener is not None
         self._listener.settimeout(0.2)
         ends = time.monotonic() + TIMEOUT
-        here: list[socket.socket] = []
-        while len(here) < sum(self._workers[url] for url, future in asked.items() if not future.done()):
+        here: dict[str, list[socket.socket]] = {url: [] for url in asked}
+        while missing := [url for url in asked if len(here[url]) < self._workers[url] and not asked[url].done()]:
             if time.monotonic() > ends:
-                raise ServingError(f"weights over TCP: {len(here)} workers came for them within {TIMEOUT:g} seconds")
+                waited = f"not all workers of {', '.join(missing)} came for them within {TIMEOUT:g} seconds"
+                raise ServingError(f"weights over TCP: {waited}; can they reach this machine?")
             try:
                 connection, _ = self._listener.accept()
             except TimeoutError:
                 continue
-            connection.settimeout(TIMEOUT)
-            if hmac.compare_digest(connection.makefile("rb").readline(64).strip(), self._token.encode()):
-                here.append(connection)
+            given = _first_line(connection)
+            owners = [url for url in asked if hmac.compare_digest(given, self._tokens[url].encode())]
+            if owners:
+                connection.settimeout(TIMEOUT)
+                here[owners[0]].append(connection)
             else:
                 connection.close()
-        return here
+        return [connection for connections in here.values() for connection in connections]
 
     def close(self) -> None:
         """Stop listening."""
         if self._listener is not None:
             self._listener.close()
             self._listener = None
+
+
+def _first_line(connection: socket.socket) -> bytes:
+    """Return the token that a worker starts with; empty where it broke off or says nothing."""
+    connection.settimeout(30.0)
+    try:
+        return connection.makefile("rb").readline(64).strip()
+    except OSError:
+        return b""
 
 
 def _send(connections: list[socket.socket], name: str, tensor: Any) -> list[socket.socket]:

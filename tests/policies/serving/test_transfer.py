@@ -8,6 +8,7 @@ import pickle
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -192,7 +193,7 @@ def test_a_replica_that_is_gone_is_left_out_and_the_others_go_on(takers: Any) ->
         sink.take(iter(given.items()), 3)
 
 
-@pytest.mark.parametrize("dies", ["before all arrived", "after all arrived"])
+@pytest.mark.parametrize("dies", ["before the other came", "before all arrived", "after all arrived"])
 def test_a_replica_that_dies_in_the_middle_of_an_update_is_left_out(
     takers: Any, dies: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +202,13 @@ def test_a_replica_that_dies_in_the_middle_of_an_update_is_left_out(
     sink = answering.sink()
     sink.open(manifest(tensors()))
     sink.take(iter(tensors().items()), 1)
+
+    dead, receive = threading.Event(), servers[1].receive
+
+    def late(count: int) -> None:
+        assert dead.wait(30)
+        time.sleep(0.5)  # until its death is known to the trainer
+        receive(count)
 
     def die(count: int) -> None:
         info = servers[0].bodies["/init_weight_transfer_engine"]["init_info"]
@@ -212,9 +220,12 @@ def test_a_replica_that_dies_in_the_middle_of_an_update_is_left_out(
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.close()  # with a reset, as the kernel does it for a process that was killed
         servers[0].socket.close()
+        dead.set()
         raise ConnectionAbortedError  # no answer
 
     monkeypatch.setattr(servers[0], "receive", die)
+    if dies == "before the other came":
+        monkeypatch.setattr(servers[1], "receive", late)
     monkeypatch.setattr(servers[0], "handle_error", lambda *_: None)
     given = tensors(7)
     sink.take(iter(given.items()), 2)
