@@ -14,16 +14,19 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from contextlib import nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 
 import swebench_lab as lab
 from swebench_lab.agents.external.desk import Budget, Desk
 from swebench_lab.agents.external.gateway import gateway
 from swebench_lab.formats.dialects import anthropic, chat, google, responses
 from swebench_lab.formats.dialects.exchange import Json, Request, called, function, result, said
+from swebench_lab.records.reply import Message
+from swebench_lab.records.task import TaskView
 from swebench_lab.sandbox.linux.processes import table
 from tests.agents.external.agent_of_ours import bash
-from tests.agents.external.test_real_agents import Repair
+from tests.agents.external.test_real_agents import TASKS, Repair
 from tests.benchmarks.measure import available_memory, memory, quantile
 
 PATHS = {
@@ -101,10 +104,25 @@ def overhead(dialect: str) -> Json:
 # --- agents ---------------------------------------------------------------------------------------------------------------
 
 
+class Together(Repair):
+    """Answers nobody before so many attempts have asked, or ten minutes have passed, so that all are there at once."""
+
+    def __init__(self, kit: str, count: int) -> None:
+        super().__init__(kit)
+        self._there = threading.Barrier(count, timeout=600.0)
+
+    def __call__(self, view: TaskView, messages: Sequence[Message], step: int) -> str:
+        if step == 0:
+            with suppress(threading.BrokenBarrierError):
+                self._there.wait()
+        return str(super().__call__(view, messages, step))  # type: ignore[no-untyped-call]
+
+
 def at_once(name: str, attempts: int) -> Json:
     """Run so many attempts of an agent at once, on the bundled tasks; count processes and memory meanwhile."""
-    tasks = lab.load_tasks("demo")[:4]
-    agent = lab.CLIAgent(name, lab.ScriptedPolicy(Repair(name), name=name), max_steps=12, wall_time=1500.0)
+    tasks, each = TASKS, -(-attempts // len(TASKS))
+    policy = lab.ScriptedPolicy(Together(name, each * len(tasks)), name=name)
+    agent = lab.CLIAgent(name, policy, max_steps=12, wall_time=1500.0)
     agent.install()
     start, over = available_memory(), threading.Event()
     most = Counter(live=0, processes=0, memory=0, own=0)
@@ -124,11 +142,11 @@ def at_once(name: str, attempts: int) -> Json:
 
     with lab.SandboxFactory("namespace") as sandboxes, tempfile.TemporaryDirectory() as folder:
         sandboxes.prepare(tasks)
-        collector = lab.RolloutCollector(sandboxes, workers=attempts, run_dir=folder)
+        collector = lab.RolloutCollector(sandboxes, workers=each * len(tasks), run_dir=folder)
         watcher = threading.Thread(target=watch, args=(collector,))
         watcher.start()
         began = time.monotonic()
-        rollouts = collector.collect(agent, tasks, attempts=-(-attempts // len(tasks)), progress=False)
+        rollouts = collector.collect(agent, tasks, attempts=each, progress=False)
         seconds = time.monotonic() - began
         over.set()
         watcher.join()
