@@ -105,14 +105,18 @@ def overhead(dialect: str) -> Json:
 
 
 class Together(Repair):
-    """Answers nobody before so many attempts have asked, or ten minutes have passed, so that all are there at once."""
+    """After a few that go ahead, answers nobody before so many attempts have asked, so that all are there at once.
 
-    def __init__(self, kit: str, count: int) -> None:
+    Those that go ahead show how much memory one takes, without which fewer are admitted.
+    """
+
+    def __init__(self, kit: str, ahead: int, count: int) -> None:
         super().__init__(kit)
+        self._ahead = threading.Semaphore(ahead)
         self._there = threading.Barrier(count, timeout=600.0)
 
     def __call__(self, view: TaskView, messages: Sequence[Message], step: int) -> str:
-        if step == 0:
+        if step == 0 and not self._ahead.acquire(blocking=False):
             with suppress(threading.BrokenBarrierError):
                 self._there.wait()
         return str(super().__call__(view, messages, step))  # type: ignore[no-untyped-call]
@@ -120,8 +124,8 @@ class Together(Repair):
 
 def at_once(name: str, attempts: int) -> Json:
     """Run so many attempts of an agent at once, on the bundled tasks; count processes and memory meanwhile."""
-    tasks, each = TASKS, -(-attempts // len(TASKS))
-    policy = lab.ScriptedPolicy(Together(name, each * len(tasks)), name=name)
+    tasks, each = TASKS, -(-attempts // len(TASKS)) + 1
+    policy = lab.ScriptedPolicy(Together(name, len(tasks), (each - 1) * len(tasks)), name=name)
     agent = lab.CLIAgent(name, policy, max_steps=12, wall_time=1500.0)
     agent.install()
     start, over = available_memory(), threading.Event()

@@ -194,7 +194,7 @@ _AS_PARQUET = {
 """What corresponds to them in parquet."""
 
 _MEASURED = """
-import sys, time, json, resource
+import sys, time, json
 import swebench_lab as lab
 lab.attach, lab.Board
 import polars, numpy
@@ -202,7 +202,8 @@ run_dir = {run_dir!r}
 begin, used = time.perf_counter(), time.process_time()
 {code}
 seconds, used = time.perf_counter() - begin, time.process_time() - used
-print(json.dumps([seconds, used, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3]))
+most = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps([seconds, used, int(most) / 1e3]))
 """
 
 

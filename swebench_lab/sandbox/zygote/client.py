@@ -79,7 +79,7 @@ class ZygoteClient(Channel):
         self._outdated = False
         ours, theirs = wire.pair()
         super().__init__(ours)
-        command = [sys.executable, "-I", "-S", process.__file__, str(theirs.fileno()), _TIERS[tier]]
+        command = [os.path.abspath(sys.executable), "-I", "-S", process.__file__, str(theirs.fileno()), _TIERS[tier]]
         env = {"PATH": os.defpath, "LANG": "C.UTF-8"}
         if "LD_LIBRARY_PATH" in os.environ:  # the interpreter itself may need it
             env["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]

@@ -202,7 +202,7 @@ class _Maker:
         rules = Rules(repeats=self.settings.repeats, max_failing=self.settings.max_failing)
         self.suite: Suite = Suite(lambda: self.factory.open(snapshot), spec_of(snapshot), rules, name)
         self.bar.set_postfix_str("running its tests some times on the clean tree")
-        self.baseline: Baseline = self.suite.baseline()
+        self.baseline: Baseline = self.suite.baseline(self.pool)
         reached = self.baseline.lines()
         self.bar.set_postfix_str("looking for places to edit")
         self.modules: tuple[Module, ...] = read_modules(self.checkout, reached)

@@ -43,12 +43,12 @@ def _own_path(name: str) -> str:
 
 def pytest_collection_modifyitems(config: Any, items: List[Any]) -> None:
     """Keep only the tests that were asked for."""
-    if orders.get("only") is None:
+    only, without = orders.get("only"), set(orders.get("without", ()))
+    if only is None and not without:
         return
-    wanted = set(orders["only"])
-    kept = [item for item in items if item.nodeid in wanted]
-    config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in wanted])
-    items[:] = kept
+    chosen = set(only if only is not None else (item.nodeid for item in items)) - without
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in chosen])
+    items[:] = [item for item in items if item.nodeid in chosen]
 
 
 def _note(frame: FrameType, event: str, _: Any) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
@@ -35,6 +36,8 @@ _MOST_PATIENCE = 6.0
 """How many times longer a run may take at most where the machine is busy."""
 _TRACED = 8
 """How much slower tests may be while the functions they reach are noted."""
+_SLOW = 1.0
+"""Seconds from which on a test is not run on broken trees whose edited code it does not reach."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,13 @@ class Baseline:
         if self.reached is None:
             return None
         return frozenset().union(*(self.reaching(candidate.path, entity) for entity in candidate.entities))
+
+    def apart(self, near: frozenset[str] | None) -> frozenset[str]:
+        """Return the slow tests that reach nothing of what is edited, where it is known what each test reaches."""
+        if near is None:
+            return frozenset()
+        slow = {test for test, seconds in self.times.items() if seconds >= _SLOW}
+        return frozenset(slow.intersection(self.passing).intersection(self.breadth) - near)
 
     def reaching(self, path: str, entity: Entity) -> frozenset[str]:
         """Return the tests that run code of one function or class."""
@@ -162,31 +172,35 @@ class Suite:
 
     # --- the clean tree -----------------------------------------------------------------------------------------------
 
-    def baseline(self) -> Baseline:
+    def baseline(self, pool: Executor) -> Baseline:
         """Run the clean tree's tests a few times, and once more to note what they reach.
+
+        Args:
+            pool: Runs them, as many at once as it has threads.
 
         Raises:
             TaskError: They do not end, or none passes.
         """
-        runs: list[dict[str, str]] = []
-        files: tuple[str, ...] = ()
-        longest = 0.0
-        times: dict[str, float] = {}
-        for number in range(max(self.rules.clean_repeats, 1)):
-            with self.open() as box:
-                if number == 0:
-                    result, notes = self._observed(box, files, self.spec.timeout)
-                    times = notes.get("times", {})
-                else:
-                    result = self._run(box, files, self.spec.timeout)
-            found = self._outcomes(result)
-            if result.timed_out or not any(status == "PASSED" for status in found.values()):
+        first, *rest = [pool.submit(self._clean, number == 0) for number in range(max(self.rules.clean_repeats, 1))]
+        result, times = first.result()
+        reached = pool.submit(self._reached, result.seconds)
+        results = [result, *(run.result()[0] for run in rest)]
+        runs = [self._outcomes(result) for result in results]
+        for result, outcomes in zip(results, runs, strict=True):
+            if result.timed_out or not any(status == "PASSED" for status in outcomes.values()):
                 raise TaskError(self._no_baseline(result))
-            files = files or tuple(sorted({test.partition("::")[0] for test in found if "::" in test}))
-            runs.append(found)
-            longest = max(longest, result.seconds)
+        files = tuple(sorted({test.partition("::")[0] for test in runs[0] if "::" in test}))
         passing, unstable = stable_tests(runs)
-        return Baseline(passing, unstable, files, longest, self._reached(files, longest), times)
+        longest = max(result.seconds for result in results)
+        return Baseline(passing, unstable, files, longest, reached.result(), times)
+
+    def _clean(self, timed: bool) -> tuple[Result, dict[str, float]]:
+        """Run the clean tree's tests; return how long each took as well, where that is wanted."""
+        with self.open() as box:
+            if not timed:
+                return self._run(box, (), self.spec.timeout), {}
+            result, notes = self._observed(box, (), self.spec.timeout)
+            return result, notes.get("times", {})
 
     def _no_baseline(self, result: Result) -> str:
         doing = f"making tasks from {self.name}: running its tests on the clean tree with {self.spec.test_command!r}"
@@ -195,9 +209,9 @@ class Suite:
         last = " / ".join(result.output.strip().splitlines()[-3:])
         return f"{doing}: no test passes (exit code {result.exit_code}): {last or 'no output'}; set spec= for its needs"
 
-    def _reached(self, files: Sequence[str], seconds: float) -> dict[str, dict[int, frozenset[str]]] | None:
+    def _reached(self, seconds: float) -> dict[str, dict[int, frozenset[str]]] | None:
         with self.open() as box:
-            result, notes = self._observed(box, files, max(60.0, _TRACED * seconds), trace=True)
+            result, notes = self._observed(box, (), max(60.0, _TRACED * seconds), trace=True)
         if result.timed_out or not notes.get("reached"):
             return None
         tests = notes["tests"]
@@ -212,7 +226,8 @@ class Suite:
         """Run the tests with a candidate's edits made, and decide whether it is a task.
 
         The tests that reach the edited code run first, by themselves: where none of them fails, the rest is not run.
-        Where all tests together say the same of them, that was the first repeat.
+        Where all tests together say the same of them, that was the first repeat. Slow tests that never run the edited
+        code are not run again: they do what they did on the clean tree.
         """
         seconds = 0.0
         limit = max(LEAST_TIMEOUT, _SLOWDOWN * baseline.seconds)
@@ -224,15 +239,18 @@ class Suite:
         failures = tuple(Failure(**{k: v for k, v in f.items() if k != "when"}) for f in notes.get("failures", ()))
         if reason := self._unfinished(result, near is not None) or ("" if failures else "no test fails"):
             return Trial(candidate, reason, seconds=seconds)
-        alone = self._outcomes(result)
+        alone, apart = self._outcomes(result), baseline.apart(near)
         runs: list[dict[str, str]] = []
         while len(runs) < max(self.rules.repeats, 1):
             with self._broken(candidate) as box:
-                result = self._run(box, baseline.files, limit)
+                if apart:
+                    result, _ = self._observed(box, baseline.files, limit, without=apart)
+                else:
+                    result = self._run(box, baseline.files, limit)
             seconds += result.seconds
             if reason := self._unfinished(result):
                 return Trial(candidate, reason, seconds=seconds)
-            runs.append(self._outcomes(result))
+            runs.append(self._outcomes(result) | dict.fromkeys(apart, "PASSED"))
             if reason := self._unfit(runs, baseline):
                 return Trial(candidate, reason, seconds=seconds)
             if len(runs) == 1 and near is not None and _agree(alone, runs[0], near, baseline):
@@ -318,14 +336,15 @@ class Suite:
         files: Iterable[str],
         timeout: float,
         only: Iterable[str] | None = None,
+        without: Iterable[str] = (),
         trace: bool = False,
         explain: bool = False,
     ) -> tuple[Result, dict[str, Any]]:
         """Run tests with the observer loaded, and return what it noted."""
         out = f"{_LAB}/notes.json"
-        chosen = None if only is None else sorted(only)
+        chosen = {"only": None if only is None else sorted(only), "without": sorted(without)}
         box.write(f"{_LAB}/{_OBSERVER}.py", _in_box("observer.py"))
-        box.write(f"{_LAB}/orders.json", json.dumps({"out": out, "only": chosen, "trace": trace, "explain": explain}))
+        box.write(f"{_LAB}/orders.json", json.dumps({"out": out, **chosen, "trace": trace, "explain": explain}))
         lead = f"export SWEBENCH_LAB_OBSERVER={_LAB}/orders.json PYTHONPATH={_LAB}${{PYTHONPATH:+:$PYTHONPATH}}\n"
         lead += f'export PYTEST_ADDOPTS="-p {_OBSERVER} ${{PYTEST_ADDOPTS-}}"\n'
         result = box.run(lead + self._command(files), timeout=patient(timeout))

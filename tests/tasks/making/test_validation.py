@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from swebench_lab.records.task import Task
+from swebench_lab.sandbox.contract import Result
 from swebench_lab.snapshots.environment.specs import spec_of
 from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.tasks.making import validation
@@ -28,7 +31,8 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
 
 @pytest.fixture(scope="module")
 def baseline(suite: Suite) -> Baseline:
-    return suite.baseline()
+    with ThreadPoolExecutor(1) as pool:
+        return suite.baseline(pool)
 
 
 def candidate(before: str, after: str) -> Candidate:
@@ -48,6 +52,31 @@ def test_the_clean_tree_says_what_passes_and_what_tests_reach(baseline: Baseline
     (pages,) = [line for line, text in enumerate(CODE.split("\n"), 1) if "def pages" in text]
     assert baseline.reached and baseline.reached["shelf.py"][pages] == {"tests/test_shelf.py::test_pages"}
     assert baseline.breadth["tests/test_shelf.py::TestIndex::test_empty"] == 2
+
+
+def test_slow_tests_that_never_run_the_edited_code_keep_what_they_did_and_are_not_run_again(
+    suite: Suite, baseline: Baseline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = candidate("left = gap // 2", "left = gap // 3")
+    near, slow = baseline.affected(broken), "tests/test_shelf.py::test_pages"
+    assert near and slow not in near and baseline.apart(near) == frozenset()
+    paged = replace(baseline, times={**baseline.times, slow: 60.0, min(near): 60.0})
+    assert paged.apart(near) == {slow} and paged.apart(None) == frozenset()
+    ran: list[str] = []
+    outcomes = Suite._outcomes
+
+    def noted(self: Suite, result: Result) -> dict[str, str]:
+        ran.append(result.output)
+        return outcomes(self, result)
+
+    monkeypatch.setattr(Suite, "_outcomes", noted)
+    trial = suite.trial(broken, paged)
+    assert trial.reason == "" and slow in trial.pass_to_pass
+    assert ran and not any(slow in output for output in ran) and any(min(near) in output for output in ran)
+    assert (trial.fail_to_pass, set(trial.pass_to_pass)) == (
+        suite.trial(broken, baseline).fail_to_pass,
+        set(suite.trial(broken, baseline).pass_to_pass),
+    )
 
 
 def test_a_broken_tree_gives_the_tests_that_decide_and_how_they_fail(suite: Suite, baseline: Baseline) -> None:
