@@ -190,9 +190,10 @@ def gates(report: Report) -> list[Gate]:
             Gate(f"create: wall over bwrap's, concurrency {n}", ratio(get(n, ours), get(n, "bwrap")), 1.0, False)
         )
     for name in ("ours (root)", "ours (rootless)"):
-        cpu = get(1, name, "CPU each")
-        milliseconds = cpu * 1e3 if cpu is not None else None
-        found.append(Gate(f"create: ms of CPU each, the next box's clone included ({name})", milliseconds, 10.0, False))
+        for n in (1, 32, 128):
+            cpu = ratio(get(n, name, "CPU each"), get(n, "bwrap", "CPU each"))
+            what = f"create: CPU each over bwrap's, the next box's clone included, concurrency {n} ({name})"
+            found.append(Gate(what, cpu, 1.0, False))
     found.append(Gate("create: bytes copied each", get(1, ours, "bytes written"), 0.0, False))
     left = [row.value for row in report.rows if row.case == "left behind" and row.method.startswith("ours")]
     found.append(
