@@ -8,6 +8,7 @@ that the variable below names, as JSON: `{"out": file, "only": [test ids] or nul
 import ast
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -62,7 +63,9 @@ def pytest_runtest_protocol(item: Any) -> Generator[None, Any, None]:
     """Note how long a test takes, and which functions of the repository run while it does."""
     if not orders.get("trace"):
         began = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, orders.get("limits", {}).get(item.nodeid, 0.0))
         yield
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
         times[item.nodeid] = time.monotonic() - began
         return
     seen.clear()

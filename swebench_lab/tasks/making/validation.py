@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -32,6 +33,8 @@ LEAST_TIMEOUT = 10.0
 """Seconds that a broken tree's tests get at least, before it counts as hanging."""
 _SLOWDOWN = 5
 """How many times longer than on the clean tree a run may take."""
+_HUNG, _GRACE = 3, 5.0
+"""How many times longer than on the clean tree one test may take, and how many seconds more."""
 _MOST_PATIENCE = 6.0
 """How many times longer a run may take at most where the machine is busy."""
 _TRACED = 8
@@ -234,7 +237,7 @@ class Suite:
         near = baseline.affected(candidate)
         with self._broken(candidate) as box:
             first = max(LEAST_TIMEOUT, _SLOWDOWN * baseline.expected(near))
-            result, notes = self._observed(box, baseline.files, first, only=near, explain=True)
+            result, notes = self._observed(box, baseline.files, first, only=near, explain=True, times=baseline.times)
         seconds += result.seconds
         failures = tuple(Failure(**{k: v for k, v in f.items() if k != "when"}) for f in notes.get("failures", ()))
         if reason := self._unfinished(result, near is not None) or ("" if failures else "no test fails"):
@@ -244,7 +247,7 @@ class Suite:
         while len(runs) < max(self.rules.repeats, 1):
             with self._broken(candidate) as box:
                 if apart:
-                    result, _ = self._observed(box, baseline.files, limit, without=apart)
+                    result, _ = self._observed(box, baseline.files, limit, without=apart, times=baseline.times)
                 else:
                     result = self._run(box, baseline.files, limit)
             seconds += result.seconds
@@ -269,7 +272,7 @@ class Suite:
 
     def _unfinished(self, result: Result, chosen: bool = False) -> str:
         """Return why a run of the tests says nothing; a choice of tests may have had none left."""
-        if result.timed_out:
+        if result.timed_out or signal.SIGALRM in (result.signal, (result.exit_code or 0) - 128):
             return "the tests hang"
         if result.limit:
             return f"the tests run into the {result.limit} limit"
@@ -339,12 +342,15 @@ class Suite:
         without: Iterable[str] = (),
         trace: bool = False,
         explain: bool = False,
+        times: Mapping[str, float] | None = None,
     ) -> tuple[Result, dict[str, Any]]:
         """Run tests with the observer loaded, and return what it noted."""
         out = f"{_LAB}/notes.json"
         chosen = {"only": None if only is None else sorted(only), "without": sorted(without)}
         box.write(f"{_LAB}/{_OBSERVER}.py", _in_box("observer.py"))
-        box.write(f"{_LAB}/orders.json", json.dumps({"out": out, **chosen, "trace": trace, "explain": explain}))
+        limits = {test: patient(_HUNG * seconds + _GRACE) for test, seconds in (times or {}).items()}
+        orders = {"out": out, **chosen, "trace": trace, "explain": explain, "limits": limits}
+        box.write(f"{_LAB}/orders.json", json.dumps(orders))
         lead = f"export SWEBENCH_LAB_OBSERVER={_LAB}/orders.json PYTHONPATH={_LAB}${{PYTHONPATH:+:$PYTHONPATH}}\n"
         lead += f'export PYTEST_ADDOPTS="-p {_OBSERVER} ${{PYTEST_ADDOPTS-}}"\n'
         result = box.run(lead + self._command(files), timeout=patient(timeout))
