@@ -32,7 +32,8 @@ from swebench_lab.grading.execution.runner import NotApplied, TestRunner
 from swebench_lab.grading.execution.test_run import HOST_MEMORY
 from swebench_lab.grading.files.certificates import Certificate, Certificates, task_digest
 from swebench_lab.grading.grading_cache import GradingCache
-from swebench_lab.grading.judge import does_not_apply, judge, judge_log
+from swebench_lab.grading.judge import does_not_apply
+from swebench_lab.grading.judge_process import judge_apart, judge_log_apart
 from swebench_lab.grading.rules.expectation import Expectation
 from swebench_lab.grading.rules.swebench_rules import official_answer_without_a_patch
 from swebench_lab.grading.trust import by_certificate, foreign, missing_modules, unsupported
@@ -252,10 +253,10 @@ class Grader:
                 "its log does not hold the outcome; grade the patch again"
             )
         if isinstance(log, str):
-            return self._reattributed(task, judge_log(log, self._expectation(task)))
+            return self._reattributed(task, judge_log_apart(log, self._expectation(task)))
         if not log.log:
             return log  # nothing was run then, so there is nothing to read anew
-        verdict = judge_log(log.log, self._expectation(task))
+        verdict = judge_log_apart(log.log, self._expectation(task))
         if log.graded and may_be_the_patch(verdict):
             verdict = held_against_the_patch(verdict)
         applied = log.patch_applied if verdict.patch_applied is None else verdict.patch_applied
@@ -322,9 +323,9 @@ class Grader:
             except NotApplied as error:
                 verdict = does_not_apply(error.output, error.log, runner.expected, error.notes)
             else:
-                verdict = judge(run, runner.expected)
+                verdict = judge_apart(run, runner.expected)
                 if not verdict.graded and not run.limit and not box.counts_kills and host_kills() > kills:
-                    verdict = judge(replace(run, limit=HOST_MEMORY), runner.expected)
+                    verdict = judge_apart(replace(run, limit=HOST_MEMORY), runner.expected)
                 verdict = replace(verdict, patch_applied=True if patch else None)
             python = str(snapshot.meta.get("python_note", ""))
             notes = (*filter(None, [python]), *verdict.notes)

@@ -16,6 +16,7 @@ from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.records.verdict import Cause
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.testing.redteam.boxes import tagged
+from swebench_lab.testing.redteam.forgeries.evading import REWRITES
 from tests.handmade import BUGGY, FILES, FIXED, GOLD, QUICK, HandMade, code, task
 
 SHOUT = """\
@@ -86,6 +87,7 @@ REMOVES = "[os.remove(f) for d in ('/tmp', '/dev/shm') for f in glob.glob(d + '/
     "way",
     [
         "os._exit(137)",
+        REWRITES,
         *(
             pytest.param(way, marks=pytest.mark.slow)
             for way in (

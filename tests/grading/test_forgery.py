@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from swebench_lab.grading.evaluator import Evaluator
+from swebench_lab.grading.execution import runner
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import Cause, Verdict
 from tests.handmade import ADD, BUGGY, FILES, FIXED, GOLD, KEEP, QUICK, HandMade, code, patch_of, task, writes
@@ -84,6 +85,47 @@ PLANTED = {
 }
 
 
+SEALED_NONSENSE = """\
+import os, sys
+reporter = sys.modules["swebench_lab_startup"].reporter
+reporter.write({})
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "what=1",
+        "event='outcome'",
+        "event='outcome', test=[1], status='PASSED'",
+        "event='begin', test='t', runner='none'",
+        "event='end', exit='0'",
+    ],
+)
+def test_sealed_lines_that_say_nothing_are_a_forgery(evaluator: Evaluator, event: str) -> None:
+    verdict = evaluator.grade(task(), code(BUGGY + SEALED_NONSENSE.format(event)))
+    assert (verdict.status, verdict.cause) == ("unresolved", Cause.FORGED), verdict.reason
+
+
+@pytest.mark.parametrize("place", ["²", "9" * 5000])
+def test_a_place_that_is_none_excuses_nothing(evaluator: Evaluator, place: str) -> None:
+    calls = f"event='outcome', test='t', status='XFAIL', called='tests/' + 'a' * 300 + '/\\0:{place}'"
+    verdict = evaluator.grade(task(), code(BUGGY + SEALED_NONSENSE.format(calls)))
+    assert verdict.status == "unresolved", verdict
+
+
+def test_a_path_too_long_for_the_host_does_not_excuse_the_patch(evaluator: Evaluator) -> None:
+    patch = writes({"/".join([*["x" * 200] * 20, "setup.cfg"]): "[tool:pytest]\n"})
+    assert evaluator.grade(task(), patch).status == "unresolved"
+
+
+def test_settings_nested_without_end_are_no_settings(evaluator: Evaluator) -> None:
+    patch = writes({"pyproject.toml": "a = " + "[" * 100_000})
+    assert evaluator.grade(task(), patch).status == "unresolved"
+    assert evaluator.grade(task(), patch + GOLD).resolved
+
+
 @pytest.mark.parametrize("name", PLANTED)
 def test_planted_files_are_undone_and_named(evaluator: Evaluator, name: str) -> None:
     verdict = evaluator.grade(task(), PLANTED[name])
@@ -95,6 +137,32 @@ def test_planted_files_are_undone_and_named(evaluator: Evaluator, name: str) -> 
 @pytest.mark.parametrize("name", ["conftest at the root", "a helper moved away", "the tests turned into a link"])
 def test_an_honest_fix_beside_a_planted_file_still_counts(evaluator: Evaluator, name: str) -> None:
     assert evaluator.grade(task(), PLANTED[name] + GOLD).status == "resolved"
+
+
+FLOODS = """\
+import pathlib
+for n in range(40):
+    pathlib.Path("x" * 60 + str(n)).touch()
+pathlib.Path("tests/conftest.py").write_text(LIES)
+"""
+
+
+def test_a_tree_too_deep_to_be_copied_does_not_excuse_the_patch(evaluator: Evaluator) -> None:
+    builds = task(spec={**QUICK, "test_command": "python setup.py; python -m pytest -rA -p no:cacheprovider"})
+    deep = "import os\nfor _ in range(400):\n    os.mkdir('d')\n    os.chdir('d')\n"
+    verdict = evaluator.grade(builds, writes({"setup.py": deep}))
+    assert verdict.status == "unresolved", verdict.reason
+
+
+def test_a_build_step_cannot_hide_what_it_plants_among_too_many_files(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builds = task(spec={**QUICK, "test_command": "python setup.py; python -m pytest -rA -p no:cacheprovider"})
+    patch = writes({"setup.py": FLOODS.replace("LIES", repr(LIES))})
+    assert evaluator.grade(builds, patch).fail_to_pass["failure"] == ADD
+    monkeypatch.setattr(runner, "_MOST_LISTED", 1000)
+    verdict = evaluator.grade(builds, patch)
+    assert not verdict.resolved and "too many files to list" in verdict.reason
 
 
 # --- forged runs ------------------------------------------------------------------------------------------------------
@@ -155,7 +223,7 @@ def test_ending_the_test_script_is_a_crash_of_the_patch(evaluator: Evaluator) ->
     verdict = evaluator.grade(task(), code("import os\nos.kill(os.getppid(), 9)\n" + BUGGY))
     assert (verdict.status, verdict.official) == ("unresolved", "unresolved"), verdict.reason
     assert verdict.cause is Cause.CRASHED
-    assert "signal 9" in verdict.reason
+    assert "SIGKILL" in verdict.reason
 
 
 def test_printed_lines_are_only_output(evaluator: Evaluator) -> None:

@@ -565,6 +565,28 @@ def test_steps_before_the_runner_are_cut_off(command: str, before: str, state: s
     assert (steps.before, steps.state, steps.runner, steps.needed) == (before, state, runner, needed)
 
 
+@pytest.mark.parametrize(
+    ("command", "becomes"),
+    [
+        ("python -m pytest -rA 'tests/test_a b.py'", "exec python -m pytest -rA 'tests/test_a b.py'"),
+        ("export A=1; cd src && pytest 2>&1", "export A=1; cd src && exec pytest 2>&1"),
+        ("A='x; y' B= bin/test -C", "exec env A='x; y' B= bin/test -C"),
+        ("./tests/runtests.py >log 2>&1 utils_tests", "exec ./tests/runtests.py >log 2>&1 utils_tests"),
+        ("pytest | tee log", ""),
+        ("pytest || true", ""),
+        ("make; pytest", ""),
+        ("pytest; echo done", ""),
+        ("(cd src && pytest)", ""),
+        ("if true; then pytest; fi", ""),
+        ("pytest & wait", ""),
+        ("export A=1", ""),
+        ("pytest 'unclosed", ""),
+    ],
+)
+def test_a_shell_becomes_the_runner_where_it_runs_nothing_else(command: str, becomes: str) -> None:
+    assert " ".join(test_command.in_place_of_the_shell(command).split()) == becomes
+
+
 def test_services_are_known_from_what_ends_before_the_tests() -> None:
     assert test_command.Steps.of("python -m httpbin.core >/dev/null 2>&1 &\npytest").leaves_services
     assert not test_command.Steps.of("make >/dev/null 2>&1 && pytest").leaves_services

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from swebench_lab.grading.execution import witness
+from swebench_lab.testing.redteam.forgeries.evading import REWRITES
 
 LIBC = "import ctypes, os, time\nlibc = ctypes.CDLL(None, use_errno=True)\n"
 X86 = os.uname().machine == "x86_64"
@@ -33,6 +34,7 @@ ENDS = {
 }
 if X86:
     ENDS["a child's last signal"] = LIBC + "if libc.syscall(56, 9, 0, 0, 0, 0) == 0: os._exit(0)\ntime.sleep(5)"
+BECOMES_A_SHELL = "import os; os.execvp('bash', ['bash', '-c', 'exit 137'])"
 GOES_ON = {
     "a child that is killed": "import subprocess; p = subprocess.Popen(['sleep', '9']); p.kill(); p.wait()",
     "a session that is killed": "import os, subprocess; p = subprocess.Popen('sleep 9 & sleep 9', shell=True, start_new_session=True); os.killpg(p.pid, 9); p.wait()",
@@ -44,7 +46,11 @@ GOES_ON = {
 
 
 def watched(code: str, before: str = "") -> subprocess.Popen[str]:
-    command = [sys.executable, "-I", "-S", witness.__file__, "bash", "-c", f'{before}"$0" -c "$1"\nexit $?']
+    return _started([], f'{before}"$0" -c "$1"\nexit $?\n', code)
+
+
+def _started(options: list[str], script: str, code: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-I", "-S", witness.__file__, *options, "bash", "-c", script]
     return subprocess.Popen([*command, sys.executable, code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -55,6 +61,16 @@ def test_what_ends_itself_is_seen(way: str) -> None:
     assert said[:1] == [witness.READY]
     assert any(line.startswith(witness.INSIDE) for line in said), said
     assert process.returncode != 0
+
+
+AS_ITSELF = [*(ENDS[way] for way in ("kill", "an exit code", "a child's kill", "a timer")), BECOMES_A_SHELL, REWRITES]
+
+
+@pytest.mark.parametrize("code", AS_ITSELF)
+def test_nothing_speaks_for_what_takes_the_shells_place(code: str) -> None:
+    process = _started([witness.BECOMES], 'exec "$0" -c "$1"\nexit $?\n', code)
+    said = process.communicate(timeout=20)[1].splitlines()
+    assert process.returncode in (0, 1) or any(line.startswith(witness.INSIDE) for line in said), said
 
 
 @pytest.mark.parametrize("way", GOES_ON)

@@ -169,7 +169,7 @@ def pytest_settings(text: str, toml: bool) -> str:
     if toml:
         try:
             tool = tomllib.loads(text.replace("\r\n", "\n")).get("tool", {})
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):  # also of numbers too long, and tables too deep, to be read
             return f"not TOML: {text}"  # pytest stops at it
         settings = tool.get("pytest") if isinstance(tool, Mapping) else None
         return "" if settings is None else json.dumps(settings, sort_keys=True, default=str)

@@ -11,6 +11,9 @@ from typing import Any
 
 PYTEST = "pytest"
 _PAIRS = ("outcomes", "called")
+_TEXTS = ("event", "test", "status", "called", "runner")
+_NEEDED = {"begin": ("test",), "outcome": ("test", "status"), "end": ("exit",)}
+"""What each event that is read must have."""
 _WORDS: Mapping[str, tuple[Mapping[str, str], str]] = {
     "unittest": (
         {
@@ -56,7 +59,8 @@ class Results:
         """Return what the runner would print of these outcomes, so that any of SWE-bench's parsers for it can read it."""
         if self.runner != PYTEST:
             words, line = _WORDS[self.runner]
-            return "".join(line.format(test, words[status]) for test, status in self.outcomes)
+            known = ((test, words[status]) for test, status in self.outcomes if status in words)
+            return "".join(line.format(test, word) for test, word in known)
         order = ("PASSED", "SKIPPED", "XFAIL", "XPASS", "ERROR", "FAILED")
         lines = [f"{status} {test}" for status in order for test, outcome in self.outcomes if outcome == status]
         return "\n".join(["===== short test summary info =====", *lines, "===== 1 passed in 0.0s ====="])
@@ -89,11 +93,27 @@ def read_results(text: str, key: str) -> Results:
         if key and not hmac.compare_digest(mark.encode(), seal(key, previous, body).encode()):
             return Results(started=True, fault=f"line {number} of the separate results does not carry its seal")
         previous = mark
-        try:
-            events.append(json.loads(body))
-        except json.JSONDecodeError:
-            return Results(started=True, fault=f"line {number} of the separate results is not JSON")
+        event = _event(body)
+        if event is None:
+            return Results(started=True, fault=f"line {number} of the separate results says nothing that a runner says")
+        events.append(event)
     return _from_events(events)
+
+
+def _event(body: str) -> Mapping[str, Any] | None:
+    """Return what a line says; None for one that no runner writes, though code under test has the key to seal it."""
+    try:
+        event = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(event, dict) or not all(isinstance(event[name], str) for name in _TEXTS if name in event):
+        return None
+    whole = "event" in event and all(name in event for name in _NEEDED.get(event["event"], ()))
+    if not whole or event.get("runner", PYTEST) not in (PYTEST, *_WORDS):
+        return None
+    if not isinstance(event.get("exit"), int | None):
+        return None
+    return event | {name: event[name].encode("utf-8", "replace").decode() for name in _TEXTS if name in event}
 
 
 def _from_events(events: Sequence[Mapping[str, Any]]) -> Results:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import posixpath
 import re
 import secrets
 import signal
-import stat
-import tarfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,14 +15,21 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from swebench_lab.errors import GradingError, SandboxPathError
+from swebench_lab.errors import GradingError, SandboxClosed, SandboxError, SandboxPathError
 from swebench_lab.grading.execution import planted, scripts, startup
 from swebench_lab.grading.execution.boxes import OpenBoxes
 from swebench_lab.grading.execution.conditions import USUAL, Conditions
 from swebench_lab.grading.execution.mutants import Mutator, function_of, mutate
 from swebench_lab.grading.execution.results import Results, read_results
 from swebench_lab.grading.execution.scripts import Changes
-from swebench_lab.grading.execution.test_command import Steps, modules, reports_separately, runs_sympy
+from swebench_lab.grading.execution.start_tree import cut_files, packed, place_of, trees, true_files
+from swebench_lab.grading.execution.test_command import (
+    Steps,
+    in_place_of_the_shell,
+    modules,
+    reports_separately,
+    runs_sympy,
+)
 from swebench_lab.grading.execution.test_run import APPLY_FAILED, REFUSED, TestRun
 from swebench_lab.grading.execution.watching import run_watched
 from swebench_lab.grading.files.predictions import patch_bytes
@@ -49,8 +53,12 @@ _RUNNER_OF_SYMPY = ("sympy/testing/", "sympy/utilities/runtests.py")
 _TOOLS = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 """Where our own commands are found in the box: not in the venv, which steps before the tests may write to."""
 _MOST_SETTINGS = 16 << 20  # bytes
+_MOST_RESULTS = 64 << 20  # bytes
+_MOST_LISTED = 50_000_000  # bytes of the names of files that steps before the tests have left
 _COMPILED = (".pyc", ".pyo")
 _BUILD_FILES = ("setup.py",)
+_LINE = re.compile(r"[0-9]{1,9}")
+_LONGEST_PATH = 200  # characters; of a file that the code under test names
 _CALL_LINES = 5
 """Lines up to the reported one in which a call may begin: up to Python 3.7 it has the line of its last argument."""
 
@@ -108,7 +116,7 @@ class TestRunner:
         self.began = time.time()
         self.timeout = (timeout or self.spec.timeout) * conditions.patience
         self.lab = posixpath.join(box.private_temp, f"lab-{secrets.token_hex(6)}")
-        self.true = _true_files(snapshot.tests)
+        self.true = true_files(snapshot.tests)
         tests = self.expected.tests
         shown = {way for way in planted.module_paths(tests) if self._started_from(way) is not None}
         named = planted.deciding_modules(tests, self.true | shown)
@@ -178,7 +186,7 @@ class TestRunner:
     def _restore(self, changes: Changes) -> None:
         """Write the true test and harness files over those that are not as they should be."""
         touched = sorted(changes.touched & self.true)
-        wanted = {*touched, *_cut_files(self.snapshot.tests, _trees(self.snapshot))}
+        wanted = {*touched, *cut_files(self.snapshot.tests, trees(self.snapshot))}
         self._put({path: self.snapshot.tests / path for path in wanted})
         if touched:
             self.notes.append(f"restored before the tests: {_some(touched)}")
@@ -219,7 +227,7 @@ class TestRunner:
 
     def _names_in(self, folder: str) -> set[str]:
         """Return the names of what is in a folder of the START tree, true tests included."""
-        places = [self.snapshot.tests / folder, *(tree / folder for tree in _trees(self.snapshot))]
+        places = [self.snapshot.tests / folder, *(tree / folder for tree in trees(self.snapshot))]
         return {entry.name for place in places if place.is_dir() for entry in place.iterdir()}
 
     def _apply_test_patch(self, changes: Changes) -> str:
@@ -236,12 +244,12 @@ class TestRunner:
 
     def _started_from(self, path: str) -> bytes | None:
         """Return a file as the START tree has it, or None when it has none; the patch cannot have touched that."""
-        held = _held(_trees(self.snapshot), path)
+        held = place_of(trees(self.snapshot), path)
         return None if held is None or held.is_symlink() else held.read_bytes()
 
     def _bring_back(self, paths: Iterable[str]) -> None:
         """Make files what they are in the START tree."""
-        held = {path: _held(_trees(self.snapshot), path) for path in paths}
+        held = {path: place_of(trees(self.snapshot), path) for path in paths}
         self._clear([path for path, host in held.items() if host is None])
         self._put({path: host for path, host in held.items() if host is not None})
 
@@ -253,7 +261,7 @@ class TestRunner:
     def _put(self, files: Mapping[str, Path]) -> None:
         if files:
             command = ["tar", "-xf", "-", "--unlink-first", "--recursive-unlink", "--no-same-owner"]
-            self._in_tree(command, "restoring files", stdin=_packed(files))
+            self._in_tree(command, "restoring files", stdin=packed(files))
 
     def _in_tree(self, command: list[str], doing: str, stdin: bytes | None = None) -> str:
         # git uses the sealed repository: the one in the tree is the patch's to write in
@@ -279,9 +287,15 @@ class TestRunner:
         first = self._run_script(steps.before, self.timeout)
         if first.timed_out or first.limit or (steps.needed and not first.ok):
             return self._finished(command, setup, first, started, Results())
-        with self._forked(steps) as runner:
-            runner._undo_steps()
-            return runner._run_tests(command, f"{steps.state}\n{steps.runner}", setup, started, first.output)
+        try:
+            with self._forked(steps) as runner:
+                runner._undo_steps()
+                return runner._run_tests(command, f"{steps.state}\n{steps.runner}", setup, started, first.output)
+        except SandboxClosed:
+            raise
+        except SandboxError as error:  # such as a tree too deep to be copied, which code of the patch may have made
+            text = f"grading {self.task.id}: going on after the steps before the tests failed: {error}"
+            raise SetupFailed(text, first) from error
 
     @contextmanager
     def _forked(self, steps: Steps) -> Iterator[TestRunner]:
@@ -299,9 +313,13 @@ class TestRunner:
     def _undo_steps(self) -> None:
         """Put the tests back after steps that ran code of the repository: every true file, and nothing planted."""
         find = ["find", ".", "-path", "./.git", "-prune", "-o", "-newerct", f"@{self.began:.3f}"]
-        listed = self._in_tree(
-            [*find, "(", "-type", "f", "-o", "-type", "l", ")", "-printf", "%y%P\\0"], "listing files"
-        )
+        find += ["(", "-type", "f", "-o", "-type", "l", ")", "-printf", "%y%P\\0"]
+        env = {"PATH": _TOOLS}
+        result = self.box.run(find, timeout=SETUP_TIMEOUT, env=env, merge=False, max_output=_MOST_LISTED)
+        if result.truncated_bytes:
+            raise SetupFailed(f"grading {self.task.id}: the steps before the tests left too many files to list", result)
+        self._must(result, "listing files")
+        listed = result.stdout.decode("utf-8", "surrogateescape")
         entries = [(item[0], item[1:]) for item in listed.split("\0") if item]
         paths = [path for _, path in entries if not path.endswith((".egg-info/entry_points.txt", *_COMPILED))]
         added = tuple(path for path in paths if self._started_from(path) is None)
@@ -313,11 +331,15 @@ class TestRunner:
         if self.task.test_patch:
             self._apply_test_patch(changes)
 
-    def _run_script(self, script: str, timeout: float, watched: bool = False) -> Result:
-        env, text = dict(self.spec.env), f"{script}\nexit $?\n"
-        if watched:
-            return run_watched(self.box, self.lab, text, timeout=timeout, env=env, max_output=MAX_OUTPUT)
-        return self.box.run(text, timeout=timeout, env=env, max_output=MAX_OUTPUT)
+    def _run_script(self, script: str, timeout: float) -> Result:
+        return self.box.run(f"{script}\nexit $?\n", timeout=timeout, env=dict(self.spec.env), max_output=MAX_OUTPUT)
+
+    def _run_watched(self, script: str, timeout: float) -> Result:
+        becomes, env = in_place_of_the_shell(script), dict(self.spec.env)
+        text = scripts.test_script(becomes or script, self.lab)
+        return run_watched(
+            self.box, self.lab, text, becomes=bool(becomes), timeout=timeout, env=env, max_output=MAX_OUTPUT
+        )
 
     def _run_tests(self, command: str, script: str, setup: str, started: float, before: str = "") -> TestRun:
         """Run the tests with the key beside them.
@@ -336,7 +358,10 @@ class TestRunner:
             self.box.write(f"{self.lab}/plugin/{name}", text)
         self.box.write(f"{self.lab}/plugin/{startup.KEY}", key)
         left = max(1.0, self.timeout - (time.monotonic() - started))
-        result = self._run_script(scripts.test_script(script, self.lab), left, self.conditions.watched)
+        if self.conditions.watched:
+            result = self._run_watched(script, left)
+        else:
+            result = self._run_script(scripts.test_script(script, self.lab), left)
         result = replace(result, stdout=before.encode() + result.stdout) if before else result
         return self._finished(command, setup, result, started, self._results(key))
 
@@ -382,10 +407,10 @@ class TestRunner:
     def _results(self, key: str) -> Results:
         """Read what came separately, without those calls of `pytest.xfail` that the true tests themselves make."""
         try:
-            text = self.box.read_bytes(f"{self.lab}/plugin/{startup.RESULTS}").decode("utf-8", "replace")
+            sealed = self.box.read_bytes(f"{self.lab}/plugin/{startup.RESULTS}", most=_MOST_RESULTS)
         except SandboxPathError:
-            text = ""  # the tests removed it or made it huge, which the comparison with the log will show
-        results = read_results(text, key)
+            sealed = b""  # the tests removed it or made it huge, which the comparison with the log will show
+        results = read_results(sealed.decode("utf-8", "replace"), key)
         return replace(results, called=tuple(pair for pair in results.called if not self._of_the_tests(pair[1])))
 
     def _of_the_tests(self, place: str) -> bool:
@@ -397,8 +422,9 @@ class TestRunner:
         if path in self.true:
             text: bytes | None = (self.snapshot.tests / path).read_bytes()
         else:
-            text = self._started_from(path) if planted.within(path, self.roots) else None
-        lines = (text or b"").decode("utf-8", "replace").split("\n")[: int(line)] if line.isdigit() else []
+            plain = ".." not in path.split("/") and "\0" not in path and len(path) < _LONGEST_PATH
+            text = self._started_from(path) if plain and planted.within(path, self.roots) else None
+        lines = (text or b"").decode("utf-8", "replace").split("\n")[: int(line)] if _LINE.fullmatch(line) else []
         return any(_CALLS_XFAIL.search(code) for code in lines[-_CALL_LINES:])
 
 
@@ -427,54 +453,3 @@ def _touched(patch: str) -> frozenset[str]:
 
 def _some(paths: Sequence[str]) -> str:
     return ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
-
-
-@lru_cache(maxsize=256)
-def _true_files(tests: Path) -> frozenset[str]:
-    """Return the paths, relative to the repository, of a Snapshot's true test and harness files."""
-    files = (path for path in tests.rglob("*") if path.is_symlink() or path.is_file())
-    return frozenset(path.relative_to(tests).as_posix() for path in files)
-
-
-@lru_cache(maxsize=256)
-def _cut_files(tests: Path, trees: tuple[Path, ...]) -> tuple[str, ...]:
-    """Return those true files that the START tree does not hold as they are: hidden tests were cut out of them."""
-    return tuple(sorted(path for path in _true_files(tests) if not _same(tests / path, _held(trees, path))))
-
-
-def _trees(snapshot: Snapshot) -> tuple[Path, ...]:
-    """Return where the repository lies in each layer of a Snapshot, whether it is there or not."""
-    return tuple(layer / snapshot.workdir.strip("/") for layer in snapshot.layers)
-
-
-def _held(trees: Iterable[Path], path: str) -> Path | None:
-    """Return where a file or link of the START tree lies in a Snapshot's layers, or None when it holds none."""
-    for tree in trees:
-        held = tree / path
-        try:
-            mode = held.lstat().st_mode
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        return held if stat.S_ISREG(mode) or stat.S_ISLNK(mode) else None  # a device is an overlay's mark of a deletion
-    return None
-
-
-def _same(true: Path, held: Path | None) -> bool:
-    if held is None or true.is_symlink() or held.is_symlink():
-        return held is not None and true.is_symlink() and held.is_symlink() and true.readlink() == held.readlink()
-    return true.stat().st_size == held.stat().st_size and true.read_bytes() == held.read_bytes()
-
-
-def _packed(files: Mapping[str, Path]) -> bytes:
-    """Return a tar of the host's files, stamped with the present so that no compiled module can pass for theirs."""
-    buffer, now = io.BytesIO(), int(time.time())
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for path, host in sorted(files.items()):
-            entry = archive.gettarinfo(host, arcname=path)
-            entry.mtime, entry.uid, entry.gid = now, 0, 0
-            if entry.isreg():
-                with host.open("rb") as file:
-                    archive.addfile(entry, file)
-            else:
-                archive.addfile(entry)
-    return buffer.getvalue()

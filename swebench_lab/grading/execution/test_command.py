@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 
 _OF_PYTEST = re.compile(r"(^|[\s/])(pytest|py\.test)(\s|$)")
@@ -15,6 +16,11 @@ _STATE = re.compile(r"^(export|cd|source|\.|set|unset|ulimit|umask|shopt|:|true)
 """Steps that only change the shell itself, and run no program of the repository."""
 _OTHER = re.compile(r"^\s*(\S*python\S*\s+-m\s+pip|pip\S*|uv|echo|printf|apt-get|conda|which|#)\s")
 """Programs that name a test runner among their arguments without running it."""
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
+_OF_THE_SHELL = re.compile(
+    r"(if|for|while|until|case|select|function|[{!]|\[\[?|time|coproc|eval|exec|command|builtin)$"
+)
+"""Words at a command's beginning that no program is called by."""
 _MODULE = re.compile(r"\s-m\s+([A-Za-z_]\w*)")
 
 
@@ -36,6 +42,29 @@ def reports_separately(command: str) -> bool:
 def modules(command: str) -> frozenset[str]:
     """Return the modules that a test command runs by `python -m`."""
     return frozenset(_MODULE.findall(command))
+
+
+def in_place_of_the_shell(command: str) -> str:
+    """Return a test command with which its shell becomes the test runner; empty where it runs more than one program."""
+    *first, (runner, _) = _parts(command.strip())
+    if not _is_one_program(runner) or not all(_STATE.match(text.strip()) for text, _ in first):
+        return ""
+    env = "env " if _ASSIGNMENT.match(runner.strip()) else ""
+    return "".join(text + mark for text, mark in first) + f" exec {env}{runner.strip()}"
+
+
+def _is_one_program(command: str) -> bool:
+    words = shlex.shlex(command, posix=True, punctuation_chars=True)
+    words.whitespace_split = True
+    words.commenters = ""
+    try:
+        tokens = list(words)
+    except ValueError:  # a quote that is not closed
+        return False
+    program = next((token for token in tokens if not _ASSIGNMENT.match(token)), "")
+    if _OF_THE_SHELL.match(program) or _STATE.match(command.strip()) or "`" in command:
+        return False
+    return not any(token == "&" or (set(token) <= set("();<>|&") and set(token) & set("();|")) for token in tokens)
 
 
 @dataclass(frozen=True)

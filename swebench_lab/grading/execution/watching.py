@@ -23,7 +23,7 @@ _SOURCES = re.compile(r"(?:^|[;&|({]|\bthen\b|\bdo\b)\s*(?:\.|source)\s+(?!/opt/
 
 
 def run_watched(
-    box: Sandbox, lab: str, script: str, *, timeout: float, env: Mapping[str, str], max_output: int
+    box: Sandbox, lab: str, script: str, *, becomes: bool, timeout: float, env: Mapping[str, str], max_output: int
 ) -> Result:
     """Run a script; what was ended from outside has the limit `FROM_OUTSIDE`.
 
@@ -33,6 +33,7 @@ def run_watched(
         box: The sandbox.
         lab: Folder in it for our own files.
         script: For the shell.
+        becomes: Whether the shell becomes the test runner at the script's end.
         timeout: Seconds that it may take.
         env: Variables on top of the box's.
         max_output: Bytes of output that are kept.
@@ -40,7 +41,8 @@ def run_watched(
     if len(script) <= _MOST_SCRIPT and not _SOURCES.search(script):
         place = f"{lab}/witness.py"
         box.write(place, scripts.source("witness.py"))
-        command = ["python3", "-I", "-S", place, box.snapshot.shell, "-c", script]
+        option = [witness.BECOMES] if becomes else []
+        command = ["python3", "-I", "-S", place, *option, box.snapshot.shell, "-c", script]
         result: Result | None = None
         try:
             result = box.run(command, timeout=timeout, env=env, merge=False, max_output=max_output)

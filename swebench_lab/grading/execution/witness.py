@@ -6,6 +6,10 @@ status that looks like one. Where nothing of the kind was asked for, whoever end
 
 It is copied into the box and run by the task's Python: it may only use what Python 3.5 has, and imports nothing of this
 package. The command's processes have no descriptor of its stderr, and cannot open its own: it is not dumpable.
+
+A shell that runs the tests as its child can be rewritten by that child, in memory, to end with any status. So the tests
+take the shell's place wherever their command allows it (`BECOMES`), and then no status that looks like a signal's is
+taken for one.
 """
 
 import array
@@ -19,6 +23,9 @@ import sys
 
 READY, BLIND, INSIDE = "watching", "not watching", "inside: "
 """What it prints before the command starts, and before each call that could have ended it."""
+
+BECOMES = "--becomes"
+"""Its first argument where the shell that it starts becomes the test runner."""
 
 OUTSIDE = (9, 15)  # SIGKILL and SIGTERM, which not every system's Python names
 """Signals that come from outside; every other one that ends a process can be had from the kernel in too many ways."""
@@ -145,7 +152,10 @@ def _in_group(group: int) -> "list[int]":
 
 
 def _harmless(name: str, kind: str, sender: int, arguments: "list[int]", shell: int) -> bool:
-    """Whether a call cannot be what ended the command: a process that ends what it has started, a shell that says how."""
+    """Whether a call cannot be what ended the command: a process that ends what it has started, a shell that says how.
+
+    The shell is -1 where it becomes the test runner: then no process speaks for another.
+    """
     if kind == _TIMER:
         return arguments[1] == 0
     if name == "prlimit64":
@@ -221,6 +231,8 @@ def _run(command: "list[str]", channel: socket.socket) -> None:
 
 def main(command: "list[str]") -> int:
     """Run a command; returns its status as a shell would give it."""
+    becomes = command[:1] == [BECOMES]
+    command = command[becomes:]
     _LIBC.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: its descriptors are nobody else's
     wake, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wakeup)
@@ -241,7 +253,7 @@ def main(command: "list[str]") -> int:
     waiting.register(wake, select.POLLIN)
     watch = None
     if rights:
-        watch = _Watch(struct.unpack("=i", rights[0][2])[0], shell)
+        watch = _Watch(struct.unpack("=i", rights[0][2])[0], -1 if becomes else shell)
         waiting.register(watch.listener, select.POLLIN)
     say(READY if rights else BLIND)
     ours.send(b"x")

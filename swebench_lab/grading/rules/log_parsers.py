@@ -129,8 +129,12 @@ def _outcome(line: str) -> tuple[str, str] | None:
 
 def _without_message(rest: str) -> str:
     """Cut the ` - message` off a node id; a ` - ` inside its brackets belongs to the id."""
-    parts = rest.split(" - ")
-    heads = [" - ".join(parts[:n]) for n in range(1, len(parts) + 1)]
-    balanced = (head for head in heads if head.count("[") == head.count("]"))
-    closed = (head for head in heads[:-1] if head.endswith("]"))  # a parameter that holds a bracket itself
-    return next(balanced, next(closed, heads[0]))
+    ends = [*(mark.start() for mark in re.finditer(" - ", rest)), len(rest)]
+    opened = at = 0  # counted on, since a line may be as long as what tests print
+    for end in ends:
+        opened += rest.count("[", at, end) - rest.count("]", at, end)
+        at = end
+        if opened == 0:
+            return rest[:end]
+    closed = (end for end in ends[:-1] if rest.endswith("]", 0, end))  # a parameter that holds a bracket itself
+    return rest[: next(closed, ends[0])]

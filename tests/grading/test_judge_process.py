@@ -1,0 +1,65 @@
+"""Long logs are judged in another process: the same verdicts, and no log that holds up or fills this one."""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from swebench_lab.errors import GradingError
+from swebench_lab.grading import judge_process
+from swebench_lab.grading.execution.test_run import TestRun
+from swebench_lab.grading.judge import judge, judge_log
+from swebench_lab.grading.judge_process import judge_apart, judge_log_apart
+from swebench_lab.grading.rules.expectation import Expectation
+from swebench_lab.grading.rules.log_parsers import parse_log
+from swebench_lab.records.verdict import Cause
+
+EXPECTED = Expectation(("tests/test_a.py::test_a",), ())
+SUMMARY = "=== short test summary info ===\nPASSED tests/test_a.py::test_a\n=== 1 passed in 0.01s ===\n"
+LONG = TestRun("some line\n" * 1000 + SUMMARY, exit_code=0)
+STALLS = {
+    "parse_log_django": " ... Testing against Django installed in \n" * 60_000,
+    "parse_log_sympy": " " * 4000 + ".py:" * 4000 + "\n",
+}
+"""What takes SWE-bench's parser of that name far too long: minutes, or hours."""
+
+
+def test_verdicts_are_those_of_the_judge() -> None:
+    assert judge_apart(LONG, EXPECTED) == judge(LONG, EXPECTED)
+    assert judge_apart(LONG, EXPECTED).resolved
+    log = LONG.to_log()
+    assert judge_log_apart(log, EXPECTED) == judge_log(log, EXPECTED)
+    with pytest.raises(GradingError, match="no parser is called 'none'"):
+        judge_apart(LONG, Expectation(("a",), (), "none"))
+
+
+def test_a_process_serves_many_and_threads_share_none() -> None:
+    with ThreadPoolExecutor(4) as pool:
+        verdicts = list(pool.map(lambda _: judge_apart(LONG, EXPECTED), range(12)))
+    assert all(verdict.resolved for verdict in verdicts)
+    assert 1 <= len(judge_process._idle) <= max(2, os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize("parser", STALLS)
+def test_a_log_that_stalls_a_parser_holds_up_nothing(parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge_process, "DEADLINE", 1.0)
+    ticks: list[float] = []
+    with ThreadPoolExecutor(1) as pool:
+        verdict = pool.submit(judge_apart, TestRun(STALLS[parser], 1), Expectation(("a",), (), parser))
+        while not verdict.done():
+            ticks.append(time.monotonic())
+            time.sleep(0.05)
+    assert (verdict.result().status, verdict.result().cause) == ("not graded", Cause.CRASHED)
+    assert "more than 1 s" in verdict.result().reason
+    assert len(ticks) > 3, "other threads went on"
+    assert judge_apart(LONG, EXPECTED).resolved, "the next one is judged by a process that works"
+
+
+def test_a_line_as_long_as_a_log_takes_no_more_memory_than_the_log(tmp_path: Path) -> None:
+    line = "FAILED a [" + " - a" * 500_000
+    tests = parse_log("pytest", f"{SUMMARY}=== short test summary info ===\n{line}\n")
+    assert tests == {"a [": "FAILED"}
