@@ -29,7 +29,8 @@ _LOOK = 0.3
 
 def by_words(rollout: Rollout) -> float:
     """A reward that random replies differ in."""
-    return float(sum(int(step.reply.token_ids.sum()) for step in rollout.trajectory.steps) % 7)  # type: ignore[union-attr]
+    said = [step.reply.token_ids for step in rollout.trajectory.steps]
+    return float(sum(int(ids.sum()) for ids in said if ids is not None) % 7)
 
 
 def make_model(folder: Path) -> Path:

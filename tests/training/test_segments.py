@@ -32,11 +32,14 @@ def training(
                     learning_rate=0.0, engine=engine, output_dir=tmp, options=options).begin(ground.micro())  # fmt: skip
 
 
-@pytest.mark.parametrize("engine", ["sync", "async"])
 @pytest.mark.parametrize(
-    ("edits", "parts"),
-    [(CUT, 3), (Compaction(tokens=1), 2)],
-    ids=["old observations cut", "summed up"],
+    ("engine", "edits", "parts"),
+    [
+        pytest.param("sync", CUT, 3, id="sync, old observations cut"),
+        pytest.param("async", CUT, 3, id="async, old observations cut"),
+        pytest.param("sync", Compaction(tokens=1), 2, id="sync, summed up", marks=pytest.mark.slow),
+        pytest.param("async", Compaction(tokens=1), 2, id="async, summed up"),
+    ],
 )
 def test_all_segments_of_an_edited_history_are_trained(
     folder: Path, tmp_path: Path, engine: str, edits: HistoryProcessor, parts: int
