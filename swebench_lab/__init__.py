@@ -22,6 +22,7 @@ _NAMES = {
     "agents.external.cli_agent": "CLIAgent",
     "agents.external.kits": "Kit",
     "agents.flavour": "Flavour",
+    "agents.history": "Compaction",
     "agents.tools.program": "ProgramTool",
     "agents.tools.tool": "BaseTool Observation Tool",
     "errors": (

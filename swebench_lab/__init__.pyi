@@ -5,6 +5,7 @@ from swebench_lab.agents.agent import Agent as Agent
 from swebench_lab.agents.external.cli_agent import CLIAgent as CLIAgent
 from swebench_lab.agents.external.kits import Kit as Kit
 from swebench_lab.agents.flavour import Flavour as Flavour
+from swebench_lab.agents.history import Compaction as Compaction
 from swebench_lab.agents.tools.program import ProgramTool as ProgramTool
 from swebench_lab.agents.tools.tool import BaseTool as BaseTool
 from swebench_lab.agents.tools.tool import Observation as Observation
@@ -139,6 +140,7 @@ __all__ = [
     "ChatPolicy",
     "CLIAgent",
     "cluster",
+    "Compaction",
     "compare",
     "CompareView",
     "Comparison",

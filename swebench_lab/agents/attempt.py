@@ -36,6 +36,9 @@ from swebench_lab.sandbox.contract import Layer, Sandbox
 
 _log = logging.getLogger(__name__)
 
+_GO_ON = "Go on from this summary."
+"""What the record says after a summary; the policy is shown its opening instead."""
+
 
 class _Ended(Exception):
     """The attempt is over, for this reason."""
@@ -56,6 +59,7 @@ class _Draft:
         calls: The calls in the reply.
         acts: What came of each that was carried out.
         error: Why nothing was run.
+        summary: Whether it is the summary that was asked for, so that nothing is read as a call.
     """
 
     reply: Reply
@@ -64,6 +68,7 @@ class _Draft:
     calls: list[Call] = field(default_factory=list)
     acts: list[_Act] = field(default_factory=list)
     error: FormatError | None = None
+    summary: bool = False
 
 
 @dataclass
@@ -231,10 +236,13 @@ class Attempt(RunningAttempt):
                 messages = self.agent.shown(self.messages)
             with boundary(PolicyError, f"asking {self.agent.policy.name!r} for reply {number}"):
                 reply = self.conversation.reply(messages)
-        return _Draft(reply, asked_at, time.monotonic())
+        summary = bool(self.steps and self.steps[-1].extra.get("asks_summary"))
+        return _Draft(reply, asked_at, time.monotonic(), summary=summary)
 
     def parse(self, draft: _Draft) -> _Draft:
         """Read the calls in the reply; one that cannot be made is the end of all."""
+        if draft.summary:
+            return draft
         try:
             with boundary(AgentError, f"parsing reply {len(self.steps)} as {self.flavour.name!r}"):
                 draft.calls = self.flavour.read(draft.reply.text)
@@ -257,7 +265,7 @@ class Attempt(RunningAttempt):
 
     def act(self, draft: _Draft) -> _Draft:
         """Carry out the calls, one after the other, until one hands the work in or the time is over."""
-        if draft.error is not None:
+        if draft.error is not None or draft.summary:
             return draft
         with self.stage("tool", len(self.steps)) as waited:
             draft.answered += waited
@@ -289,6 +297,8 @@ class Attempt(RunningAttempt):
 
     def show(self, draft: _Draft) -> list[str]:
         """Return what each call brought, as the policy is shown it, or what was wrong with its reply."""
+        if draft.summary:
+            return [_GO_ON]
         view, tools, limit = self.view, list(self.tools.values()), self.agent.observation_limit
         with boundary(AgentError, f"showing the observation of step {len(self.steps)} as {self.flavour.name!r}"):
             if draft.error is not None:
@@ -303,10 +313,22 @@ class Attempt(RunningAttempt):
             shown[-1] += "\n" + self.agent.reminder.replace("{{left}}", str(left))
         return shown
 
+    def asks_summary(self, draft: _Draft) -> str:
+        """Return what asks for a summary in the next reply; empty where none is due, or too few replies are left."""
+        compaction = self.agent.compaction
+        if compaction is None or draft.summary or any(act.observation.done for act in draft.acts):
+            return ""
+        if len(self.steps) + 3 > self.agent.max_steps:
+            return ""
+        return compaction.request if compaction.due(draft.reply) else ""
+
     def record(self, draft: _Draft) -> Step:
         """Append the step and its messages."""
         acts = draft.acts if draft.error is None else []
-        shown = self.show(draft)
+        shown, extra = self.show(draft), {"summary": True} if draft.summary else {}
+        if request := self.asks_summary(draft):
+            shown[-1] += "\n\n" + request
+            extra = {"asks_summary": True}
         if len(acts) == 1:  # reading the reply and showing what came of it counts
             acts[0].seconds = time.monotonic() - draft.answered
         layer = self.keep_layer(len(self.steps))
@@ -321,6 +343,7 @@ class Attempt(RunningAttempt):
             env=dict(layer.env) if layer else {},
             started_at=draft.asked_at,
             role=self.flavour.observation_role if acts else "user",
+            extra=extra,
         )
         self.steps.append(step)
         self.messages += step.messages

@@ -1,6 +1,6 @@
 """History processors: what a policy is shown of a conversation that has grown, such as old observations cut to a line.
 
-A processor is a small value that maps messages to messages. It never touches replies or the opening, so that each
+A processor is a small value that maps messages to messages. It never rewrites a reply that is shown, so that each
 reply is still trained on as it was sampled; where it changes what was shown before, the attempt becomes several
 segments (see token_ledger.py).
 """
@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from swebench_lab.records.reply import Message, text_of
+from swebench_lab.errors import PolicyError
+from swebench_lab.records.reply import Message, Reply, text_of
 
 
 @runtime_checkable
@@ -20,7 +21,7 @@ class HistoryProcessor(Protocol):
     """Something that shows a conversation otherwise than it was."""
 
     def __call__(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """Return the messages as they are shown; as many as there were, in the same roles."""
+        """Return the messages as they are shown."""
         ...
 
     def identity(self) -> Mapping[str, Any]:
@@ -129,3 +130,53 @@ class RemoveText(_Processor):
                     text = re.sub(pattern, "", text, flags=re.DOTALL)
                 changed[i] = text
         return _with(messages, changed)
+
+
+@dataclass(frozen=True)
+class Compaction(_Processor):
+    """Has the policy sum up a conversation that has grown long, then shows it the opening with its summary and what follows.
+
+    The request ends an observation. The reply to it is a step without a call, which counts as one and is trained on like
+    any other: it is the end of one segment, and the next begins with what it says.
+
+    Args:
+        tokens: Tokens of a prompt and its reply from which on a summary is asked for. Leave room below what the policy
+            can read for one observation and the summary.
+        request: What asks for it.
+        carry: What the opening ends with from then on; `{summary}` is what was said.
+    """
+
+    tokens: int
+    request: str = (
+        "The conversation is about to exceed its limit. In place of a command, write a summary to go on from: what you "
+        "have found out and changed, with names of files and lines, and what is left to do. Nothing else will be kept."
+    )
+    carry: str = "What you have done so far, in your own words:\n\n{summary}"
+
+    def __post_init__(self) -> None:
+        if self.tokens < 1 or not self.request or "{summary}" not in self.carry:
+            raise ValueError("Compaction: tokens is positive, request a text, and carry holds {summary}")
+
+    def due(self, reply: Reply) -> bool:
+        """Say whether a conversation has reached the limit with a reply.
+
+        Raises:
+            PolicyError: Its policy does not count its tokens.
+        """
+        if reply.prompt_tokens is None or reply.completion_tokens is None:
+            raise PolicyError(
+                f"Compaction(tokens={self.tokens}) cannot bind: the policy does not say how many tokens it read and wrote"
+            )
+        return reply.prompt_tokens + reply.completion_tokens >= self.tokens
+
+    def __call__(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Replace all from the first reply to the latest summary by what it says."""
+        latest = max((i for i, message in enumerate(messages) if message.get("summary")), default=None)
+        if latest is None:
+            return messages
+        first = next(i for i, message in enumerate(messages) if message["role"] == "assistant")
+        said = text_of(messages[latest]).rpartition("</think>")[2].strip()
+        *opening, last = messages[:first]
+        text = f"{text_of(last)}\n\n{self.carry.replace('{summary}', said)}"
+        replies = sum(message["role"] == "assistant" for message in messages[: latest + 1])
+        return [*opening, {**last, "content": text, "replies": replies}, *messages[latest + 2 :]]

@@ -10,7 +10,7 @@ from typing import Any
 
 from swebench_lab.agents import flavour as flavours
 from swebench_lab.agents.flavour import Flavour
-from swebench_lab.agents.history import HistoryProcessor, KeepObservations
+from swebench_lab.agents.history import Compaction, HistoryProcessor, KeepObservations
 from swebench_lab.agents.tools import by_name
 from swebench_lab.agents.tools.program import ProgramTool
 from swebench_lab.agents.tools.tool import Setup, Tool
@@ -53,6 +53,8 @@ class AgentSettings:
         for name, value in self.limits().items():
             if value is not None and value <= 0:
                 raise ValueError(f"making an Agent: {name}={value!r} must be positive")
+        if sum(isinstance(processor, Compaction) for processor in self.history) > 1:
+            raise ValueError("making an Agent: history holds more than one Compaction")
         _ = self.resolved_tools  # an unknown name is an error now, not at the first attempt
 
     @property
@@ -70,6 +72,11 @@ class AgentSettings:
         for processor in self._processors():
             messages = processor(messages)
         return messages
+
+    @property
+    def compaction(self) -> Compaction | None:
+        """When the policy is asked to sum up what was said; None: never."""
+        return next((processor for processor in self.history if isinstance(processor, Compaction)), None)
 
     def _processors(self) -> Sequence[HistoryProcessor]:
         latest = (KeepObservations(self.keep_observations),) if self.keep_observations is not None else ()

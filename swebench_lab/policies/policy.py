@@ -98,7 +98,7 @@ class Policy(Protocol):
 
 def replies_so_far(messages: Sequence[Message]) -> int:
     """Return how many times the policy has answered: the index of the step that is being asked for."""
-    return sum(message["role"] == "assistant" for message in messages)
+    return sum(message.get("replies", 0) + (message["role"] == "assistant") for message in messages)
 
 
 def fingerprint(kind: str, **settings: Any) -> str:

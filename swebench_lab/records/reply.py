@@ -17,12 +17,16 @@ class Message(TypedDict):
 
     `content` is a text, or a list of parts such as `{"type": "text", "text": "..."}`. `reasoning` is what a model thought
     before it spoke, and `signature` what its provider signed that with; both go back to the provider unchanged.
+    Of a history that was compacted, `summary` marks a reply that sums up what was said before it, and `replies` says how many
+    replies the text of one stands for.
     """
 
     role: str
     content: str | list[dict[str, Any]]
     reasoning: NotRequired[str]
     signature: NotRequired[str]
+    summary: NotRequired[bool]
+    replies: NotRequired[int]
 
 
 def text_of(message: Message) -> str:

@@ -74,7 +74,8 @@ class Step:
         role: Role of the message that shows the observation: `user`, or `tool`.
         extra: What a foreign trace says of the step beyond this: `output`, what its commands printed before it was
             framed for the policy. Of a captured one, its `request`, and `ends_turn` where a reply without a call handed
-            the work in. Plain JSON values.
+            the work in. Of one whose history was compacted, `asks_summary` where its observation ends with the request for a
+            summary, and `summary` where its reply is one. Plain JSON values.
     """
 
     index: int
@@ -188,6 +189,8 @@ class Step:
             said["reasoning"] = self.reply.reasoning
         if self.reply.signature:
             said["signature"] = self.reply.signature
+        if self.extra.get("summary"):
+            said["summary"] = True
         if self.role == "tool" and len(self.calls) > 1:
             shown: list[Message] = [{"role": "tool", "content": call.observation} for call in self.calls]
             return [said, *shown]
@@ -196,7 +199,7 @@ class Step:
     @property
     def malformed(self) -> bool:
         """Whether the reply held no well-formed call, where one was due."""
-        return not self.calls and not self.extra.get("ends_turn")
+        return not self.calls and not (self.extra.get("ends_turn") or self.extra.get("summary"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the stored form: plain JSON values, without fields that are what they are by default."""

@@ -14,6 +14,7 @@ import pytest
 from swebench_lab.agents import flavour as flavours
 from swebench_lab.agents.agent import Agent
 from swebench_lab.agents.flavour import Flavour, clip
+from swebench_lab.agents.history import Compaction
 from swebench_lab.agents.tools.shell import Shell
 from swebench_lab.agents.tools.tool import BaseTool, Observation, Tool, ToolLimits, offered
 from swebench_lab.errors import AgentError, ContextFull, PolicyError
@@ -477,6 +478,54 @@ def test_old_observations_are_shown_as_a_line_and_each_segment_is_what_the_polic
         assert plain(segment.ids) == policy.sent[index] + plain(trajectory.steps[index].reply.token_ids)
     taught = force(trajectory, renderer, shown=agent.shown)
     assert [renderer.tokenizer.decode(s.ids) for s in taught] == [renderer.tokenizer.decode(s.ids) for s in found]
+
+
+def test_a_long_conversation_goes_on_from_the_policys_own_summary_and_all_of_it_is_trained(box: Sandbox) -> None:
+    renderer = Renderer.from_frame(PairTokenizer())
+    says = [*[bash("seq 1 100")] * 2, "<think>So far</think>I counted to a hundred.", bash("seq 1 9"), SUBMIT]
+    limit = Agent(Sampler(says, renderer), keep_layers=False, max_steps=2).run(TASK, box).steps[1].reply
+    assert limit.prompt_tokens and limit.completion_tokens
+    compaction = Compaction(limit.prompt_tokens + limit.completion_tokens)
+    policy = Sampler(says, renderer)
+    agent = Agent(policy, keep_layers=False, history=[compaction])
+    trajectory = agent.run(TASK, box)
+    assert (trajectory.stop, trajectory.error) == ("submitted", "")
+    assert [step.observation.endswith(compaction.request) for step in trajectory.steps] == [False, True, *[False] * 3]
+    summary = trajectory.steps[2]
+    assert summary.extra == {"summary": True} and not summary.calls and not summary.malformed
+    assert [step.reply.restart for step in trajectory.steps] == [True, False, False, True, False]
+    seen = [renderer.tokenizer.decode(ids) for ids in policy.sent]
+    assert TASK.issue in seen[3] and seen[3].count("in your own words:\n\nI counted to a hundred.<|im_end|>") == 1
+    assert seen[2].count("\n99\n100") == 2 and "\n99\n100" not in seen[3]
+    before, after = segments(trajectory)
+    assert plain(before.ids) == policy.sent[2] + plain(summary.reply.token_ids), "the summary ends the first row"
+    assert plain(after.ids) == policy.sent[4] + plain(trajectory.steps[4].reply.token_ids)
+    for part, steps in ((before, trajectory.steps[:3]), (after, trajectory.steps[3:])):
+        said = [token for step in steps for token in plain(step.reply.token_ids)]
+        assert part.ids[part.mask == 1].tolist() == said
+    taught = force(trajectory, renderer, shown=agent.shown)
+    assert [renderer.tokenizer.decode(s.ids) for s in taught] == [
+        renderer.tokenizer.decode(s.ids) for s in (before, after)
+    ]
+    again = agent.run(TASK, box, resume=trajectory[:2])
+    assert [step.reply.text for step in again.steps] == [step.reply.text for step in trajectory.steps]
+    assert Trajectory.from_dict(trajectory.to_dict()) == trajectory
+
+
+def test_a_summary_is_asked_for_only_where_it_can_be(box: Sandbox) -> None:
+    compaction = Compaction(tokens=1)
+    counted = Reply(FIX, prompt_tokens=9, completion_tokens=1)
+    trajectory = scripted(*[counted] * 9, history=[compaction], max_steps=2).run(TASK, box)
+    assert not any(compaction.request in step.observation for step in trajectory.steps), (
+        "no reply is left to go on with"
+    )
+    uncounted = scripted(FIX, history=[compaction]).run(TASK, box)
+    assert uncounted.stop == "error" and "does not say how many tokens" in uncounted.error
+    with pytest.raises(ValueError, match="more than one Compaction"):
+        scripted(history=[compaction, compaction])
+    with pytest.raises(ValueError, match="carry holds"):
+        Compaction(1, carry="Go on.")
+    assert scripted(history=[compaction]).fingerprint != scripted(history=[Compaction(tokens=2)]).fingerprint
 
 
 def test_a_reminder_says_how_many_replies_are_left(box: Sandbox) -> None:

@@ -25,6 +25,7 @@ from typing import Any
 import click
 
 import swebench_lab as lab
+from swebench_lab.rollouts.executors.cluster import Cluster
 from tests.benchmarks.scale import SlowScript
 
 HEAD, WORKER, PORT = "10.77.0.1", "10.77.0.2", 6390
@@ -118,24 +119,26 @@ def _await(network: str) -> None:
         time.sleep(2)
 
 
+def joined() -> Cluster:
+    """Join the cluster as soon as both nodes are there; in the head's network."""
+    end = time.monotonic() + _START_SECONDS
+    while time.monotonic() < end:
+        with contextlib.suppress(lab.LabError):
+            cluster = lab.cluster(f"{HEAD}:{PORT}")
+            if len(cluster.machines()) == 2:
+                return cluster
+            cluster.close()
+        time.sleep(3)
+    raise SystemExit("the two nodes did not come up")
+
+
 def drive(what: dict[str, Any]) -> None:
     """Collect on the cluster; runs in the head's network."""
     chosen = lab.load_tasks("demo").sample(what["tasks"], seed=0)
-    end = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            joined = lab.cluster(f"{HEAD}:{PORT}")
-            if len(joined.machines()) == 2:
-                break
-            joined.close()
-        except lab.LabError:
-            pass
-        if time.monotonic() > end:
-            raise SystemExit("the two nodes did not come up")
-        time.sleep(3)
+    cluster = joined()
     agent = lab.Agent(SlowScript(tuple((task.id, task.gold_patch) for task in chosen), what["latency"], patches=2))
-    with lab.SandboxFactory("namespace", cache=what["cache"]) as sandboxes, joined:
-        collector = lab.RolloutCollector(sandboxes, workers=8, run_dir=what["run_dir"], executor=joined)
+    with lab.SandboxFactory("namespace", cache=what["cache"]) as sandboxes, cluster:
+        collector = lab.RolloutCollector(sandboxes, workers=8, run_dir=what["run_dir"], executor=cluster)
         began = time.monotonic()
         rollouts = collector.collect(agent, chosen, attempts=what["attempts"], progress=False)
         seconds = time.monotonic() - began
@@ -168,6 +171,22 @@ def _rows(run_dir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if path.exists() else []
 
 
+@contextmanager
+def two_nodes(folder: Path) -> Iterator[tuple[str, str, threading.Event]]:
+    """Start both nodes; yield their networks, and what says that they have started."""
+    with ExitStack() as stack:
+        first, second = stack.enter_context(networks())
+        started = threading.Event()
+        threading.Thread(target=_hurry, args=((first, second), started), daemon=True).start()
+        stack.callback(started.set)
+        head = ["head", f"--port={PORT}", "--node-ip", HEAD, f"--temp-dir={folder}/ray", "--include-dashboard=false"]
+        stack.enter_context(node(first, folder, head, alone=False))
+        _await(first)
+        worker = ["worker", f"--address={HEAD}:{PORT}", "--node-ip", WORKER]
+        stack.enter_context(node(second, folder, worker, alone=True))
+        yield first, second, started
+
+
 def measure(tasks: int, attempts: int, latency: float) -> dict[str, Any]:
     """Do it all, and return what was seen."""
     folder = Path(tempfile.mkdtemp(prefix="lab-nodes-"))
@@ -175,22 +194,7 @@ def measure(tasks: int, attempts: int, latency: float) -> dict[str, Any]:
     what = {"tasks": tasks, "attempts": attempts, "latency": latency, "run_dir": str(run_dir), "cache": str(cache)}
     try:
         with ExitStack() as stack:
-            first, second = stack.enter_context(networks())
-            started = threading.Event()
-            threading.Thread(target=_hurry, args=((first, second), started), daemon=True).start()
-            stack.callback(started.set)
-            head = [
-                "head",
-                f"--port={PORT}",
-                "--node-ip",
-                HEAD,
-                f"--temp-dir={folder}/ray",
-                "--include-dashboard=false",
-            ]
-            stack.enter_context(node(first, folder, head, alone=False))
-            _await(first)
-            worker = ["worker", f"--address={HEAD}:{PORT}", "--node-ip", WORKER]
-            stack.enter_context(node(second, folder, worker, alone=True))
+            first, second, started = stack.enter_context(two_nodes(folder))
             command = [sys.executable, "-m", f"{__package__}.nodes", "--drive", json.dumps(what)]
             driver = subprocess.Popen(["ip", "netns", "exec", first, *command], stdout=subprocess.PIPE, text=True)
             killed_at = 0

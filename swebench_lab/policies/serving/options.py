@@ -41,7 +41,8 @@ class ServeOptions:
         tool_parser: vLLM's parser of tool calls, such as `hermes` or `qwen3_coder`; empty: no native tool calls.
         lora: Whether adapters can be loaded while it runs; a number: up to this rank.
         updates: Whether weights can be replaced while it runs (vLLM's development mode), so that its policy can be
-            trained; on loopback only.
+            trained; on loopback only, unless `trusted`.
+        trusted: Whether everybody who reaches `host` may replace the weights.
         transfer: How weights get there: `nccl`, `stream` or `disk` (see transfer.py); empty: `nccl` where there are GPUs,
             else `stream`. An adapter travels by itself where `lora` is set.
         eager: Whether nothing is compiled: starts sooner, runs slower.
@@ -65,6 +66,7 @@ class ServeOptions:
     tool_parser: str = ""
     lora: bool | int = False
     updates: bool = False
+    trusted: bool = False
     transfer: str = ""
     eager: bool = False
     api_key: str = ""
@@ -82,10 +84,10 @@ class ServeOptions:
             )
         if self.transfer and (self.transfer not in WAYS or not self.updates):
             raise ValueError(f"serve(transfer={self.transfer!r}): one of {', '.join(WAYS)}, beside updates=True")
-        if self.updates and self.host not in _LOOPBACK:
+        if self.updates and self.host not in _LOOPBACK and not self.trusted:
             raise ValueError(
                 f"serve(updates=True, host={self.host!r}): whoever reaches the server could replace its weights; "
-                "listen on 127.0.0.1, and reach it from elsewhere through a tunnel"
+                "listen on 127.0.0.1, and reach it from elsewhere through a tunnel; or say trusted=True"
             )
 
 

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -23,6 +23,8 @@ from swebench_lab.errors import LabError, outcome_of
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from swebench_lab.policies.serving.server import Server
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +85,26 @@ class Cluster:
     def remove_node(self, node: Any) -> None:
         """End a simulated node at once, as if its machine had died."""
         self._local.remove_node(node, allow_graceful=False)
+
+    def serve(self, model: str | Path, nodes: Sequence[str] = (), **options: Any) -> Server:
+        """Serve a model on nodes of the cluster, where attempts on all nodes, and a training here, reach it.
+
+        Args:
+            model: A folder or hub id, as the nodes that serve and this process find it.
+            nodes: Where each replica runs: addresses, host names or beginnings of ids; none: where Ray has GPUs left,
+                `tensor_parallel` for each of `replicas`.
+            **options: As of `lab.serve`, but for what belongs to one machine (`host`, `port`, `gpus`, `log_dir`).
+
+        Returns:
+            What `lab.serve` returns; a replica ends with its node, and all end with this process.
+
+        Raises:
+            ServingError: There is no such node, or a server did not start.
+            ValueError: An option is unknown or makes no sense.
+        """
+        from swebench_lab.rollouts.executors.servers import serve_on
+
+        return serve_on(str(model), nodes, options)
 
     def close(self) -> None:
         """Leave the cluster; one that was started here ends."""

@@ -107,7 +107,7 @@ def _copies(shape: Shape, training: Training, trained: int, shards: int, process
     """Return the bytes of weights in another form: for autocast, gathered from other processes, in DDP's buckets."""
     largest = max(shape.layer, shape.embedding)
     if shards > 1:  # two layers on their way, and the largest tensor whole when weights are brought to servers
-        return 2 * 2 * shape.layer + 4 * largest
+        return 2 * (2 if training.gpu else 4) * shape.layer + 4 * largest
     cast = 2 * trained if training.gpu else 0
     return cast + (4 * trained if processes > 1 else 0)
 

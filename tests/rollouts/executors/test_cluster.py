@@ -20,6 +20,7 @@ from swebench_lab.rollouts.executors import cluster
 from swebench_lab.snapshots.cache import SnapshotCache
 from swebench_lab.snapshots.transfer import ship
 from tests.benchmarks.scale import SlowScript
+from tests.policies.serving.test_server import ENGINE, living
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +107,31 @@ def test_two_nodes_share_the_work_and_the_death_of_one_loses_nothing(tasks: lab.
     assert len(lab.attach(tmp_path)) == 30
     with lab.SandboxFactory("namespace") as sandboxes, sandboxes.reenter(rollouts.resolved[0], 1) as box:
         assert box.diff() == rollouts.resolved[0].trajectory.patch  # layers came over from the nodes
+
+
+@pytest.mark.slow
+def test_a_model_is_served_on_nodes_and_each_server_ends_with_its_node(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs the extra 'ray'")
+    program = tmp_path / "engine"
+    program.write_text(ENGINE)
+    program.chmod(0o755)
+    options = {"executable": str(program), "env": {"PIDS": str(tmp_path / "pids")}, "updates": True}
+    with lab.cluster(2) as joined:
+        first, second = (machine["id"] for machine in joined.machines())
+        with joined.serve("org/tiny", [first, second], **options) as server:
+            assert server.healthy and server.alive and len(set(server.urls)) == 2 and server.max_length == 512
+            assert len(living(tmp_path)) == 4 and "loading org/tiny" in server.tail()
+            joined.remove_node(joined.simulated[-1])
+            ends = time.monotonic() + 60
+            while len(living(tmp_path)) > 2 and time.monotonic() < ends:
+                time.sleep(0.1)
+            assert len(living(tmp_path)) == 2 and not server.alive
+        assert living(tmp_path) == []
+        with pytest.raises(lab.ServingError, match="no node has 1 GPUs; name the nodes"):
+            joined.serve("org/tiny", **options)
+        with pytest.raises(lab.ServingError, match="0 nodes are called elsewhere"):
+            joined.serve("org/tiny", ["elsewhere"], **options)
+        with pytest.raises(lab.ServingError, match=r"(?s)exit code 3.*the model does not fit"):
+            joined.serve("org/tiny", [first], **{**options, "env": {**options["env"], "BEHAVIOUR": "fail"}})
+        with pytest.raises(ValueError, match="each node decides"):
+            joined.serve("org/tiny", [first], host="0.0.0.0", **options)
