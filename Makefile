@@ -44,6 +44,7 @@ slow: $(DEV)  ## run the tests that take long: every attack on every tier, noteb
 vllm: $(DEV)  ## run the tests that need vLLM, its CPU build in a venv of its own; VLLM=PROGRAM: one that is there
 	@test -x $(VLLM) || $(BIN)/python tests/vllm_venv.py .venv-vllm
 	SWEBENCH_LAB_VLLM=$(abspath $(VLLM)) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s -m slow tests/training/test_served.py tests/policies/serving/test_vllm.py tests/agents/external/test_served_agents.py
+	SWEBENCH_LAB_VLLM=$(abspath $(VLLM)) OMP_NUM_THREADS=1 $(dir $(VLLM))python -m pytest -s -m slow tests/integrations/test_openenv_vllm.py
 
 harbor: $(DEV)  ## compare what is read and written with Harbor's own package, in a venv of its own (HARBOR=PYTHON: one that has it)
 	@test -x $(HARBOR) || { $(PYTHON312) -m venv .venv-harbor && .venv-harbor/bin/pip install --quiet harbor; }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integrations.venvs import TESTS
+from tests.integrations.venvs import NEIGHBOURS
 
 ROOT = Path(__file__).parents[2]
 FILES = {
@@ -38,7 +38,9 @@ def test_every_extra_pins_its_neighbour_and_has_tests_and_entry_points_lead_some
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     for extra in {extra for _, extra in FILES.values()} - {"train"}:
         assert all("<" in requirement for requirement in project["optional-dependencies"][extra])
-        assert all((ROOT / "tests" / name).is_file() for name in TESTS[extra])
+    tested = {extra for name, one in NEIGHBOURS.items() for extra in (one.extras or name).split(",")}
+    assert tested >= {extra for _, extra in FILES.values()}
+    assert all((ROOT / "tests" / test).is_file() for one in NEIGHBOURS.values() for test in one.tests)
     for group in ("inspect_ai", "nemo_gym.sandbox_providers"):
         for value in project["entry-points"][group].values():
             assert find_spec("swebench_lab.integrations") and value.partition(":")[0].rpartition(".")[2] in FILES

@@ -121,6 +121,15 @@ def test_a_full_context_is_known_by_its_wording(status: int, words: str) -> None
         assert Refusal.of(status, text).kind is Kind.FULL
 
 
+def test_an_attempt_ends_by_max_tokens_whatever_the_wording(box: Sandbox) -> None:
+    assert len(WORDINGS) >= 40
+    for status, words in WORDINGS:
+        with p.serving([WORK, (status, {}, {"error": {"message": words, "type": "invalid_request_error"}})]) as server:
+            trajectory = attempt(server, box)
+        assert (trajectory.stop, len(trajectory)) == ("max_tokens", 1), (words, trajectory.error)
+        assert "+y" in trajectory.patch
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -163,7 +172,18 @@ def test_a_rate_limit_is_no_full_context(status: int) -> None:
     assert Refusal.of(status, json.dumps({"error": {"message": words}})).kind is Kind.PASSING
 
 
-UNSEEN = ["Le texte fourni est trop volumineux", "E1207", "输入过长", "Bad Request", "no", ""]
+UNSEEN = [
+    "Le texte fourni est trop volumineux",
+    "Eingabe zu lang",
+    "E1207",
+    "输入过长",
+    "The input does not fit",
+    "ValidationException",
+    "no more room for this conversation",
+    "Bad Request",
+    "no",
+    "",
+]
 
 
 @pytest.mark.parametrize("words", UNSEEN)
@@ -344,6 +364,23 @@ def test_every_call_of_a_reply_is_answered_under_an_id_of_its_own(calls: list[An
     assert [result["tool_call_id"] for result in results] == [one["id"] for one in sent]
     assert sent[0].get("extra_content") == calls[0].get("extra_content")
     assert trajectory.steps[0].malformed == (len(calls) > 1 or calls[0]["function"]["name"] == "browse")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": "caf\ud83d"},
+        {"content": [{"type": "text", "text": "caf\udcff"}]},
+        {"content": "caf\udfff", "reasoning_content": "\ud800"},
+        {"content": None, "tool_calls": [p.call("bash", '{"command": "echo caf\ud83d"}')]},
+        {"content": "caf\ud83d", "tool_calls": [p.call("bash", {"command": "echo \udc00"})]},
+    ],
+)
+def test_half_characters_of_a_reply_are_sent_back_whole(message: Any, box: Sandbox) -> None:
+    with p.serving([p.chat(message), NATIVE_SUBMIT]) as server:
+        trajectory = attempt(server, box, native=True)
+    assert (trajectory.stop, trajectory.error) == ("submitted", "")
+    assert "\ufffd" in json.dumps(server.requests[1], ensure_ascii=False)
 
 
 def test_half_characters_are_replaced_on_both_ways(box: Sandbox) -> None:

@@ -44,7 +44,16 @@ def trained(trajectory: Trajectory) -> str:
 # --- rows with messages ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("beside", [{"system": "Use bash."}, {"system_prompt": "Use bash."}])
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"system": "Use bash."},
+        {"system_prompt": "Use bash."},
+        {"system": "Use bash.", "tools": "[]"},
+        {"system": "", "system_prompt": "Use bash.", "tools": None},
+        {"system": "Use bash.", "system_prompt": "Another."},
+    ],
+)
 def test_a_system_prompt_beside_the_messages_is_shown(beside: dict[str, str]) -> None:
     row = {**beside, "conversations": [{"from": "human", "value": "Fix it."}, {"from": "gpt", "value": "ok"}]}
     assert read_record(row).opening[0] == {"role": "system", "content": "Use bash."}
@@ -80,7 +89,17 @@ def test_reasoning_is_kept_and_written_again(thought: dict[str, Any]) -> None:
     assert [step.reply.reasoning for step in again.steps] == [step.reply.reasoning for step in made.steps]
 
 
-@pytest.mark.parametrize("mark", [{"weight": 0}, {"weight": 0.0}, {"train": False}, {"trainable": False}])
+@pytest.mark.parametrize(
+    "mark",
+    [
+        {"weight": 0},
+        {"weight": 0.0},
+        {"train": False},
+        {"trainable": False},
+        {"training": False},
+        {"loss": False},
+    ],
+)
 def test_a_masked_reply_is_kept_and_not_trained_on(mark: dict[str, Any]) -> None:
     made = read_record({"messages": [SYSTEM, TASK, {**LOOK, **mark}, SEEN, {**DONE, "weight": 1}]})
     assert [step.tool for step in made.steps] == ["bash", "submit"]
@@ -151,8 +170,9 @@ def test_other_versions_of_atif_are_refused_by_name(version: str) -> None:
         read_record(atif_record(version))
 
 
-def test_copied_and_dispatched_steps_are_seen_not_trained_on_and_cost_nothing() -> None:
-    made = read_record(atif_record())
+@pytest.mark.parametrize("minor", range(4, 9))
+def test_copied_and_dispatched_steps_are_seen_not_trained_on_and_cost_nothing(minor: int) -> None:
+    made = read_record(atif_record(f"ATIF-v1.{minor}"))
     assert made.cost == 1.0 and made.tokens == 6
     said = trained(made)
     assert "new look" in said and "done" in said and "old look" not in said and "dispatched" not in said
@@ -250,6 +270,40 @@ def test_openhands_v1_is_read_call_by_call() -> None:
     assert [call.observation for call in made.steps[1].calls] == ["/w", "no\nbad call"]
     assert (made.steps[0].reply.reasoning, made.steps[0].exit_code, made.steps[1].exit_code) == ("hm", 0, 1)
     assert made.extra["dropped"] == {"events of the kind ConversationStateUpdateEvent": 1}
+
+
+@pytest.mark.parametrize(
+    ("tool", "given", "seen", "text"),
+    [
+        (
+            "str_replace_editor",
+            {"command": "view", "path": "/w/a.py"},
+            {"kind": "FileEditorObservation", "output": "x"},
+            "x",
+        ),
+        ("file_editor", {"command": "create", "path": "/w/b"}, {"content": [{"type": "text", "text": "made"}]}, "made"),
+        ("think", {"thought": "So."}, {"kind": "ThinkObservation", "content": "Noted."}, "Noted."),
+        ("finish", {"message": "Done."}, {"kind": "FinishObservation", "content": []}, ""),
+        ("task_tracker", {"command": "plan", "task_list": []}, {"text": "planned"}, "planned"),
+        ("browser_navigate", {"url": "http://x"}, {"kind": "BrowserObservation", "error": "no network"}, "no network"),
+    ],
+)
+@pytest.mark.parametrize("chat", [False, True])
+def test_every_tool_of_openhands_v1_is_read_with_its_arguments(
+    tool: str, given: Any, seen: Any, text: str, chat: bool
+) -> None:
+    function = {"name": tool, "arguments": json.dumps(given)}
+    call = {"id": "c1", "type": "function", "function": function} if chat else {"id": "c1", **function}
+    said = {"tool_name": tool, "tool_call_id": "c1", "llm_response_id": "r1", "tool_call": call}
+    action = event("ActionEvent", **said, thought=[{"type": "text", "text": "I go."}], action={"kind": "X", **given})
+    after = event("ObservationEvent", source="environment", tool_call_id="c1", observation=seen)
+    record = openhands_v1()
+    (step,) = read_record({**record, "history": [*record["history"][:2], action, after]}).steps
+    (made,) = step.calls
+    assert (step.thought, made.tool, made.observation) == ("I go.", tool, text)
+    assert {key: value if isinstance(value, str) else json.dumps(value) for key, value in given.items()} == {
+        key: str(value) for key, value in made.arguments.items()
+    }
 
 
 # --- Responses, Codex, Claude Code ----------------------------------------------------------------------------------

@@ -177,8 +177,9 @@ def _signature(message: Mapping[str, Any]) -> str:
 
 def _untrained(message: Mapping[str, Any]) -> bool:
     """Say whether a row marks a reply as one to see and not to train on."""
-    weight, train = message.get("weight"), message.get("train", message.get("trainable"))
-    return (isinstance(weight, int | float) and weight == 0) or train is False
+    weight = message.get("weight")
+    marks = (message.get(name) for name in ("train", "trainable", "training", "loss"))
+    return (isinstance(weight, int | float) and weight == 0) or any(mark is False for mark in marks)
 
 
 def _seen(made: Step, message: Mapping[str, Any], role: str, number: int) -> Step:

@@ -1,4 +1,8 @@
-"""The agents themselves, from npm and PyPI, in boxes without a network: `make agents` runs this; nothing else does."""
+"""The agents themselves, from npm and PyPI, in boxes without a network: `make agents` runs this; nothing else does.
+
+On an engine elsewhere too, where `LAB_REMOTE_ENGINE` is its `tcp://…` and `LAB_REMOTE_IMAGE` an image in it with Git, curl and,
+for the agents that need it, Node.js. An engine on this machine that sees none of its files counts as elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,15 @@ from swebench_lab.agents.external.translation import call_text
 from swebench_lab.errors import ContextFull
 from swebench_lab.policies.scripted import ScriptedPolicy
 from swebench_lab.records.step import Thread
+from swebench_lab.sandbox.docker.engine import DockerOptions, engine
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not os.environ.get("LAB_REAL_AGENTS"), reason="make agents: installs from npm and PyPI"),
 ]
+REMOTE = {"host": os.environ.get("LAB_REMOTE_ENGINE", ""), "base_image": os.environ.get("LAB_REMOTE_IMAGE", "")}
 TIERS = ["namespace-root", "namespace-rootless"] if os.geteuid() == 0 else ["namespace-rootless"]
+TIERS += ["remote"] if REMOTE["host"] else []
 TASKS = lab.load_tasks("demo")[: int(os.environ.get("LAB_REAL_TASKS", "3"))]
 GOLD = {task.id: task.gold_patch for task in TASKS}
 LOOK = "ls; curl -sS -m 2 http://example.com; getent hosts example.com || echo no names"
@@ -49,6 +56,14 @@ class Repair:
         return {"description": "work", **({"is_background": False} if self.kit.name == "qwen-code" else {})}
 
 
+def opened(tier):
+    if tier != "remote":
+        return lab.SandboxFactory(tier)
+    factory = lab.SandboxFactory("docker", options=REMOTE)
+    assert not engine(DockerOptions(**REMOTE)).shares_files, "this engine sees the files of this machine"
+    return factory
+
+
 def give_up(view, messages, step):
     return "I leave it as it is."
 
@@ -57,7 +72,7 @@ def give_up(view, messages, step):
 @pytest.mark.parametrize("name", KITS)
 def test_an_agent_repairs_demo_bugs_in_boxes_without_a_network(name, tier, tmp_path):
     agent = lab.CLIAgent(name, ScriptedPolicy(Repair(name), name=name), max_steps=12, wall_time=500.0)
-    with lab.SandboxFactory(tier) as sandboxes:
+    with opened(tier) as sandboxes:
         collector = lab.RolloutCollector(sandboxes, workers=1, run_dir=tmp_path / "run")
         rollouts = collector.collect(agent, TASKS, progress=False)
         for rollout in rollouts:
@@ -134,7 +149,7 @@ def test_a_box_entered_again_is_byte_for_byte_what_it_was_while_a_call_was_waiti
         return repair(view, messages, step)
 
     agent = lab.CLIAgent(name, ScriptedPolicy(reply, name=name), max_steps=12, wall_time=500.0)
-    with lab.SandboxFactory(tier) as sandboxes:
+    with opened(tier) as sandboxes:
         with agent.open(sandboxes, TASKS[0]) as box:
             made = agent.run(TASKS[0], box, layer_sink=layers.append)
         assert made.stop == "submitted" and len(trees) == 3, (made.stop, made.error)
@@ -187,7 +202,7 @@ def test_claude_code_is_entered_again_and_branched_in_its_sub_agent_and_after_it
     agent = lab.CLIAgent(
         "claude-code", ScriptedPolicy(Delegates("claude-code"), name="delegates"), max_steps=20, wall_time=500.0
     )
-    with lab.SandboxFactory(tier) as sandboxes:
+    with opened(tier) as sandboxes:
         collector = lab.RolloutCollector(sandboxes, workers=1, run_dir=tmp_path / "run")
         (rollout,) = collector.collect(agent, TASKS[:1], progress=False)
         steps = rollout.trajectory.steps
