@@ -171,7 +171,14 @@ class LandlockSandbox(DescriptorBox, Sandbox):
         """Start the warden, and wait until the box is ready."""
         control, theirs = wire.pair()
         commands, others = wire.pair()
-        argv = [os.path.abspath(sys.executable), "-I", "-S", warden.__file__, str(theirs.fileno()), str(others.fileno())]
+        argv = [
+            os.path.abspath(sys.executable),
+            "-I",
+            "-S",
+            warden.__file__,
+            str(theirs.fileno()),
+            str(others.fileno()),
+        ]
         env = {"PATH": os.defpath, "LANG": "C.UTF-8"}
         if "LD_LIBRARY_PATH" in os.environ:  # the interpreter itself may need it
             env["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
