@@ -225,7 +225,8 @@ def _seen(record: Any) -> str:
 def _advice(record: Any) -> str:
     """Return what to do with what is often taken for a trace."""
     if isinstance(record, Mapping) and (
-        "model_patch" in record or any(isinstance(v, Mapping) and "model_patch" in v for v in record.values())
+        {"model_patch", "fix_patch"} & set(record)
+        or any(isinstance(v, Mapping) and "model_patch" in v for v in record.values())
     ):
         return ". These are predictions: Evaluator.grade takes their patches; traces lie beside them"
     if isinstance(record, Mapping) and {"instance_id", "problem_statement"} <= set(record):
@@ -241,6 +242,7 @@ _OTHERS: tuple[tuple[str, frozenset[str]], ...] = (
     ("a run of LangSmith", frozenset(("run_type", "inputs"))),
     ("an asciinema recording", frozenset(("width", "height", "version"))),
     ("a result of a Harbor trial, whose agent/trajectory.json is the trace", frozenset(("trial_name", "task_name"))),
+    ("an event of an OpenHands event stream", frozenset(("id", "timestamp", "source", "message"))),
     ("an anonymous preference pair", frozenset(("chosen", "rejected"))),
 )
 """What records look like that are not read, and the fields they are known by."""

@@ -583,6 +583,9 @@ def test_a_damaged_session_is_read_or_refused_in_words(lines: list[Any]) -> None
         ({"resourceSpans": []}, "OpenTelemetry"),
         ({"chosen": [], "rejected": []}, "preference"),
         ({"trial_name": "a", "task_name": "b"}, "Harbor"),
+        ({"id": 1, "timestamp": "t", "source": "agent", "message": "m", "action": "run"}, "OpenHands event stream"),
+        ({"instance_id": "a", "model_patch": "diff"}, "predictions"),
+        ({"org": "a", "repo": "b", "number": 1, "fix_patch": "diff"}, "predictions"),
     ],
 )
 def test_what_is_not_read_is_named(record: dict[str, Any], name: str) -> None:
