@@ -14,13 +14,16 @@ from dataclasses import dataclass, replace
 
 from swebench_lab.grading.execution.mutants import Mutator
 from swebench_lab.grading.files.certificates import Certificates
-from swebench_lab.records.verdict import UNRESOLVED, Cause, Verdict
+from swebench_lab.records.verdict import NOT_GRADED, UNRESOLVED, Cause, Verdict
 
 OFF, NOTE, DECIDE = MODES = ("off", "note", "decide")
 """Whether resolved patches are run against the canary, and what its alarm does: nothing, a note, or *unresolved*."""
 
 ALARM = "canary: "
 """How the note of an alarm begins."""
+
+UNASKED = "the canary was not asked, for these did not come to their end:"
+"""How the note begins of a patch that no canary could look at."""
 
 Run = Callable[[str | None, Mutator], Verdict]
 """Runs the tests with a patch, or None, and with what the Mutator changes."""
@@ -45,6 +48,16 @@ class Mutants:
             return cls(frozenset(), False)
         failed = set(gold.fail_to_pass["failure"]) & set(untouched.fail_to_pass["failure"])
         return cls(frozenset(mutated & failed), bool(mutated) and mutated <= failed)
+
+
+def _ended(tree: str, run: Run) -> tuple[Mutator, Verdict]:
+    """Run the mutated tests, a second time if they do not come to their end; returns what changed them, too."""
+    mutator = Mutator.random()
+    verdict = run(tree, mutator)
+    if verdict.graded:
+        return mutator, verdict
+    mutator = Mutator.random()
+    return mutator, run(tree, mutator)
 
 
 class Canary:
@@ -76,10 +89,14 @@ class Canary:
             run: Runs the tests.
         """
         mutants = self.mutants(place, gold, run)
+        if mutants is None:
+            return replace(verdict, notes=(*verdict.notes, f"{UNASKED} the changed tests of its own gold patch"))
         if not mutants.tests:
             return verdict
-        mutator = Mutator.random()
-        success = set(run(patch, mutator).fail_to_pass["success"])
+        mutator, seen = _ended(patch, run)
+        if not seen.graded:
+            return self._unseen(verdict, mutants, seen)
+        success = set(seen.fail_to_pass["success"])
         passed = sorted(mutants.tests & mutator.tests & success)  # a file that could not be changed shows nothing
         if not passed:
             return verdict
@@ -90,13 +107,31 @@ class Canary:
             verdict = replace(verdict, status=UNRESOLVED, reason=f"suspected forgery: {alarm}", cause=Cause.FORGED)
         return verdict
 
-    def mutants(self, place: tuple[str, str, str], gold: str, run: Run) -> Mutants:
-        """Return what is known of a task's mutants: what is stored, or else what two runs show."""
+    def _unseen(self, verdict: Verdict, mutants: Mutants, seen: Verdict) -> Verdict:
+        """Return a verdict whose patch was run twice with changed tests that never came to their end.
+
+        Nothing is known then, and a patch must not gain by it: code that stops at random would get past the canary.
+        """
+        reason = f"{UNASKED} this patch's changed tests: {seen.reason}"
+        verdict = replace(verdict, notes=(*verdict.notes, reason))
+        if self.mode == DECIDE and mutants.decisive:
+            return replace(verdict, status=NOT_GRADED, reason=reason, cause=Cause.INFRASTRUCTURE)
+        return verdict
+
+    def mutants(self, place: tuple[str, str, str], gold: str, run: Run) -> Mutants | None:
+        """Return what is known of a task's mutants: what is stored, or else what two runs show.
+
+        None: those runs did not come to their end, nor did the gold patch's true tests beside them. That says nothing
+        of the task, so nothing is stored.
+        """
         with self._asking[place[1]]:
             if stored := self._stored(*place):
                 return stored
-            mutator = Mutator.random()
-            mutants = Mutants.of(mutator.tests, run(gold, mutator), run(None, mutator))
+            mutator, of_gold = _ended(gold, run)
+            untouched = run(None, mutator) if of_gold.graded else of_gold
+            if not untouched.graded and not run(gold, Mutator()).graded:
+                return None
+            mutants = Mutants.of(mutator.tests, of_gold, untouched)
             row = {"task_digest": place[2], "tests": sorted(mutants.tests), "decisive": mutants.decisive}
             self._certificates.write(place[0], place[1], "canary", json.dumps(row) + "\n")
             return mutants

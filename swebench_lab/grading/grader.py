@@ -157,7 +157,7 @@ class Grader:
         place = (self.sandboxes.key(task), task.id, task_digest(task, self.spec(task)))
 
         def run(tree: str | None, mutator: Mutator) -> Verdict:
-            return self._timed(task, tree, boxes, Conditions(mutator=mutator))
+            return self._timed(task, tree, boxes, Conditions(PATIENCE, mutator=mutator))
 
         return self.canary.watched(verdict, patch, place, task.gold_patch, run)
 

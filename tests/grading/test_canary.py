@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab.grading.canary import ALARM, Canary, Mutants
+from swebench_lab.grading.canary import ALARM, UNASKED, Canary, Mutants
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.grading.execution.mutants import Mutator, function_of, mutate
 from swebench_lab.grading.files.certificates import Certificates
@@ -189,3 +189,48 @@ def test_an_alarm_decides_only_where_every_changed_test_is_known_to_fail(tmp_pat
     verdict = Canary("decide", certificates).watched(passes, "patch", ("k", "t", "d"), "gold", grade)
     assert alarms(verdict) != []
     assert verdict.status == ("unresolved" if decisive else "resolved")
+
+
+LATE = Verdict("not graded", "the tests were stopped", cause=Cause.TIMED_OUT)
+FAILS = Verdict("unresolved", fail_to_pass={"success": (), "failure": ADD})
+PASSES = Verdict("resolved", fail_to_pass={"success": ADD, "failure": ()})
+
+
+def test_a_busy_machine_does_not_take_a_tasks_canary_away(tmp_path: Path) -> None:
+    canary, place, busy = Canary("decide", Certificates(tmp_path)), ("k", "t", "d"), True
+
+    def grade(tree: str | None, mutator: Mutator) -> Verdict:
+        mutator.tests.update(ADD if mutator.word else ())
+        return LATE if busy else PASSES if tree == "forged" else FAILS
+
+    verdict = canary.watched(PASSES, "forged", place, "gold", grade)
+    assert verdict.resolved and verdict.notes[0].startswith(UNASKED)
+    busy = False
+    verdict = canary.watched(PASSES, "forged", place, "gold", grade)
+    assert (verdict.status, verdict.cause) == ("unresolved", Cause.FORGED)
+
+
+def test_tests_that_never_end_once_they_are_changed_leave_a_task_without_canary(tmp_path: Path) -> None:
+    canary, runs = Canary("decide", Certificates(tmp_path)), []
+
+    def grade(tree: str | None, mutator: Mutator) -> Verdict:
+        runs.append(tree)
+        return LATE if mutator.word else PASSES
+
+    for _ in range(2):
+        assert canary.watched(PASSES, "patch", ("k", "t", "d"), "gold", grade) == PASSES
+    assert runs == ["gold", "gold", "gold"], "found out once"
+
+
+@pytest.mark.parametrize("late", [1, 2])
+def test_a_patch_whose_changed_tests_do_not_end_gains_nothing_by_it(tmp_path: Path, late: int) -> None:
+    certificates = Certificates(tmp_path)
+    certificates.write("k", "t", "canary", json.dumps({"task_digest": "d", "tests": list(ADD), "decisive": True}))
+    runs = iter([*[LATE] * late, PASSES])
+
+    def grade(_: str | None, mutator: Mutator) -> Verdict:
+        mutator.tests.update(ADD)
+        return next(runs)
+
+    verdict = Canary("decide", certificates).watched(PASSES, "patch", ("k", "t", "d"), "gold", grade)
+    assert verdict.status == ("unresolved" if late == 1 else "not graded"), verdict

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import py_compile
 import re
 import shutil
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -132,6 +135,24 @@ def test_planted_files_are_undone_and_named(evaluator: Evaluator, name: str) -> 
     assert (verdict.status, verdict.official) == ("unresolved", "unresolved"), verdict.reason
     assert verdict.fail_to_pass["failure"] == ADD
     assert any("before the tests" in note for note in verdict.notes), verdict.notes
+
+
+def test_files_that_another_tree_comes_to_share_meanwhile_are_not_the_patchs(
+    boxes: HandMade, evaluator: Evaluator, tmp_path: Path
+) -> None:
+    graded = threading.Event()
+
+    def share() -> None:
+        for n in range(1000):
+            os.link(boxes.tree / "tests/helper.py", tmp_path / str(n))
+            if graded.wait(0.01):
+                return
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(share)
+        verdict = evaluator.grade(task(), GOLD)
+        graded.set()
+    assert verdict.resolved and not any("restored" in note for note in verdict.notes), verdict.notes
 
 
 @pytest.mark.parametrize("name", ["conftest at the root", "a helper moved away", "the tests turned into a link"])

@@ -47,8 +47,8 @@ files >{lab}/after
 {{
   LC_ALL=C comm -z -13 {lab}/before {lab}/after | sed -z 's/^/A/'
   LC_ALL=C comm -z -23 {lab}/before {lab}/after | sed -z 's/^/D/'
-  find . -newercm {lab}/mark -type l ! -path './.git/*' -print0 | sed -z 's/^/L/'
-  find . -newercm {lab}/mark \( -type f -o -type l \) ! -path ./.git/index ! -path './.git/objects/??/*' -print0 |
+  find . -newercm {lab}/mark -links 1 -type l ! -path './.git/*' -print0 | sed -z 's/^/L/'
+  find . -newercm {lab}/mark -links 1 \( -type f -o -type l \) ! -path ./.git/index ! -path './.git/objects/??/*' -print0 |
     LC_ALL=C sort -z | LC_ALL=C comm -z -23 - {lab}/packs | sed -z 's/^/C/'
 }} >{lab}/changes
 [ -n "$applied" ] || exit 91
@@ -61,7 +61,8 @@ NOT_APPLIED = 91
 def apply_script(lab: str, workdir: str = "/testbed", command: str = "") -> str:
     """Return the script that applies `<lab>/patch.diff` and lists what it changed in `<lab>/changes`.
 
-    `git apply --3way` marks the packs as used from which it reads: that is no change of theirs.
+    `git apply --3way` marks the packs as used from which it reads: that is no change of theirs. Nor is it one of a file
+    that a tree built meanwhile comes to share with this one by a hard link; what a patch writes has no second name.
 
     Args:
         lab: Folder in the box for our own files.
