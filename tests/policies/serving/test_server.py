@@ -299,3 +299,10 @@ def test_replicas_take_their_gpus_from_those_that_were_named() -> None:
     assert share(["0", "1"], ServeOptions(), 0) == {}  # one replica may use all
     with pytest.raises(lab.ServingError, match="needs 4, and there are 2"):
         share(["6", "7"], named, 0)
+
+
+def test_weights_are_taken_beyond_loopback_only_where_the_network_is_trusted() -> None:
+    with pytest.raises(ValueError, match="whoever reaches the server could replace its weights"):
+        ServeOptions(updates=True, host="10.0.0.1")
+    options = ServeOptions(updates=True, host="10.0.0.1", trusted=True)
+    assert command("m", "m", 8000, options)[2:4] == ["--host", "10.0.0.1"]
