@@ -146,6 +146,9 @@ def test_a_quota_that_is_exceeded_is_named_and_is_nobody_elses(hub: Hub) -> None
     second = hub.kernel(USERS[0])  # places are counted over all kernels of a user
     _, error = second.result(second.send("who = 'ada'; import swebench_lab as lab" + BOX))
     assert error.startswith("QuotaExceeded")
+    row = second.run(FULL).strip()
+    print(f"a row of a user whose places are taken: {row}")
+    assert row.startswith("not graded") and "quota of sandboxes exceeded" in row
     ada.run("boxes.pop().close()")
     second.run("box = sandboxes.open(tasks[0]); box.close()")
     ada.run("[b.close() for b in boxes]; box.close()")
@@ -153,6 +156,12 @@ def test_a_quota_that_is_exceeded_is_named_and_is_nobody_elses(hub: Hub) -> None
         kernel.close()
 
 
+FULL = """
+import swebench_lab as lab
+once = lab.RolloutCollector(sandboxes, run_dir="runs/full", deadlines=lab.Deadlines(retries=0))
+(r,) = once.collect(lab.Agent(lab.Teacher(tasks)), tasks, progress=False)
+print(r.verdict.status, "|", r.verdict.reason, "|", r.trajectory.error)
+"""
 ABLATION = """
 import swebench_lab as lab
 real = lab.sweep("quickstart", {"noise": [0.0, 1.0]}, seeds=[0], metric="noisy.per_task", preset="smoke",

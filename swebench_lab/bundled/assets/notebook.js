@@ -32,8 +32,8 @@ function render({ model, el }) {
   const door = {
     live: true,
     pairs: true,
-    // A step is entered by its line of code, which opens the notebook's own player.
-    ask: async (what, params) => { const told = await send({ what, params }); return what === "about" ? { ...told, reenter: false } : told; },
+    guest: true, // on a page of others: the focus stays where it is until somebody comes here
+    ask: (what, params) => send({ what, params }),
     post: (what, params) => send({ what, params, post: true }),
     file: (name) => send({ what: "file", params: { name } }),
     module: async (name) => {
