@@ -123,7 +123,7 @@ class Hub:
         return done.stdout
 
     def _wait(self) -> None:
-        for _ in range(1200):
+        for _ in range(3000):
             try:
                 self.ask("GET", "/hub/api/")
                 return

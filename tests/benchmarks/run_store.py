@@ -162,7 +162,7 @@ class InspectLogs:
         ids = {name: [np.asarray(getattr(step.reply, name)).tolist() for step in t.steps]
                for name in ("token_ids", "logprobs", "context_ids")}  # fmt: skip
         score = Score(value=float(rollout.reward or 0.0), answer=t.patch, explanation=verdict.log)
-        self.samples.append(EvalSample(id=rollout.task.id, epoch=t.attempt + 1, input=rollout.task.issue, target=rollout.task.patch,
+        self.samples.append(EvalSample(id=rollout.task.id, epoch=t.attempt + 1, input=rollout.task.issue, target=rollout.task.gold_patch,
                                        messages=messages, output=ModelOutput.from_content("model", t.steps[-1].reply.text),
                                        scores={"reward": score}, metadata=ids))  # fmt: skip
         if len(self.samples) == self.SIZE:
