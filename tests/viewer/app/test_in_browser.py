@@ -363,6 +363,8 @@ def test_a_step_is_entered_below_a_cell_in_jupyterlab_also_while_another_cell_ru
                 browser.eval(f"{BELOW}.querySelector('{to}').click()")
             browser.wait_for(f"{BELOW}.querySelector('iframe.page') !== null")
             browser.eval(f"{BELOW}.host.scrollIntoView()")
+            browser.wait_for(f"{BELOW}.activeElement?.tagName === 'IFRAME'")
+            browser.press("0")
             browser.press("l")
             browser.wait_for(f"{BELOW}.querySelector('.at-step').textContent === '1'")
             browser.press("r")
