@@ -58,7 +58,7 @@ class Browser:
             self.call(f"{domain}.enable")
         self.call("Page.navigate", url=url)
         try:
-            self.wait_for(ready, 60)
+            self.wait_for(ready, 180)
         except BaseException:
             self.__exit__(None, None, None)
             raise

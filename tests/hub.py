@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import pwd
@@ -19,6 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
+
+from tests.browser import Browser
 
 ROOT = Path(__file__).parent.parent
 USERS = ("lab-ada", "lab-bob")
@@ -29,13 +33,15 @@ c.JupyterHub.bind_url = "http://127.0.0.1:{port}"
 c.JupyterHub.hub_bind_url = "http://127.0.0.1:{hub}"
 c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:{proxy}"
 c.ConfigurableHTTPProxy.command = [{prefix!r} + "/bin/configurable-http-proxy"]
-c.JupyterHub.authenticator_class = "null"  # nobody logs in: the test has a token
+c.JupyterHub.authenticator_class = "dummy"  # a page logs in with the token of the tests, and requests bring it along
+c.DummyAuthenticator.password = {token!r}
+c.Spawner.args = [*c.Spawner.args, "--LabApp.expose_app_in_browser=True"]
 c.Authenticator.allow_all = True
 c.JupyterHub.db_url = "sqlite:///{folder}/hub.sqlite"
 c.JupyterHub.cookie_secret_file = "{folder}/cookie"
 c.JupyterHub.services.append(dict(name="tests", api_token={token!r}))
 c.JupyterHub.load_roles.append(
-    dict(name="tests", scopes=["admin:users", "admin:servers", "access:servers"], services=["tests"]))
+    dict(name="tests", scopes=["admin:users", "admin:servers", "access:servers", "tokens"], services=["tests"]))
 c.Spawner.start_timeout = c.Spawner.http_timeout = 180
 """
 
@@ -53,7 +59,7 @@ class Hub:
         self.folder = Path(tempfile.mkdtemp(prefix="lab-hub-"))
         self.folder.chmod(0o755)
         self.token = secrets.token_hex(16)
-        self.port, hub, proxy = _free_ports(3)
+        self.port, hub, proxy = free_ports(3)
         self.address = f"http://127.0.0.1:{self.port}"
         for name in (*USERS, KEEPER):
             subprocess.run(["useradd", "--create-home", "--shell", "/bin/bash", name], check=True)
@@ -117,7 +123,7 @@ class Hub:
         return done.stdout
 
     def _wait(self) -> None:
-        for _ in range(1200):
+        for _ in range(3000):
             try:
                 self.ask("GET", "/hub/api/")
                 return
@@ -137,6 +143,28 @@ class Hub:
         with urllib.request.urlopen(asked, timeout=60) as answer:
             content = answer.read()
             return json.loads(content) if content[:1] in (b"{", b"[") else None
+
+    def answer(self, path: str, token: str, cookie: str = "") -> tuple[int, str, str]:
+        """Return the status of a request, the cookie that it sets, and its text; where it leads is not followed."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request("GET", path, headers={"Authorization": f"token {token}", "Cookie": cookie})
+        answer = connection.getresponse()
+        cookies = [one.split(";")[0] for one in answer.headers.get_all("Set-Cookie") or ()]
+        text = answer.read().decode()
+        connection.close()
+        return answer.status, "; ".join(one for one in cookies if "view" in one), text
+
+    def token_of(self, user: str) -> str:
+        """Return a token that is a user's own, and may what the user may."""
+        return str(self.ask("POST", f"/hub/api/users/{user}/tokens", {"note": "tests"})["token"])
+
+    def page(self, user: str, path: str) -> Browser:
+        """Log a user in by the hub's own page, and return the browser at a path of the user's server."""
+        inside = quote(f"/user/{user}/{path}")
+        browser = Browser(f"{self.address}/hub/login?next={inside}", 1400, 1200, "document.forms.length > 0")
+        browser.eval(f"document.getElementById('username_input').value = {user!r}")
+        browser.eval(f"document.getElementById('password_input').value = {self.token!r}; document.forms[0].submit()")
+        return browser
 
     def start(self, user: str) -> float:
         """Start a user's server; returns the seconds that took."""
@@ -268,7 +296,7 @@ class Kernel:
         self._socket.close()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))

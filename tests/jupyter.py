@@ -85,7 +85,7 @@ class Lab:
 
     def _wait(self) -> None:
         asked = urllib.request.Request(f"{self.address}/api/status", headers={"Authorization": f"token {self.token}"})
-        for _ in range(600):
+        for _ in range(1800):
             try:
                 urllib.request.urlopen(asked, timeout=5).close()
                 return

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.hub import ROOT, USERS, Hub, Kernel
+from tests.browser import CHROMIUM
+from tests.hub import ROOT, USERS, Hub, Kernel, free_ports
+from tests.jupyter import IDLE_PAGE
 
 PREFIX = os.environ.get("SWEBENCH_LAB_HUB", "")
 pytestmark = [
@@ -144,6 +146,9 @@ def test_a_quota_that_is_exceeded_is_named_and_is_nobody_elses(hub: Hub) -> None
     second = hub.kernel(USERS[0])  # places are counted over all kernels of a user
     _, error = second.result(second.send("who = 'ada'; import swebench_lab as lab" + BOX))
     assert error.startswith("QuotaExceeded")
+    row = second.run(FULL).strip()
+    print(f"a row of a user whose places are taken: {row}")
+    assert row.startswith("not graded") and "quota of sandboxes exceeded" in row
     ada.run("boxes.pop().close()")
     second.run("box = sandboxes.open(tasks[0]); box.close()")
     ada.run("[b.close() for b in boxes]; box.close()")
@@ -151,6 +156,12 @@ def test_a_quota_that_is_exceeded_is_named_and_is_nobody_elses(hub: Hub) -> None
         kernel.close()
 
 
+FULL = """
+import swebench_lab as lab
+once = lab.RolloutCollector(sandboxes, run_dir="runs/full", deadlines=lab.Deadlines(retries=0))
+(r,) = once.collect(lab.Agent(lab.Teacher(tasks)), tasks, progress=False)
+print(r.verdict.status, "|", r.verdict.reason, "|", r.trajectory.error)
+"""
 ABLATION = """
 import swebench_lab as lab
 real = lab.sweep("quickstart", {"noise": [0.0, 1.0]}, seeds=[0], metric="noisy.per_task", preset="smoke",
@@ -158,6 +169,21 @@ real = lab.sweep("quickstart", {"noise": [0.0, 1.0]}, seeds=[0], metric="noisy.p
 frame = real.to_frame()
 print(sorted(frame["status"].to_list()), real.verdicts().height)
 """
+FEW = """
+import swebench_lab as lab
+tasks = lab.load_tasks("demo").sample(3, seed=1)[:1]
+collector = lab.RolloutCollector(lab.SandboxFactory("namespace"), run_dir=f"runs/of-{who}")
+print(len(collector.collect(lab.Agent(lab.Teacher(tasks)), tasks, progress=False)))
+"""
+VIEW = """
+import os
+import swebench_lab as lab
+view = lab.View("runs")
+server = view.serve(port, os.environ["JUPYTERHUB_SERVICE_PREFIX"] + f"proxy/{port}/")
+print(server.token)
+"""
+RUNS_ON_THE_PAGE = "[...(%s).querySelectorAll('td.id')].map((one) => one.textContent)"
+WIDGET = "document.querySelector('[data-lm-suppress-shortcuts]')?.shadowRoot"
 
 
 def test_two_users_run_an_ablation_at_once(hub: Hub) -> None:
@@ -170,6 +196,63 @@ def test_two_users_run_an_ablation_at_once(hub: Hub) -> None:
     assert results[0] == results[1] == ("['completed', 'completed'] 2\n", "")
     for kernel in both:
         kernel.close()
+
+
+def test_the_viewer_of_each_user_shows_that_users_runs_alone_by_both_doors(hub: Hub) -> None:
+    both = kernels(hub)
+    for kernel in both:
+        assert kernel.run(f"who = {kernel.user!r}" + FEW).split()[-1] == "1"
+    ports = free_ports(2)
+    views = [kernel.run(f"port = {port}" + VIEW).strip() for kernel, port in zip(both, ports, strict=True)]
+    tokens = [hub.token_of(user) for user in USERS]
+    for mine, other in ((0, 1), (1, 0)):
+        path = f"/user/{USERS[mine]}/proxy/{ports[mine]}/"
+        status, cookie, _ = hub.answer(f"{path}?token={views[mine]}", tokens[mine])
+        assert status == 303 and cookie, "the token of the address becomes a cookie behind the hub's proxy, too"
+        status, _, text = hub.answer(f"{path}api/runs", tokens[mine], cookie)
+        runs = [run["run"] for run in json.loads(text)["runs"]]
+        assert status == 200 and any(f"of-{USERS[mine]}" in run for run in runs)
+        assert USERS[other] not in text
+        assert hub.answer(f"{path}api/runs", tokens[mine])[0] == 401, "the hub's token alone is not the viewer's"
+        assert hub.answer(f"{path}api/runs", tokens[other], cookie)[0] in (403, 404), "nor is the viewer's the hub's"
+        knock = (
+            "import urllib.request, urllib.error\n"
+            f"try: print(urllib.request.urlopen('http://127.0.0.1:{ports[mine]}/').status)\n"
+            "except urllib.error.HTTPError as error: print(error.code)\n"
+            f"try: lab.View('/home/{USERS[mine]}/runs')\n"
+            "except lab.RecordError as error: print('RecordError')"
+        )
+        assert both[other].run(knock).split() == ["401", "RecordError"]
+    if CHROMIUM:
+        _both_doors_in_a_browser(hub, USERS[0], f"proxy/{ports[0]}/?token={views[0]}")
+    for kernel in both:
+        kernel.run("view.close()")
+        kernel.close()
+
+
+def _both_doors_in_a_browser(hub: Hub, user: str, door: str) -> None:
+    """Log in as a user, see the viewer below a cell, then behind the proxy."""
+    cell = {"cell_type": "code", "id": "a", "metadata": {}, "outputs": [], "execution_count": None}
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    source = "import swebench_lab as lab\nlab.View('runs', index='index')"
+    whole = {"cells": [{**cell, "source": source}], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+    notebook = hub.home(user) / "view.ipynb"
+    notebook.write_text(json.dumps(whole))
+    os.chown(notebook, hub.home(user).stat().st_uid, hub.home(user).stat().st_gid)
+    with hub.page(user, "lab/tree/view.ipynb") as browser:
+        browser.wait_for(IDLE_PAGE, 180)
+        browser.eval("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        browser.wait_for(f"{WIDGET}?.querySelector('tr[data-open]') != null", 120)
+        below = browser.eval(RUNS_ON_THE_PAGE % WIDGET)
+        browser.call("Page.navigate", url=f"{hub.address}/user/{user}/{door}")
+        browser.wait_for("document.querySelector('tr[data-open]') !== null", 60)
+        behind = browser.eval(RUNS_ON_THE_PAGE % "document")
+        assert below == behind and any(f"of-{user}" in run for run in below)
+        assert "token=" not in browser.eval("location.href")
+        browser.eval("document.querySelector('td.id a').click()")
+        browser.wait_for("document.querySelector('td.id a[href^=\"#attempt?\"]') !== null")
+        browser.eval("document.querySelector('td.id a').click()")
+        browser.wait_for("document.querySelector('.at-step')?.textContent === '0'", 60)
 
 
 COLLECT = """

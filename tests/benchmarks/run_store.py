@@ -5,7 +5,8 @@ python -m tests.benchmarks.run_store --attempts 5000 --folder /somewhere/large -
 Texts are drawn from the traces (any folder of text files), none of them twice but for a task's own; token ids are random
 over a vocabulary of 151,936, logprobs random float32 of full precision. What each operation takes is measured in a
 process of its own. The yardsticks are one JSON line an attempt, as the layout of before kept it, and parquet of the same rows
-(zstd, 100 attempts a file, token ids and logprobs as lists of numbers), written in the same run.
+(zstd, 100 attempts a file, token ids and logprobs as lists of numbers), written in the same run; with --inspect, also logs
+of Inspect (250 attempts a file; the messages as its messages, ids and logprobs as its metadata).
 """
 
 from __future__ import annotations
@@ -135,26 +136,81 @@ _PARQUET = {name: pl.List(pl.List(kind)) for name, kind in
             (("token_ids", pl.Int32), ("logprobs", pl.Float32), ("context_ids", pl.Int32))}  # fmt: skip
 
 
-def write(folder: Path, count: int, traces: Path | None) -> dict[str, Any]:
+class InspectLogs:
+    """The same attempts as logs of Inspect, each of which holds whole samples."""
+
+    SIZE = 250
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.files = folder, 0
+        self.samples: list[Any] = []
+        folder.mkdir()
+
+    def append(self, rollout: Rollout) -> None:
+        """Take an attempt; every so many are a file."""
+        from inspect_ai.log import EvalSample
+        from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageUser, ModelOutput
+        from inspect_ai.scorer import Score
+
+        t, verdict = rollout.trajectory, rollout.verdict
+        messages: list[Any] = [
+            ChatMessageSystem(content=str(t.opening[0]["content"])),
+            ChatMessageUser(content=rollout.task.issue),
+        ]
+        for step in t.steps:
+            messages += [ChatMessageAssistant(content=step.reply.text), ChatMessageUser(content=step.observation)]
+        ids = {name: [np.asarray(getattr(step.reply, name)).tolist() for step in t.steps]
+               for name in ("token_ids", "logprobs", "context_ids")}  # fmt: skip
+        score = Score(value=float(rollout.reward or 0.0), answer=t.patch, explanation=verdict.log)
+        self.samples.append(EvalSample(id=rollout.task.id, epoch=t.attempt + 1, input=rollout.task.issue, target=rollout.task.gold_patch,
+                                       messages=messages, output=ModelOutput.from_content("model", t.steps[-1].reply.text),
+                                       scores={"reward": score}, metadata=ids))  # fmt: skip
+        if len(self.samples) == self.SIZE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the samples that wait."""
+        from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalSpec, write_eval_log
+
+        if self.samples:
+            spec = EvalSpec(
+                created="2026-01-01T00:00:00+00:00",
+                task="run",
+                dataset=EvalDataset(),
+                model="model",
+                config=EvalConfig(),
+            )
+            write_eval_log(
+                EvalLog(eval=spec, samples=self.samples, status="success"), str(self.folder / f"{self.files:05}.eval")
+            )
+            self.samples, self.files = [], self.files + 1
+
+
+def write(folder: Path, count: int, traces: Path | None, inspect: bool = False) -> dict[str, Any]:
     """Make the run; return what appending and the disk cost, beside JSON lines."""
     texts, run = Texts(traces, 0), RunDirectory(folder / "run")
     tasks: dict[int, Task] = {}
     system = texts.draw(9000)
-    before, parquet = folder / "before.jsonl", Parquet(folder / "parquet")
+    before = folder / "before.jsonl"
+    others: dict[str, Parquet | InspectLogs] = {"parquet": Parquet(folder / "parquet")}
+    if inspect:
+        others["logs of Inspect"] = InspectLogs(folder / "inspect")
     appended, as_lines = [], []
     for number in range(count):
         rollout = attempt(number, texts, tasks, system)
         begin = time.perf_counter()
         run.append(rollout, "reward")
         appended.append(time.perf_counter() - begin)
-        parquet.append(rollout)
+        for other in others.values():
+            other.append(rollout)
         if number % max(1, count // BASELINE) == 0:
             begin = time.perf_counter()
             lines.append(before, {**rollout.to_row(), "rewarded_by": "reward"})
             as_lines.append(time.perf_counter() - begin)
         if number % 1000 == 999:
             print(f"{number + 1} of {count} attempts", file=sys.stderr, flush=True)
-    parquet.flush()
+    for other in others.values():
+        other.flush()
     size = sum(file.stat().st_size for file in (folder / "run").rglob("*") if file.is_file())
     one, was = size / count, before.stat().st_size / len(as_lines)
     return {
@@ -162,7 +218,10 @@ def write(folder: Path, count: int, traces: Path | None) -> dict[str, Any]:
         "distinct lines of text": len(set(texts.lines)),
         "kB an attempt": one / 1e3,
         "kB an attempt as a JSON line": was / 1e3,
-        "kB an attempt as parquet": sum(file.stat().st_size for file in parquet.folder.iterdir()) / count / 1e3,
+        **{
+            f"kB an attempt as {name}": sum(file.stat().st_size for file in other.folder.iterdir()) / count / 1e3
+            for name, other in others.items()
+        },
         "share of JSON lines": one / was,
         "GB in all": size / 1e9,
         "GB as JSON lines": was * count / 1e9,
@@ -189,9 +248,14 @@ _AS_PARQUET = {
     "pass_at, filter, frame": "import polars as pl; s = pl.scan_parquet(run_dir); "
     "s.group_by('task').agg((pl.col('status') == 'resolved').mean()).collect(), s.filter(pl.col('seconds') > 50)"
     ".select(pl.len()).collect(), s.select('task', 'attempt', 'status', 'reward', 'seconds').collect()",
-    "open one attempt": "import polars as pl; pl.scan_parquet(run_dir).filter(task='owner__name-7', attempt=1).collect()",
 }
 """What corresponds to them in parquet."""
+_AS_INSPECT = {
+    "import only": "import inspect_ai.log",
+    "open, count": "from inspect_ai.log import list_eval_logs, read_eval_log_sample_summaries as read; from collections import Counter; "
+    "Counter(s.scores['reward'].value for log in list_eval_logs(run_dir) for s in read(log.name))",
+}
+"""What corresponds to them in logs of Inspect."""
 
 _MEASURED = """
 import sys, time, json
@@ -229,15 +293,37 @@ def widened(folder: Path, rows: int) -> Path:
     return wide
 
 
-def opened(run_dir: Path, count: int = 50) -> list[float]:
-    """Return the seconds that opening one attempt takes, for some attempts."""
-    rollouts = RunDirectory(run_dir, create=False).rollouts()
-    took = []
-    for place in random.Random(0).sample(range(len(rollouts)), min(count, len(rollouts))):
-        begin = time.perf_counter()
-        assert len(rollouts[place].trajectory.steps) == STEPS
-        took.append(time.perf_counter() - begin)
-    return sorted(took)
+def opened(folder: Path, attempts: int, count: int = 50) -> dict[str, str]:
+    """Return what opening one attempt takes, all of its texts, ids and logprobs, by each format: milliseconds."""
+    rollouts = RunDirectory(folder / "run", create=False).rollouts()
+    table = pl.scan_parquet(folder / "parquet")
+
+    def from_parquet(number: int) -> int:
+        task, attempt = f"owner__name-{number // ATTEMPTS_A_TASK}", number % ATTEMPTS_A_TASK
+        row = table.filter(pl.col("task") == task, pl.col("attempt") == attempt).collect().row(0, named=True)
+        return len(json.loads(row["rest"])["trajectory"]["steps"])
+
+    def from_inspect(number: int) -> int:
+        from inspect_ai.log import read_eval_log_sample
+
+        log = folder / "inspect" / f"{number // InspectLogs.SIZE:05}.eval"
+        task, epoch = f"owner__name-{number // ATTEMPTS_A_TASK}", number % ATTEMPTS_A_TASK + 1
+        return len(read_eval_log_sample(str(log), task, epoch).metadata["token_ids"])
+
+    ways = {"": lambda number: len(rollouts[number].trajectory.steps), " (parquet)": from_parquet}
+    if (folder / "inspect").is_dir():
+        ways[" (Inspect)"] = from_inspect
+    shown = {}
+    for name, read in ways.items():
+        took = []
+        for number in random.Random(0).sample(range(attempts), min(count, attempts)):
+            begin = time.perf_counter()
+            assert read(number) == STEPS
+            took.append(time.perf_counter() - begin)
+        shown[f"open one attempt, ms{name}"] = (
+            f"median {1e3 * statistics.median(took):.1f}, slowest of {len(took)} {1e3 * max(took):.1f}"
+        )
+    return shown
 
 
 def main() -> None:
@@ -251,24 +337,24 @@ def main() -> None:
     parser.add_argument(
         "--rows", type=int, default=0, help="also measure an index of so many rows over the same bodies"
     )
+    parser.add_argument("--inspect", action="store_true", help="also write logs of Inspect (pip install inspect-ai)")
     parser.add_argument("--keep", action="store_true", help="leave the folder")
     given = parser.parse_args()
     given.folder.mkdir(parents=True)
-    facts = write(given.folder, given.attempts, given.traces)
+    facts = write(given.folder, given.attempts, given.traces, given.inspect)
     run_dir = given.folder / "run"
     for name, code in OPERATIONS.items():
         facts[name] = measured(run_dir, code)
     for name, code in _AS_PARQUET.items():
         facts[f"{name} (parquet)"] = measured(given.folder / "parquet", code)
+    for name, code in _AS_INSPECT.items() if given.inspect else ():
+        facts[f"{name} (Inspect)"] = measured(given.folder / "inspect", code)
     if given.rows:
         wide = widened(given.folder, given.rows)
         facts["rows of the wide index"] = given.rows
         for name in ("open, count", "resume scan", "pass_at, filter, frame"):
             facts[f"{name} (wide)"] = measured(wide, OPERATIONS[name])
-    took = opened(run_dir)
-    facts["open one attempt, ms"] = (
-        f"median {1e3 * took[len(took) // 2]:.1f}, slowest of {len(took)} {1e3 * took[-1]:.1f}"
-    )
+    facts |= opened(given.folder, given.attempts)
     facts["load of the machine"] = os.getloadavg()[0]
     for name, value in facts.items():
         print(f"{name:32} {value:.3f}" if isinstance(value, float) else f"{name:32} {value}")

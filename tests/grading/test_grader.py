@@ -170,3 +170,10 @@ def test_equal_patches_are_graded_once_and_what_is_not_graded_again(evaluator: E
     broken = task(spec={**QUICK, "test_command": "false #"}, id="lab__pkg-2")
     assert not cached.grade(broken, GOLD).graded and not cached.grade(broken, GOLD).graded
     assert (cache.asked, cache.ran) == (6, 3)
+
+
+def test_a_cache_keeps_no_more_verdicts_than_it_is_allowed_and_those_asked_for_last() -> None:
+    cache = GradingCache(most=2)
+    for patch in ("a", "b", "a", "c", "a", "b"):
+        assert cache.verdict(task(), "key", patch, lambda patch=patch: Verdict("unresolved", patch)).reason == patch
+    assert (cache.asked, cache.ran) == (6, 4), "b was forgotten for c"

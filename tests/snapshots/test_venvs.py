@@ -205,10 +205,14 @@ def test_every_kind_of_installation_is_found_and_the_nearest_only_when_allowed(t
     fake_python(tmp_path / "conda" / "9.4" / "miniconda3", "9.4.2")
     fake_python(tmp_path / "pyenv" / "versions" / "9.7.1", "9.7.1")
     fake_python(tmp_path / "uv" / "cpython-9.9.3-linux", "9.9.3")
+    own = fake_python(tmp_path / "own", "9.2.0")
+    (tmp_path / "shims").mkdir()
+    (tmp_path / "shims" / "python9.2").symlink_to(own / "bin" / "python9.2")
     asked = """
 from swebench_lab.snapshots.environment.interpreter import find_interpreter, other_than
 for version in ("9.4", "9.7", "9.9"):
     print(version, find_interpreter(version).origin)
+print(find_interpreter("9.2").origin, find_interpreter("9.2").path)
 print(find_interpreter("9.6", nearest=True).version, find_interpreter("9.8", nearest=True).version)
 print(other_than("9.6", "9.7.1"))
 try:
@@ -217,14 +221,15 @@ except Exception as error:
     print(error)
 """
     places = {"SWEBENCH_LAB_CONDA_ROOT": tmp_path / "conda", "PYENV_ROOT": tmp_path / "pyenv",
-              "UV_PYTHON_INSTALL_DIR": tmp_path / "uv"}  # fmt: skip
+              "UV_PYTHON_INSTALL_DIR": tmp_path / "uv", "PATH": f"{tmp_path}/shims:{os.environ['PATH']}"}  # fmt: skip
     env = {**os.environ, **{name: str(place) for name, place in places.items()}}
     said = subprocess.run([sys.executable, "-c", asked], env=env, capture_output=True, text=True, check=True).stdout
     lines = said.splitlines()
     assert lines[:3] == ["9.4 conda", "9.7 pyenv", "9.9 uv"]
-    assert lines[3] == "9.7.1 9.9.3", "the nearest, the newer of two"
-    assert lines[4].startswith("Python 9.6 was wanted and is not here; the nearest, 9.7.1, was taken")
-    assert lines[5].startswith("looking for Python 9.6: not on this machine, which has ")
+    assert lines[3] == f"path {own}/bin/python9.2", "the program itself, not what leads to it"
+    assert lines[4] == "9.7.1 9.9.3", "the nearest, the newer of two"
+    assert lines[5].startswith("Python 9.6 was wanted and is not here; the nearest, 9.7.1, was taken")
+    assert lines[6].startswith("looking for Python 9.6: not on this machine, which has ")
 
 
 def test_pins_win_over_what_others_ask_and_over_the_date(tmp_path: Path) -> None:

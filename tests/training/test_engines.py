@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import math
@@ -13,6 +14,7 @@ import pytest
 import swebench_lab as lab
 from swebench_lab.errors import SandboxError, TrainingError
 from swebench_lab.records.rollout import Rollout
+from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.rollouts.executors.settings import Deadlines
 from swebench_lab.training.options.settings import GRPOSettings
 from tests.training import ground
@@ -230,6 +232,24 @@ def test_the_worker_goes_on_with_the_first_group_that_was_not_trained_on(
     assert [again_tasks.task(n).id for n in range(6)] == [tasks.task(n).id for n in range(6)]
     with pytest.raises(TrainingError, match="missing"):
         again.restore(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("engine", ["sync", "async"])
+def test_a_trainer_holds_no_attempts_of_past_updates(folder: Path, sandboxes: Any, tmp_path: Path, engine: str) -> None:
+    held: list[int] = []
+
+    def count(rollout: Rollout) -> float:
+        gc.collect()
+        held.append(sum(isinstance(one, Trajectory) for one in gc.get_objects()))
+        return by_words(rollout)
+
+    ahead = {"max_staleness": 1} if engine == "async" else {}
+    run = grpo(folder, sandboxes, tmp_path, engine=engine, updates=6, **ahead)
+    run.collector = lab.RolloutCollector(sandboxes, workers=4, reward=count)
+    run.fit(ground.micro())
+    attempts = 8
+    early, late = max(held[attempts : 2 * attempts]), max(held[-attempts:])
+    assert len(held) >= 6 * attempts and late <= early + attempts, held
 
 
 def test_time_is_told_apart_and_what_overlaps_counts_once() -> None:

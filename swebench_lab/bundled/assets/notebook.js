@@ -13,7 +13,14 @@ function render({ model, el }) {
   const themes = new MutationObserver(theme);
   themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
   const waiting = new Map();
+  // Said again until it is heard: while a cell runs, what is sent before the page has a channel of its own waits for its end.
+  let answered = () => {}, greetings = 0;
+  const ready = new Promise((done) => { answered = done; });
+  const hello = () => model.send({ what: "about", params: {}, number: `hello-${++greetings}` });
+  const greet = setInterval(hello, 600);
   const heard = (told) => {
+    clearInterval(greet);
+    answered();
     const asker = waiting.get(told.number);
     if (!asker) return;
     waiting.delete(told.number);
@@ -21,10 +28,11 @@ function render({ model, el }) {
     else asker.resolve(told.kind === "application/json" ? JSON.parse(told.text) : told.text);
   };
   model.on("msg:custom", heard);
+  hello();
   const send = (message) => new Promise((resolve, reject) => {
     const number = `${Date.now()}-${++asks}`;
     waiting.set(number, { resolve, reject });
-    model.send({ ...message, number });
+    ready.then(() => model.send({ ...message, number }));
     setTimeout(() => { if (waiting.delete(number)) reject(new Error("the kernel does not answer: is it busy, or was it restarted?")); }, 60000);
   });
   let place = model.get("place") || "#runs", moved = () => {};
@@ -32,8 +40,8 @@ function render({ model, el }) {
   const door = {
     live: true,
     pairs: true,
-    // A step is entered by its line of code, which opens the notebook's own player.
-    ask: async (what, params) => { const told = await send({ what, params }); return what === "about" ? { ...told, reenter: false } : told; },
+    guest: true, // on a page of others: the focus stays where it is until somebody comes here
+    ask: (what, params) => send({ what, params }),
     post: (what, params) => send({ what, params, post: true }),
     file: (name) => send({ what: "file", params: { name } }),
     module: async (name) => {
@@ -47,7 +55,7 @@ function render({ model, el }) {
   };
   const view = new View(root, door);
   view.start().then(() => { root.dataset.ready = "1"; }, (error) => { root.textContent = error.message; });
-  return () => { view.stop(); themes.disconnect(); model.off("msg:custom", heard); host.remove(); };
+  return () => { clearInterval(greet); view.stop(); themes.disconnect(); model.off("msg:custom", heard); host.remove(); };
 }
 
 export default { render };

@@ -8,7 +8,7 @@
   let at = -1;
   const framed = parent !== window; // the viewer shows this page in a frame; words and numbers are all that passes between them
   const tell = (what) => framed && parent.postMessage({ lab: what, step: at }, "*");
-  let quietUntil = 0; // after a jump the observer must not take the mark away from a step that could not reach the top
+  let jumped = -1; // how far a jump scrolled: the observer must not take the mark away from a step that could not reach the top
 
   document.documentElement.classList.add("js");
 
@@ -78,10 +78,10 @@
     const step = steps[index];
     if (!step) return;
     mark(index);
-    quietUntil = performance.now() + 500;
     if (!framed) history.replaceState(null, "", "#" + step.id);
     step.focus({ preventScroll: true });
     step.scrollIntoView({ block: "start", behavior: "instant" });
+    jumped = scrollY;
     live.textContent = [...step.querySelectorAll("h3, .chip")].map((part) => part.textContent).join(", ") + ", last is " + (steps.length - 1);
   };
   const move = (by) => {
@@ -139,13 +139,16 @@
   addEventListener("message", ({ source, data }) => {
     if (!framed || source !== parent || typeof data !== "object" || data === null) return;
     if (data.lab === "go" && Number.isInteger(data.step)) go(data.step);
+    else if (data.lab === "move" && Number.isInteger(data.by)) for (let n = Math.min(Math.abs(data.by), steps.length); n > 0; n--) move(Math.sign(data.by));
     else if (data.lab === "hint" && typeof data.words === "string" && search) hint(data.words);
   });
   const seen = new IntersectionObserver((entries) => {
     const entry = entries.find((one) => one.isIntersecting);
-    if (entry && performance.now() > quietUntil) mark(steps.indexOf(entry.target));
+    if (entry && scrollY !== jumped) mark(steps.indexOf(entry.target));
   }, { rootMargin: "-4% 0px -90% 0px" });
   for (const step of steps) seen.observe(step);
   follow();
+  const top = at < 0 && steps.length ? steps[0].getBoundingClientRect().top : Infinity;
+  if (top < 0.1 * innerHeight) mark(0); // as the observer will say: a key may come before it does
   performance.mark("usable");
 })();

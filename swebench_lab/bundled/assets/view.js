@@ -75,6 +75,7 @@ class Remote {
     while (!this.stopped) {
       try {
         const told = await this.door.ask("news", { player: this.player, after: this.after });
+        this.lost(null);
         this.after = told.after;
         const drawn = Object.entries(told.state ?? {}).map(([put, value]) => ({ put, value }));
         for (const piece of told.news ?? drawn) {
@@ -150,7 +151,7 @@ export class View {
       const content = await (screens[view] ?? this.runs).call(this, params, mine);
       if (mine !== this.drawing || !content) return;
       this.bar(view, params);
-      const kept = this.focused();
+      const kept = this.focused(view);
       this.frames.clear();
       this.ending?.();
       this.ending = null;
@@ -180,18 +181,30 @@ export class View {
       h("button", { onclick: () => this.help.showModal(), title: "keys" }, "?"));
   }
 
-  focused() { const active = this.root.getRootNode().activeElement; return active?.dataset?.name ? { name: active.dataset.name, typed: active.matches("input:not([type=checkbox])") ? active.value : null, from: active.selectionStart, to: active.selectionEnd } : null; }
+  // What is lost when the page is drawn anew: the focus, what was typed, the selected row.
+  focused(view) {
+    const active = this.root.getRootNode().activeElement;
+    const row = view === this.last ? this.main.querySelector("tr[aria-selected=true]")?.dataset.open : undefined;
+    return { name: active?.dataset?.name, typed: active?.matches("input:not([type=checkbox])") ? active.value : null, from: active?.selectionStart, to: active?.selectionEnd, ours: this.main.contains(active), row };
+  }
 
   focus(kept, view) {
-    const node = kept && this.main.querySelector(`[data-name="${CSS.escape(kept.name)}"]`);
+    const node = kept.name && this.main.querySelector(`[data-name="${CSS.escape(kept.name)}"]`);
+    const row = kept.row && this.main.querySelector(`tr[data-open="${CSS.escape(kept.row)}"]`);
+    if (row) this.mark(row);
     if (node) {
       if (kept.typed !== null && view === this.last) node.value = kept.typed; // keys that came while the answer was awaited
       node.focus({ preventScroll: true });
       if (node.setSelectionRange && kept.from !== null && kept.from !== undefined && node.type !== "checkbox") try { node.setSelectionRange(kept.from, kept.to); } catch { /* has no selection */ }
-    } else if (view !== this.last) {
+    } else if (kept.ours || (view !== this.last && (this.last || !this.door.guest))) { // or keys go nowhere
       (this.main.querySelector("tr[aria-selected=true] a") ?? this.main).focus({ preventScroll: true });
     }
     this.last = view;
+  }
+
+  mark(row) {
+    this.main.querySelector("tr[aria-selected=true]")?.setAttribute("aria-selected", "false");
+    row.setAttribute("aria-selected", "true");
   }
 
   // --- runs --------------------------------------------------------------------------------------------------------
@@ -373,10 +386,13 @@ export class View {
   }
 
   greet(frame, params) {
+    if (!frame.src && !frame.srcdoc) return; // a notebook's frame is empty before the kernel answers
     const tell = (message) => frame.contentWindow?.postMessage(message, "*");
     if (params.step) tell({ lab: "go", step: Number(params.step) });
     const words = (params.q ?? "").trim();
     if (words && !/["*]/.test(words) && !params.step) tell({ lab: "hint", words });
+    if (frame.moves) tell({ lab: "move", by: frame.moves });
+    frame.greeted = true;
     if (!typing(this.root.getRootNode().activeElement)) frame.focus(); // somebody may be writing a note already
   }
 
@@ -409,7 +425,7 @@ export class View {
     shadow.adoptedStyleSheets = [...styles, OURS].map((text) => { const sheet = new CSSStyleSheet(); sheet.replaceSync(text); return sheet; });
     this.neighbours = { back };
     this.begin = () => {
-      const model = new Remote(this.door, told, (error) => { lost.hidden = false; lost.textContent = error.message; });
+      const model = new Remote(this.door, told, (error) => { lost.hidden = !error; lost.textContent = error?.message ?? ""; });
       model.on("change:detail", () => { if (this.at.view === "enter") this.go("enter", { ...this.at.params, step: model.get("detail").step }, true); });
       const end = player.default.render({ model, el: shadow });
       this.ending = () => { end(); model.stop(); };
@@ -516,8 +532,16 @@ export class View {
     if (event.ctrlKey || event.metaKey || event.altKey || this.help.open) return;
     const inside = this.root.getRootNode().activeElement;
     if (typing(inside)) { if (event.key === "Escape") { inside.blur(); this.main.focus(); event.preventDefault(); } return; }
-    const act = { "/": () => this.main.querySelector(".search")?.focus(), "?": () => this.help.showModal(), f: () => this.main.querySelector("[data-name=filters]")?.click(), Escape: () => (this.neighbours?.back ?? (() => this.go("runs", {})))(), r: () => this.neighbours?.enter?.(), "[": () => this.paging?.[0]?.(), "]": () => this.paging?.[1]?.(), ArrowDown: () => this.select(1), j: () => this.select(1), ArrowUp: () => this.select(-1), k: () => this.select(-1), Enter: () => { const row = this.main.querySelector("tr[aria-selected=true]"); if (row && inside?.tagName !== "BUTTON" && inside?.tagName !== "SUMMARY") row.querySelector("a")?.click(); else return true; } }[event.key];
+    const act = { "/": () => this.main.querySelector(".search")?.focus(), "?": () => this.help.showModal(), f: () => this.main.querySelector("[data-name=filters]")?.click(), Escape: () => (this.neighbours?.back ?? (() => this.go("runs", {})))(), r: () => this.neighbours?.enter?.(), ArrowRight: () => this.step(1), l: () => this.step(1), ArrowLeft: () => this.step(-1), h: () => this.step(-1), "[": () => this.paging?.[0]?.(), "]": () => this.paging?.[1]?.(), ArrowDown: () => this.select(1), j: () => this.select(1), ArrowUp: () => this.select(-1), k: () => this.select(-1), Enter: () => { const row = this.main.querySelector("tr[aria-selected=true]"); if (row && inside?.tagName !== "BUTTON" && inside?.tagName !== "SUMMARY") row.querySelector("a")?.click(); else return true; } }[event.key];
     if (act && act() !== true) event.preventDefault();
+  }
+
+  // Keys of steps that come while the focus is beside the attempt's frame; before it is loaded they wait.
+  step(by) {
+    const frame = this.at.view === "attempt" && this.main.querySelector("iframe.page");
+    if (!frame) return true;
+    if (frame.greeted) { frame.focus(); frame.contentWindow.postMessage({ lab: "move", by }, "*"); } else frame.moves = (frame.moves ?? 0) + by;
+    return undefined;
   }
 
   select(by) {
@@ -527,8 +551,7 @@ export class View {
     const at = rows.findIndex((row) => row.getAttribute("aria-selected") === "true");
     const row = rows[Math.max(0, Math.min(rows.length - 1, at < 0 ? (by > 0 ? 0 : rows.length - 1) : at + by))];
     if (!row) return undefined;
-    rows[at]?.setAttribute("aria-selected", "false");
-    row.setAttribute("aria-selected", "true");
+    this.mark(row);
     row.querySelector("a")?.focus({ preventScroll: true });
     row.scrollIntoView({ block: "nearest" });
     return undefined;

@@ -60,10 +60,12 @@ class Estimate(float):
         """Return the value with its interval: `0.625 [0.500, 0.750] (n=48)`."""
         name = f"{self.what} " if self.what else ""
         if math.isnan(self):
-            return f"{name}nan (n={self.n})"
+            return f"{name}unknown (n={self.n})"
         return f"{name}{float(self):.3f} [{self.low:.3f}, {self.high:.3f}] (n={self.n})"
 
     def _repr_html_(self) -> str:
+        if math.isnan(self):
+            return f"<span>{_html.text(repr(self))}</span>"
         name = f"{self.what}: " if self.what else ""
         return (
             f"<span>{_html.text(name)}<b>{float(self):.3f}</b> "

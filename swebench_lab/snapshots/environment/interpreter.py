@@ -1,7 +1,7 @@
 """Interpreters: finds the Python of a wanted version among those of this machine, and never takes another silently.
 
-Looked for in this order: the one that runs the workbench, uv's own, pyenv's, conda's, the system's. Each candidate is
-started once to say what it is; folder names are only hints.
+Looked for in this order: the one that runs the workbench, uv's own, pyenv's, conda's, the system's, those of the
+PATH. Each candidate is started once to say what it is; folder names are only hints.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Interpreter:
         path: The program, no symbolic link and in no venv.
         version: Its full version, `"3.11.7"`.
         prefix: Folder of the installation.
-        origin: Where it was found: `running`, `uv`, `pyenv`, `conda` or `system`.
+        origin: Where it was found: `running`, `uv`, `pyenv`, `conda`, `system` or `path`.
     """
 
     path: Path
@@ -87,9 +87,9 @@ def find_interpreter(version: str = "", *, nearest: bool = False) -> Interpreter
     if found is None:
         have = sorted({f"{i.version} ({i.origin})" for i in interpreters()})
         raise SnapshotError(
-            f"looking for Python {wanted}: not on this machine, which has {', '.join(have) or 'none'}; "
-            f'install it (for example: uv python install {wanted}), let SandboxFactory(allow_python=...) "install" it '
-            'or take the "nearest", or state another version in a file of specs'
+            f"looking for Python {wanted}: not on this machine, which has {', '.join(have) or 'none'}; install it "
+            f"(uv python install {wanted}), or allow_python='install' (--allow-python install) does, or 'nearest' takes "
+            "the nearest; or state another version in a file of specs"
         )
     return found
 
@@ -169,6 +169,7 @@ _VARIABLES = (
     "XDG_DATA_HOME",
     "UV_PYTHON_INSTALL_DIR",
     "HOME",
+    "PATH",
 )
 """The variables that say where installations are; a changed one makes a new search."""
 
@@ -192,11 +193,14 @@ def _candidates(minor: str) -> Iterator[tuple[str, Path]]:
         named = re.search(r"(?:^|-)(\d+\.\d+)(?:\.\d+)?(?:-|$)", folder.name)
         if not minor or named is None or named[1] == minor:
             yield origin, folder / "bin" / program
-    for root in ("/usr/bin", "/usr/local/bin", "/bin"):
+    system = ("/usr/bin", "/usr/local/bin", "/bin")
+    others = (folder for folder in os.environ.get("PATH", "").split(":") if folder.startswith("/"))
+    for root in dict.fromkeys((*system, *others)):
+        origin = "system" if root in system else "path"
         if minor:
-            yield "system", Path(root, program)
+            yield origin, Path(root, program)
         else:
-            yield from (("system", p) for p in sorted(Path(root).glob("python3.*")) if p.name[9:].isdigit())
+            yield from ((origin, p) for p in sorted(Path(root).glob("python3.*")) if p.name[9:].isdigit())
 
 
 def _installations() -> Iterator[tuple[str, Path]]:
@@ -253,4 +257,9 @@ def _ask(path: str, origin: str) -> Interpreter | None:
         return None
     if implementation != "CPython" or not released:
         return None
-    return Interpreter(Path(path).resolve(), version, Path(prefix).resolve(), origin)
+    program = Path(path)
+    if origin == "path":  # may be a venv's, or a script that starts another program
+        program = Path(prefix, "bin", program.name)
+        if not os.access(program, os.X_OK):
+            return None
+    return Interpreter(program.resolve(), version, Path(prefix).resolve(), origin)

@@ -11,6 +11,7 @@ import logging
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ class Worker:
         self._error: BaseException | None = None
         self._threads: list[threading.Thread] = []
         self._versions: dict[int, tuple[float, list[list[Sample]]]] = {}
+        self._begun: Counter[int] = Counter()
 
     # --- what TRL calls ---------------------------------------------------------------------------------------------
 
@@ -128,7 +130,10 @@ class Worker:
             self._room.notify_all()
 
     def _group(self, number: int, task: Task) -> None:
-        began, version, size = time.monotonic(), self.version, self.run.settings.num_generations
+        began, size = time.monotonic(), self.run.settings.num_generations
+        with self._lock:
+            version = self.version
+            self._begun[version] += 1
         agent = self.run.agent.using(self.policy)
         collector = self.run.update_collector(number + 1, min(size, self.run.collector.workers))
         rollouts: list[Rollout] = []
@@ -162,11 +167,15 @@ class Worker:
                 continue
 
     def _note(self, version: int, group: list[Sample], began: float) -> None:
-        """Add a group to the row of the update whose weights it began with."""
+        """Add a group to the row of the update whose weights it began with; what no group can join is let go."""
         with self._lock:
             started, groups = self._versions.setdefault(version, (began, []))
             groups.append(group)
             self.run.table.note(version, about(groups, time.monotonic() - started))
+            self._begun[version] -= 1
+            self._begun = +self._begun
+            oldest = min([self.version, *self._begun])
+            self._versions = {known: kept for known, kept in self._versions.items() if known >= oldest}
 
     # --- cursor -----------------------------------------------------------------------------------------------------
 

@@ -29,17 +29,23 @@ class ViewWidget(anywidget.AnyWidget):
     def __init__(self, answers: Answers, place: str = "") -> None:
         self._answers = answers
         self._pool = ThreadPoolExecutor(8, "viewer-answers")
+        self._waiting = ThreadPoolExecutor(
+            16, "viewer-news"
+        )  # each page in a player keeps one waiting, and so no answer
         super().__init__(place=place)
         deliver_while_busy(self)
         self.on_msg(self._heard)
 
     def _heard(self, _: Any, message: Any, buffers: Any) -> None:
         if isinstance(message, dict) and isinstance(message.get("params"), dict):
-            self._pass_on(self._answer, message)
+            pool = self._waiting if message.get("what") == "news" else self._pool
+            self._pass_on(pool, self._answer, message)
 
-    def _pass_on(self, work: Callable[[Mapping[str, Any]], None], message: Mapping[str, Any]) -> None:
+    def _pass_on(
+        self, pool: ThreadPoolExecutor, work: Callable[[Mapping[str, Any]], None], message: Mapping[str, Any]
+    ) -> None:
         try:
-            self._pool.submit(work, message)
+            pool.submit(work, message)
         except RuntimeError:
             pass  # closed in the meantime
 
@@ -56,4 +62,5 @@ class ViewWidget(anywidget.AnyWidget):
 
     def stop(self) -> None:
         """Answer no more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._waiting):
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -205,50 +205,59 @@ def test_a_running_attempt_is_followed_step_by_step_to_its_verdict(tmp_path: Pat
 
 
 PLAYER = "(document.querySelector('.player')?.shadowRoot.querySelector('.lab-player'))"
+BELOW = "document.querySelector('[data-lm-suppress-shortcuts]')?.shadowRoot"
+BELOW_PLAYER = f"({BELOW}?.querySelector('.player')?.shadowRoot.querySelector('.lab-player'))"
+
+
+def one_attempt(runs: Path, sandboxes: lab.SandboxFactory) -> lab.Rollout:
+    tasks = lab.load_tasks("demo").sample(3, seed=1)[:1]
+    collector = lab.RolloutCollector(sandboxes, run_dir=runs / "first")
+    (rollout,) = collector.collect(lab.Agent(lab.NoisyTeacher(tasks, p=1.0, seed=0)), tasks, progress=False)
+    return rollout
+
+
+def walk_through(browser: Browser, player: str, status: str, name: str) -> None:
+    """From step 1: step on, run a command, open a terminal, branch, and grade."""
+    browser.wait_for(f"{player}?.dataset.live === '1'", 60)
+    browser.press("l")
+    browser.wait_for(f"{player}.dataset.live === '2'")
+    browser.press(":")
+    browser.type("echo from $PWD\n")
+    browser.wait_for(f"{player}.querySelector('.typed').textContent.includes('from /testbed')")
+    browser.press("Escape")
+    browser.press("t")
+    browser.wait_for(f"{player}.dataset.terminal === 'open'", 30)
+    browser.type("printf '\\033[38;2;250;10;10m%s\\n' o''ver\n")
+    browser.wait_for(f"{player}.querySelector('.xterm-rows').textContent.includes('over')")
+    styles = f"[...{player}.querySelectorAll('.xterm-rows span')].map((one) => getComputedStyle(one).color)"
+    browser.wait_for(f"{styles}.includes('rgb(250, 10, 10)')")
+    picture(browser, name)
+    browser.press("]", 2)
+    browser.wait_for(f"{player}.getRootNode().activeElement === {player}")
+    browser.press("h")  # the edit of step 2 is wrong
+    browser.wait_for(f"{player}.dataset.live === '1'")
+    browser.press("b")
+    browser.wait_for(f"{player}.querySelector('form.branch').hidden === false")
+    offered = browser.eval(f"[...{player}.querySelectorAll('form.branch option')].map((o) => o.value)")
+    assert offered == ["the recorded replies", "submit as it is", "the gold patch"]
+    browser.eval(f"{player}.querySelector('form.branch select').value = 'the gold patch'")
+    browser.press("Enter")
+    browser.wait_for(f"{player}.textContent.includes('1 branches: 1 resolved')", 120)
+    picture(browser, f"{name}-branched")
+    browser.eval(f"{player}.focus()")
+    browser.press("g")
+    browser.wait_for(f"{player}.querySelector('.said-live').textContent.startsWith({status!r})", 60)
 
 
 def test_a_step_is_entered_alive_with_a_terminal_a_branch_and_a_verdict(tmp_path: Path) -> None:
-    tasks = lab.load_tasks("demo").sample(3, seed=1)[:1]
     with lab.SandboxFactory("namespace") as sandboxes:
-        collector = lab.RolloutCollector(sandboxes, run_dir=tmp_path / "runs" / "first")
-        (rollout,) = collector.collect(lab.Agent(lab.NoisyTeacher(tasks, p=1.0, seed=0)), tasks, progress=False)
+        status = one_attempt(tmp_path / "runs", sandboxes).verdict.status
         with shown(tmp_path / "runs", tmp_path / "index", sandboxes=sandboxes) as (browser, view):
             run, name = view.frame.select("run", "id").row(0)
             browser.eval(f"location.hash = '#attempt?run={run}&id={name}&step=1'")
             browser.wait_for("document.querySelector('.at-step')?.textContent === '1'")
-            time.sleep(0.5)
             browser.press("r")
-            browser.wait_for(f"{PLAYER}?.dataset.live === '1'", 60)
-            browser.press("l")
-            browser.wait_for(f"{PLAYER}.dataset.live === '2'")
-            assert "step=2" in place(browser)
-            browser.press(":")
-            browser.type("echo from $PWD\n")
-            browser.wait_for(f"{PLAYER}.querySelector('.typed').textContent.includes('from /testbed')")
-            browser.press("Escape")
-            browser.press("t")
-            browser.wait_for(f"{PLAYER}.dataset.terminal === 'open'", 30)
-            browser.type("printf '\\033[38;2;250;10;10m%s\\n' o''ver\n")
-            browser.wait_for(f"{PLAYER}.querySelector('.xterm-rows').textContent.includes('over')")
-            styles = f"[...{PLAYER}.querySelectorAll('.xterm-rows span')].map((one) => getComputedStyle(one).color)"
-            browser.wait_for(f"{styles}.includes('rgb(250, 10, 10)')")
-            picture(browser, "entered")
-            browser.press("]", 2)
-            browser.press("h")  # the edit of step 2 is wrong
-            browser.wait_for(f"{PLAYER}.dataset.live === '1'")
-            browser.press("b")
-            browser.wait_for(f"{PLAYER}.querySelector('form.branch').hidden === false")
-            offered = browser.eval(f"[...{PLAYER}.querySelectorAll('form.branch option')].map((o) => o.value)")
-            assert offered == ["the recorded replies", "submit as it is", "the gold patch"]
-            browser.eval(f"{PLAYER}.querySelector('form.branch select').value = 'the gold patch'")
-            browser.press("Enter")
-            browser.wait_for(f"{PLAYER}.textContent.includes('1 branches: 1 resolved')", 120)
-            picture(browser, "branched")
-            browser.eval(f"{PLAYER}.focus()")
-            browser.press("g")
-            browser.wait_for(
-                f"{PLAYER}.querySelector('.said-live').textContent.startsWith({rollout.verdict.status!r})", 60
-            )
+            walk_through(browser, PLAYER, status, "entered")
             browser.call("Page.reload")
             browser.wait_for(f"{PLAYER}?.dataset.live === '1'", 60)
             assert "from /testbed" in browser.eval(f"{PLAYER}.querySelector('.typed').textContent")
@@ -309,32 +318,60 @@ def test_the_same_application_stands_below_a_cell_in_jupyterlab(tmp_path: Path) 
     from tests.jupyter import Lab, complaints, foreign
 
     write_runs(tmp_path / "runs")
-    inside = "document.querySelector('[data-lm-suppress-shortcuts]')?.shadowRoot"
     with Lab(tmp_path) as jupyter:
         jupyter.notebook(
             "view.ipynb",
-            "import swebench_lab as lab\nlab.View('runs', notes=True, "
-            "sandboxes=lab.SandboxFactory('namespace'), index='index')",
+            "import swebench_lab as lab\nlab.View('runs', notes=True, index='index')",
             "import time; time.sleep(6)",
         )
         with jupyter.open("view.ipynb") as browser:
-            browser.wait_for(
-                f"{inside}?.querySelector('[data-ready]') != null && {inside}.querySelector('tr[data-open]') !== null",
-                120,
-            )
+            browser.wait_for(f"{BELOW}?.querySelector('tr[data-open]') != null", 120)
+            assert browser.eval(f"{BELOW}.activeElement") is None, "nobody came here yet"
             cells = browser.eval("document.querySelectorAll('.jp-Notebook .jp-Cell').length")
-            browser.eval(f"{inside}.querySelector('tr[data-open] a').click()")
-            browser.wait_for(f"{inside}.querySelector('.total')?.textContent.startsWith('12 attempts')")
-            browser.eval(f"{inside}.querySelector('.view-main').focus()")
+            browser.eval(f"{BELOW}.querySelector('tr[data-open] a').click()")
+            browser.wait_for(f"{BELOW}.querySelector('.total')?.textContent.startsWith('12 attempts')")
+            browser.eval(f"{BELOW}.querySelector('.view-main').focus()")
             for key in ("j", "j", "Enter"):
                 browser.press(key)
-            browser.wait_for(f"{inside}.querySelector('iframe.page') !== null")
-            browser.wait_for(f"{inside}.querySelector('.at-step')?.textContent === '0'")
-            time.sleep(1.5)
+            browser.wait_for(f"{BELOW}.querySelector('iframe.page') !== null")
             browser.press("l")
-            browser.wait_for(f"{inside}.querySelector('.at-step').textContent === '1'")
-            browser.eval(f"{inside}.host.scrollIntoView()")
+            browser.wait_for(f"{BELOW}.querySelector('.at-step').textContent === '1'")
+            browser.eval(f"{BELOW}.host.scrollIntoView()")
             picture(browser, "jupyterlab")
+            assert browser.eval("document.querySelectorAll('.jp-Notebook .jp-Cell').length") == cells
+            assert complaints(browser) == [], json.dumps(complaints(browser))
+            assert foreign(browser, jupyter.address) == []
+
+
+def test_a_step_is_entered_below_a_cell_in_jupyterlab_also_while_another_cell_runs(tmp_path: Path) -> None:
+    pytest.importorskip("jupyterlab", reason="needs JupyterLab: pip install 'swebench-lab[notebook]'")
+    from tests.jupyter import Lab, complaints, foreign
+
+    with lab.SandboxFactory("namespace") as sandboxes:
+        status = one_attempt(tmp_path / "runs", sandboxes).verdict.status
+    with Lab(tmp_path) as jupyter:
+        jupyter.notebook(
+            "view.ipynb",
+            "import swebench_lab as lab\nlab.View('runs', sandboxes=lab.SandboxFactory('namespace'), index='index')",
+            "import time\nfrom pathlib import Path\nwhile not Path('over').exists(): time.sleep(0.1)",
+        )
+        with jupyter.open("view.ipynb") as browser:
+            browser.wait_for(f"{BELOW}?.querySelector('tr[data-open]') != null", 120)
+            cells = browser.eval("document.querySelectorAll('.jp-Notebook .jp-Cell').length")
+            for to in ("tr[data-open] a", 'td.id a[href^="#attempt?"]'):
+                browser.wait_for(f"{BELOW}.querySelector('{to}') !== null")
+                browser.eval(f"{BELOW}.querySelector('{to}').click()")
+            browser.wait_for(f"{BELOW}.querySelector('iframe.page') !== null")
+            browser.eval(f"{BELOW}.host.scrollIntoView()")
+            browser.wait_for(f"{BELOW}.activeElement?.tagName === 'IFRAME'")
+            browser.press("0")
+            browser.press("l")
+            browser.wait_for(f"{BELOW}.querySelector('.at-step').textContent === '1'")
+            browser.press("r")
+            walk_through(browser, BELOW_PLAYER, status, "jupyterlab-entered")
+            browser.press("Escape")
+            browser.wait_for(f"{BELOW}.querySelector('.at-step')?.textContent === '1'")
+            (tmp_path / "over").touch()
             assert browser.eval("document.querySelectorAll('.jp-Notebook .jp-Cell').length") == cells
             assert complaints(browser) == [], json.dumps(complaints(browser))
             assert foreign(browser, jupyter.address) == []
