@@ -47,7 +47,8 @@ vllm: $(DEV)  ## run the tests that need vLLM, its CPU build in a venv of its ow
 	SWEBENCH_LAB_VLLM=$(abspath $(VLLM)) OMP_NUM_THREADS=1 $(dir $(VLLM))python -m pytest -s -m slow tests/integrations/test_openenv_vllm.py
 
 harbor: $(DEV)  ## compare with Harbor's own package, and run every demo task by it; in a venv of its own (HARBOR=PYTHON: one that has both)
-	@test -x $(HARBOR) || { $(PYTHON312) -m venv .venv-harbor && .venv-harbor/bin/pip install --quiet --editable '.[harbor]' pytest; }
+	@$(HARBOR) -c 'import harbor, pytest' 2>/dev/null || { $(BIN)/python -m uv venv --quiet --clear --python $(PYTHON312) .venv-harbor && \
+	  $(BIN)/python -m uv pip install --quiet --python .venv-harbor/bin/python --editable '.[harbor]' pytest; }
 	SWEBENCH_LAB_HARBOR_PYTHON=$(abspath $(HARBOR)) $(BIN)/python -m pytest tests/tasks/test_to_harbor.py tests/tasks/test_harbor_rewards.py
 	$(HARBOR) -m pytest -s -m slow -p no:warnings tests/integrations/test_harbor.py
 

@@ -102,7 +102,8 @@ def test_its_oracle_gets_every_reward_and_an_agent_that_does_nothing_none(folder
 
 @pytest.mark.slow
 def test_every_demo_task_gets_of_harbor_the_verdict_that_it_gets_here(tmp_path: Path) -> None:
-    tasks = lab.load_tasks("demo")[: int(os.environ.get("LAB_HARBOR_TASKS", "1000"))]
+    tasks = lab.load_tasks("demo")
+    tasks = tasks.sample(min(len(tasks), int(os.environ.get("LAB_HARBOR_TASKS", len(tasks)))))
     with lab.SandboxFactory() as sandboxes:
         evaluator = lab.Evaluator(sandboxes)
         patches = {"oracle": lambda task: task.gold_patch, "nop": lambda task: ""}

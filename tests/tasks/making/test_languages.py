@@ -212,7 +212,7 @@ def test_made_tasks_are_certified_and_solved(name, tmp_path):
             folder, 5, seed=1, language=name, spec=SPECS[name], sandboxes=sandboxes, workers=1, progress=False
         )
         print(made.report.group_by("outcome").len().sort("len").rows())
-        assert len(made) == 5 and len(made.families) >= 1
+        assert len(made) == 5 and all(task.family for task in made)
         frame = lab.Evaluator(sandboxes, workers=1).check(made, progress=False)
         assert frame["status"].to_list() == ["passed"] * 5, frame.select("id", "status", "reason").rows()
         for task in made:
@@ -227,7 +227,8 @@ def test_made_tasks_are_certified_and_solved(name, tmp_path):
         collector = lab.RolloutCollector(sandboxes, lab.Evaluator(sandboxes), workers=1, run_dir=tmp_path / "run")
         assert collector.collect(lab.Agent(lab.Teacher(made)), made, progress=False).resolved_rate == 1.0
         collector.close()
-        again = lab.make_tasks(
-            folder, 5, seed=1, language=name, spec=SPECS[name], sandboxes=sandboxes, workers=2, progress=False
-        )
-        assert again.ids == made.ids and [t.issue for t in again] == [t.issue for t in made]
+        if name == "javascript":  # the quickest of them
+            again = lab.make_tasks(
+                folder, 5, seed=1, language=name, spec=SPECS[name], sandboxes=sandboxes, workers=2, progress=False
+            )
+            assert again.ids == made.ids and [t.issue for t in again] == [t.issue for t in made]
