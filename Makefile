@@ -46,9 +46,11 @@ vllm: $(DEV)  ## run the tests that need vLLM, its CPU build in a venv of its ow
 	SWEBENCH_LAB_VLLM=$(abspath $(VLLM)) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s -m slow tests/training/test_served.py tests/policies/serving/test_vllm.py tests/agents/external/test_served_agents.py
 	SWEBENCH_LAB_VLLM=$(abspath $(VLLM)) OMP_NUM_THREADS=1 $(dir $(VLLM))python -m pytest -s -m slow tests/integrations/test_openenv_vllm.py
 
-harbor: $(DEV)  ## compare what is read and written with Harbor's own package, in a venv of its own (HARBOR=PYTHON: one that has it)
-	@test -x $(HARBOR) || { $(PYTHON312) -m venv .venv-harbor && .venv-harbor/bin/pip install --quiet harbor; }
+harbor: $(DEV)  ## compare with Harbor's own package, and run every demo task by it; in a venv of its own (HARBOR=PYTHON: one that has both)
+	@$(HARBOR) -c 'import harbor, pytest' 2>/dev/null || { $(BIN)/python -m uv venv --quiet --clear --python $(PYTHON312) .venv-harbor && \
+	  $(BIN)/python -m uv pip install --quiet --python .venv-harbor/bin/python --editable '.[harbor]' pytest; }
 	SWEBENCH_LAB_HARBOR_PYTHON=$(abspath $(HARBOR)) $(BIN)/python -m pytest tests/tasks/test_to_harbor.py tests/tasks/test_harbor_rewards.py
+	$(HARBOR) -m pytest -s -m slow -p no:warnings tests/integrations/test_harbor.py
 
 agents: $(DEV)  ## run the agents of others, from npm and PyPI, on demo bugs in boxes without a network
 	LAB_REAL_AGENTS=1 $(BIN)/python -m pytest -m slow -s tests/agents/external/test_real_agents.py

@@ -72,6 +72,7 @@ _NAMES = {
     "snapshots.backends": "Backend",
     "snapshots.factory": "SandboxFactory",
     "tasks.loading": "load_tasks",
+    "tasks.making.history": "mine_tasks",
     "tasks.making.make": "make_tasks",
     "tasks.own": "task_from",
     "tasks.micro.teacher": "MicroTeacher RandomEdits",

@@ -94,6 +94,7 @@ from swebench_lab.snapshots.backends import Backend as Backend
 from swebench_lab.snapshots.cache import SnapshotCache as SnapshotCache
 from swebench_lab.snapshots.factory import SandboxFactory as SandboxFactory
 from swebench_lab.tasks.loading import load_tasks as load_tasks
+from swebench_lab.tasks.making.history import mine_tasks as mine_tasks
 from swebench_lab.tasks.making.make import make_tasks as make_tasks
 from swebench_lab.tasks.micro.teacher import MicroTeacher as MicroTeacher
 from swebench_lab.tasks.micro.teacher import RandomEdits as RandomEdits
@@ -181,6 +182,7 @@ __all__ = [
     "Message",
     "micro_demonstrations",
     "MicroTeacher",
+    "mine_tasks",
     "models",
     "NoisyTeacher",
     "NullPolicy",

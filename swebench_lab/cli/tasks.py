@@ -79,6 +79,24 @@ def _task(source: str, task_id: str) -> Task:
     return tasks[task_id]
 
 
+def _languages(command: Any) -> Any:
+    """Add the options that say in which language a repository is, and how its tests run."""
+    options = (
+        click.option("--language", default="python", show_default=True, help="python, javascript, typescript or go."),
+        click.option("--test-command", default="", help="How tests are run, where that cannot be derived."),
+        click.option("--log-parser", default="", help="How their log is read: pytest, or one of SWE-bench's parsers."),
+        click.option("--system", multiple=True, help="A Debian package that tests need, such as golang-go."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _spec(test_command: str, log_parser: str, system: tuple[str, ...] = ()) -> dict[str, Any] | None:
+    values = {"test_command": test_command, "log_parser": log_parser, "system": list(system)}
+    return {name: value for name, value in values.items() if value} or None
+
+
 @tasks.command("make")
 @click.argument("source")
 @click.option("-n", "--count", type=click.IntRange(1), default=20, show_default=True, help="Number of tasks to make.")
@@ -92,12 +110,30 @@ def _task(source: str, task_id: str) -> Task:
     show_default=True,
     help=_SCHEMAS,
 )
-def tasks_make(source: str, count: int, seed: int, output: str, schema: str) -> None:
+@_languages
+def tasks_make(source: str, count: int, seed: int, output: str, schema: str, language: str, **how: Any) -> None:
     """Make validated tasks from a git repository (a path) or a source distribution ("pypi:name==version")."""
     from swebench_lab.tasks.making.make import make_tasks
 
-    new = make_tasks(source, count, seed)
+    new = make_tasks(source, count, seed, language=language, spec=_spec(**how))
     click.echo(f"{len(new)} tasks → {new.save(output, schema)}")
+    finish(len(new) >= count)
+
+
+@tasks.command("mine")
+@click.argument("source")
+@click.option("-n", "--count", type=click.IntRange(1), default=20, show_default=True, help="Number of tasks wanted.")
+@click.option("--most", type=click.IntRange(1), default=500, show_default=True, help="Commits that are looked at.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(dir_okay=False), help="A .jsonl, .json or .parquet file."
+)
+@_languages
+def tasks_mine(source: str, count: int, most: int, output: str, language: str, **how: Any) -> None:
+    """Make validated tasks from the commits of a git repository that touch code and tests."""
+    from swebench_lab.tasks.making.history import mine_tasks
+
+    new = mine_tasks(source, count, most=most, language=language, spec=_spec(**how))
+    click.echo(f"{len(new)} tasks → {new.save(output)}")
     finish(len(new) >= count)
 
 
@@ -135,7 +171,6 @@ def tasks_new(
     text = (
         Path(issue).read_text("utf-8") if len(issue) < 4096 and "\n" not in issue and Path(issue).is_file() else issue
     )
-    spec = {name: value for name, value in (("test_command", test_command), ("log_parser", log_parser)) if value}
     task = task_from(
         repository,
         issue=text,
@@ -143,7 +178,7 @@ def tasks_new(
         pass_to_pass=passing or None,
         gold_patch=Path(gold).read_text("utf-8") if gold else "",
         commit=commit,
-        spec=spec or None,
+        spec=_spec(test_command, log_parser),
         check=not no_check,
     )
     click.echo(f"{task.id} → {Tasks([task]).save(output)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,30 @@ def test_its_oracle_gets_every_reward_and_an_agent_that_does_nothing_none(folder
     oracle = run(folders, tmp_path / "oracle", {"name": "oracle"})
     assert rewards(oracle) == [1.0] * 3, [r["exception_info"] for r in oracle.values()]
     assert rewards(run(folders, tmp_path / "nop", {"name": "nop"})) == [0.0] * 3
+
+
+@pytest.mark.slow
+def test_every_demo_task_gets_of_harbor_the_verdict_that_it_gets_here(tmp_path: Path) -> None:
+    tasks = lab.load_tasks("demo")
+    tasks = tasks.sample(min(len(tasks), int(os.environ.get("LAB_HARBOR_TASKS", len(tasks)))))
+    with lab.SandboxFactory() as sandboxes:
+        evaluator = lab.Evaluator(sandboxes)
+        patches = {"oracle": lambda task: task.gold_patch, "nop": lambda task: ""}
+        ours = {
+            (agent, task.id): float(evaluator.grade(task, patch(task)).resolved)
+            for agent, patch in patches.items()
+            for task in tasks
+        }
+    folders = tasks.to_harbor(tmp_path / "tasks")
+    ids = {t.extra["harbor"]["metadata"]["swebench_lab"]["id"]: t.id for t in lab.load_tasks(folders)}
+    theirs = {}
+    for agent in patches:
+        results = run(folders, tmp_path / agent, {"name": agent})
+        assert not [r["exception_info"] for r in results.values() if r["exception_info"]]
+        rewarded = {name: (r["verifier_result"] or {}).get("rewards", {}).get("reward") for name, r in results.items()}
+        theirs |= {(agent, task.id): rewarded.get(ids[task.id]) for task in tasks}
+    print(json.dumps({"tasks": len(tasks), "equal": sum(theirs[key] == ours[key] for key in ours)}))
+    assert theirs == ours and set(ours.values()) == {0.0, 1.0}
 
 
 @pytest.mark.parametrize("environment", [ENVIRONMENT, "tests.integrations.test_harbor:Plain"])

@@ -173,7 +173,7 @@ class Pool:
                         continue
                     if found:
                         sites[name].setdefault(module.path, {}).setdefault(entity.name, []).extend(found)
-        self._queues = {name: _in_turns(files, random.Random(f"{seed}:{name}")) for name, files in sites.items()}
+        self._queues = {name: in_turns(files, random.Random(f"{seed}:{name}")) for name, files in sites.items()}
 
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))
@@ -225,9 +225,9 @@ def _is_reached(module: Module, entity: Entity, reached: Mapping[str, frozenset[
     return any(entity.first_line <= line <= entity.last_line for line in reached.get(module.path, ()))
 
 
-def _in_turns(files: Mapping[str, Mapping[str, list[_Site]]], rng: random.Random) -> list[_Site]:
-    """Return the sites in an order in which files take turns, in a file its functions, in a function its edits."""
-    order: list[list[_Site]] = []
+def in_turns(files: Mapping[str, Mapping[str, list[T]]], rng: random.Random) -> list[T]:
+    """Return sites in an order in which files take turns, in a file its functions, in a function its edits."""
+    order: list[list[T]] = []
     for path in _shuffled(sorted(files), rng):
         functions = [_shuffled(files[path][name], rng) for name in _shuffled(sorted(files[path]), rng)]
         order.append(list(_interleaved(functions)))

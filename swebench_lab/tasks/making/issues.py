@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from swebench_lab.tasks.making.candidates import Candidate
 from swebench_lab.tasks.making.evidence import Evidence
@@ -145,7 +146,20 @@ def write_issue(
     return text if text and not tells_the_edit(text, candidate) else ""
 
 
-def tells_the_edit(text: str, candidate: Candidate) -> bool:
+class Edited(Protocol):
+    """A change that an issue must not tell."""
+
+    @property
+    def patch(self) -> str: ...
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def strategy(self) -> str: ...
+
+
+def tells_the_edit(text: str, candidate: Edited) -> bool:
     """Whether a text holds an edited line, the name of the edited file's path, or the strategy's name."""
     lines = [line[1:].strip() for line in candidate.patch.split("\n") if re.match(r"[+-](?![+-]{2} )", line)]
     flat = " ".join(text.split())

@@ -1,15 +1,14 @@
-"""make_tasks: any Python repository with a test suite becomes validated tasks, the same ones for the same seed."""
+"""make_tasks: any repository with a test suite becomes validated tasks, the same ones for the same seed."""
 
 from __future__ import annotations
 
 import logging
 import os
 import random
-import re
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,12 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from swebench_lab.errors import TaskError, describe, outcome_of
 from swebench_lab.records.patches.diff import reverse_patch
-from swebench_lab.records.task import Task, Tasks
+from swebench_lab.records.task import Task
 from swebench_lab.snapshots.environment.specs import spec_of
+from swebench_lab.tasks.making.made import MadeTasks, Settings, repo_name
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from swebench_lab.snapshots.factory import SandboxFactory
     from swebench_lab.tasks.making.candidates import Candidate, Pool
     from swebench_lab.tasks.making.evidence import Evidence
@@ -41,23 +39,6 @@ _BROKEN = 12
 """Candidates in a row that go wrong by an error, after which the machine is at fault and the error is raised."""
 
 
-class MadeTasks(Tasks):
-    """Tasks, with a record of every candidate that was tried for them."""
-
-    def __init__(self, tasks: Iterable[Task], name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        super().__init__(tasks, name)
-        self._rows = tuple(rows)
-
-    @property
-    def report(self) -> pl.DataFrame:
-        """One row a candidate: what was edited, whether it became a task, and why not."""
-        import polars as pl
-
-        texts = ("strategy", "path", "target", "edit", "outcome", "id")
-        schema = dict.fromkeys(texts, pl.String) | {"failing": pl.Int64, "passing": pl.Int64, "seconds": pl.Float64}
-        return pl.DataFrame(list(self._rows), schema=schema)
-
-
 def make_tasks(
     source: str | Path,
     count: int = 20,
@@ -65,7 +46,8 @@ def make_tasks(
     *,
     sandboxes: SandboxFactory | None = None,
     strategies: Sequence[str] | None = None,
-    combined: float = 0.2,
+    language: str = "python",
+    combined: float | None = None,
     repeats: int = 2,
     max_failing: float = 0.6,
     spec: Mapping[str, Any] | None = None,
@@ -80,8 +62,12 @@ def make_tasks(
         count: How many tasks are wanted.
         seed: Decides which; the same seed gives the same tasks, however many threads run.
         sandboxes: Where suites run; a `SandboxFactory()` of its own when not given.
-        strategies: Names of the single strategies to use (`making.strategies.STRATEGIES`); all by default.
-        combined: Share of tasks that join two or three edits, each of which breaks something alone.
+        strategies: Names of the single strategies to use (`making.strategies.STRATEGIES`, or those of
+            `making.languages.operators.OPERATORS`); all by default.
+        language: `python`, or with the extra `languages` `javascript`, `typescript` or `go`. Those need their toolchain in
+            the sandboxes (`spec={"system": [...]}` names Debian packages), and typescript also a test command.
+        combined: Share of tasks that join two or three edits, each of which breaks something alone; 0.2 for Python when
+            not given. In other languages every task has one edit.
         repeats: Runs of the broken tree that must all give the same outcomes.
         max_failing: Share of the suite that a task may break at most.
         spec: Fields of `specs.Spec` to override, kept in the tasks.
@@ -99,7 +85,8 @@ def make_tasks(
     """
     from swebench_lab.snapshots.factory import SandboxFactory
 
-    settings = _Settings(count, seed, combined, strategies, repeats, max_failing, progress)
+    joined = combined if combined is not None else 0.2 if language == "python" else 0.0
+    settings = Settings(count, seed, joined, strategies, repeats, max_failing, progress, language)
     name = str(source) if ":" in str(source) else str(Path(source).expanduser().resolve())
     clean = Task(f"clean {name}", repo_name(name), "", "", "", (), (), source=name, split=split, spec=spec)
     factory = sandboxes or SandboxFactory()
@@ -110,13 +97,19 @@ def make_tasks(
             factory.close()
 
 
-def _made(clean: Task, settings: _Settings, factory: SandboxFactory, workers: int) -> MadeTasks:
+def _made(clean: Task, settings: Settings, factory: SandboxFactory, workers: int) -> MadeTasks:
     """Make tasks from a clean tree, which lies in a folder of its own meanwhile."""
     with tempfile.TemporaryDirectory(prefix="swebench_lab-") as folder:
         checkout = Path(folder) / "tree"
         commit = factory.cache.source(clean).checkout(checkout)
+        start = replace(clean, base_commit=commit)
         with ThreadPoolExecutor(workers, thread_name_prefix="make") as pool:
-            made = _Maker(replace(clean, base_commit=commit), settings, factory, checkout, pool).make()
+            if settings.language == "python":
+                made = _Maker(start, settings, factory, checkout, pool).make()
+            else:
+                from swebench_lab.tasks.making.language_make import LanguageMaker
+
+                made = LanguageMaker(start, settings, factory, checkout, pool).make()
     if len(made) < settings.count:
         warnings.warn(
             f"making tasks from {clean.source}: {len(made)} of the {settings.count} wanted; "
@@ -124,33 +117,6 @@ def _made(clean: Task, settings: _Settings, factory: SandboxFactory, workers: in
             stacklevel=3,
         )
     return made
-
-
-def repo_name(source: str) -> str:
-    """Return the repository name that tasks of a source carry, `owner/name`."""
-    kind, _, rest = source.partition(":")
-    if kind in ("demo", "pypi"):
-        return f"{kind}/{re.sub(r'[-_.]+', '-', rest.partition('==')[0]).lower() if kind == 'pypi' else rest}"
-    parts = [part for part in re.split(r"[/:]", source.removesuffix("/").removesuffix(".git")) if part]
-    if "://" in source and len(parts) > 2:
-        return f"{parts[-2]}/{parts[-1]}"
-    return f"local/{parts[-1] if parts else 'repository'}"
-
-
-@dataclass(frozen=True)
-class _Settings:
-    count: int
-    seed: int
-    combined: float
-    strategies: Sequence[str] | None
-    repeats: int
-    max_failing: float
-    progress: bool
-
-    def __post_init__(self) -> None:
-        if self.count < 1 or not 0.0 <= self.combined <= 1.0:
-            what = f"count={self.count} must be at least 1, and combined={self.combined} within 0 and 1"
-            raise TaskError(f"making tasks: {what}")
 
 
 @dataclass(frozen=True)
@@ -172,7 +138,7 @@ class _Maker:
     """One call of `make_tasks`."""
 
     clean: Task
-    settings: _Settings
+    settings: Settings
     factory: SandboxFactory
     checkout: Path
     pool: ThreadPoolExecutor

@@ -31,7 +31,7 @@ _OBSERVER = "swebench_lab_observer"
 _NOT_FINISHED = {2: "the tests cannot be collected", 3: "pytest itself fails", 4: "pytest does not start"}
 LEAST_TIMEOUT = 10.0
 """Seconds that a broken tree's tests get at least, before it counts as hanging."""
-_SLOWDOWN = 5
+SLOWDOWN = 5
 """How many times longer than on the clean tree a run may take."""
 _HUNG, _GRACE = 3, 5.0
 """How many times longer than on the clean tree one test may take, and how many seconds more."""
@@ -233,10 +233,10 @@ class Suite:
         code are not run again: they do what they did on the clean tree.
         """
         seconds = 0.0
-        limit = max(LEAST_TIMEOUT, _SLOWDOWN * baseline.seconds)
+        limit = max(LEAST_TIMEOUT, SLOWDOWN * baseline.seconds)
         near = baseline.affected(candidate)
         with self._broken(candidate) as box:
-            first = max(LEAST_TIMEOUT, _SLOWDOWN * baseline.expected(near))
+            first = max(LEAST_TIMEOUT, SLOWDOWN * baseline.expected(near))
             result, notes = self._observed(box, baseline.files, first, only=near, explain=True, times=baseline.times)
         seconds += result.seconds
         failures = tuple(Failure(**{k: v for k, v in f.items() if k != "when"}) for f in notes.get("failures", ()))

@@ -13,7 +13,8 @@ from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.records.patches.diff import reverse_patch, touched_files
 from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.tasks.making.candidates import Candidate
-from swebench_lab.tasks.making.make import MadeTasks, make_tasks, repo_name
+from swebench_lab.tasks.making.made import MadeTasks, repo_name
+from swebench_lab.tasks.making.make import make_tasks
 from swebench_lab.tasks.making.validation import Baseline, Suite, Trial
 from swebench_lab.tasks.schemas import from_swesmith, to_swesmith
 from tests.tasks.making.shelf import CODE, write
