@@ -156,10 +156,10 @@ def invert_if(_: TreeModule, function: Function) -> Proposals:
     """The branches of a condition change places; one without an `else` is negated."""
     for node in _pick(function, "ternary_expression"):
         if parts := _parts(node, "consequence", "alternative"):
-            one, other = parts
+            yes, no = parts
             yield (
                 "the branches of a conditional expression are swapped",
-                (_whole(one, text_of(other)), _whole(other, text_of(one))),
+                (_whole(yes, text_of(no)), _whole(no, text_of(yes))),
             )
     for node in _pick(function, "if_statement"):
         parts, other = _parts(node, "condition", "consequence"), _part(node, "alternative")
