@@ -56,6 +56,7 @@ def test_a_log_that_stalls_a_parser_holds_up_nothing(parser: str, monkeypatch: p
     assert (verdict.result().status, verdict.result().cause) == ("not graded", Cause.CRASHED)
     assert "more than 1 s" in verdict.result().reason
     assert len(ticks) > 3, "other threads went on"
+    monkeypatch.undo()
     assert judge_apart(LONG, EXPECTED).resolved, "the next one is judged by a process that works"
 
 
