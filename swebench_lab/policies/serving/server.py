@@ -21,7 +21,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from swebench_lab import _html
 from swebench_lab.errors import ServingError, closing_on_error
@@ -94,6 +94,9 @@ class Server:
 
     Made by `serve`; leaving its `with` block, or `close`, ends what it started.
     """
+
+    launcher: ClassVar[tuple[str, ...]] = ()
+    """Command that starts each server's guard, which is its arguments; empty: this process does."""
 
     def __init__(self, model: str, options: ServeOptions, folder: Path) -> None:
         self.model = model
@@ -249,7 +252,7 @@ class Server:
             variables = {**os.environ, **environment(options), **share(gpus, options, number)}
             with log.open("wb") as output:
                 guard = subprocess.Popen(
-                    [*guarded, engine, *command(self.model, self.name, port, options)],
+                    [*self.launcher, *guarded, engine, *command(self.model, self.name, port, options)],
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=subprocess.STDOUT,

@@ -14,6 +14,9 @@ from swebench_lab.errors import ServingError, closing_on_error
 from swebench_lab.policies.serving.options import ServeOptions
 from swebench_lab.policies.serving.server import Server, serve
 
+_APART = ("sh", "-c", '"$@"; exit $?', "sh")
+"""Ray kills the children of an actor that ends: a guard one further down lives on to end all that its server started."""
+
 _GRACE = 60.0
 """Seconds that an actor has to end its server."""
 
@@ -23,6 +26,7 @@ class Replica:
 
     def __init__(self) -> None:
         self._server: Server | None = None
+        Server.launcher = _APART
 
     def start(self, model: str, options: Mapping[str, Any]) -> str:
         """Start serving, and return the address when it answers."""
