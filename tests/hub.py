@@ -6,11 +6,13 @@ import http.client
 import json
 import os
 import pwd
+import queue
 import secrets
 import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -258,6 +260,17 @@ class Kernel:
             header=[f"Authorization: token {hub.token}"],
             timeout=300,
         )
+        self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        """Take what comes, all the time: a socket that nobody reads does not answer pings, and is closed."""
+        try:
+            while text := self._socket.recv():
+                self._messages.put(json.loads(text))
+        except Exception:  # closed, by us or by the hub: whoever waits is told
+            pass
+        self._messages.put(None)
 
     def send(self, code: str) -> str:
         """Begin to run a cell; returns its number."""
@@ -272,7 +285,8 @@ class Kernel:
         """Wait for a cell; returns what it printed and showed, and its error."""
         printed, error, idle, replied = [], "", False, False
         while not (idle and replied):
-            message = json.loads(self._socket.recv())
+            message = self._messages.get(timeout=600)
+            assert message is not None, f"the channels of {self.user}'s kernel were closed"
             if message["parent_header"].get("msg_id") != number:
                 continue
             kind, content = message["msg_type"], message["content"]

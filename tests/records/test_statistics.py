@@ -57,7 +57,7 @@ def test_no_task_gives_nan() -> None:
     assert math.isnan(estimate)
     assert math.isnan(estimate.low)
     assert estimate.n == 0
-    assert "nan" in repr(estimate)
+    assert "unknown (n=0)" in repr(estimate)
     assert json.loads(json.dumps(estimate.to_dict()))["value"] is None
 
 

@@ -148,7 +148,7 @@
   }, { rootMargin: "-4% 0px -90% 0px" });
   for (const step of steps) seen.observe(step);
   follow();
-  const top = at < 0 && steps.length ? steps[0].getBoundingClientRect().top : Infinity;
+  const top = framed && at < 0 && steps.length ? steps[0].getBoundingClientRect().top : Infinity;
   if (top < 0.1 * innerHeight) mark(0); // as the observer will say: a key may come before it does
   performance.mark("usable");
 })();
