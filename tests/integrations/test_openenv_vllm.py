@@ -40,7 +40,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Any
     from swebench_lab.training.data.demonstrations import texts_for_tokenizer
 
     folder = tmp_path_factory.mktemp("model") / "tiny"
-    lab.make_tiny_model(folder, texts_for_tokenizer(40), hidden=32, layers=2, heads=2, length=LENGTH)
+    lab.make_tiny_model(folder, texts_for_tokenizer(40), hidden=128, layers=2, heads=2, length=LENGTH)
     env = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1",
            "VLLM_CPU_OMP_THREADS_BIND": "nobind"}  # fmt: skip
     with lab.serve(folder, updates=True, executable=VLLM, dtype="float32", max_length=LENGTH, eager=True, env=env,
