@@ -116,6 +116,8 @@ def look(path):
     if path in others:
         return
     about = os.lstat(path)
+    if stat.S_ISSOCK(about.st_mode):  # no layer holds one: nobody listens on it any more
+        return
     content = ""
     if stat.S_ISLNK(about.st_mode):
         content = os.readlink(path)
