@@ -117,11 +117,11 @@ def _async_options() -> frozenset[str]:
 def answer_on_subshell_asked(comm: Any) -> None:
     """Let a comm's messages be handled by the subshell that the page names, not by the one that spoke last."""
     if hasattr(comm, "_reply_subshell_for"):
-        comm._reply_subshell_for = _subshell_asked
+        comm._reply_subshell_for = _subshell_choice
 
 
-def _subshell_asked(_: object, asked: str | None) -> str | None:
-    return asked
+def _subshell_choice(_: object, answer: str | None) -> str | None:
+    return answer
 
 
 def _comm_source() -> str:

@@ -19,12 +19,12 @@ def plain(value: Any) -> str:
 
     A carriage return becomes a line's end, and a character that turns the direction of text is written out.
     """
-    given = str(value)
-    if not _ODD.search(given):
-        return given  # nearly all text is: one look is enough, which counts for megabytes of observations
-    lines = given.replace("\r\n", "\n").replace("\r", "\n")
-    shown = _SURROGATE.sub("\ufffd", _CONTROL.sub("", lines))
-    return _TURNING.sub(lambda found: f"⟦U+{ord(found[0]):04X}⟧", shown)
+    raw = str(value)
+    if not _ODD.search(raw):
+        return raw  # nearly all text is: one look is enough, which counts for megabytes of observations
+    lines = raw.replace("\r\n", "\n").replace("\r", "\n")
+    visible = _SURROGATE.sub("\ufffd", _CONTROL.sub("", lines))
+    return _TURNING.sub(lambda found: f"⟦U+{ord(found[0]):04X}⟧", visible)
 
 
 def text(value: Any) -> str:
@@ -90,26 +90,26 @@ def middle(name: str, length: int = 56) -> str:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Return a table with a head: numbers right, words of a status coloured, ids cut in the middle."""
-    given = [list(row) for row in rows]
+    cells = [list(row) for row in rows]
     numbers = [
-        bool(given) and all(is_number(row[at]) or row[at] in ("", None) for row in given) for at in range(len(columns))
+        bool(cells) and all(is_number(row[at]) or row[at] in ("", None) for row in cells) for at in range(len(columns))
     ]
     style = [_CELL.replace("left", "right", 1) if right else _CELL for right in numbers]
     head = "".join(f'<th style="{how}">{text(name)}</th>' for name, how in zip(columns, style, strict=True))
-    body = "".join(f"<tr>{''.join(map(_drawn, columns, row, style))}</tr>" for row in given)
+    body = "".join(f"<tr>{''.join(map(_cell, columns, row, style))}</tr>" for row in cells)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _drawn(column: str, value: Any, style: str) -> str:
+def _cell(column: str, value: Any, style: str) -> str:
     """Return one cell of a table."""
-    shown = brief(value)
-    if column in IDS and (cut := middle(shown)) != shown:
-        return f'<td style="{style}" title="{text(shown)}">{text(cut)}</td>'
-    colour = _COLOURS.get(shown) if column in _STATUS else None
+    label = brief(value)
+    if column in IDS and (cut := middle(label)) != label:
+        return f'<td style="{style}" title="{text(label)}">{text(cut)}</td>'
+    colour = _COLOURS.get(label) if column in _STATUS else None
     if colour is None:
-        return f'<td style="{style}">{text(shown)}</td>'
+        return f'<td style="{style}">{text(label)}</td>'
     chip = f"background:{colour};color:#fff;border-radius:3px;padding:0 5px;white-space:nowrap"
-    return f'<td style="{style}"><span style="{chip}">{text(shown)}</span></td>'
+    return f'<td style="{style}"><span style="{chip}">{text(label)}</span></td>'
 
 
 def folded(title: str, body: str, opened: bool = False) -> str:

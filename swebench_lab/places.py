@@ -8,8 +8,8 @@ from pathlib import Path
 
 def default_root() -> Path:
     """Return where Snapshots are kept: `$SWEBENCH_LAB_CACHE`, else `swebench_lab` in the user's cache folder."""
-    if stated := os.environ.get("SWEBENCH_LAB_CACHE"):
-        return Path(stated).expanduser().absolute()
+    if root := os.environ.get("SWEBENCH_LAB_CACHE"):
+        return Path(root).expanduser().absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "swebench_lab"
 
 

@@ -176,13 +176,13 @@ class Attempt(RunningAttempt):
             self.conversation = policy.start(self.view, self.number, self.seed)
             stack.callback(self.conversation.close)
             brief = Brief(native, self.flavour.call_format, lambda: self.ends_at, self.resume, self.flavour.several)
-            shown = self.conversation.brief(brief)
-        if self.flavour.needs_tools_shown and shown is False:
+            shows_tools = self.conversation.brief(brief)
+        if self.flavour.needs_tools_shown and shows_tools is False:
             raise PolicyError(
                 f"the prompts of {self.flavour.name!r} leave it to the policy to show the tools, and this one does "
                 "not; use ChatPolicy(tool_calls=True), or a token-exact policy whose chat template shows them"
             )
-        if shown and native:
+        if shows_tools and native:
             self.open(shown=True)
 
     # --- the loop ---------------------------------------------------------------------------------------------------
@@ -302,16 +302,16 @@ class Attempt(RunningAttempt):
         view, tools, limit = self.view, list(self.tools.values()), self.agent.observation_limit
         with boundary(AgentError, f"showing the observation of step {len(self.steps)} as {self.flavour.name!r}"):
             if draft.error is not None:
-                shown = [self.flavour.correct(draft.error, tools, view, draft.reply)]
+                texts = [self.flavour.correct(draft.error, tools, view, draft.reply)]
             else:
-                shown = [
+                texts = [
                     self.flavour.show(act.observation, limit, view) if act.error is None else str(act.error)
                     for act in draft.acts
                 ]
         if self.agent.reminder:
             left = self.agent.max_steps - len(self.steps) - 1
-            shown[-1] += "\n" + self.agent.reminder.replace("{{left}}", str(left))
-        return shown
+            texts[-1] += "\n" + self.agent.reminder.replace("{{left}}", str(left))
+        return texts
 
     def asks_summary(self, draft: _Draft) -> str:
         """Return what asks for a summary in the next reply; empty where none is due, or too few replies are left."""
@@ -325,9 +325,9 @@ class Attempt(RunningAttempt):
     def record(self, draft: _Draft) -> Step:
         """Append the step and its messages."""
         acts = draft.acts if draft.error is None else []
-        shown, extra = self.show(draft), {"summary": True} if draft.summary else {}
+        texts, extra = self.show(draft), {"summary": True} if draft.summary else {}
         if request := self.asks_summary(draft):
-            shown[-1] += "\n\n" + request
+            texts[-1] += "\n\n" + request
             extra = {"asks_summary": True}
         if len(acts) == 1:  # reading the reply and showing what came of it counts
             acts[0].seconds = time.monotonic() - draft.answered
@@ -335,9 +335,9 @@ class Attempt(RunningAttempt):
         step = Step(
             index=len(self.steps),
             reply=draft.reply,
-            calls=tuple(_made(act, text) for act, text in zip(acts, shown, strict=True)) if acts else (),
+            calls=tuple(_record(act, text) for act, text in zip(acts, texts, strict=True)) if acts else (),
             thought=acts[0].call.thought if acts else draft.reply.text,
-            correction="" if acts else shown[0],
+            correction="" if acts else texts[0],
             layer=layer.digest if layer else "",
             cwd=self.shell.cwd,
             env=dict(layer.env) if layer else {},
@@ -364,14 +364,14 @@ class Attempt(RunningAttempt):
         return self.recorded(self.opening, self.steps, self.flavour.name)
 
 
-def _made(act: _Act, shown: str) -> ToolCall:
+def _record(act: _Act, text: str) -> ToolCall:
     """Return the record of a call."""
     brought = act.observation
     return ToolCall(
         act.call.name,
         {key: str(value) for key, value in act.call.arguments.items()},
         brought.command,
-        shown,
+        text,
         brought.exit_code,
         brought.timed_out,
         brought.limit,

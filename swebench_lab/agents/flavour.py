@@ -75,8 +75,8 @@ class Flavour:
 
     def __post_init__(self) -> None:
         if self.call_format not in FORMATS:
-            known = ", ".join(FORMATS)
-            raise ValueError(f"flavour {self.name!r}: unknown call format {self.call_format!r}; known are {known}")
+            formats = ", ".join(FORMATS)
+            raise ValueError(f"flavour {self.name!r}: unknown call format {self.call_format!r}; known are {formats}")
         if self.observation_role not in ("user", "tool"):
             raise ValueError(
                 f"flavour {self.name!r}: observation_role must be user or tool, not {self.observation_role!r}"
@@ -218,8 +218,8 @@ def _read(folder: Traversable) -> dict[str, Any]:
     for part in _FILES:
         file = folder / f"{part}.md"
         if not file.is_file():
-            needed = ", ".join(f"{name}.md" for name in _FILES)
-            raise ValueError(f"reading a flavour: {file} is missing; a flavour has {needed}")
+            names = ", ".join(f"{name}.md" for name in _FILES)
+            raise ValueError(f"reading a flavour: {file} is missing; a flavour has {names}")
         prompts[part] = file.read_text(encoding="utf-8").removesuffix("\n")
     native = folder / "native.md"
     return {**prompts, "native": native.read_text(encoding="utf-8").removesuffix("\n") if native.is_file() else ""}
@@ -231,14 +231,14 @@ def resolve(flavour: str | Flavour) -> Flavour:
     Raises:
         ValueError: There is no flavour of this name.
     """
-    return flavour if isinstance(flavour, Flavour) else _bundled(flavour)
+    return flavour if isinstance(flavour, Flavour) else _builtin(flavour)
 
 
 @functools.lru_cache
-def _bundled(flavour: str) -> Flavour:
+def _builtin(flavour: str) -> Flavour:
     if flavour not in _DEFAULTS:
-        known = ", ".join(_DEFAULTS)
-        raise ValueError(f"there is no flavour {flavour!r}; known are {known}, and Flavour.load(folder) reads your own")
+        names = ", ".join(_DEFAULTS)
+        raise ValueError(f"there is no flavour {flavour!r}; known are {names}, and Flavour.load(folder) reads your own")
     call_format, tools, role = _DEFAULTS[flavour]
     folder = files("swebench_lab") / "agents" / "prompts" / flavour
     several = flavour == "parallel-calling"

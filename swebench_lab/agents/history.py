@@ -42,8 +42,8 @@ def observations(messages: Sequence[Message]) -> list[int]:
     return [i for i in range(first, len(messages)) if messages[i]["role"] != "assistant"]
 
 
-def _with(messages: Sequence[Message], changed: Mapping[int, str]) -> list[Message]:
-    return [{**m, "content": changed[i]} if i in changed else m for i, m in enumerate(messages)]
+def _with(messages: Sequence[Message], changes: Mapping[int, str]) -> list[Message]:
+    return [{**m, "content": changes[i]} if i in changes else m for i, m in enumerate(messages)]
 
 
 @dataclass(frozen=True)
@@ -69,16 +69,16 @@ class KeepObservations(_Processor):
 
     def __call__(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Cut the old ones."""
-        seen = observations(messages)
+        indices = observations(messages)
         # The opening counts as one observation, as it does where the numbers of published agents come from.
-        count = (len(seen) + 1) // self.every * self.every - self.n - 1
-        changed = {}
-        for i in seen[: max(0, count)]:
+        count = (len(indices) + 1) // self.every * self.every - self.n - 1
+        changes = {}
+        for i in indices[: max(0, count)]:
             text = text_of(messages[i])
             line = self.line.format(lines=len(text.splitlines()))
             if len(line) < len(text) or not self.shorter:
-                changed[i] = line
-        return _with(messages, changed)
+                changes[i] = line
+        return _with(messages, changes)
 
 
 @dataclass(frozen=True)
@@ -91,17 +91,17 @@ class CloseWindows(_Processor):
     def __call__(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Close what is out of date."""
         open_files: set[str] = set()
-        changed = {}
+        changes = {}
         for i in reversed(observations(messages)):
             text = text_of(messages[i])
             lines, file = list(_WINDOW_LINE.finditer(text)), _WINDOW_FILE.search(text)
             if not lines or file is None:
                 continue
             if file[1] in open_files:
-                gone = f"Outdated window with {len(lines)} lines omitted...\n"
-                changed[i] = text[: lines[0].start()] + gone + text[lines[-1].end() :]
+                notice = f"Outdated window with {len(lines)} lines omitted...\n"
+                changes[i] = text[: lines[0].start()] + notice + text[lines[-1].end() :]
             open_files.add(file[1])
-        return _with(messages, changed)
+        return _with(messages, changes)
 
 
 _WINDOW_LINE = re.compile(r"^\d+:.*?(?:\n|$)", re.MULTILINE)
@@ -122,14 +122,14 @@ class RemoveText(_Processor):
 
     def __call__(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Take it out."""
-        changed = {}
+        changes = {}
         for i in observations(messages):
             if i < len(messages) - self.keep_last:
                 text = text_of(messages[i])
                 for pattern in self.patterns:
                     text = re.sub(pattern, "", text, flags=re.DOTALL)
-                changed[i] = text
-        return _with(messages, changed)
+                changes[i] = text
+        return _with(messages, changes)
 
 
 @dataclass(frozen=True)

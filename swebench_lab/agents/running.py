@@ -120,11 +120,11 @@ class RunningAttempt(ABC):
         Yields:
             Seconds that were waited, which do not count against the attempt.
         """
-        asked = time.time()
+        start = time.time()
         with self.slot("model" if kind == "model" else "tool") as waited:
             self.ends_at += waited
             if waited:
-                self.spans.append(Span("queue", step, asked, asked + waited))
+                self.spans.append(Span("queue", step, start, start + waited))
             with self.clock(kind, step):
                 yield waited
 

@@ -58,11 +58,11 @@ def evaluate(
         return
     from swebench_lab.grading.evaluator import Evaluator
 
-    chosen = choose_tasks(**choice)
+    tasks = choose_tasks(**choice)
     with open_factory(backend, repos, specs, allow_python) as sandboxes:
         keep = Path(run_dir, "verdicts.jsonl") if run_dir else None
         verdicts = Evaluator(sandboxes).evaluate(
-            predictions, chosen, workers=workers, keep=keep, model=model, report_to=report_to
+            predictions, tasks, workers=workers, keep=keep, model=model, report_to=report_to
         )
     for row in verdicts.refused:
         click.echo(f"refused: {row}", err=True)
@@ -85,19 +85,19 @@ def _runs(path: Path) -> list[Path]:
     return [] if holds_predictions else runs_below(path)
 
 
-def _report(folder: Path, named: bool) -> bool:
+def _report(folder: Path, with_name: bool) -> bool:
     """Print what a run directory holds; return whether all of it is graded."""
     from swebench_lab.viewer.board import attach
 
-    if named:
+    if with_name:
         click.echo(f"\n{folder}:")
-    stored = attach(folder)
-    rollouts = newest(stored)
+    rows = attach(folder)
+    rollouts = newest(rows)
     if not rollouts:
         click.echo(f"{folder}: no attempt is stored in this run directory", err=True)
         return False
     for name, group in by_agent(rollouts).items():
         summarise(group, name)
-    if older := len(stored) - len(rollouts):
+    if older := len(rows) - len(rollouts):
         click.echo(f"{older} rows of the same attempts on earlier Snapshots are not counted")
     return not rollouts.not_graded

@@ -17,8 +17,8 @@ def doctor(everything: bool, as_json: bool) -> None:
     from swebench_lab.testing.doctor.doctor import doctor as look
 
     report = look()
-    shown = report.to_text() if everything else repr(report)
-    click.echo(json.dumps(report.to_dict(), indent=1) if as_json else shown)
+    text = report.to_text() if everything else repr(report)
+    click.echo(json.dumps(report.to_dict(), indent=1) if as_json else text)
     if not as_json and not everything:
         click.echo("swebench-lab doctor --all shows everything that was looked at")
     finish(report.ok)
@@ -41,10 +41,10 @@ def gc(older_than: float, everything: bool, scratch: tuple[str, ...]) -> None:
     for leftover in remove_leftovers(scratch, cache.root):
         click.echo(f"removed {leftover.kind}: {leftover.place}")
     before, count = cache.du()["total"], cache.ls().height
-    gone = cache.evict(older_than=None if everything else older_than * 86_400)
+    removals = cache.evict(older_than=None if everything else older_than * 86_400)
     freed = before - cache.du()["total"]
     click.echo(
-        f"{cache.root}: removed {len(gone)} of {count} Snapshots, {freed / 1e6:.1f} MB; "
+        f"{cache.root}: removed {len(removals)} of {count} Snapshots, {freed / 1e6:.1f} MB; "
         f"{(before - freed) / 1e6:.1f} MB left"
     )
 

@@ -51,8 +51,8 @@ def trust_option(command: Command) -> Command:
     def remember(context: click.Context, _: click.Parameter, value: bool) -> None:
         context.meta[_TRUST] = value
 
-    said = "Let tasks of a file name folders of this machine as their repository."
-    return click.option("--trust", is_flag=True, expose_value=False, callback=remember, help=said)(command)
+    description = "Let tasks of a file name folders of this machine as their repository."
+    return click.option("--trust", is_flag=True, expose_value=False, callback=remember, help=description)(command)
 
 
 def trusted() -> bool:
@@ -66,8 +66,8 @@ def choose_tasks(source: str, pattern: str, split: str, count: int | None, seed:
     from swebench_lab.errors import TaskError
     from swebench_lab.tasks.loading import load_tasks
 
-    loaded = load_tasks(source, split or None, trust=trusted())
-    tasks = loaded.filter(pattern or None)
+    everything = load_tasks(source, split or None, trust=trusted())
+    tasks = everything.filter(pattern or None)
     if not tasks and not pattern and not split:
         raise TaskError(f"loading tasks from {source!r}: it holds no task")
     if not tasks:
@@ -79,10 +79,10 @@ def report_option(command: Command) -> Command:
     """Add the option that sends counts to a tracker."""
     from swebench_lab.records.trackers import TRACKERS
 
-    said = "Send the counts while they grow to this tracker."
-    return click.option("--report-to", type=click.Choice(TRACKERS), default="none", show_default=True, help=said)(
-        command
-    )
+    description = "Send the counts while they grow to this tracker."
+    return click.option(
+        "--report-to", type=click.Choice(TRACKERS), default="none", show_default=True, help=description
+    )(command)
 
 
 def backend_option(command: Command) -> Command:

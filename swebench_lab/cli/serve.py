@@ -33,10 +33,10 @@ def serve(model: str, extra: tuple[str, ...], **options: Any) -> None:
     from swebench_lab.policies.serving.server import serve as start
 
     try:
-        started = start(model, follow=click.echo, progress=False, extra=extra, **options)
+        instance = start(model, follow=click.echo, progress=False, extra=extra, **options)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    with started as server:
+    with instance as server:
         click.echo(f"{server!r} is ready; press Ctrl-C to stop it")
         while server.alive:  # a busy server may miss a health check; only a dead one ends this
             time.sleep(1)

@@ -54,8 +54,8 @@ def snapshots_evict(cache: SnapshotCache, keys: tuple[str, ...], older_than: flo
     """Remove Snapshots that no open sandbox uses."""
     if not keys and older_than is None:
         raise click.UsageError("give keys or --older-than DAYS; `swebench-lab gc --all` removes all")
-    removed = cache.evict(keys or None, None if older_than is None else older_than * 86_400)
-    click.echo(f"removed {len(removed)} Snapshots; {cache.du()['total'] / 1e6:.1f} MB left")
+    removals = cache.evict(keys or None, None if older_than is None else older_than * 86_400)
+    click.echo(f"removed {len(removals)} Snapshots; {cache.du()['total'] / 1e6:.1f} MB left")
 
 
 @snapshots.command("verify")
@@ -125,11 +125,11 @@ def snapshots_build(
         stages = Recipe(file).read().stages
         click.echo(f"{file}: {len(stages)} stages, {sum(len(stage.instructions) + 1 for stage in stages)} instructions")
         return
-    built = cache.from_dockerfile(
+    snapshot = cache.from_dockerfile(
         path, context, target=target, args=_pairs(args, "--build-arg"), bases=_pairs(bases, "--base"), network=network
     )
-    click.echo(f"{built.key}  {len(built.layers)} layers, {built.meta['bytes'] / 1e6:.1f} MB")
-    click.echo(f"workdir {built.workdir}, user {built.user or 'root'}, shell {built.shell}")
+    click.echo(f"{snapshot.key}  {len(snapshot.layers)} layers, {snapshot.meta['bytes'] / 1e6:.1f} MB")
+    click.echo(f"workdir {snapshot.workdir}, user {snapshot.user or 'root'}, shell {snapshot.shell}")
 
 
 def _pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
@@ -164,8 +164,8 @@ def prepare(
     with open_factory(backend, repos, specs, allow_python) as sandboxes:
         frame = sandboxes.prepare(choose_tasks(**choice), workers)
     counts = ", ".join(f"{n} {status}" for status, n in frame["status"].value_counts(sort=True).iter_rows())
-    failed = frame.filter(pl.col("status") == "failed")
-    if failed.height:
-        show(failed.select("id", "error"))
+    failures = frame.filter(pl.col("status") == "failed")
+    if failures.height:
+        show(failures.select("id", "error"))
     click.echo(f"{frame.height} tasks: {counts}; {frame['seconds'].sum():.1f} s of work")
-    finish(not failed.height)
+    finish(not failures.height)

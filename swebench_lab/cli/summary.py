@@ -69,9 +69,9 @@ def _agent_row(agent: tuple[str, Mapping[str, Any]]) -> tuple[str, str, str, str
     rate = value if "low" in value else value.get("pass_at_1") or {}
     graded = value.get("graded", value["resolved"] + value.get("unresolved", 0))
     left = value.get("not_graded", value.get("not graded", 0))
-    shown = f"{rate['value']:.1%}" if rate.get("n") else "–"
+    percentage = f"{rate['value']:.1%}" if rate.get("n") else "–"
     interval = f"{rate['low']:.1%} to {rate['high']:.1%}" if rate.get("n") else "–"
-    return name, f"{value['resolved']} of {graded}", shown, interval, str(left)
+    return name, f"{value['resolved']} of {graded}", percentage, interval, str(left)
 
 
 def _counts(value: Mapping[str, Any]) -> str:

@@ -33,9 +33,9 @@ def tasks_list(**choice: Any) -> None:
     """List tasks: id, repository, split and number of tests."""
     import polars as pl
 
-    chosen = choose_tasks(**choice)
-    title = pl.Series("issue", [task.issue.strip().split("\n")[0][:60] for task in chosen], pl.String)
-    show(chosen.to_frame().select("id", "repo", "split", "fail_to_pass", "pass_to_pass").with_columns(title))
+    selection = choose_tasks(**choice)
+    title = pl.Series("issue", [task.issue.strip().split("\n")[0][:60] for task in selection], pl.String)
+    show(selection.to_frame().select("id", "repo", "split", "fail_to_pass", "pass_to_pass").with_columns(title))
 
 
 @tasks.command("show")
@@ -198,8 +198,8 @@ def tasks_new(
 )
 def tasks_export(output: str, schema: str, **choice: Any) -> None:
     """Write tasks to a file."""
-    chosen = choose_tasks(**choice)
-    click.echo(f"{len(chosen)} tasks → {chosen.save(output, schema)}")
+    selection = choose_tasks(**choice)
+    click.echo(f"{len(selection)} tasks → {selection.save(output, schema)}")
 
 
 @click.command()
@@ -249,16 +249,16 @@ def check(
 
     from swebench_lab.grading.evaluator import Evaluator
 
-    chosen = choose_tasks(**choice)
+    selection = choose_tasks(**choice)
     with open_factory(backend, repos, specs, allow_python) as sandboxes:
         frame = Evaluator(sandboxes).check(
-            chosen, repeats, workers=workers, again=again, audit=audit, delete_after=delete_after
+            selection, repeats, workers=workers, again=again, audit=audit, delete_after=delete_after
         )
     wrong = frame.filter(pl.col("status") != "passed")
     if wrong.height:
         show(wrong.select("id", "status", "reason"))
     if output:
         good = set(frame.filter(pl.col("status") == "passed")["id"])
-        click.echo(f"{len(good)} certified tasks → {chosen.filter(lambda t: t.id in good).save(output, schema)}")
+        click.echo(f"{len(good)} certified tasks → {selection.filter(lambda t: t.id in good).save(output, schema)}")
     click.echo(f"{frame.height - wrong.height} of {frame.height} tasks are certified")
     finish(not wrong.height)

@@ -32,20 +32,20 @@ def show_traces(path: str, trace: int | None) -> None:
     from swebench_lab import _html
     from swebench_lab.traces.reading import load_trajectories
 
-    loaded = load_trajectories(path)
+    trajectories = load_trajectories(path)
     if trace is None:
         if Path(path).is_dir() and (runs := [run for run in runs_below(path) if run != Path(path).resolve()]):
             click.echo(
                 f"{len(runs)} runs below {path}: {', '.join(run.name for run in runs[:8])}{', …' * (len(runs) > 8)}"
             )
-        click.echo(repr(loaded))
-        show(loaded.to_frame())
+        click.echo(repr(trajectories))
+        show(trajectories.to_frame())
         return
-    if trace >= len(loaded):
-        raise click.UsageError(f"--trace {trace}: {path} holds {len(loaded)} traces, counted from 0")
-    chosen = loaded[trace]
-    click.echo(repr(chosen))
-    for step in chosen.steps:
+    if trace >= len(trajectories):
+        raise click.UsageError(f"--trace {trace}: {path} holds {len(trajectories)} traces, counted from 0")
+    selection = trajectories[trace]
+    click.echo(repr(selection))
+    for step in selection.steps:
         call = _html.plain(f"{step.tool or 'no call'}\n{step.command or step.reply.text.strip()}")
         click.echo(f"\n--- step {step.index}: {call}")
         click.echo("\n".join(f"    {line}" for line in _html.plain(step.observation).strip().split("\n")[:20]))
@@ -68,9 +68,9 @@ def convert_traces(path: str, output: str, form: str, system: str | None) -> Non
     from swebench_lab.traces.reading import load_trajectories
 
     options = {"system": Path(system)} if system else {}
-    loaded = load_trajectories(path)
-    target = loaded.save(output, form, **options)
-    click.echo(f"{len(loaded)} traces: {target}")
+    trajectories = load_trajectories(path)
+    target = trajectories.save(output, form, **options)
+    click.echo(f"{len(trajectories)} traces: {target}")
 
 
 @traces.command("replay")
@@ -106,11 +106,11 @@ def replay_traces(
     if wrong := [move for move in moves if "=" not in move]:
         raise click.BadParameter(f"{wrong[0]!r} is not OLD=NEW", param_hint="--path")
     tasks = {task.id: task for task in choose_tasks(**choice)}
-    loaded = load_trajectories(path)
-    chosen = loaded.filter(lambda trace: trace.task_id in tasks)
+    trajectories = load_trajectories(path)
+    selection = trajectories.filter(lambda trace: trace.task_id in tasks)
     drifted = 0
     with open_factory(backend, repos, specs, allow_python) as sandboxes:
-        for trace in tqdm(chosen, "replay", delay=5):
+        for trace in tqdm(selection, "replay", delay=5):
             task = tasks[trace.task_id]
             with sandboxes.open(task) as box:
                 paths = dict(move.split("=", 1) for move in moves)
@@ -120,8 +120,8 @@ def replay_traces(
             click.echo(repr(replay))
             for number in replay.drifted:
                 step = replay.steps[number]
-                typed = step.command.strip().split("\n", 1)[0]
-                click.echo(f"  step {number}, {step.outcome}, {typed[:60]!r}: {_html.plain(step.note)}")
+                command = step.command.strip().split("\n", 1)[0]
+                click.echo(f"  step {number}, {step.outcome}, {command[:60]!r}: {_html.plain(step.note)}")
             drifted += bool(replay.drifted)
-    click.echo(f"{len(chosen)} of {len(loaded)} traces belong to these tasks; {drifted} of them differ")
-    finish(bool(chosen) and not drifted)
+    click.echo(f"{len(selection)} of {len(trajectories)} traces belong to these tasks; {drifted} of them differ")
+    finish(bool(selection) and not drifted)

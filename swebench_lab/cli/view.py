@@ -47,8 +47,8 @@ def view(runs: str, port: int, base_url: str, bundle: str | None, opened: bool, 
             )
             return
         server = viewer.serve(port, base_url, os.environ.get(TOKEN) or None)
-        shown = server.url if TOKEN not in os.environ else server.url.partition("?")[0]
-        click.echo(f"{viewer!r}\n{shown}\nstop with Ctrl-C")
+        address = server.url if TOKEN not in os.environ else server.url.partition("?")[0]
+        click.echo(f"{viewer!r}\n{address}\nstop with Ctrl-C")
         if opened:
             click.launch(server.url)
         server.wait()

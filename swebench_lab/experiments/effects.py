@@ -65,11 +65,11 @@ def effects(arms: Mapping[str, Runs], baseline: str, *, level: float = 0.95) -> 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values corrected for multiple comparisons (Holm, Scandinavian Journal of Statistics 6, 1979); NaN stays NaN."""
-    ordered = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
+    ranking = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
     corrected = list(p_values)
     highest = 0.0
-    for rank, (p, i) in enumerate(ordered):
-        highest = max(highest, min(1.0, (len(ordered) - rank) * p))
+    for rank, (p, i) in enumerate(ranking):
+        highest = max(highest, min(1.0, (len(ranking) - rank) * p))
         corrected[i] = highest
     return corrected
 
@@ -81,7 +81,7 @@ def _noise_of_seeds(arms: Mapping[str, Runs]) -> tuple[float, int]:
     """
     seeds = sorted({seed for runs in arms.values() for seed in runs})
     whole = [runs for runs in arms.values() if all(seed in runs for seed in seeds)]
-    tasks = _shared([run for runs in whole for run in runs.values()])
+    tasks = _common_tasks([run for runs in whole for run in runs.values()])
     if len(whole) < 2 or len(seeds) < 2 or not tasks:
         return math.nan, 0
     table = [[math.fsum(runs[seed][t] for t in tasks) / len(tasks) for seed in seeds] for runs in whole]
@@ -94,7 +94,7 @@ def _difference(
 ) -> tuple[Estimate, float, int, int]:
     """Return the difference of two arms, its p-value, and over how many tasks and seeds."""
     seeds = [seed for seed in first if seed in second]
-    tasks = _shared([run for seed in seeds for run in (first[seed], second[seed])])
+    tasks = _common_tasks([run for seed in seeds for run in (first[seed], second[seed])])
     s, t = len(seeds), len(tasks)
     if not s or not t:
         return Estimate(math.nan, n=0, level=level, what="difference"), math.nan, t, s
@@ -114,7 +114,7 @@ def _difference(
     return Estimate(value, low, high, s * t, level, "difference"), p_value, t, s
 
 
-def _shared(runs: Sequence[Mapping[str, float]]) -> list[str]:
+def _common_tasks(runs: Sequence[Mapping[str, float]]) -> list[str]:
     return [task for task in runs[0] if all(task in run for run in runs)] if runs else []
 
 

@@ -269,17 +269,17 @@ def timeline(rollouts: Rollouts) -> Figure:
         One row an attempt, coloured by the kind of step (tool time) with the policy's time in between in pale grey; the
         dot at the end is the verdict.
     """
-    ordered = sorted(rollouts, key=lambda r: r.trajectory.started_at)
-    origin = ordered[0].trajectory.started_at if ordered else 0.0
-    figure, axes = _figure(9.0, min(1.6 + 0.16 * len(ordered), 12.0))
-    for row, rollout in enumerate(ordered):
+    attempts = sorted(rollouts, key=lambda r: r.trajectory.started_at)
+    origin = attempts[0].trajectory.started_at if attempts else 0.0
+    figure, axes = _figure(9.0, min(1.6 + 0.16 * len(attempts), 12.0))
+    for row, rollout in enumerate(attempts):
         t = rollout.trajectory
         start = t.started_at - origin
         axes.broken_barh([(start, t.seconds)], (row - 0.35, 0.7), color="#e4e6ea")
         for kind, colour in _KIND.items():
             axes.broken_barh(_spans(rollout, kind, origin), (row - 0.35, 0.7), color=colour)
         axes.plot([start + t.seconds], [row], "o", color=_STATUS[rollout.verdict.status], markersize=4)
-    axes.set_ylim(len(ordered) - 0.3, -0.7)
+    axes.set_ylim(len(attempts) - 0.3, -0.7)
     axes.set_xlabel("seconds since the first attempt")
     axes.set_ylabel("attempts")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -315,8 +315,8 @@ def stages(rollouts: Rollouts) -> Figure:
     above, below = figure.subplots(2, 1, height_ratios=[height, _SUMS])
     thick = 0.7 if len(rows) <= 60 else 1.0  # thin rows without gaps, which would be all that is seen
     for kind, colour in _STAGES.items():
-        chosen = frame.filter(pl.col("kind") == kind).select("task", "attempt", "start", "seconds")
-        above.add_collection(_bars(chosen.iter_rows(), rows, thick, colour), autolim=False)
+        selection = frame.filter(pl.col("kind") == kind).select("task", "attempt", "start", "seconds")
+        above.add_collection(_bars(selection.iter_rows(), rows, thick, colour), autolim=False)
     ends = max(frame["start"] + frame["seconds"], default=0.0)
     above.set_xlim(min(0.0, min(frame["start"], default=0.0)), max(ends, 1e-9) * 1.02)
     above.set_ylim(len(rows) - 0.3, -0.7)

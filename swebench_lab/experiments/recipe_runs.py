@@ -109,13 +109,13 @@ def run_recipe(
     if "run_dir" in values:
         values["run_dir"] = str(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
+    start = time.monotonic()
     _log.info("running recipe %s in %s", recipe.name, folder)
     what = {"recipe": recipe.name, "notebook": str(recipe.path), "preset": preset, "parameters": values}
     with _alone(folder), manifest(folder / "manifest.json", what):
         _execute(recipe, values, folder / f"{recipe.name}.ipynb", progress)
-    _log.info("recipe %s finished after %.1f s", recipe.name, time.monotonic() - started)
-    return RecipeRun(recipe.name, folder, folder / f"{recipe.name}.ipynb", values, time.monotonic() - started)
+    _log.info("recipe %s finished after %.1f s", recipe.name, time.monotonic() - start)
+    return RecipeRun(recipe.name, folder, folder / f"{recipe.name}.ipynb", values, time.monotonic() - start)
 
 
 _ENDING = 3.0  # seconds
@@ -132,8 +132,8 @@ def check_needs(recipe: Recipe) -> None:
     Raises:
         RecipeError: Packages are missing: names them, and what to install.
     """
-    wanted = {"papermill": "notebook", "ipykernel": "notebook", **dict.fromkeys(recipe.modules, recipe.extra)}
-    if missing := {module: extra for module, extra in wanted.items() if find_spec(module) is None}:
+    needs = {"papermill": "notebook", "ipykernel": "notebook", **dict.fromkeys(recipe.modules, recipe.extra)}
+    if missing := {module: extra for module, extra in needs.items() if find_spec(module) is None}:
         extras = ",".join(dict.fromkeys(missing.values()))
         raise RecipeError(
             f"running the recipe {recipe.name!r} needs {', '.join(missing)}: pip install 'swebench-lab[{extras}]'"

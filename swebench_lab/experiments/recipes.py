@@ -121,16 +121,16 @@ class Recipe:
         Raises:
             RecipeError: A name is not a parameter's, or a value is not of its type.
         """
-        known = {parameter.name: parameter for parameter in self.parameters}
+        by_name = {parameter.name: parameter for parameter in self.parameters}
         checked: dict[str, Any] = {}
         for name, raw in values.items():
-            if name not in known:
-                raise RecipeError(f"recipe {self.name!r} has no parameter {name!r}; {_hint(name, known)}")
+            if name not in by_name:
+                raise RecipeError(f"recipe {self.name!r} has no parameter {name!r}; {_hint(name, by_name)}")
             value = os.fspath(raw) if isinstance(raw, os.PathLike) else raw
             value = list(value) if isinstance(value, tuple) else value
-            if not known[name].accepts(value):
+            if not by_name[name].accepts(value):
                 raise RecipeError(
-                    f"recipe {self.name!r}: parameter {name!r} takes {known[name].type}, "
+                    f"recipe {self.name!r}: parameter {name!r} takes {by_name[name].type}, "
                     f"not {type(raw).__name__} {raw!r:.60}"
                 )
             checked[name] = value
@@ -144,8 +144,8 @@ class Recipe:
         """
         if preset is not None and preset not in self.presets:
             raise RecipeError(f"recipe {self.name!r} has no preset {preset!r}; {_hint(preset, self.presets)}")
-        chosen = self.check(self.presets[preset]) if preset is not None else {}
-        return {parameter.name: parameter.default for parameter in self.parameters} | chosen | self.check(parameters)
+        overrides = self.check(self.presets[preset]) if preset is not None else {}
+        return {parameter.name: parameter.default for parameter in self.parameters} | overrides | self.check(parameters)
 
     def __repr__(self) -> str:
         """Return the title, then one line a parameter, then the presets."""
@@ -163,9 +163,9 @@ class Recipe:
         return _html.card(f"{self.name}: {self.title}", table + _html.note(presets and f"presets: {presets}"))
 
 
-def _hint(name: str, known: Iterable[str]) -> str:
+def _hint(name: str, candidates: Iterable[str]) -> str:
     """Return the closest known name, if any, and all known names."""
-    names = list(known)
+    names = list(candidates)
     close = difflib.get_close_matches(name, names, 1)
     return (f"did you mean {close[0]!r}? " if close else "") + f"known: {', '.join(names) or 'none'}"
 
@@ -193,9 +193,9 @@ def describe(name: str | Path) -> Recipe:
     path = Path(name).expanduser()
     if path.suffix != ".ipynb":
         path = _folder() / f"{name}.ipynb"
-        known = sorted(p.stem for p in _folder().glob("*.ipynb"))
-        if str(name) not in known:
-            raise RecipeError(f"there is no recipe {str(name)!r}; {_hint(str(name), known)}")
+        names = sorted(p.stem for p in _folder().glob("*.ipynb"))
+        if str(name) not in names:
+            raise RecipeError(f"there is no recipe {str(name)!r}; {_hint(str(name), names)}")
     elif not path.is_file():
         raise RecipeError(f"there is no notebook {path}")
     _log.debug("recipe %r is %s", str(name), path)
@@ -209,7 +209,7 @@ def _read(name: str, path: Path) -> Recipe:
     except (ValueError, KeyError, TypeError) as error:
         raise RecipeError(f"reading the notebook {path}: it is not a notebook ({error})") from error
     tagged = [c for c in cells if "parameters" in c.get("metadata", {}).get("tags", [])]
-    parameters = _declared("".join(tagged[0]["source"]), path) if tagged else ()
+    parameters = _declarations("".join(tagged[0]["source"]), path) if tagged else ()
     prose = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
     heading = re.search(r"^#\s+(.+)$", prose, re.MULTILINE)
     title = heading[1].strip() if heading else ""
@@ -217,7 +217,7 @@ def _read(name: str, path: Path) -> Recipe:
     return Recipe(name, path, title, parameters, _presets(path.with_suffix(".yaml")), modules, extra)
 
 
-def _declared(source: str, path: Path) -> tuple[Parameter, ...]:
+def _declarations(source: str, path: Path) -> tuple[Parameter, ...]:
     """Return the parameters that a cell's assignments declare; their comments are the help."""
     comments = {
         token.start[0]: token.string.lstrip("#: ").strip()
@@ -257,10 +257,12 @@ def _presets(path: Path) -> dict[str, dict[str, Any]]:
     except ImportError as error:
         raise RecipeError(f"reading {path} needs the notebook extra: pip install 'swebench-lab[notebook]'") from error
     try:
-        loaded = yaml.safe_load(path.read_text("utf-8")) or {}
+        content = yaml.safe_load(path.read_text("utf-8")) or {}
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not YAML: {error}") from error
-    presets = {str(name): values or {} for name, values in loaded.items()} if isinstance(loaded, dict) else {"": loaded}
+    presets = (
+        {str(name): values or {} for name, values in content.items()} if isinstance(content, dict) else {"": content}
+    )
     if wrong := [name for name, values in presets.items() if not isinstance(values, dict)]:
         raise RecipeError(f"{path}: preset {wrong[0]!r} must be a mapping of parameters to values")
     return presets

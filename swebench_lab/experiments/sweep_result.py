@@ -57,18 +57,18 @@ def ended(run: SweepRun, status: str) -> SweepRun:
 def outcome(run: SweepRun) -> SweepRun:
     """Return a run with the outcome that its folder records."""
     try:
-        stored = json.loads((run.folder / "outcome.json").read_text("utf-8"))
-        value = math.nan if stored["value"] is None else float(stored["value"])
+        record = json.loads((run.folder / "outcome.json").read_text("utf-8"))
+        value = math.nan if record["value"] is None else float(record["value"])
         return SweepRun(
             run.arm,
             run.parameters,
             run.seed,
             run.folder,
-            stored["status"],
+            record["status"],
             value,
-            stored["tasks"],
-            stored["seconds"],
-            stored["error"],
+            record["tasks"],
+            record["seconds"],
+            record["error"],
         )
     except (OSError, ValueError, KeyError):
         return ended(run, NOT_RUN)  # it has not run, or was killed while it did
@@ -171,8 +171,8 @@ class SweepResult:
     def __repr__(self) -> str:
         """Return one line: how many arms and runs, and how they ended."""
         counts = {status: sum(run.status == status for run in self.runs) for status in dict.fromkeys(_statuses(self))}
-        ended = ", ".join(f"{count} {status}" for status, count in counts.items())
-        return f"SweepResult({self.name!r}, {len(self.arms)} arms, {len(self.runs)} runs: {ended}; {self.what})"
+        summary = ", ".join(f"{count} {status}" for status, count in counts.items())
+        return f"SweepResult({self.name!r}, {len(self.arms)} arms, {len(self.runs)} runs: {summary}; {self.what})"
 
     def _repr_html_(self) -> str:
         return _html.card(repr(self), self.verdicts()._repr_html_())

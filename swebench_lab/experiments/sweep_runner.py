@@ -42,7 +42,7 @@ class SweepRunner:
         """Run what is not completed yet; Ctrl-C ends the runs in progress and keeps the completed ones."""
         from tqdm.auto import tqdm
 
-        self.ended = {run: stored for run in self.planned if (stored := outcome(run)).status == COMPLETED}
+        self.ended = {run: result for run in self.planned if (result := outcome(run)).status == COMPLETED}
         waiting = [run for run in self.planned if run not in self.ended]
         self.began, stopping = time.monotonic(), Event()
         running: dict[Future[None], SweepRun] = {}
@@ -60,8 +60,8 @@ class SweepRunner:
                         else:
                             _log.info("run %s, seed %d: started in %s", run.arm, run.seed, run.folder)
                             running[pool.submit(self.start, run, stopping)] = run
-                    done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
-                    for future in done:
+                    futures, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
+                    for future in futures:
                         run = running.pop(future)
                         future.result()
                         self.ended[run] = outcome(run)

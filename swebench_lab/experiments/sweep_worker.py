@@ -33,14 +33,14 @@ def _do(folder: Path) -> None:
         os.chdir(call["cwd"])
     began = time.monotonic()
     try:
-        value, tasks = _measured(_called(call, folder))
+        value, tasks = _measure(_invoke(call, folder))
         keep(folder, COMPLETED, value, tasks, time.monotonic() - began, "")
     except Exception as error:  # the recording boundary: a run's failure is its outcome
         traceback.print_exc()
         keep(folder, FAILED, None, {}, time.monotonic() - began, f"{type(error).__name__}: {error}"[:2000])
 
 
-def _called(call: Mapping[str, Any], folder: Path) -> Any:
+def _invoke(call: Mapping[str, Any], folder: Path) -> Any:
     """Call the function or run the recipe; return what was measured."""
     what, metric = call["what"], call["metric"]
     if callable(what):
@@ -69,7 +69,7 @@ def _called(call: Mapping[str, Any], folder: Path) -> Any:
     return value
 
 
-def _measured(result: Any) -> tuple[float, dict[str, float]]:
+def _measure(result: Any) -> tuple[float, dict[str, float]]:
     """Return one number, and one per task where tasks were measured."""
     from swebench_lab.records.rollout import Rollouts
 

@@ -75,7 +75,7 @@ def sweep(
     settings = read_grid(grid)
     name = what.__name__ if callable(what) else Path(what).stem
     folder = Path(run_dir if run_dir is not None else Path("runs") / f"sweep-{name}").expanduser().absolute()
-    chosen = find_baseline(settings, baseline)
+    reference = find_baseline(settings, baseline)
     plan = SweepPlan(what, metric, preset, fixed, folder)
     plan.check(settings)
     planned = [planned_run(folder, arm, values, seed) for seed in seeds for arm, values in settings.items()]
@@ -86,7 +86,7 @@ def sweep(
     if start is None:
         raise SweepError(f"sweeping {name}: unknown executor {executor!r}; known: processes, ray")
     runner = SweepRunner(planned, start, workers, budget, early_stop, maximise, name if progress else "")
-    done = runner.run_all()
+    runs = runner.run_all()
     order = {arm: i for i, arm in enumerate(settings)}
-    ordered = sorted(done, key=lambda run: order[run.arm])  # stable: seeds stay in order
-    return SweepResult(name, tuple(ordered), chosen, describe_metric(metric), level)
+    results = sorted(runs, key=lambda run: order[run.arm])  # stable: seeds stay in order
+    return SweepResult(name, tuple(results), reference, describe_metric(metric), level)

@@ -75,9 +75,9 @@ def launch_training(
         running.stdin.close()
         running.wait(_GRACE + 10)
     if running.returncode:
-        with log.open("rb") as written:
-            written.seek(start)
-            end = written.read().decode("utf-8", "replace").splitlines()[-40:]
+        with log.open("rb") as file:
+            file.seek(start)
+            end = file.read().decode("utf-8", "replace").splitlines()[-40:]
         raise TrainingError(
             f"recipe {recipe!r}: its {processes} training processes ended with exit code {running.returncode}; fix the cause "
             f"and run it again on {folder} to resume. Their log is {log}, which ends:\n" + "\n".join(end)

@@ -161,14 +161,14 @@ def _body(text: str, opening: re.Match[str]) -> tuple[dict[str, str], int]:
     return arguments, close.end()
 
 
-def _value(written: str, key: str) -> str:
+def _value(raw: str, key: str) -> str:
     """Take the framing off a value, and refuse one that may be a damaged call.
 
     A value may hold the format's own tags (a file that documents it does), but only inside a line of a value that
     has its own lines: a tag at the edge of a line is more likely a forgotten closing tag.
     """
-    framed = written.startswith("\n")
-    value = written[1:] if framed else written
+    framed = raw.startswith("\n")
+    value = raw[1:] if framed else raw
     for tag in _TAG.finditer(value):
         before = value[value.rfind("\n", 0, tag.start()) + 1 : tag.start()]
         after = value[tag.end() :].split("\n", 1)[0]
@@ -197,7 +197,7 @@ def render_xml(call: Call) -> str:
     """
     parameters = "".join(f"<parameter={key}>\n{value}\n</parameter>\n" for key, value in call.arguments.items())
     thought = f"{call.thought}\n\n" if call.thought else ""
-    return _proved(call, f"{thought}<function={call.name}>\n{parameters}</function>", parse_xml)
+    return _verify(call, f"{thought}<function={call.name}>\n{parameters}</function>", parse_xml)
 
 
 def render_coder(call: Call) -> str:
@@ -208,7 +208,7 @@ def render_coder(call: Call) -> str:
     """
     inner = render_xml(Call(call.name, call.arguments))
     thought = f"{call.thought}\n\n" if call.thought else ""
-    return _proved(call, f"{thought}<tool_call>\n{inner}\n</tool_call>", parse_xml)
+    return _verify(call, f"{thought}<tool_call>\n{inner}\n</tool_call>", parse_xml)
 
 
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -272,8 +272,8 @@ def _json_call(text: str, start: int) -> tuple[str, dict[str, str], int]:
         if set(whole) - {"name", "arguments"} or "name" not in whole:
             raise FormatError('A tool call is an object with "name" and "arguments", and nothing else.')
         name = json.loads(whole["name"][1], strict=False)
-        found = _members(whole["arguments"][1], 0) if "arguments" in whole else ({}, 0)
-        arguments = {key: _json_argument(raw) for key, (_, raw) in found[0].items()}
+        members = _members(whole["arguments"][1], 0) if "arguments" in whole else ({}, 0)
+        arguments = {key: _json_argument(raw) for key, (_, raw) in members[0].items()}
     except (ValueError, RecursionError) as error:
         if isinstance(error, FormatError):
             raise
@@ -289,28 +289,28 @@ def _json_call(text: str, start: int) -> tuple[str, dict[str, str], int]:
 def _members(text: str, start: int) -> tuple[dict[str, tuple[int, str]], int]:
     """Read a JSON object; return key to where its value begins and the value's own text, and where the object ends."""
     decoder = json.JSONDecoder(strict=False, parse_constant=_no_constant)
-    found: dict[str, tuple[int, str]] = {}
+    members: dict[str, tuple[int, str]] = {}
     at = _token(text, start, "{")
     if text[at : at + 1] == "}":
-        return found, at + 1
+        return members, at + 1
     while True:
         key, at = decoder.raw_decode(text, _token(text, at, '"', skip=False) - 1)
-        if key in found:
+        if key in members:
             raise FormatError(f"The tool call gives {key!r} twice.")
         begins = _token(text, at, ":")
         _, at = decoder.raw_decode(text, begins)
-        found[key] = (begins, text[begins:at])
+        members[key] = (begins, text[begins:at])
         at = _behind_space(text, at)
         if text[at : at + 1] == "}":
-            return found, at + 1
+            return members, at + 1
         at = _token(text, at, ",")
 
 
-def _token(text: str, at: int, wanted: str, skip: bool = True) -> int:
+def _token(text: str, at: int, sign: str, skip: bool = True) -> int:
     """Return the place behind a sign and the white space around it."""
     at = _behind_space(text, at)
-    if text[at : at + 1] != wanted:
-        raise ValueError(f"expected {wanted!r} at character {at}, found {text[at : at + 1]!r}")
+    if text[at : at + 1] != sign:
+        raise ValueError(f"expected {sign!r} at character {at}, found {text[at : at + 1]!r}")
     return _behind_space(text, at + 1) if skip else at + 1
 
 
@@ -337,12 +337,12 @@ def _json_argument(raw: str) -> str:
 
 def json_arguments(call: Call) -> str:
     """Return a call's arguments as a JSON object: what is no `JsonValue` as strings."""
-    given = call.arguments.items()
-    members = (f"{_quoted(key)}: {value if isinstance(value, JsonValue) else _quoted(value)}" for key, value in given)
+    items = call.arguments.items()
+    members = (f"{_quote(key)}: {value if isinstance(value, JsonValue) else _quote(value)}" for key, value in items)
     return "{" + ", ".join(members) + "}"
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
@@ -353,8 +353,8 @@ def render_json(call: Call) -> str:
         FormatError: The thought looks like a call, or a value cannot be read by any program.
     """
     thought = f"{call.thought}\n\n" if call.thought else ""
-    body = f'{{"name": {_quoted(call.name)}, "arguments": {json_arguments(call)}}}'
-    return _proved(call, f"{thought}<tool_call>\n{body}\n</tool_call>", parse_json)
+    body = f'{{"name": {_quote(call.name)}, "arguments": {json_arguments(call)}}}'
+    return _verify(call, f"{thought}<tool_call>\n{body}\n</tool_call>", parse_json)
 
 
 def parse_fenced(text: str) -> Call:
@@ -391,7 +391,7 @@ def render_fenced(call: Call) -> str:
     Raises:
         FormatError: It is another tool's call, or the format cannot hold the command.
     """
-    return _proved(call, in_fence(call, "bash"), parse_fenced)
+    return _verify(call, in_fence(call, "bash"), parse_fenced)
 
 
 def parse_ticks(text: str) -> Call:
@@ -415,7 +415,7 @@ def render_ticks(call: Call) -> str:
     Raises:
         FormatError: It is another tool's call, or the format cannot hold the command.
     """
-    return _proved(call, in_fence(call, ""), parse_ticks)
+    return _verify(call, in_fence(call, ""), parse_ticks)
 
 
 def in_fence(call: Call, mark: str) -> str:
@@ -438,10 +438,10 @@ def parse_line(text: str) -> Call:
     Raises:
         FormatError: It is anything else.
     """
-    found = _LINE.fullmatch(text, after_thinking(text))
-    if found is None:
+    match = _LINE.fullmatch(text, after_thinking(text))
+    if match is None:
         raise FormatError("The reply is not one line with a name and a value.")
-    return Call(found[1], {} if found[2] is None else {"text": found[2]}, "", text)
+    return Call(match[1], {} if match[2] is None else {"text": match[2]}, "", text)
 
 
 def render_line(call: Call) -> str:
@@ -452,10 +452,10 @@ def render_line(call: Call) -> str:
     """
     if call.thought or set(call.arguments) - {"text"}:
         raise FormatError(f"the line format holds a name and one value, not this call of {call.name!r}")
-    return _proved(call, " ".join([call.name, *call.arguments.values()]), parse_line)
+    return _verify(call, " ".join([call.name, *call.arguments.values()]), parse_line)
 
 
-def _proved(call: Call, text: str, parse: Callable[[str], Call]) -> str:
+def _verify(call: Call, text: str, parse: Callable[[str], Call]) -> str:
     """Return the text if it reads back as the same call."""
     read = parse(text)
     if (read.name, dict(read.arguments)) != (call.name, dict(call.arguments)):

@@ -33,17 +33,17 @@ def fenced_blocks(text: str, start: int) -> list[Block]:
 def _scan(text: str, start: int) -> tuple[list[Block], bool]:
     """Return the closed blocks, and whether one more is opened that nothing closes."""
     blocks: list[Block] = []
-    opened: tuple[str, str, int, int] | None = None  # fence, info, start of the block, start of its content
+    opening: tuple[str, str, int, int] | None = None  # fence, info, start of the block, start of its content
     position = start
     for line in text[start:].split("\n"):
         fence = _FENCE.fullmatch(line)
-        if opened is None and fence:
-            opened = (fence[1], fence[2].strip(), position, position + len(line) + 1)
-        elif opened and fence and not fence[2].strip() and len(fence[1]) >= len(opened[0]):
-            blocks.append((opened[1], text[opened[3] : position], opened[2], position + len(line)))
-            opened = None
+        if opening is None and fence:
+            opening = (fence[1], fence[2].strip(), position, position + len(line) + 1)
+        elif opening and fence and not fence[2].strip() and len(fence[1]) >= len(opening[0]):
+            blocks.append((opening[1], text[opening[3] : position], opening[2], position + len(line)))
+            opening = None
         position += len(line) + 1
-    return blocks, opened is not None
+    return blocks, opening is not None
 
 
 def check_whole(text: str, start: int, blocks: Sequence[Block], block: Block) -> None:

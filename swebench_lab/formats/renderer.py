@@ -45,8 +45,8 @@ class Frame:
         """Return the messages in their frames; with `ask`, the beginning of a reply after them."""
         if unknown := [m["role"] for m in messages if m["role"] not in self.before]:
             raise PolicyError(f"rendering messages: this frame has no words for the role {unknown[0]!r}")
-        said = [f"{self.before[m['role']]}{m['content']}{self.stop}{self.between}" for m in messages]
-        return "".join(said) + (self.before["assistant"] if ask else "")
+        turns = [f"{self.before[m['role']]}{m['content']}{self.stop}{self.between}" for m in messages]
+        return "".join(turns) + (self.before["assistant"] if ask else "")
 
 
 CHATML = Frame({role: f"<|im_start|>{role}\n" for role in ("system", "user", "assistant", "tool")}, "<|im_end|>")
@@ -114,8 +114,8 @@ class Renderer:
         """Ids that end a reply; the first is the one the frame itself puts after one."""
         self._folds_system = not self._holds(("system", "user")) and self._holds(("user",))
         self._joins_users = not self._holds(("user", "user"))
-        asked = self._render([{"role": "user", "content": "Task"}], None, True)
-        self.opens_thought = asked.rstrip().endswith(_THINK)
+        prompt = self._render([{"role": "user", "content": "Task"}], None, True)
+        self.opens_thought = prompt.rstrip().endswith(_THINK)
         """Whether a prompt ends in `<think>`, so that a reply begins inside its thought."""
         self.thinks = self.opens_thought or _THINK in self._special or _THINK in getattr(render, "written", "")
         """Whether the model writes thoughts as `<think>...</think>`, so that reasoning kept apart is trained on."""
@@ -124,10 +124,10 @@ class Renderer:
         """Say whether the frame can hold messages of these roles, and shows the text of the first and the last."""
         texts = [f"words{number}" for number in range(len(roles))]
         try:
-            shown = self._render([{"role": r, "content": t} for r, t in zip(roles, texts, strict=True)], None, True)
+            prompt = self._render([{"role": r, "content": t} for r, t in zip(roles, texts, strict=True)], None, True)
         except PolicyError:
             return False
-        return texts[0] in shown and texts[-1] in shown
+        return texts[0] in prompt and texts[-1] in prompt
 
     def _shaped(self, messages: Sequence[Message]) -> list[Message]:
         """Return messages as the frame takes them: without a system's role or users in a row, where it has none."""
@@ -136,8 +136,8 @@ class Renderer:
             role = "user" if message["role"] == "system" and self._folds_system else message["role"]
             folded = self._folds_system and shaped and role == "user" and len(shaped) == 1
             if shaped and role == shaped[-1]["role"] == "user" and (self._joins_users or folded):
-                joined = f"{text_of(shaped[-1])}\n\n{text_of(message)}"
-                shaped[-1] = {"role": "user", "content": joined}
+                content = f"{text_of(shaped[-1])}\n\n{text_of(message)}"
+                shaped[-1] = {"role": "user", "content": content}
             else:
                 shaped.append({**message, "role": role})
         return shaped
@@ -155,15 +155,13 @@ class Renderer:
         Raises:
             PolicyError: There is no template, or it fails.
         """
-        written = template or getattr(tokenizer, "chat_template", None)
-        if not written:
+        source = template or getattr(tokenizer, "chat_template", None)
+        if not source:
             raise PolicyError(
                 "making a Renderer: the tokenizer has no chat template; give one, or use Renderer.from_frame(tokenizer)"
             )
 
-        return cls(
-            tokenizer, _Template(tokenizer, str(written), options), stop=stop, shows_tools=_calls_of(str(written))
-        )
+        return cls(tokenizer, _Template(tokenizer, str(source), options), stop=stop, shows_tools=_calls_of(str(source)))
 
     @classmethod
     def from_frame(cls, tokenizer: Any, frame: Frame = CHATML, *, stop: Sequence[str] = ()) -> Renderer:
@@ -230,9 +228,9 @@ class Renderer:
         if reasoning and self.thinks and "</think>" not in text:
             text = f"{_THINK}\n{reasoning.strip()}\n</think>\n\n{text}"
         if self.opens_thought:
-            begun = text.lstrip()
-            if begun.startswith(_THINK):
-                text = begun.removeprefix(_THINK).removeprefix("\n")
+            start = text.lstrip()
+            if start.startswith(_THINK):
+                text = start.removeprefix(_THINK).removeprefix("\n")
             elif "</think>" not in text:
                 text = f"\n</think>\n\n{text}"
         return (*self._encode_reply(text), self.stop_ids[0])
@@ -256,8 +254,8 @@ class Renderer:
     def text(self, ids: Sequence[int] | Ids) -> str:
         """Return what sampled ids say, without the stop token that ends them."""
         plain = as_ids(ids).tolist()  # tokenizers read nothing else
-        said = plain[:-1] if plain and plain[-1] in self.stop_ids else plain
-        text: str = self.tokenizer.decode(said, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        content = plain[:-1] if plain and plain[-1] in self.stop_ids else plain
+        text: str = self.tokenizer.decode(content, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
 
     def _after_reply(self, messages: Sequence[Message], ask: bool) -> str:
@@ -266,8 +264,8 @@ class Renderer:
         while any(reply in text_of(message) for message in messages):
             reply += "@reply@"
         before: list[Message] = [{"role": "user", "content": "Task"}, {"role": "assistant", "content": reply}]
-        _, found, after = self._render([*before, *messages], None, ask).rpartition(reply)
-        if not found:
+        _, match, after = self._render([*before, *messages], None, ask).rpartition(reply)
+        if not match:
             raise PolicyError("rendering messages: the chat template leaves replies out")
         return after
 
@@ -309,9 +307,9 @@ _CUT = "\ue1c7\ue05d\ue1c7"
 
 def _special(tokenizer: Any) -> set[str]:
     """Return the texts of a tokenizer's control tokens."""
-    added = getattr(tokenizer, "added_tokens_decoder", None) or {}
-    marked = {str(token) for token in added.values() if getattr(token, "special", False)}
-    return {token for token in {*getattr(tokenizer, "all_special_tokens", ()), *marked} if len(token) > 1}
+    extra = getattr(tokenizer, "added_tokens_decoder", None) or {}
+    specials = {str(token) for token in extra.values() if getattr(token, "special", False)}
+    return {token for token in {*getattr(tokenizer, "all_special_tokens", ()), *specials} if len(token) > 1}
 
 
 def _calls_of(template: str) -> str:

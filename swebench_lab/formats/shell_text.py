@@ -110,7 +110,7 @@ class _Scan:
             self._open.append("`")
             return at + 1
         if inside in ('"', "))", "}"):
-            return self._quoted_place(at, char, inside)
+            return self._step_in_quotes(at, char, inside)
         return self._plain(at, char)
 
     def _dollar(self, at: int) -> int:
@@ -122,7 +122,7 @@ class _Scan:
             return self._single(at + 2, ansi=True)
         return at + (2 if self.command[at + 1 : at + 2] in ("#", "$", "!", "?") else 1)
 
-    def _quoted_place(self, at: int, char: str, inside: str) -> int:
+    def _step_in_quotes(self, at: int, char: str, inside: str) -> int:
         """Step inside double quotes, arithmetic or braces, where `<<` and `#` mean nothing."""
         if char == '"':
             self._open.append('"')
@@ -144,10 +144,10 @@ class _Scan:
             return self._newline(at)
         if command.startswith("<<<", at):
             return at + 3
-        if command.startswith("<<", at) and (found := _DELIMITER.match(command, at + 2)):
-            delimiter = re.sub(r"""['"]|\\(?=.)""", "", found[1])
+        if command.startswith("<<", at) and (match := _DELIMITER.match(command, at + 2)):
+            delimiter = re.sub(r"""['"]|\\(?=.)""", "", match[1])
             self._heredocs.append((delimiter, command[at + 2] == "-"))
-            return found.end()
+            return match.end()
         if command.startswith("((", at) and word_begins:
             self._open.append("))")
             return at + 2

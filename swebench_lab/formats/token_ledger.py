@@ -75,20 +75,20 @@ class _Row:
 
     def add(self, reply: Reply, trained: bool, step: int) -> None:
         self.steps.append(step)
-        context, said = arrays.ids(_or_none(reply.context_ids)), arrays.ids(_or_none(reply.token_ids))
-        self.ids += [context, said]
-        self.mask += [np.zeros(len(context), "int8"), np.full(len(said), int(trained), "int8")]
-        self.logprobs += [np.zeros(len(context), "float32"), _scores(reply, len(said), trained)]
-        self.versions += [np.full(len(context), -1, "int32"), _versions(reply, len(said), trained)]
+        context, sample = arrays.ids(_or_none(reply.context_ids)), arrays.ids(_or_none(reply.token_ids))
+        self.ids += [context, sample]
+        self.mask += [np.zeros(len(context), "int8"), np.full(len(sample), int(trained), "int8")]
+        self.logprobs += [np.zeros(len(context), "float32"), _scores(reply, len(sample), trained)]
+        self.versions += [np.full(len(context), -1, "int32"), _versions(reply, len(sample), trained)]
 
     def until(self, step: int) -> _Row:
         """Return what the row was after a step, nothing of it trained on."""
-        made, count = _Row(), self.steps.index(step) + 1
-        made.steps, made.ids = self.steps[:count], self.ids[: 2 * count]
-        made.mask = [np.zeros_like(part) for part in self.mask[: 2 * count]]
-        made.logprobs = [np.zeros_like(part) for part in self.logprobs[: 2 * count]]
-        made.versions = [np.full_like(part, -1) for part in self.versions[: 2 * count]]
-        return made
+        row, count = _Row(), self.steps.index(step) + 1
+        row.steps, row.ids = self.steps[:count], self.ids[: 2 * count]
+        row.mask = [np.zeros_like(part) for part in self.mask[: 2 * count]]
+        row.logprobs = [np.zeros_like(part) for part in self.logprobs[: 2 * count]]
+        row.versions = [np.full_like(part, -1) for part in self.versions[: 2 * count]]
+        return row
 
     def segment(self) -> Segment:
         ids, mask = np.concatenate(self.ids), np.concatenate(self.mask)
@@ -174,20 +174,20 @@ def prompts(trajectory: Trajectory) -> tuple[arrays.Ids | None, ...]:
         trajectory: An attempt; its steps of every thread are read.
     """
     whole: dict[int, arrays.Ids] = {}
-    made: list[arrays.Ids | None] = []
+    result: list[arrays.Ids | None] = []
     before: int | None = None
     for step in trajectory.steps:
         parent = before if step.parent is None else step.parent
         before = step.index
-        context, said = step.reply.context_ids, step.reply.token_ids
-        known = context is not None and said is not None and (step.reply.restart or parent in whole)
-        if not known or context is None or said is None:
-            made.append(None)
+        context, sample = step.reply.context_ids, step.reply.token_ids
+        complete = context is not None and sample is not None and (step.reply.restart or parent in whole)
+        if not complete or context is None or sample is None:
+            result.append(None)
             continue
         prompt = context if step.reply.restart or parent is None else arrays.joined(whole[parent], context)
-        whole[step.index] = arrays.joined(prompt, said)
-        made.append(prompt)
-    return tuple(made)
+        whole[step.index] = arrays.joined(prompt, sample)
+        result.append(prompt)
+    return tuple(result)
 
 
 def _where(trajectory: Trajectory, step: Step) -> str:
@@ -222,8 +222,8 @@ class Episode:
         self.restart = True
         """Whether the prompt now asked with begins a new segment."""
         self._seen: list[Message] = []
-        self._said: list[tuple[str | None, arrays.Ids]] = []
-        self._asked: list[Message] = []
+        self._replies: list[tuple[str | None, arrays.Ids]] = []
+        self._prompt: list[Message] = []
 
     def extend(self, messages: Sequence[Message]) -> arrays.Ids:
         """Return the ids of the prompt for the next reply.
@@ -234,12 +234,12 @@ class Episode:
         Raises:
             PolicyError: The renderer cannot write a message.
         """
-        self._asked = [*messages]
+        self._prompt = [*messages]
         self.restart = not len(self.ids) or not self._continues(messages)
         if self.restart:
             self.context = self._begin(messages)
             return self.context
-        self.context = self._added(messages[len(self._seen) :], int(self.ids[-1]))
+        self.context = self._ids_after(messages[len(self._seen) :], int(self.ids[-1]))
         return arrays.joined(self.ids, self.context)
 
     def spoke(
@@ -260,10 +260,10 @@ class Episode:
         """
         if logprobs is not None and len(logprobs) != len(token_ids):
             raise RecordError(f"an Episode was told of {len(token_ids)} token ids but {len(logprobs)} logprobs")
-        said = arrays.ids(token_ids)
-        self.ids = arrays.joined(*(() if self.restart else (self.ids,)), self.context, said)
-        self._said.append((text, said))
-        self._seen = [*self._asked, {"role": "assistant", "content": text or ""}]
+        sample = arrays.ids(token_ids)
+        self.ids = arrays.joined(*(() if self.restart else (self.ids,)), self.context, sample)
+        self._replies.append((text, sample))
+        self._seen = [*self._prompt, {"role": "assistant", "content": text or ""}]
 
     def reply(
         self,
@@ -280,20 +280,20 @@ class Episode:
             version: Version of the policy.
             **known: Further fields of the Reply, such as `seconds` and `finish_reason`.
         """
-        said = arrays.ids(token_ids)
-        text = self.renderer.text(said)
+        sample = arrays.ids(token_ids)
+        text = self.renderer.text(sample)
         prompt = len(self.context) + (0 if self.restart else len(self.ids))
-        kept = Reply(
+        result = Reply(
             text,
-            token_ids=said,
+            token_ids=sample,
             logprobs=None if logprobs is None else arrays.logprobs(logprobs),
             context_ids=self.context,
             restart=self.restart,
-            versions=(VersionRun(len(said), version),) if version >= 0 and len(said) else (),
-            **{"prompt_tokens": prompt, "completion_tokens": len(said), **known},
+            versions=(VersionRun(len(sample), version),) if version >= 0 and len(sample) else (),
+            **{"prompt_tokens": prompt, "completion_tokens": len(sample), **known},
         )
-        self.spoke(said, logprobs, version, text=text)
-        return kept
+        self.spoke(sample, logprobs, version, text=text)
+        return result
 
     def room(self, max_length: int, max_tokens: int | None = None) -> int:
         """Return how many tokens may be sampled after the prompt of the latest `extend`, at least 1.
@@ -327,9 +327,9 @@ class Episode:
             return False
         for step in trajectory.steps:
             reply = step.reply
-            said = arrays.ids(_or_none(reply.token_ids))
-            self.ids = arrays.joined(*(() if reply.restart else (self.ids,)), _or_none(reply.context_ids), said)
-            self._said.append((reply.text, said))
+            sample = arrays.ids(_or_none(reply.token_ids))
+            self.ids = arrays.joined(*(() if reply.restart else (self.ids,)), _or_none(reply.context_ids), sample)
+            self._replies.append((reply.text, sample))
         self._seen = trajectory.messages[: 1 - len(trajectory.steps[-1].messages)]
         return True
 
@@ -347,26 +347,26 @@ class Episode:
         if len(messages) <= len(self._seen):
             return False
         before = self._seen[:-1]
-        wanted = self._said[-1][0]
+        expected = self._replies[-1][0]
         now = messages[len(before)]
         same = all(_same(a, b) for a, b in zip(before, messages, strict=False))
-        return same and now["role"] == "assistant" and wanted in (None, now["content"])
+        return same and now["role"] == "assistant" and expected in (None, now["content"])
 
     def _begin(self, messages: Sequence[Message]) -> arrays.Ids:
         """Return the ids of a whole prompt; replies that this policy gave are put in as they were sampled."""
-        texts = {text for text, _ in self._said}
+        texts = {text for text, _ in self._replies}
         own = (i for i, m in enumerate(messages) if m["role"] == "assistant" and m["content"] in texts)
         first = next(own, len(messages))
         opening = self.renderer.opening(messages[:first], self.tools)
-        return arrays.joined(opening, self._added(messages[first:], None))
+        return arrays.joined(opening, self._ids_after(messages[first:], None))
 
-    def _added(self, messages: Sequence[Message], last: int | None) -> arrays.Ids:
+    def _ids_after(self, messages: Sequence[Message], last: int | None) -> arrays.Ids:
         """Return the ids of messages behind an id; None: behind a place where a reply is due."""
         parts: list[Sequence[int] | arrays.Ids] = []
-        said = list(self._said)
-        for role_is_reply, group in _grouped(messages):
+        replies = list(self._replies)
+        for role_is_reply, group in _group(messages):
             if role_is_reply:
-                parts.append(self._own(text_of(group[0]), said))
+                parts.append(self._own(text_of(group[0]), replies))
                 last = next((int(part[-1]) for part in reversed(parts) if len(part)), None)
             else:
                 # A reply that was cut off at a length did not end its message; the frame has to.
@@ -374,11 +374,11 @@ class Episode:
                 parts.append(self.renderer.turn(group))
         return arrays.joined(*parts)
 
-    def _own(self, text: str, said: list[tuple[str | None, arrays.Ids]]) -> arrays.Ids:
+    def _own(self, text: str, replies: list[tuple[str | None, arrays.Ids]]) -> arrays.Ids:
         """Return the ids of a reply: those it was sampled as, if it is one of ours, else new ones."""
-        for i, (known, ids) in enumerate(said):
-            if known == text:
-                del said[: i + 1]
+        for i, (reply, ids) in enumerate(replies):
+            if reply == text:
+                del replies[: i + 1]
                 return ids
         return arrays.ids(self.renderer.spoken(text))
 
@@ -387,7 +387,7 @@ def _same(one: Message, other: Message) -> bool:
     return one["role"] == other["role"] and one["content"] == other["content"]
 
 
-def _grouped(messages: Sequence[Message]) -> list[tuple[bool, list[Message]]]:
+def _group(messages: Sequence[Message]) -> list[tuple[bool, list[Message]]]:
     """Return messages in groups: each reply by itself, and what the environment says between two of them."""
     groups: list[tuple[bool, list[Message]]] = []
     for message in messages:

@@ -46,8 +46,8 @@ class Mutants:
         """Return what the mutated tests showed on trees that nobody has tampered with."""
         if not (gold.graded and untouched.graded):
             return cls(frozenset(), False)
-        failed = set(gold.fail_to_pass["failure"]) & set(untouched.fail_to_pass["failure"])
-        return cls(frozenset(mutated & failed), bool(mutated) and mutated <= failed)
+        failures = set(gold.fail_to_pass["failure"]) & set(untouched.fail_to_pass["failure"])
+        return cls(frozenset(mutated & failures), bool(mutated) and mutated <= failures)
 
 
 def _ended(tree: str, run: Run) -> tuple[Mutator, Verdict]:
@@ -97,11 +97,11 @@ class Canary:
         if not seen.graded:
             return self._unseen(verdict, mutants, seen)
         success = set(seen.fail_to_pass["success"])
-        passed = sorted(mutants.tests & mutator.tests & success)  # a file that could not be changed shows nothing
-        if not passed:
+        suspects = sorted(mutants.tests & mutator.tests & success)  # a file that could not be changed shows nothing
+        if not suspects:
             return verdict
-        more = ", …" * (len(passed) > 1)
-        alarm = f"{len(passed)} tests pass although what they expect was changed: {passed[0]}{more}"
+        more = ", …" * (len(suspects) > 1)
+        alarm = f"{len(suspects)} tests pass although what they expect was changed: {suspects[0]}{more}"
         verdict = replace(verdict, notes=(*verdict.notes, f"{ALARM}{alarm}"))
         if self.mode == DECIDE and mutants.decisive:
             verdict = replace(verdict, status=UNRESOLVED, reason=f"suspected forgery: {alarm}", cause=Cause.FORGED)
@@ -125,8 +125,8 @@ class Canary:
         of the task, so nothing is stored.
         """
         with self._asking[place[1]]:
-            if stored := self._stored(*place):
-                return stored
+            if record := self._load(*place):
+                return record
             mutator, of_gold = _ended(gold, run)
             untouched = run(None, mutator) if of_gold.graded else of_gold
             if not untouched.graded and not run(gold, Mutator()).graded:
@@ -136,7 +136,7 @@ class Canary:
             self._certificates.write(place[0], place[1], "canary", json.dumps(row) + "\n")
             return mutants
 
-    def _stored(self, snapshot: str, task_id: str, digest: str) -> Mutants | None:
+    def _load(self, snapshot: str, task_id: str, digest: str) -> Mutants | None:
         try:
             row = json.loads(self._certificates.read(snapshot, task_id, "canary"))
             if row["task_digest"] == digest:

@@ -81,9 +81,9 @@ class Certifier:
             raise ValueError(f"check(audit={audit!r}): must be one of {', '.join(map(repr, AUDITS))}")
         if repeats < 1:
             raise ValueError(f"check(repeats={repeats}): at least one run is needed")
-        wanted = Tasks([tasks] if isinstance(tasks, Task) else tasks)
-        ordered = _environments_first(wanted) if not delete_after else sorted(wanted, key=_environment)
-        deletion = _Deletion(self.sandboxes, ordered) if delete_after else None
+        collection = Tasks([tasks] if isinstance(tasks, Task) else tasks)
+        queue = _environments_first(collection) if not delete_after else sorted(collection, key=_environment)
+        deletion = _Deletion(self.sandboxes, queue) if delete_after else None
 
         def one(task: Task, boxes: OpenBoxes) -> Certificate:
             # the recording boundary of a batch: what one task breaks on loses no other certificate
@@ -96,30 +96,30 @@ class Certifier:
                 deletion.done(task, {before if isinstance(before, str) else "", certificate.snapshot})
             return certificate
 
-        results = batch(ordered, one, lambda certificate: certificate.status, "check", workers, progress)
-        certificates = {ordered[i].id: certificate for i, certificate in results}
-        frame = pl.DataFrame(frame_rows(certificates[task.id] for task in wanted), schema=CHECK_COLUMNS)
+        results = batch(queue, one, lambda certificate: certificate.status, "check", workers, progress)
+        certificates = {queue[i].id: certificate for i, certificate in results}
+        frame = pl.DataFrame(frame_rows(certificates[task.id] for task in collection), schema=CHECK_COLUMNS)
         return Overview(frame, counted("check", frame), ("id", "status", "reason", "seconds", "flaky"))
 
     def certificate(
         self, task: Task, repeats: int = 1, *, again: bool = False, audit: str = "own", boxes: OpenBoxes | None = None
     ) -> Certificate:
         """Return a task's certificate: the one stored beside its Snapshot when it fits, else a new one."""
-        started = time.monotonic()
-        if not again and (stored := self._fitting(task, repeats, audit)):  # also when its Snapshot was removed since
-            return stored
+        start = time.monotonic()
+        if not again and (existing := self._fitting(task, repeats, audit)):  # also when its Snapshot was removed since
+            return existing
         try:
             snapshot = self.sandboxes.snapshot(task)
         except (LabError, OSError) as error:
             logger.warning("certifying %s: its Snapshot could not be built: %s", task.id, error)
-            return replace(failed_build(task.id, error), seconds=time.monotonic() - started)
+            return replace(failed_build(task.id, error), seconds=time.monotonic() - start)
         digest = task_digest(task, spec_of(snapshot))
-        if not again and (stored := self._fitting(task, repeats, audit)):
-            return stored
+        if not again and (existing := self._fitting(task, repeats, audit)):
+            return existing
         logger.debug("certifying %s: %d repeats, audit %s", task.id, repeats, audit)
         certificate, logs = self._certify(task, snapshot, repeats, audit, boxes or OpenBoxes())
         certificate = replace(
-            certificate, seconds=time.monotonic() - started, task_digest=digest, answer_digest=answer_digest(task)
+            certificate, seconds=time.monotonic() - start, task_digest=digest, answer_digest=answer_digest(task)
         )
         logger.info("certified %s: %s %s", task.id, certificate.status, certificate.reason)
         self.certificates.put(certificate, logs)
@@ -141,12 +141,12 @@ class Certifier:
 
     def certified(self, tasks: Iterable[Task]) -> Tasks:
         """Return the tasks that hold a certificate which they passed; nothing is run."""
-        return Tasks([task for task in tasks if (stored := self.stored(task)) and stored.passed])
+        return Tasks([task for task in tasks if (certificate := self.stored(task)) and certificate.passed])
 
     def stored(self, task: Task) -> Certificate | None:
         """Return the certificate stored of a task as it is now, or None; nothing is run or built."""
         try:
-            return self._stored(task)
+            return self._load(task)
         except (LabError, OSError):  # a build, or a grading, will say it in full
             return None
 
@@ -214,20 +214,25 @@ class Certifier:
         verifier = verifier_of(task)
         secret = sorted({*verifier.files, *verifier.solution_files, *task.removed})
         with self.sandboxes.open(snapshot) as box, boxes.holding(box):
-            shown = [path for path in secret if box.run(["test", "-e", path]).ok]
-        if shown:
-            return _Look(snapshot, f"leak: the box shows {', '.join(shown)}", (*lines, f"shown: {shown}"), None)
+            leaks = [path for path in secret if box.run(["test", "-e", path]).ok]
+        if leaks:
+            return _Look(snapshot, f"leak: the box shows {', '.join(leaks)}", (*lines, f"shown: {leaks}"), None)
         return _Look(snapshot, "", (*lines, f"not in the box: {', '.join(secret)}"), None)
 
-    def _stored(self, task: Task) -> Certificate | None:
+    def _load(self, task: Task) -> Certificate | None:
         key = self.sandboxes.key(task)
         return self.certificates.get(key, task.id, task_digest(task, self.grader.spec(task))) if key else None
 
     def _fitting(self, task: Task, repeats: int, audit: str) -> Certificate | None:
         """Return the certificate stored of a task when it says all that is asked for; nothing is built."""
-        stored = self.stored(task)
-        fits = stored and stored.decided and stored.tier == self.sandboxes.tier and stored.covers(repeats, audit)
-        return stored if fits else None
+        certificate = self.stored(task)
+        fits = (
+            certificate
+            and certificate.decided
+            and certificate.tier == self.sandboxes.tier
+            and certificate.covers(repeats, audit)
+        )
+        return certificate if fits else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,12 +261,12 @@ def _environment(task: Task) -> tuple[str, str, str]:
 
 def _environments_first(tasks: Tasks) -> list[Task]:
     """Order tasks so that each environment's first comes before any environment's second: faults show early."""
-    seen: Counter[tuple[str, str, str]] = Counter()
+    counts: Counter[tuple[str, str, str]] = Counter()
     rounds = []
     for task in tasks:
         kind = _environment(task)
-        rounds.append((seen[kind], task))
-        seen[kind] += 1
+        rounds.append((counts[kind], task))
+        counts[kind] += 1
     return [task for _, task in sorted(rounds, key=lambda pair: pair[0])]
 
 

@@ -38,10 +38,10 @@ def evaluate(
     """
     check_tracker(report_to)
     by_task, tasks = read_predictions(predictions, model), Tasks(tasks)
-    _check_known(by_task, tasks)
-    ordered = [by_task[task.id] for task in tasks if task.id in by_task]
+    _check_ids(by_task, tasks)
+    queue = [by_task[task.id] for task in tasks if task.id in by_task]
     store = VerdictFile(keep) if keep else None
-    logger.info("grading %d predictions for %d tasks", len(ordered), len(tasks))
+    logger.info("grading %d predictions for %d tasks", len(queue), len(tasks))
 
     def grade(prediction: Prediction, boxes: OpenBoxes) -> Verdict:
         task = tasks[prediction.task_id]
@@ -64,19 +64,19 @@ def evaluate(
         return Verdict(NOT_GRADED, f"{NOT_RUN}: {describe(verdict)}", cause=Cause.INFRASTRUCTURE)
 
     folder = Path(keep).resolve().parent if keep else None
-    facts = {"predictions": len(ordered), "tasks": len(tasks), "tier": grader.sandboxes.tier, "model": model or ""}
-    report = Report(report_to, f"evaluation of {len(ordered)} predictions", facts, folder)
+    facts = {"predictions": len(queue), "tasks": len(tasks), "tier": grader.sandboxes.tier, "model": model or ""}
+    report = Report(report_to, f"evaluation of {len(queue)} predictions", facts, folder)
     verdicts: dict[str, Verdict] = {}
     try:
-        for i, verdict in batch(ordered, recorded, lambda verdict: verdict.status, "grade", workers, progress):
-            verdicts[ordered[i].task_id] = verdict
+        for i, verdict in batch(queue, recorded, lambda verdict: verdict.status, "grade", workers, progress):
+            verdicts[queue[i].task_id] = verdict
             report.add(verdict.status)
     finally:
         report.close()
-    return Verdicts({p.task_id: verdicts[p.task_id] for p in ordered}, by_task, tasks, by_task.refused)
+    return Verdicts({p.task_id: verdicts[p.task_id] for p in queue}, by_task, tasks, by_task.refused)
 
 
-def _check_known(by_task: Iterable[str], tasks: Tasks) -> None:
+def _check_ids(by_task: Iterable[str], tasks: Tasks) -> None:
     """Refuse predictions for tasks that are not there."""
     if unknown := sorted(set(by_task) - set(tasks.ids)):
         more = f" and {len(unknown) - 1} more" * (len(unknown) > 1)

@@ -139,13 +139,13 @@ class Grader:
         """
         key, digest = self.sandboxes.key(task), task_digest(task, self.spec(task))
         with self._asking[task.id]:
-            stored = self.baselines.get(key, task.id, digest) if self.baselines else None
-            baseline = stored or Baseline.of([self.grade_untouched(task, boxes)])
+            existing = self.baselines.get(key, task.id, digest) if self.baselines else None
+            baseline = existing or Baseline.of([self.grade_untouched(task, boxes)])
             if limited and baseline.clean and baseline.frugal is None:
                 limits = self.sandboxes.limits
                 half = limits.but(**{name: value // 2 for name in _HALVED if (value := getattr(limits, name))})
                 baseline = replace(baseline, frugal=self._timed(task, None, boxes, Conditions(limits=half)).graded)
-            if self.baselines and baseline.clean and baseline != stored:
+            if self.baselines and baseline.clean and baseline != existing:
                 self.baselines.put(key, task.id, digest, baseline)
             return baseline
 
@@ -278,8 +278,8 @@ class Grader:
         if not (self.baselines and key and may_be_the_patch(verdict)):
             return verdict
         baseline = self.baselines.get(key, task.id, task_digest(task, self.spec(task)))
-        known = baseline and baseline.clean and (limit_of(verdict) not in SHARED_LIMITS or baseline.frugal)
-        return held_against_the_patch(verdict) if known else verdict
+        conclusive = baseline and baseline.clean and (limit_of(verdict) not in SHARED_LIMITS or baseline.frugal)
+        return held_against_the_patch(verdict) if conclusive else verdict
 
     def _timed(
         self, task: Task, patch: str | None, boxes: OpenBoxes | None, conditions: Conditions = USUAL
@@ -292,13 +292,13 @@ class Grader:
             boxes: What the sandbox is added to while it is open.
             conditions: In what this run differs from others.
         """
-        started = time.monotonic()
+        start = time.monotonic()
         logger.debug("grading %s: %s", task.id, "the untouched tree" if patch is None else "a patch")
         try:
             verdict = self._run(task, patch, boxes or OpenBoxes(), conditions)
         except (LabError, OSError) as error:  # the recording boundary: never held against the patch
             verdict = Verdict(NOT_GRADED, f"{NOT_RUN}: {error}", cause=Cause.INFRASTRUCTURE)
-        seconds = time.monotonic() - started
+        seconds = time.monotonic() - start
         level = logging.WARNING if verdict.cause is Cause.INFRASTRUCTURE else logging.DEBUG
         facts = (task.id, verdict.status, verdict.cause, seconds, verdict.reason)
         logger.log(level, "graded %s: %s (%s) after %.1f s %s", *facts)
@@ -335,8 +335,8 @@ class Grader:
 
     def _open(self, task: Task, conditions: Conditions) -> Callable[..., Sandbox]:
         """Return what opens a box for grading."""
-        opened = partial(self.sandboxes.open, network=self.sandboxes.network_for(task, grading=True))
-        return opened if conditions.limits is None else partial(opened, limits=conditions.limits)
+        opener = partial(self.sandboxes.open, network=self.sandboxes.network_for(task, grading=True))
+        return opener if conditions.limits is None else partial(opener, limits=conditions.limits)
 
     def _run_verifier(
         self, task: Task, snapshot: Snapshot, patch: str | None, boxes: OpenBoxes, conditions: Conditions

@@ -104,38 +104,40 @@ def _run(place: Path, workers: int, timeout: int, host: str) -> None:
                "--timeout", str(timeout)]  # fmt: skip
     env = {**os.environ, **({"DOCKER_HOST": host} if host else {})}
     with (place / "harness.log").open("ab") as log:
-        done = subprocess.run(command, cwd=place, env=env, stdout=log, stderr=subprocess.STDOUT, check=False)
-    if done.returncode:
+        process = subprocess.run(command, cwd=place, env=env, stdout=log, stderr=subprocess.STDOUT, check=False)
+    if process.returncode:
         tail = (place / "harness.log").read_text("utf-8", "replace").strip()[-800:]
-        raise GradingError(f"running the official harness ended with status {done.returncode}: {tail}")
+        raise GradingError(f"running the official harness ended with status {process.returncode}: {tail}")
 
 
 def _verdict(place: Path, prediction: Prediction) -> Verdict:
     """Return what the harness left about one prediction."""
     if not prediction.patch:
-        return _unapplied("the patch is empty; the harness runs nothing for it", None)
+        return _apply_failure("the patch is empty; the harness runs nothing for it", None)
     folder = place / "logs" / "run_evaluation" / _RUN / _model(prediction).replace("/", "__") / prediction.task_id
     log, story = _text(folder / "test_output.txt"), _text(folder / "run_instance.log")
     try:
         report = json.loads(_text(folder / "report.json"))[prediction.task_id]
-        return _reported(report, log)
+        return _read_report(report, log)
     except (ValueError, LookupError, TypeError, AttributeError):  # none, cut short, or of another shape
         if APPLY_FAILED in story:
-            return _unapplied("the patch does not apply", False, story)
+            return _apply_failure("the patch does not apply", False, story)
         cause = Cause.TIMED_OUT if _TIMEOUT in log else Cause.INFRASTRUCTURE
         reason = f"the harness left no report that can be read: {story.strip()[-300:]}"
         return Verdict(NOT_GRADED, reason, log=log or story, tier="swebench", cause=cause)
 
 
-def _unapplied(reason: str, applied: bool | None, log: str = "") -> Verdict:
+def _apply_failure(reason: str, applied: bool | None, log: str = "") -> Verdict:
     return Verdict(UNRESOLVED, reason, applied, log=log, official=UNRESOLVED, tier="swebench", cause=Cause.NOT_APPLIED)
 
 
-def _reported(report: Mapping[str, Any], log: str) -> Verdict:
+def _read_report(report: Mapping[str, Any], log: str) -> Verdict:
     """Return what a report of the harness says; one that found no outcomes in the log claims that nothing was applied."""
     official = RESOLVED if report["resolved"] else UNRESOLVED
-    applied, failed = bool(report.get("patch_successfully_applied")), bool(report.get("infra_failure"))
-    reason = f"the harness says: {report.get('infra_failure_reason') or 'its infrastructure failed'}" if failed else ""
+    applied, has_failure = bool(report.get("patch_successfully_applied")), bool(report.get("infra_failure"))
+    reason = (
+        f"the harness says: {report.get('infra_failure_reason') or 'its infrastructure failed'}" if has_failure else ""
+    )
     unread = Cause.TIMED_OUT if _TIMEOUT in log else Cause.CRASHED
     tests = report.get("tests_status") or {}
     fail_to_pass, pass_to_pass = (
@@ -143,7 +145,7 @@ def _reported(report: Mapping[str, Any], log: str) -> Verdict:
         for kind in ("FAIL_TO_PASS", "PASS_TO_PASS")
     )
     return Verdict(
-        NOT_GRADED if failed else official,
+        NOT_GRADED if has_failure else official,
         reason,
         applied,
         fail_to_pass=fail_to_pass,
@@ -151,7 +153,7 @@ def _reported(report: Mapping[str, Any], log: str) -> Verdict:
         log=log,
         official=official,
         tier="swebench",
-        cause=Cause.INFRASTRUCTURE if failed else Cause.TESTS if applied or official == RESOLVED else unread,
+        cause=Cause.INFRASTRUCTURE if has_failure else Cause.TESTS if applied or official == RESOLVED else unread,
     )
 
 

@@ -49,7 +49,7 @@ def judge(run: TestRun, expected: Expectation) -> Verdict:
     Raises:
         GradingError: The parser or the evaluation type is unknown.
     """
-    return _judged(run, expected, run.to_log())
+    return _judge(run, expected, run.to_log())
 
 
 def judge_log(log: str, expected: Expectation) -> Verdict:
@@ -64,7 +64,7 @@ def judge_log(log: str, expected: Expectation) -> Verdict:
     """
     if APPLY_FAILED in log and START not in log:
         return does_not_apply(log, log, expected)
-    return _judged(TestRun.from_log(log), expected, log)
+    return _judge(TestRun.from_log(log), expected, log)
 
 
 def does_not_apply(output: str, log: str, expected: Expectation, notes: tuple[str, ...] = ()) -> Verdict:
@@ -85,7 +85,7 @@ def does_not_apply(output: str, log: str, expected: Expectation, notes: tuple[st
     return Verdict(UNRESOLVED, reason, False, log=log, notes=notes, official=official, cause=Cause.NOT_APPLIED)
 
 
-def _judged(run: TestRun, expected: Expectation, log: str) -> Verdict:
+def _judge(run: TestRun, expected: Expectation, log: str) -> Verdict:
     verdict = _decide(run, expected)
     official = _official(run, expected, log)
     return replace(verdict, exit_code=run.exit_code, log=log, notes=run.notes, official=official)
@@ -107,29 +107,29 @@ def _official(run: TestRun, expected: Expectation, log: str) -> str:
 
 
 def _decide(run: TestRun, expected: Expectation) -> Verdict:
-    if stopped := _stopped(run):
+    if stopped := _stop_verdict(run):
         return stopped
     if run.results and run.results.started and run.results.runner != PYTEST:
         return _by_results(run, run.results, expected)
     try:
         tests = parse_log(expected.parser, run.output, expected.task_id, expected.version)
     except UnreadableLog as error:
-        return _not_graded(Cause.INFRASTRUCTURE, str(error))
+        return _no_grade(Cause.INFRASTRUCTURE, str(error))
     if expected.parser == OWN_PARSER and run.results and tests:
         # pytest before 8.3 folds the ids of skipped tests away, so that only the separate results can name them
         tests = {test: status for test, status in run.results.outcomes if status == "SKIPPED"} | tests
     if not tests and not (expected.eval_type == "fail_only" and rules().suite_ran.search(run.output)):
         return _without_outcomes(run, expected)
     verdict = _by_tests(tests, expected)
-    if verdict.resolved and (unnamed := _unnamed(tests, expected)):
+    if verdict.resolved and (unnamed := _missing_tests(tests, expected)):
         reason = f"the log names only failures, and {len(unnamed)} of the expected tests in no way: {unnamed[0]}"
         return _withheld(verdict, Cause.CRASHED, reason)
-    finished = run.results is not None and run.results.finished
+    complete = run.results is not None and run.results.finished
     silent = run.exit_code not in (None, 0) and tests and not FAILING & set(tests.values())
-    if silent and not finished:
+    if silent and not complete:
         reason = f"the test command ended with {exit_name(run.exit_code)}, yet its log reports no failure"
         return _withheld(verdict, Cause.CRASHED, reason)
-    if doubt := _forged(run, expected, tests):
+    if doubt := _find_forgery(run, expected, tests):
         return _withheld(verdict, Cause.FORGED, f"suspected forgery: {doubt}")
     if silent and verdict.resolved:
         reason = f"all tests passed, yet pytest ended with {exit_name(run.exit_code)}"
@@ -139,34 +139,34 @@ def _decide(run: TestRun, expected: Expectation) -> Verdict:
 
 def _by_results(run: TestRun, results: Results, expected: Expectation) -> Verdict:
     """Judge what a runner other than pytest reported separately; its log decides nothing."""
-    ended, at = exit_name(run.exit_code), f" in {results.running}" if results.running else ""
+    ending, at = exit_name(run.exit_code), f" in {results.running}" if results.running else ""
     if results.fault:
-        return _not_graded(Cause.FORGED, f"suspected forgery: {results.fault}")
+        return _no_grade(Cause.FORGED, f"suspected forgery: {results.fault}")
     if not results.finished:
         try:
-            printed = parse_log(expected.parser, run.output, expected.task_id, expected.version)
+            log_tests = parse_log(expected.parser, run.output, expected.task_id, expected.version)
         except UnreadableLog:
-            printed = {}
-        if run.exit_code == 0 or any(_passed(case, printed) for case in expected.fail_to_pass):
+            log_tests = {}
+        if run.exit_code == 0 or any(_passes(case, log_tests) for case in expected.fail_to_pass):
             reason = (
-                f"suspected forgery: the test runner did not come to its end{at}, yet its process ended with {ended}"
+                f"suspected forgery: the test runner did not come to its end{at}, yet its process ended with {ending}"
             )
-            return _withheld(_by_tests(printed, expected), Cause.FORGED, reason)
-        return _not_graded(Cause.CRASHED, f"the test runner did not come to its end{at}: it ended with {ended}")
+            return _withheld(_by_tests(log_tests, expected), Cause.FORGED, reason)
+        return _no_grade(Cause.CRASHED, f"the test runner did not come to its end{at}: it ended with {ending}")
     tests = parse_log(expected.parser, results.as_log(), expected.task_id, expected.version)
     if not tests:
-        return _not_graded(Cause.CRASHED, f"the test runner reported no test and ended with {ended}")
+        return _no_grade(Cause.CRASHED, f"the test runner reported no test and ended with {ending}")
     verdict = _by_tests(tests, expected)
     if verdict.resolved and run.exit_code not in (None, 0) and not FAILING & set(tests.values()):
-        return _withheld(verdict, Cause.CRASHED, f"all tests passed, yet the test runner ended with {ended}")
+        return _withheld(verdict, Cause.CRASHED, f"all tests passed, yet the test runner ended with {ending}")
     return verdict
 
 
-def _not_graded(cause: Cause, reason: str) -> Verdict:
+def _no_grade(cause: Cause, reason: str) -> Verdict:
     return Verdict(NOT_GRADED, reason, cause=cause)
 
 
-def _unnamed(tests: Mapping[str, str], expected: Expectation) -> list[str]:
+def _missing_tests(tests: Mapping[str, str], expected: Expectation) -> list[str]:
     """Return the expected tests that a log which passes by silence does not name: one printed line must not do."""
     if expected.eval_type != "fail_only":
         return []
@@ -178,43 +178,43 @@ def _withheld(verdict: Verdict, cause: Cause, reason: str) -> Verdict:
     return replace(verdict, status=NOT_GRADED, reason=reason, cause=cause)
 
 
-def _stopped(run: TestRun) -> Verdict | None:
+def _stop_verdict(run: TestRun) -> Verdict | None:
     """Return the verdict of a run that did not come to its end, or None for one that did."""
     at = f" in {run.results.running}" if run.results and run.results.running else ""
     if run.limit == HOST_MEMORY:
-        return _not_graded(Cause.INFRASTRUCTURE, f"the machine ran out of memory while the tests ran{at}")
+        return _no_grade(Cause.INFRASTRUCTURE, f"the machine ran out of memory while the tests ran{at}")
     if run.limit == FROM_OUTSIDE:
-        ended = exit_name(run.exit_code)
-        return _not_graded(Cause.INFRASTRUCTURE, f"the tests were killed from outside their sandbox{at}: {ended}")
+        ending = exit_name(run.exit_code)
+        return _no_grade(Cause.INFRASTRUCTURE, f"the tests were killed from outside their sandbox{at}: {ending}")
     whole = run.results is not None and run.results.finished and not run.results.fault
     if run.limit and not (run.limit == "output" and whole):
-        return _not_graded(Cause.CRASHED, f"the tests ran into the sandbox's {run.limit} limit{at}")
+        return _no_grade(Cause.CRASHED, f"the tests ran into the sandbox's {run.limit} limit{at}")
     if run.timed_out:
-        return _not_graded(Cause.TIMED_OUT, f"the tests were stopped after {run.seconds:.0f} s{at}")
-    return _not_graded(run.fault_cause, run.fault) if run.fault else None
+        return _no_grade(Cause.TIMED_OUT, f"the tests were stopped after {run.seconds:.0f} s{at}")
+    return _no_grade(run.fault_cause, run.fault) if run.fault else None
 
 
 def _without_outcomes(run: TestRun, expected: Expectation) -> Verdict:
     """Judge a log that names no test: the patch's doing only where pytest itself came to an end and says so."""
-    results, ended = run.results or Results(), exit_name(run.exit_code)
+    results, ending = run.results or Results(), exit_name(run.exit_code)
     if run.exit_code == _USAGE_ERROR and (
         run.results_expected or _CONFTEST in run.output
     ):  # whose doing it is, the untouched tree will say
-        return _not_graded(Cause.CRASHED, f"pytest {_usage_error(run.output)}")
+        return _no_grade(Cause.CRASHED, f"pytest {_usage_error(run.output)}")
     at = f" while running {results.running}" if results.running else ""
     if results.fault or (results.started and run.exit_code == 0):
-        doubt = results.fault or f"the test process ended with {ended} and named no test{at}"
-        return _not_graded(Cause.FORGED, f"suspected forgery: {doubt}")
-    if results.finished and (doubt := _forged(run, expected, {})):
-        return _not_graded(Cause.FORGED, f"suspected forgery: {doubt}")
+        doubt = results.fault or f"the test process ended with {ending} and named no test{at}"
+        return _no_grade(Cause.FORGED, f"suspected forgery: {doubt}")
+    if results.finished and (doubt := _find_forgery(run, expected, {})):
+        return _no_grade(Cause.FORGED, f"suspected forgery: {doubt}")
     if results.finished:
-        reason = f"pytest ended with {ended} before it could report the tests{at}"
+        reason = f"pytest ended with {ending} before it could report the tests{at}"
         return replace(_by_tests({}, expected), status=UNRESOLVED, reason=reason)
     signature = rules().classify(run.output)
     hint = f" ({signature[0].replace('_', ' ')})" if signature else ""
     machine = (signature is not None and signature[1] == ENVIRONMENT) or run.exit_code in _NEVER_STARTED
     cause = Cause.INFRASTRUCTURE if machine else Cause.CRASHED
-    return _not_graded(cause, f"the log names no test and the test command ended with {ended}{at}{hint}")
+    return _no_grade(cause, f"the log names no test and the test command ended with {ending}{at}{hint}")
 
 
 def _usage_error(output: str) -> str:
@@ -269,20 +269,20 @@ def _why(report: _Report, tests: Mapping[str, str]) -> str:
     """Name the first tests that decided against the patch, with what became of them."""
     reasons = []
     for name, words in (("FAIL_TO_PASS", "should start to pass"), ("PASS_TO_PASS", "should go on passing")):
-        failed = report[name]["failure"]
-        if failed:
-            total = len(failed) + len(report[name]["success"])
-            case = rules().resolve_case(failed[0], tests)
+        failures = report[name]["failure"]
+        if failures:
+            total = len(failures) + len(report[name]["success"])
+            case = rules().resolve_case(failures[0], tests)
             became = tests[case] if case else "not in the log"
-            more = ", …" * (len(failed) > 1)
-            reasons.append(f"{len(failed)} of {total} tests that {words} did not: {failed[0]} ({became}){more}")
+            more = ", …" * (len(failures) > 1)
+            reasons.append(f"{len(failures)} of {total} tests that {words} did not: {failures[0]} ({became}){more}")
     return "; ".join(reasons)
 
 
 # --- log against separate results -------------------------------------------------------------------------------------
 
 
-def _forged(run: TestRun, expected: Expectation, tests: Mapping[str, str]) -> str:
+def _find_forgery(run: TestRun, expected: Expectation, tests: Mapping[str, str]) -> str:
     """Return how log and separate results disagree about the tests that decide, or an empty text."""
     results = run.results
     if results is None or not results.started:
@@ -302,13 +302,13 @@ def _forged(run: TestRun, expected: Expectation, tests: Mapping[str, str]) -> st
             return (
                 f"{case} fails as expected only because {called[key]}, which is not of the tests, called pytest.xfail"
             )
-        here, there = (_passed(case, outcomes) for outcomes in (tests, separate))
+        here, there = (_passes(case, outcomes) for outcomes in (tests, separate))
         if here != there:
             words = ("passed", "did not pass")
             return f"the log says that {case} {words[not here]}, the separate results say that it {words[not there]}"
     return ""
 
 
-def _passed(case: str, tests: Mapping[str, str]) -> bool:
+def _passes(case: str, tests: Mapping[str, str]) -> bool:
     key = rules().resolve_case(case, tests)
     return key is not None and tests[key] in PASSING

@@ -76,12 +76,12 @@ def missing_without_a_patch(untouched: Verdict) -> frozenset[str]:
     Tests that must go on passing pass in a whole environment, by definition; a task without such tests shows it by
     tests that come to an outcome at all.
     """
-    broken = bool(untouched.pass_to_pass["failure"])
-    if not untouched.pass_to_pass["success"] and not broken:
-        broken = not any(
+    incomplete = bool(untouched.pass_to_pass["failure"])
+    if not untouched.pass_to_pass["success"] and not incomplete:
+        incomplete = not any(
             untouched.tests.get(test) in ("PASSED", "FAILED") for test in untouched.fail_to_pass["failure"]
         )
-    return missing_modules(untouched.log) if broken else frozenset()
+    return missing_modules(untouched.log) if incomplete else frozenset()
 
 
 def foreign(modules: frozenset[str], task: Task) -> frozenset[str]:

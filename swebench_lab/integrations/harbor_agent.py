@@ -173,10 +173,10 @@ class EnvironmentBox(Sandbox):
         max_output: int,
     ) -> Result:
         """Run a program by Harbor's `exec`; `timeout` of the environment's coreutils ends it at its time limit."""
-        removed = [word for name, value in env.items() if value is None for word in ("-u", name)]
+        removals = [word for name, value in env.items() if value is None for word in ("-u", name)]
         words = [
             *(["timeout", "-k", "2", str(timeout)] if timeout else []),
-            *(["env", *removed] if removed else []),
+            *(["env", *removals] if removals else []),
             *argv,
         ]
         command = shlex.join(words) + " 2>&1" * merge

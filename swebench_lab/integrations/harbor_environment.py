@@ -91,9 +91,9 @@ class HarborEnvironment(BaseEnvironment):
         return limits.but(cpus=float(cpus)) if cpus else limits
 
     def _open(self) -> Sandbox:
-        closed = self.options.network == "none" or self.network_policy.network_mode == NetworkMode.NO_NETWORK
+        offline = self.options.network == "none" or self.network_policy.network_mode == NetworkMode.NO_NETWORK
         sandboxes = sandboxes_for(self.options.backend, self.options.cache)
-        box = sandboxes.open(self._task(), limits=self._limits(), network="none" if closed else "host")
+        box = sandboxes.open(self._task(), limits=self._limits(), network="none" if offline else "host")
         box.run(["sh", "-c", 'mkdir -p "$@" && chmod 0777 "$@"', "sh", *_LOGS])
         return box
 
@@ -111,7 +111,7 @@ class HarborEnvironment(BaseEnvironment):
         if self.box is not None:
             await asyncio.to_thread(self.box.close)
 
-    def _started(self) -> Sandbox:
+    def _require_box(self) -> Sandbox:
         if self.box is None:
             raise RuntimeError("using a swebench_lab environment: it was not started")
         return self.box
@@ -130,7 +130,7 @@ class HarborEnvironment(BaseEnvironment):
             RuntimeError: It was stopped at `timeout_sec`, as Harbor's own environments say it.
             ConfigError: `user` is another than root.
         """
-        box = self._started()
+        box = self._require_box()
         if self._resolve_user(user) not in _USERS:
             raise ConfigError(
                 f"running a command as {self._resolve_user(user)!r}: commands of swebench_lab environments run as root"
@@ -147,21 +147,21 @@ class HarborEnvironment(BaseEnvironment):
 
     async def upload_file(self, source_path: Path | str, target_path: str) -> None:
         """Copy a file of the host into the sandbox, with its mode."""
-        await asyncio.to_thread(self._started().upload, source_path, target_path)
+        await asyncio.to_thread(self._require_box().upload, source_path, target_path)
 
     async def upload_dir(self, source_dir: Path | str, target_dir: str) -> None:
         """Copy what a folder of the host holds into a folder of the sandbox."""
-        await asyncio.to_thread(self._started().upload, source_dir, target_dir)
+        await asyncio.to_thread(self._require_box().upload, source_dir, target_dir)
 
     async def download_file(self, source_path: str, target_path: Path | str) -> None:
         """Copy a file of the sandbox to the host."""
         Path(target_path).parent.mkdir(parents=True, exist_ok=True)
-        await asyncio.to_thread(self._started().download, source_path, target_path)
+        await asyncio.to_thread(self._require_box().download, source_path, target_path)
 
     async def download_dir(self, source_dir: str, target_dir: Path | str) -> None:
         """Copy what a folder of the sandbox holds into a folder of the host; links that lead out of it are left out."""
         Path(target_dir).mkdir(parents=True, exist_ok=True)
-        await asyncio.to_thread(self._started().download, source_dir, target_dir)
+        await asyncio.to_thread(self._require_box().download, source_dir, target_dir)
 
 
 def _answer(ran: Result) -> ExecResult:

@@ -83,8 +83,8 @@ def _settings(config: object) -> InspectSandboxConfig:
     """The settings that a task file gives: as a model, as `SOURCE`, as `SOURCE#ID`, or not at all."""
     if isinstance(config, str):
         source, _, task = config.partition("#")
-        known = source if Path(source).exists() else Path(source).name  # Inspect makes an absolute path of any text
-        return InspectSandboxConfig(tasks=known or "demo", task=task)
+        origin = source if Path(source).exists() else Path(source).name  # Inspect makes an absolute path of any text
+        return InspectSandboxConfig(tasks=origin or "demo", task=task)
     return config if isinstance(config, InspectSandboxConfig) else InspectSandboxConfig()
 
 
@@ -206,8 +206,8 @@ class InspectSandbox(SandboxEnvironment):
         if user is None:
             return
         if not self._users:
-            asked = await self._aside(partial(self.box.run, ["sh", "-c", "id -u; id -un"], merge=False))
-            self._users = tuple(asked.output.split())
+            result = await self._aside(partial(self.box.run, ["sh", "-c", "id -u; id -un"], merge=False))
+            self._users = tuple(result.output.split())
         if user not in self._users:
             raise SandboxUserUnsupportedError(
                 f"running a command as {user!r}: commands of this sandbox run as {self._users[-1]!r} only"

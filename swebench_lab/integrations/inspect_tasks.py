@@ -60,10 +60,12 @@ def issues(
         network: `none` or `host`.
         command_timeout: Seconds that one command of the default solver may take.
     """
-    chosen = tasks_for(tasks).filter(select or None)
+    selection = tasks_for(tasks).filter(select or None)
     settings = InspectSandboxConfig(tasks=tasks, backend=backend, cache=cache, network=network)
     return InspectTask(
-        dataset=MemoryDataset([sample(each, settings) for each in (chosen[:limit] if limit else chosen)], name=tasks),
+        dataset=MemoryDataset(
+            [sample(each, settings) for each in (selection[:limit] if limit else selection)], name=tasks
+        ),
         solver=react(tools=[bash(timeout=command_timeout)]),
         scorer=tests(),
     )

@@ -138,11 +138,11 @@ class LabEnvironment:
                 max_output=_OUTPUT,
             )
         except SandboxPathError as error:
-            return _stopped("", error, str(error))
+            return _failure("", error, str(error))
         if ran.timed_out:
-            return _stopped(ran.output, TimeoutError(), f"{command!r} timed out after {seconds} seconds")
+            return _failure(ran.output, TimeoutError(), f"{command!r} timed out after {seconds} seconds")
         output = {"output": ran.output, "returncode": _returncode(ran), "exception_info": _limit(ran)}
-        _check_finished(output)
+        _check_submission(output)
         return output
 
     def get_template_vars(self, **more: Any) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def _limit(ran: Result) -> str:
     return f"the command was ended by the sandbox's limit on {ran.limit}" if ran.limit and ran.exit_code is None else ""
 
 
-def _stopped(output: str, error: Exception, reason: str) -> dict[str, Any]:
+def _failure(output: str, error: Exception, reason: str) -> dict[str, Any]:
     """What mini-swe-agent shows of a command that did not come to its end."""
     return {
         "output": output,
@@ -199,7 +199,7 @@ def _stopped(output: str, error: Exception, reason: str) -> dict[str, Any]:
     }
 
 
-def _check_finished(output: dict[str, Any]) -> None:
+def _check_submission(output: dict[str, Any]) -> None:
     lines = output["output"].lstrip().splitlines(keepends=True)
     if output["returncode"] == 0 and lines and lines[0].strip() == _MARK:
         submission = "".join(lines[1:])

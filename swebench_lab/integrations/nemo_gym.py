@@ -167,14 +167,14 @@ class NemoGymProvider:
         return SandboxHandle(box.id, self.name, box)
 
 
-def _limits(asked: SandboxResources) -> Limits:
+def _limits(resources: SandboxResources) -> Limits:
     """The sandbox's limits; what a spec leaves open is as in every sandbox."""
-    given: dict[str, Any] = {
-        "cpus": asked.cpu,
-        "memory": asked.memory_mib << 20 if asked.memory_mib else None,
-        "disk": asked.disk_gib << 30 if asked.disk_gib else None,
+    values: dict[str, Any] = {
+        "cpus": resources.cpu,
+        "memory": resources.memory_mib << 20 if resources.memory_mib else None,
+        "disk": resources.disk_gib << 30 if resources.disk_gib else None,
     }
-    return Limits(**{name: value for name, value in given.items() if value})
+    return Limits(**{name: value for name, value in values.items() if value})
 
 
 __all__ = ["NemoGymProvider"]

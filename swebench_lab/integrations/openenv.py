@@ -134,9 +134,9 @@ class LabSession(ResourceSession):
         """
         if self.trajectory is None:
             raise ValueError(f"reading the tokens of an attempt at {self.task.id!r}: it has not run")
-        written = training_trace.write(self.trajectory)
-        main = [turn for turn in written["turns"] if turn["metadata"]["thread"] == Thread.MAIN.value]
-        return TrainingTrace.model_validate({**written, "turns": main})
+        trace = training_trace.write(self.trajectory)
+        main = [turn for turn in trace["turns"] if turn["metadata"]["thread"] == Thread.MAIN.value]
+        return TrainingTrace.model_validate({**trace, "turns": main})
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

@@ -93,13 +93,13 @@ class TRLTasks:
         self, tasks: str = "demo", select: str = "", backend: str = "namespace", cache: str = "", timeout: float = 60,
         most: int = 10_000,
     ) -> None:  # fmt: skip
-        self._chosen = tasks_for(tasks).filter(select or None)
+        self._selection = tasks_for(tasks).filter(select or None)
         self.environment_factory = partial(TaskEnvironment, tasks, backend, cache, timeout, most)
 
     @property
     def train_dataset(self) -> Dataset:
         """One row a task: `prompt` (a user message with the issue) and `task_id`; nothing of the answer."""
-        rows = [{"prompt": [issue_message(task)], "task_id": task.id} for task in self._chosen]
+        rows = [{"prompt": [issue_message(task)], "task_id": task.id} for task in self._selection]
         return Dataset.from_list(rows)
 
 

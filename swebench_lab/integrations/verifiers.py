@@ -229,8 +229,8 @@ def _patch(box: Sandbox) -> str:
 
 
 def _result(trajectory: Trajectory) -> vf.ProgramResult:
-    failed = trajectory.stop == "error"
-    return vf.ProgramResult(exit_code=int(failed), stdout=trajectory.stop, stderr=trajectory.error)
+    is_error = trajectory.stop == "error"
+    return vf.ProgramResult(exit_code=int(is_error), stdout=trajectory.stop, stderr=trajectory.error)
 
 
 __all__ = ["LabHarness", "LabHarnessConfig", "LabTask", "LabTaskset", "LabTasksetConfig"]

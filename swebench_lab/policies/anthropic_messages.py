@@ -80,17 +80,17 @@ class AnthropicPolicy(HostedPolicy):
     ) -> dict[str, Any]:
         """Return the request for the next reply."""
         system = [_text(text_of(message)) for message in messages if message["role"] == "system"]
-        said = _turns([message for message in messages if message["role"] != "system"], bool(tools))
+        turns = _turns([message for message in messages if message["role"] != "system"], bool(tools))
         offered = [_tool(tool) for tool in tools]
         if self.cache:
-            for blocks in (system, offered, *(turn["content"] for turn in _last_users(said))):
+            for blocks in (system, offered, *(turn["content"] for turn in _last_users(turns))):
                 if blocks:
                     blocks[-1] = {**blocks[-1], "cache_control": _MARK}
         return {
             "model": self.model,
             "max_tokens": self._limit,
             "system": system or None,
-            "messages": said,
+            "messages": turns,
             "tools": offered or None,
             "tool_choice": {"type": "auto", "disable_parallel_tool_use": not several} if offered else None,
             "thinking": {"type": "enabled", "budget_tokens": self.thinking} if self.thinking else None,
@@ -124,14 +124,14 @@ class AnthropicPolicy(HostedPolicy):
         uses = [block for block in blocks if block["type"] == "tool_use"]
         words = whole("".join(str(block.get("text") or "") for block in blocks if block["type"] == "text"))
         calls = [call_text(use["name"], use.get("input")) for use in uses]
-        kept = {
+        extra = {
             **({"thinking": thoughts} if thoughts else {}),
             **({"call_ids": [use.get("id") for use in uses]} if uses else {}),
         }
         return {
             "text": "\n".join([*([words] if words or not calls else []), *calls]),
             "reasoning": whole("\n".join(filter(None, (str(t.get("thinking") or "") for t in thoughts)))),
-            "signature": whole(json.dumps(kept, ensure_ascii=False)) if kept else "",
+            "signature": whole(json.dumps(extra, ensure_ascii=False)) if extra else "",
             "finish_reason": "length"
             if answer.get("stop_reason") == "max_tokens"
             else str(answer.get("stop_reason") or ""),
@@ -148,8 +148,8 @@ def _tool(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": function["name"], "description": function["description"], "input_schema": function["parameters"]}
 
 
-def _last_users(said: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [turn for turn in said if turn["role"] == "user"][-2:]
+def _last_users(turns: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [turn for turn in turns if turn["role"] == "user"][-2:]
 
 
 def _turns(messages: Sequence[Message], native: bool) -> list[dict[str, Any]]:
@@ -159,7 +159,7 @@ def _turns(messages: Sequence[Message], native: bool) -> list[dict[str, Any]]:
     for number, message in enumerate(messages):
         role = "assistant" if message["role"] == "assistant" else "user"
         if role == "assistant":
-            blocks, due = _said(message, number, native)
+            blocks, due = _reply_blocks(message, number, native)
         elif due:
             result = text_of(message) or _EMPTY
             answers, due = answered(due, messages, number)
@@ -173,12 +173,12 @@ def _turns(messages: Sequence[Message], native: bool) -> list[dict[str, Any]]:
     return turns
 
 
-def _said(message: Message, number: int, native: bool) -> tuple[list[dict[str, Any]], list[str]]:
+def _reply_blocks(message: Message, number: int, native: bool) -> tuple[list[dict[str, Any]], list[str]]:
     """Return a reply's blocks, and the ids of its calls."""
-    kept = signed(message)
+    extra = signed(message)
     calls = calls_of(message) if native else []
-    ids = ids_of(kept, len(calls), number)
-    blocks: list[dict[str, Any]] = [dict(block) for block in kept.get("thinking") or ()]
+    ids = ids_of(extra, len(calls), number)
+    blocks: list[dict[str, Any]] = [dict(block) for block in extra.get("thinking") or ()]
     words = calls[0].thought if calls else text_of(message)
     if words.strip() or not calls:
         blocks.append(_text(words.rstrip()))

@@ -92,10 +92,10 @@ class ChatPolicy:
 
     def __repr__(self) -> str:
         """Return all settings but the key, and of each address no password."""
-        said = {one.name: getattr(self, one.name) for one in fields(self) if one.repr}
+        settings = {one.name: getattr(self, one.name) for one in fields(self) if one.repr}
         urls = [without_password(url) for url in self.urls]
-        said = {"base_url": urls[0] if len(urls) == 1 else urls, **said}
-        return f"ChatPolicy({', '.join(f'{name}={value!r}' for name, value in said.items())})"
+        settings = {"base_url": urls[0] if len(urls) == 1 else urls, **settings}
+        return f"ChatPolicy({', '.join(f'{name}={value!r}' for name, value in settings.items())})"
 
     def __post_init__(self) -> None:
         if not self.urls:
@@ -185,7 +185,7 @@ class ChatPolicy:
             answer = line.ask("/completions", body, chat_messages.first_choice, 0)
         finally:
             line.close()
-        return _graded(chat_messages.first_choice(answer), ids)
+        return _prompt_logprobs(chat_messages.first_choice(answer), ids)
 
 
 class Talk(Conversation):
@@ -211,9 +211,9 @@ class Talk(Conversation):
         if self.episode is not None:
             if brief.before is not None:
                 self.episode.recall(brief.before)
-            shown = bool(brief.tools) and self.episode.renderer.shows_tools == brief.call_format
-            self.episode.tools = brief.tools if shown else None
-            return shown
+            shows_tools = bool(brief.tools) and self.episode.renderer.shows_tools == brief.call_format
+            self.episode.tools = brief.tools if shows_tools else None
+            return shows_tools
         if self.policy.tool_calls:
             if brief.call_format != "json":
                 raise PolicyError(
@@ -242,7 +242,7 @@ class Talk(Conversation):
             choice["token_ids"],
             choice["logprobs"]["token_logprobs"],
             self.policy.version,
-            **_counted(answer, self.policy, time.monotonic() - began),
+            **_usage_fields(answer, self.policy, time.monotonic() - began),
         )
 
     def _chatted(self, body: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -266,8 +266,8 @@ class Talk(Conversation):
         try:
             return self._line.ask("/completions", body, check, seed)
         except ContextFull as error:
-            told = _LENGTH.search(str(error))
-            left = int(told[1]) - len(prompt) if told else 0
+            match = _LENGTH.search(str(error))
+            left = int(match[1]) - len(prompt) if match else 0
             if not 0 < left < body["max_tokens"]:
                 raise
             return self._line.ask("/completions", {**body, "max_tokens": left}, check, seed)
@@ -313,12 +313,12 @@ class Talk(Conversation):
         self._line.close()
 
 
-def _graded(choice: Mapping[str, Any], ids: Sequence[int] | Ids) -> Logprobs:
+def _prompt_logprobs(choice: Mapping[str, Any], ids: Sequence[int] | Ids) -> Logprobs:
     """Return the logprobs of a prompt's ids, as vLLM says them: for each a table, in which the id itself is."""
     tables = choice.get("prompt_logprobs")
     try:
-        said = [table[str(int(one))]["logprob"] for table, one in zip(tables[1:], ids[1:], strict=True)]  # type: ignore[index]
-        return arrays.logprobs([0.0, *said])
+        values = [table[str(int(one))]["logprob"] for table, one in zip(tables[1:], ids[1:], strict=True)]  # type: ignore[index]
+        return arrays.logprobs([0.0, *values])
     except (KeyError, TypeError, ValueError):
         raise PolicyError(
             "grading ids: the answer holds no prompt_logprobs of theirs; the endpoint must be vLLM's, and of this model"
@@ -342,10 +342,10 @@ def _check_exact(answer: Any, prompt: Ids) -> None:
         or not all(isinstance(p, float | int) for p in logprobs)
     ):
         raise Passing("the answer's token ids and logprobs do not fit each other")
-    seen = choice.get("prompt_token_ids")
-    if seen is not None and seen != prompt.tolist():
+    actual = choice.get("prompt_token_ids")
+    if actual is not None and actual != prompt.tolist():
         raise PolicyError(
-            f"a token-exact reply was sampled after {len(seen)} ids that are not the {len(prompt)} that were sent; "
+            f"a token-exact reply was sampled after {len(actual)} ids that are not the {len(prompt)} that were sent; "
             "see whether the server cuts or changes prompts (truncate_prompt_tokens, a prompt adapter)"
         )
 
@@ -358,11 +358,11 @@ def _chat_reply(answer: dict[str, Any], policy: ChatPolicy, seconds: float) -> R
         chat_messages.text(message),
         reasoning=chat_messages.reasoning(message),
         signature=chat_messages.signature(message) if policy.tool_calls else "",
-        **_counted(answer, policy, seconds),
+        **_usage_fields(answer, policy, seconds),
     )
 
 
-def _counted(answer: dict[str, Any], policy: ChatPolicy, seconds: float) -> dict[str, Any]:
+def _usage_fields(answer: dict[str, Any], policy: ChatPolicy, seconds: float) -> dict[str, Any]:
     """Return what a reply took, as fields of a Reply."""
     return {
         **Usage.of_chat(answer.get("usage")).fields(policy.model, policy.prices),

@@ -68,8 +68,8 @@ def first_choice(answer: Any) -> dict[str, Any]:
         raise Passing(f"the server broke the reply off (finish_reason {reason!r})")
     if choice.get("error"):
         raise Passing(f"the answer holds an error: {str(choice['error'])[:200]}")
-    found: dict[str, Any] = choice
-    return found
+    result: dict[str, Any] = choice
+    return result
 
 
 def is_full(answer: Mapping[str, Any]) -> bool:
@@ -88,10 +88,10 @@ def check(answer: Any) -> None:
     calls = message.get("tool_calls")
     if not isinstance(calls, list | None) or not all(_is_call(call) for call in _calls(message)):
         raise Passing("the answer's tool calls are none")
-    said = words(message) or _calls(message)
-    if not said and message.get("refusal"):
+    content = words(message) or _calls(message)
+    if not content and message.get("refusal"):
         raise Passing(f"the answer is a refusal ({str(message['refusal'])[:200]})")
-    if not said and not reasoning(message) and choice.get("finish_reason") is None:
+    if not content and not reasoning(message) and choice.get("finish_reason") is None:
         raise Passing("the answer is empty and says no reason")
 
 
@@ -137,17 +137,17 @@ def reasoning(message: Mapping[str, Any]) -> str:
 
 def signature(message: Mapping[str, Any]) -> str:
     """Return what has to come back unchanged with a message, as JSON; empty where that is nothing."""
-    kept: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
     if not message.get(_DEFAULT_FIELD) and isinstance(message.get("reasoning"), str) and message["reasoning"]:
-        kept["field"] = "reasoning"
-    kept |= {name: message[name] for name in _SIGNED if message.get(name)}
+        extra["field"] = "reasoning"
+    extra |= {name: message[name] for name in _SIGNED if message.get(name)}
     calls = [
         {key: value for key, value in call.items() if key not in ("function", "type", "index")}
         for call in _calls(message)
     ]
     if any(calls):
-        kept["calls"] = calls
-    return whole(json.dumps(kept, ensure_ascii=False)) if kept else ""
+        extra["calls"] = calls
+    return whole(json.dumps(extra, ensure_ascii=False)) if extra else ""
 
 
 def text(message: Mapping[str, Any]) -> str:
@@ -168,17 +168,17 @@ def call_text(name: str, arguments: Any) -> str:
         arguments: An object, its JSON, its JSON in a JSON string, or null for none.
     """
     if isinstance(arguments, str):
-        written = arguments.strip() or "{}"
+        content = arguments.strip() or "{}"
         try:
-            inner = json.loads(written, strict=False)
+            inner = json.loads(content, strict=False)
         except (ValueError, RecursionError):
             inner = {}
         if isinstance(inner, str):
-            written = inner.strip()
-        written = "{}" if inner is None else written
+            content = inner.strip()
+        content = "{}" if inner is None else content
     else:
-        written = json.dumps(arguments or {}, ensure_ascii=False)
-    return whole(f'<tool_call>\n{{"name": {json.dumps(name)}, "arguments": {written}}}\n</tool_call>')
+        content = json.dumps(arguments or {}, ensure_ascii=False)
+    return whole(f'<tool_call>\n{{"name": {json.dumps(name)}, "arguments": {content}}}\n</tool_call>')
 
 
 # --- sending it back ------------------------------------------------------------------------------------------------
@@ -204,29 +204,29 @@ def calls_of(message: Message) -> list[Call]:
 
 def with_calls(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Return a conversation in the form of endpoints with tool calls: each call by its id, each result under it."""
-    said: list[dict[str, Any]] = []
+    result: list[dict[str, Any]] = []
     due: list[str] = []  # ids of calls that have no result yet
     for number, message in enumerate(messages):
-        written: dict[str, Any] = {"role": message["role"], "content": message["content"]}
+        entry: dict[str, Any] = {"role": message["role"], "content": message["content"]}
         if message["role"] == "assistant":
             calls = calls_of(message)
-            kept = _kept(message)
-            ids = _ids(kept, len(calls), number)
+            extra = _read_signature(message)
+            ids = _ids(extra, len(calls), number)
             due = ids
             if calls:
-                written["content"] = calls[0].thought or None
-                written["tool_calls"] = [
+                entry["content"] = calls[0].thought or None
+                entry["tool_calls"] = [
                     _call(call, name, more)
-                    for call, name, more in zip(calls, ids, _attached(kept, len(calls)), strict=True)
+                    for call, name, more in zip(calls, ids, _call_extras(extra, len(calls)), strict=True)
                 ]
-                written |= _thoughts(message, kept)
-            said.append(written)
+                entry |= _thoughts(message, extra)
+            result.append(entry)
         elif due:  # also where the call was read but could not be made: its answer is still due
             answers, due = answered(due, messages, number)
-            said += [{**written, "role": "tool", "tool_call_id": name} for name in answers]
+            result += [{**entry, "role": "tool", "tool_call_id": name} for name in answers]
         else:
-            said.append({**written, "role": "user"} if message["role"] == "tool" else written)
-    return said
+            result.append({**entry, "role": "user"} if message["role"] == "tool" else entry)
+    return result
 
 
 def answered(due: list[str], messages: Sequence[Message], number: int) -> tuple[list[str], list[str]]:
@@ -244,33 +244,33 @@ def _call(call: Call, name: str, more: Mapping[str, Any]) -> dict[str, Any]:
     return {**more, "id": name, "type": "function", "function": function}
 
 
-def _kept(message: Message) -> Mapping[str, Any]:
+def _read_signature(message: Message) -> Mapping[str, Any]:
     try:
-        kept = json.loads(message.get("signature") or "{}")
+        extra = json.loads(message.get("signature") or "{}")
     except ValueError:  # another provider's, in a conversation that began there
         return {}
-    return kept if isinstance(kept, dict) else {}
+    return extra if isinstance(extra, dict) else {}
 
 
-def _attached(kept: Mapping[str, Any], number: int) -> list[Mapping[str, Any]]:
-    calls = kept.get("calls")
+def _call_extras(extra: Mapping[str, Any], number: int) -> list[Mapping[str, Any]]:
+    calls = extra.get("calls")
     return calls if isinstance(calls, list) and len(calls) == number else [{}] * number
 
 
-def _ids(kept: Mapping[str, Any], calls: int, number: int) -> list[str]:
+def _ids(extra: Mapping[str, Any], calls: int, number: int) -> list[str]:
     """Return the ids of a reply's calls: the endpoint's own if it gave each its own, else some that are."""
-    own = [str(call.get("id") or "") for call in _attached(kept, calls)]
+    own = [str(call.get("id") or "") for call in _call_extras(extra, calls)]
     if all(own) and len(set(own)) == len(own):
         return own
     return [f"call_{number}" if calls == 1 else f"call_{number}_{at}" for at in range(calls)]
 
 
-def _thoughts(message: Message, kept: Mapping[str, Any]) -> dict[str, Any]:
+def _thoughts(message: Message, extra: Mapping[str, Any]) -> dict[str, Any]:
     """Return the reasoning of a message with calls, under the names that it came by."""
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     if message.get("reasoning"):
-        found[str(kept.get("field") or _DEFAULT_FIELD)] = message["reasoning"]
-    signed = {name: kept[name] for name in _SIGNED if kept.get(name)}
+        result[str(extra.get("field") or _DEFAULT_FIELD)] = message["reasoning"]
+    signed = {name: extra[name] for name in _SIGNED if extra.get(name)}
     if signed:
-        found.pop(_DEFAULT_FIELD, None)  # it is in what was signed
-    return found | signed
+        result.pop(_DEFAULT_FIELD, None)  # it is in what was signed
+    return result | signed

@@ -76,10 +76,10 @@ class HostedPolicy:
 
     def __repr__(self) -> str:
         """Return all settings but the key."""
-        shown = (
+        settings = (
             f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.repr and getattr(self, f.name) != f.default
         )
-        return f"{type(self).__name__}({', '.join(shown)})"
+        return f"{type(self).__name__}({', '.join(settings)})"
 
     def start(self, view: TaskView, attempt: int, seed: int) -> HostedTalk:
         """Begin one attempt; nothing is asked yet."""
@@ -154,10 +154,10 @@ class HostedTalk(Conversation):
 def signed(message: Message) -> dict[str, Any]:
     """Return what a provider wants back with a reply: the JSON of its `signature`; empty for other providers' replies."""
     try:
-        kept = json.loads(message.get("signature") or "{}")
+        extra = json.loads(message.get("signature") or "{}")
     except ValueError:
         return {}
-    return kept if isinstance(kept, dict) else {}
+    return extra if isinstance(extra, dict) else {}
 
 
 def ids_of(kept: Mapping[str, Any], calls: int, number: int) -> list[str]:

@@ -82,36 +82,36 @@ class Sitting(Conversation):
         try:
             with _ASKING:
                 self.policy.show("\n\n".join([*tools, *new]))
-                written = self._asked(f"[{step}] $ ")
+                answer = self._read_reply(f"[{step}] $ ")
         except EOFError:
             raise PolicyError(f"{self.policy.who} left at step {step}: the input is closed") from None
         except NotImplementedError as error:  # how a notebook's kernel says that it runs without a page
             raise PolicyError(
                 f"asking {self.policy.who} at step {step}: {error}; run it where a person can type"
             ) from None
-        return Reply(written, model=self.policy.who)
+        return Reply(answer, model=self.policy.who)
 
-    def _asked(self, prompt: str) -> str:
+    def _read_reply(self, prompt: str) -> str:
         """Ask until something is typed that the call format can hold."""
         while True:
-            typed = self.policy.ask(prompt)
-            while typed.endswith("\\"):
-                typed = typed[:-1] + "\n" + self.policy.ask("> ")
-            if typed.strip():
+            line = self.policy.ask(prompt)
+            while line.endswith("\\"):
+                line = line[:-1] + "\n" + self.policy.ask("> ")
+            if line.strip():
                 try:
-                    return self._written(typed)
+                    return self._render(line)
                 except FormatError as error:
                     self.policy.show(f"Nothing was run: {error}")
 
-    def _written(self, typed: str) -> str:
+    def _render(self, line: str) -> str:
         """Return a reply with the call that was meant; what is a call already stays as it is."""
-        known = FORMATS[self.told.call_format]
+        form = FORMATS[self.told.call_format]
         try:
-            known.parse(typed)
-            return typed
+            form.parse(line)
+            return line
         except FormatError:
-            call = Call("submit") if typed.strip() == "submit" else Call("bash", {"command": typed})
-            return known.render(call)
+            call = Call("submit") if line.strip() == "submit" else Call("bash", {"command": line})
+            return form.render(call)
 
     def close(self) -> None:
         """Hold nothing, release nothing."""

@@ -75,15 +75,15 @@ class LiteLLMPolicy(HostedPolicy):
     def read(self, answer: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a checked answer says, as fields of a Reply."""
         message = answer["choices"][0]["message"]
-        counted = Usage.of_chat(answer.get("usage")).fields(self.model, self.prices)
-        if counted["cost"] is None:
-            counted["cost"] = answer.get("litellm_cost")
+        usage = Usage.of_chat(answer.get("usage")).fields(self.model, self.prices)
+        if usage["cost"] is None:
+            usage["cost"] = answer.get("litellm_cost")
         return {
             "text": chat_messages.text(message),
             "reasoning": chat_messages.reasoning(message),
             "signature": chat_messages.signature(message),
             "finish_reason": str(answer["choices"][0].get("finish_reason") or ""),
-            **counted,
+            **usage,
         }
 
 
@@ -98,9 +98,9 @@ class _LiteLLMLine(Line):
         litellm = _litellm()
         left = max(0.001, min(self.endpoint.timeout, self.deadline() - time.monotonic()))
         own = {"api_key": self.policy.api_key, "base_url": self.policy.base_url}
-        given = {name: value for name, value in own.items() if value}
+        options = {name: value for name, value in own.items() if value}
         try:
-            response = litellm.completion(**json.loads(data), **given, timeout=left, num_retries=0, max_retries=0)
+            response = litellm.completion(**json.loads(data), **options, timeout=left, num_retries=0, max_retries=0)
         except Exception as error:  # litellm raises its own kinds and those of every provider: told apart by status
             raise self._failure(error) from error
         answer = response.model_dump()

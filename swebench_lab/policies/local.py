@@ -93,7 +93,7 @@ class LocalPolicy:
         self._name = name
         self.version = version
         """Version of the weights, kept with every reply; `update` counts it up."""
-        self._changed = False
+        self._has_new_weights = False
         self._loading = threading.Lock()
 
     # --- the model --------------------------------------------------------------------------------------------------
@@ -107,8 +107,8 @@ class LocalPolicy:
         """What answers; the model is loaded when this is first read."""
         with self._loading:
             if "sampler" in self.__dict__:  # another thread was first
-                found: Sampler = self.__dict__["sampler"]
-                return found
+                existing: Sampler = self.__dict__["sampler"]
+                return existing
             model = _load(self._source, self.revision, self.device, self.dtype) if self._is_path else self._source
             if self.head:
                 widen_head(model, self.head)
@@ -146,8 +146,8 @@ class LocalPolicy:
     def stop_ids(self) -> frozenset[int]:
         """Ids that end a reply: the frame's, and those the model's own settings name."""
         ends = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
-        named = [ends] if isinstance(ends, int) else list(ends or ())
-        return frozenset([*self.renderer.stop_ids, *named])
+        own = [ends] if isinstance(ends, int) else list(ends or ())
+        return frozenset([*self.renderer.stop_ids, *own])
 
     @contextmanager
     def held(self, version: int | None = None) -> Iterator[Any]:
@@ -159,7 +159,7 @@ class LocalPolicy:
         with self.sampler.held() as model:
             yield model
             self.version = self.sampler.version = self.version + 1 if version is None else version
-            self._changed = True
+            self._has_new_weights = True
             self.__dict__.pop("_weights", None)
 
     def update(self, weights: Mapping[str, Any] | str | Path | None = None, version: int | None = None) -> int:
@@ -195,7 +195,7 @@ class LocalPolicy:
     @property
     def source(self) -> Any:
         """Where the model comes from; the model itself where it was given, or changed in place."""
-        return self._source if self._is_path and not self._changed else self.model
+        return self._source if self._is_path and not self._has_new_weights else self.model
 
     def load_tokenizer(self) -> Any:
         """Return the model's tokenizer."""
@@ -204,7 +204,7 @@ class LocalPolicy:
     def in_training(self, temperature: float) -> LocalPolicy:
         """Return a policy with a model of its own that samples as this one does, and takes other weights."""
         model = self.source
-        given = self.sampling | {"temperature": temperature, "name": self.name, "renderer": self.renderer}
+        options = self.sampling | {"temperature": temperature, "name": self.name, "renderer": self.renderer}
         if isinstance(model, str | Path):
             more: dict[str, Any] = {
                 "revision": self.revision,
@@ -212,8 +212,8 @@ class LocalPolicy:
                 "dtype": self.dtype,
                 "head": self.head,
             }
-            return LocalPolicy(model, self._tokenizer, **given, **more)
-        return LocalPolicy(copy.deepcopy(model).eval(), self.load_tokenizer(), **given)
+            return LocalPolicy(model, self._tokenizer, **options, **more)
+        return LocalPolicy(copy.deepcopy(model).eval(), self.load_tokenizer(), **options)
 
     def trained(self, folder: Path) -> LocalPolicy:
         """Return a policy of a folder that samples as this one does."""
@@ -240,13 +240,13 @@ class LocalPolicy:
     @property
     def name(self) -> str:
         """The model, with its revision."""
-        known = self._name or (Path(str(self._source)).name if self._is_path else type(self._source).__name__)
-        return f"{known}@{self.revision}" if self.revision else known
+        label = self._name or (Path(str(self._source)).name if self._is_path else type(self._source).__name__)
+        return f"{label}@{self.revision}" if self.revision else label
 
     @cached_property
     def _weights(self) -> str:
         """A hash over the weights, or over the files that hold them."""
-        return _digest_of_model(self.model) if self._changed else _digest_of_source(self._source)
+        return _digest_of_model(self.model) if self._has_new_weights else _digest_of_source(self._source)
 
     @property
     def fingerprint(self) -> str:
@@ -271,13 +271,13 @@ class LocalPolicy:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave what belongs to this process behind; a model given as itself travels whole."""
-        if self._changed and self._is_path:
+        if self._has_new_weights and self._is_path:
             raise pickle.PicklingError(
                 f"{self.name} was changed in place since it was loaded, so its folder is not what it is now; save the "
                 "model and make a LocalPolicy of that folder"
             )
-        made = ("sampler", "stop_ids", "_loading", *(() if self._renderer else ("renderer",)))
-        return {name: value for name, value in self.__dict__.items() if name not in made}
+        transient = ("sampler", "stop_ids", "_loading", *(() if self._renderer else ("renderer",)))
+        return {name: value for name, value in self.__dict__.items() if name not in transient}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -301,8 +301,8 @@ class LocalTalk(Conversation):
         self.episode = Episode(policy.renderer)
         self._key = key
         self._deadline = Brief().deadline
-        self._kept: Kept | None = None
-        self._counted = False
+        self._cache: Kept | None = None
+        self._is_open = False
 
     def brief(self, brief: Brief) -> bool:
         """Take the attempt's deadline, tools and earlier steps over."""
@@ -322,7 +322,7 @@ class LocalTalk(Conversation):
             PolicyError: The model failed.
         """
         policy, began = self.policy, time.monotonic()
-        if not self._counted:
+        if not self._is_open:
             self._count(True)
             self.episode.renderer = policy.renderer.stopping_at(policy.stop_ids)  # the model is there from now on
         prompt = self.episode.extend(messages)
@@ -333,10 +333,10 @@ class LocalTalk(Conversation):
             policy.stop_ids,
             policy.temperature,
             self._deadline(),
-            self._kept,
+            self._cache,
         )
         policy.sampler.ask(request)
-        self._kept = request.kept
+        self._cache = request.kept
         return self.episode.reply(
             request.ids,
             request.logprobs,
@@ -349,14 +349,14 @@ class LocalTalk(Conversation):
 
     def close(self) -> None:
         """Let go of what was computed."""
-        self._kept = None
+        self._cache = None
         self._count(False)
 
     def _count(self, here: bool) -> None:
         """Be counted among the open conversations, once."""
-        if here != self._counted:
+        if here != self._is_open:
             self.policy.sampler.count(1 if here else -1)
-            self._counted = here
+            self._is_open = here
 
 
 class LocalSink:

@@ -102,18 +102,18 @@ class ResponsesPolicy(HostedPolicy):
         reasons = [item for item in items if item["type"] == "reasoning"]
         calls = [item for item in items if item["type"] == "function_call"]
         words = _words(items)
-        written = [call_text(call["name"], call.get("arguments")) for call in calls]
+        texts = [call_text(call["name"], call.get("arguments")) for call in calls]
         ids = [item["id"] for item in items if item["type"] == "message" and item.get("id")]
-        kept = {
+        extra = {
             **({"reasoning": reasons} if reasons else {}),
             **({"call_ids": [call.get("call_id") for call in calls]} if calls else {}),
             **({"message_id": ids[-1]} if ids else {}),
         }
         cut = answer.get("status") == "incomplete"
         return {
-            "text": "\n".join([*([words] if words or not written else []), *written]),
+            "text": "\n".join([*([words] if words or not texts else []), *texts]),
             "reasoning": whole("\n".join(filter(None, map(_thought, reasons)))),
-            "signature": whole(json.dumps(kept, ensure_ascii=False)) if kept else "",
+            "signature": whole(json.dumps(extra, ensure_ascii=False)) if extra else "",
             "finish_reason": "length" if cut else "tool_calls" if calls else "stop",
             **Usage.of_responses(answer.get("usage")).fields(self.model, self.prices),
         }
@@ -136,8 +136,8 @@ def _items(messages: Sequence[Message], native: bool) -> list[dict[str, Any]]:
     due: list[str] = []
     for number, message in enumerate(messages):
         if message["role"] == "assistant":
-            said, due = _said(message, number, native)
-            items += said
+            reply, due = _reply_items(message, number, native)
+            items += reply
         elif due:
             answers, due = answered(due, messages, number)
             items += [{"type": "function_call_output", "call_id": name, "output": text_of(message)} for name in answers]
@@ -147,18 +147,18 @@ def _items(messages: Sequence[Message], native: bool) -> list[dict[str, Any]]:
     return items
 
 
-def _said(message: Message, number: int, native: bool) -> tuple[list[dict[str, Any]], list[str]]:
+def _reply_items(message: Message, number: int, native: bool) -> tuple[list[dict[str, Any]], list[str]]:
     """Return a reply's items, and the ids of its calls."""
-    kept = signed(message)
+    extra = signed(message)
     calls = calls_of(message) if native else []
-    ids = ids_of(kept, len(calls), number)
-    items: list[dict[str, Any]] = [dict(item) for item in kept.get("reasoning") or ()]
+    ids = ids_of(extra, len(calls), number)
+    items: list[dict[str, Any]] = [dict(item) for item in extra.get("reasoning") or ()]
     words = calls[0].thought if calls else text_of(message)
     if words or not calls:
         item: dict[str, Any] = {"type": "message", "role": "assistant", "content": words}
-        if kept.get("message_id"):  # what the API itself said has the form and the name that it had
+        if extra.get("message_id"):  # what the API itself said has the form and the name that it had
             parts = [{"type": "output_text", "text": words, "annotations": []}]
-            item |= {"id": kept["message_id"], "status": "completed", "content": parts}
+            item |= {"id": extra["message_id"], "status": "completed", "content": parts}
         items.append(item)
     for call, name in zip(calls, ids, strict=True):
         items.append({"type": "function_call", "call_id": name, "name": call.name, "arguments": json_arguments(call)})

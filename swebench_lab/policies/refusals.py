@@ -222,8 +222,8 @@ def _until(date: str) -> float:
 
 def _span(text: str) -> float:
     """Return the seconds of a duration such as `6m0s` or `120ms`."""
-    found = _SPAN.fullmatch(text.strip())
-    if found is None:
+    match = _SPAN.fullmatch(text.strip())
+    if match is None:
         return 0.0
-    hours, minutes, seconds, milliseconds = (float(part or 0) for part in found.groups())
+    hours, minutes, seconds, milliseconds = (float(part or 0) for part in match.groups())
     return hours * 3600 + minutes * 60 + seconds + milliseconds / 1000

@@ -44,11 +44,11 @@ class Routes:
             there = [url for url in self.load if url not in self._dropped] or list(self.load)
             others = [url for url in there if url != leaving] or there
             ready = [url for url in others if self._resting.get(url, 0.0) <= now] or others
-            chosen = min(ready, key=lambda url: self.load[url])
-            if chosen in self._resting:  # others wait for what comes of this try
-                self._resting[chosen] = now + _REST
-            self.load[chosen] += 1
-            return chosen
+            replica = min(ready, key=lambda url: self.load[url])
+            if replica in self._resting:  # others wait for what comes of this try
+                self._resting[replica] = now + _REST
+            self.load[replica] += 1
+            return replica
 
     def drop(self, urls: Collection[str]) -> None:
         """Send no conversation to these replicas any more, even if they answer again; to all others, as before."""

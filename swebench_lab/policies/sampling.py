@@ -95,7 +95,7 @@ class Sampler:
         self._waiting: list[Request] = []
         self._turn = threading.Condition()
         self._busy = False
-        self._wanted = 0
+        self._demand = 0
 
     def ask(self, request: Request) -> Request:
         """Sample one reply; returns when it is there.
@@ -129,13 +129,13 @@ class Sampler:
             changes: Whether its weights are changed meanwhile.
         """
         with self._turn:
-            self._wanted += 1  # goes before all who wait for a batch, or it might wait for many
+            self._demand += 1  # goes before all who wait for a batch, or it might wait for many
             try:
                 while self._busy:
                     self._turn.wait()
                 self._busy = True
             finally:
-                self._wanted -= 1
+                self._demand -= 1
                 self._turn.notify_all()
         try:
             yield self.model
@@ -148,7 +148,7 @@ class Sampler:
     def _next_batch(self, own: Request) -> list[Request]:
         """Wait until the own request is done (nothing is returned) or it is our turn to lead."""
         with self._turn:
-            while (self._busy or self._wanted) and not own.done:
+            while (self._busy or self._demand) and not own.done:
                 self._turn.wait()
             if own.done:
                 return []
@@ -215,9 +215,9 @@ def _sample(torch: Any, model: Any, rows: list[Request], weights: int, reuse: bo
         if not going:
             return
         if plain and len(going) < len(rows):
-            chosen = torch.tensor(going, device=mask.device)
-            rows, mask = [rows[i] for i in going], mask[chosen]
-            cache.batch_select_indices(chosen)
+            selection = torch.tensor(going, device=mask.device)
+            rows, mask = [rows[i] for i in going], mask[selection]
+            cache.batch_select_indices(selection)
         last = [[row.ids[-1]] for row in rows]
         places = [[len(row.prompt) + len(row.ids) - 1] for row in rows]
         mask = torch.cat([mask, mask.new_ones((len(rows), 1))], dim=1)
@@ -230,7 +230,7 @@ def _read_prompts(torch: Any, model: Any, rows: Sequence[Request], weights: int,
     Rows are of different lengths, so each is laid out as: empty places, what is kept, empty places, what is new.
     """
     for row in rows:
-        row.reused = _known(row, weights) if reuse else 0
+        row.reused = _reuse_length(row, weights) if reuse else 0
     old = max(row.reused for row in rows)
     new = max(len(row.prompt) - row.reused for row in rows)
     ids, places = np.zeros((2, len(rows), new), "int64")
@@ -242,12 +242,12 @@ def _read_prompts(torch: Any, model: Any, rows: Sequence[Request], weights: int,
         mask[number, old - row.reused : old] = 1
         mask[number, old + gap :] = 1
     attention = torch.from_numpy(mask).to(model.device)
-    cache = _stacked(torch, rows, old) if old else None
+    cache = _stack(torch, rows, old) if old else None
     logits, cache = _forward(torch, model, ids, places, attention, cache)
     return logits, cache, attention
 
 
-def _known(row: Request, weights: int) -> int:
+def _reuse_length(row: Request, weights: int) -> int:
     """Return how much of a prompt is kept; at least its last token is always read anew."""
     if row.kept is None or row.kept.weights != weights:
         return 0
@@ -256,7 +256,7 @@ def _known(row: Request, weights: int) -> int:
     return int(differs.argmax()) if differs.any() else longest
 
 
-def _stacked(torch: Any, rows: Sequence[Request], old: int) -> Any:
+def _stack(torch: Any, rows: Sequence[Request], old: int) -> Any:
     """Return a cache that holds what is kept of each row, empty places first."""
     from transformers import DynamicCache
 
@@ -267,21 +267,23 @@ def _stacked(torch: Any, rows: Sequence[Request], old: int) -> Any:
         for row in rows:
             for side in (0, 1):
                 empty = key.new_zeros((1, key.shape[1], old - row.reused, key.shape[3]))
-                held = row.kept.layers[layer][side][:, :, : row.reused] if row.kept and row.reused else empty[:, :, :0]
-                parts[side].append(torch.cat([empty, held], dim=2))
+                content = (
+                    row.kept.layers[layer][side][:, :, : row.reused] if row.kept and row.reused else empty[:, :, :0]
+                )
+                parts[side].append(torch.cat([empty, content], dim=2))
         cache.update(torch.cat(parts[0]), torch.cat(parts[1]), layer)
     return cache
 
 
 def _keep(row: Request, cache: Any, mask: Any, index: int, weights: int) -> Kept:
     """Take one row out of a batch's cache, without its empty places."""
-    held = mask.bool()
+    places = mask.bool()
     layers = [
-        (layer.keys[index : index + 1][:, :, held].clone(), layer.values[index : index + 1][:, :, held].clone())
+        (layer.keys[index : index + 1][:, :, places].clone(), layer.values[index : index + 1][:, :, places].clone())
         for layer in cache.layers
     ]
     # The last sampled token was never read by the model.
-    return Kept(joined(row.prompt, row.ids)[: int(held.sum())], layers, weights)
+    return Kept(joined(row.prompt, row.ids)[: int(places.sum())], layers, weights)
 
 
 def _is_plain(cache: Any) -> bool:
@@ -313,12 +315,12 @@ def _draw(torch: Any, logits: Any, rows: Sequence[Request]) -> None:
     shares = logprobs.double().exp().cumsum(dim=-1)
     throws = [[row.dice.random()] for row in rows]
     points = torch.tensor(throws, device=logits.device, dtype=torch.float64) * shares[:, -1:]
-    drawn = torch.searchsorted(shares, points, right=True)[:, 0].clamp(max=logits.shape[1] - 1)
+    samples = torch.searchsorted(shares, points, right=True)[:, 0].clamp(max=logits.shape[1] - 1)
     greedy = torch.tensor([row.temperature == 0 for row in rows], device=logits.device)
-    chosen = torch.where(greedy, best, drawn)
-    found = logprobs.gather(1, chosen[:, None])[:, 0]
+    tokens = torch.where(greedy, best, samples)
+    scores = logprobs.gather(1, tokens[:, None])[:, 0]
     now = time.monotonic()
-    for row, token, logprob in zip(rows, chosen.tolist(), found.tolist(), strict=True):
+    for row, token, logprob in zip(rows, tokens.tolist(), scores.tolist(), strict=True):
         if row.finish:
             continue
         row.ids.append(token)
@@ -347,10 +349,10 @@ def score(model: Any, ids: Sequence[int] | Ids, temperature: float = 1.0) -> Log
         with torch.no_grad():
             row = torch.from_numpy(np.array(ids, dtype="int64"))[None].to(model.device)
             logprobs = (model(input_ids=row).logits[0, :-1].float() / (temperature or 1.0)).log_softmax(dim=-1)
-            found = logprobs.gather(1, row[0, 1:, None])[:, 0].cpu().numpy()
+            values = logprobs.gather(1, row[0, 1:, None])[:, 0].cpu().numpy()
     finally:
         model.train(training)
-    return as_logprobs(np.concatenate([np.zeros(1, "float32"), found]))
+    return as_logprobs(np.concatenate([np.zeros(1, "float32"), values]))
 
 
 def widen_head(model: Any, dtype: str = "float32") -> None:

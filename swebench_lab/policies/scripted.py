@@ -139,8 +139,8 @@ class ReplayPolicy:
         attempts = self._attempts.get(view.id, {})
         trajectory = next(iter(attempts.values())) if len(attempts) == 1 else attempts.get(attempt)
         if trajectory is None:
-            known = f"attempts {sorted(attempts)}" if attempts else f"{len(self._attempts)} other tasks"
-            raise PolicyError(f"replaying attempt {attempt} at {view.id}: not recorded (there are {known})")
+            available = f"attempts {sorted(attempts)}" if attempts else f"{len(self._attempts)} other tasks"
+            raise PolicyError(f"replaying attempt {attempt} at {view.id}: not recorded (there are {available})")
         replies = tuple(step.reply for step in trajectory.steps)
         return _Recital(view, _Fixed(replies, f"the record, which stopped by {trajectory.stop},"), self.name)
 

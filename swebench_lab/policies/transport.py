@@ -71,8 +71,8 @@ class Endpoint:
         """Return what an endpoint said, the keys that it may repeat left out: this goes into rows and pages."""
         keys = [*self.secrets]
         for url in self.urls:
-            named = re.search("//([^/@]*)@", url)
-            keys += [base64.b64encode(named[1].encode()).decode(), named[1]] if named else []
+            match = re.search("//([^/@]*)@", url)
+            keys += [base64.b64encode(match[1].encode()).decode(), match[1]] if match else []
         for key in filter(None, keys):
             text = text.replace(key, "(the key)")
         return text
@@ -101,7 +101,7 @@ class Line:
         self.endpoint = endpoint
         self.deadline: Callable[[], float] = lambda: math.inf
         self._url = ""
-        self._answered = False  # whether a request of this conversation was answered
+        self._has_answer = False  # whether a request of this conversation was answered
         self._tokens = 0  # in the longest conversation that was answered: prompt and reply
         self._characters = 0  # in that request
 
@@ -160,7 +160,7 @@ class Line:
         usage = answer.get("usage")
         usage = usage if isinstance(usage, Mapping) else {}
         counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens")]
-        self._answered, self._characters = True, characters
+        self._has_answer, self._characters = True, characters
         self._tokens = sum(count for count in counts if isinstance(count, int))
 
     def _pause(self, error: Passing, tries: int, pauses: random.Random) -> None:
@@ -180,9 +180,9 @@ class Line:
         """Say whether a refused request is so long that its length may be why."""
         limit = self.endpoint.max_length
         if limit is not None:
-            known = self._tokens * characters / self._characters if self._tokens else characters / 3
-            return known > 0.9 * limit
-        return characters >= (_LONG if self._answered else _VERY_LONG)
+            tokens = self._tokens * characters / self._characters if self._tokens else characters / 3
+            return tokens > 0.9 * limit
+        return characters >= (_LONG if self._has_answer else _VERY_LONG)
 
     def _unclear(self, error: _Unclear, times: int, characters: int) -> PolicyError:
         """Return what a refusal is that does not say why: a full context if it repeats on a long prompt."""
@@ -221,7 +221,7 @@ class Line:
         try:
             with _client().stream("POST", url, content=data, headers=headers, timeout=left) as response:
                 content = _read(response.iter_bytes(), until, late)
-                status, answered = response.status_code, response.headers
+                status, reply_headers = response.status_code, response.headers
         except http.TimeoutException:
             raise late from None
         except (http.ConnectError, http.InvalidURL, http.UnsupportedProtocol) as error:
@@ -230,13 +230,13 @@ class Line:
             raise Passing(f"the connection broke in the middle of the answer ({error})") from None
         if status >= 300:
             text = content.decode("utf-8", "replace")
-            raise self._refusal(Refusal.of(status, text), wait_asked(answered))
+            raise self._refusal(Refusal.of(status, text), wait_asked(reply_headers))
         try:
             answer = json.loads(content)
         except (ValueError, RecursionError) as error:
             raise Passing(f"the answer is no JSON ({error})") from None
         if refusal := in_body(answer):
-            raise self._refusal(refusal, wait_asked(answered))
+            raise self._refusal(refusal, wait_asked(reply_headers))
         return answer
 
 

@@ -130,8 +130,8 @@ class Usage:
         prompt = count(usage.get("prompt_tokens"))
         cached = count(details.get("cached_tokens", usage.get("prompt_cache_hit_tokens")))
         cached = cached if cached is None or prompt is None else min(prompt, cached)
-        written = count(details.get("cache_write_tokens", details.get("cache_creation_tokens")))
-        return cls(prompt, count(usage.get("completion_tokens")), cached, written, _dollars(usage.get("cost")))
+        cache_writes = count(details.get("cache_write_tokens", details.get("cache_creation_tokens")))
+        return cls(prompt, count(usage.get("completion_tokens")), cached, cache_writes, _dollars(usage.get("cost")))
 
     @classmethod
     def of_messages(cls, usage: Any) -> Usage:
@@ -139,9 +139,9 @@ class Usage:
         if not isinstance(usage, Mapping):
             return cls()
         plain, cached = count(usage.get("input_tokens")), count(usage.get("cache_read_input_tokens"))
-        written = count(usage.get("cache_creation_input_tokens"))
-        prompt = None if plain is None else plain + (cached or 0) + (written or 0)
-        return cls(prompt, count(usage.get("output_tokens")), cached, written)
+        cache_writes = count(usage.get("cache_creation_input_tokens"))
+        prompt = None if plain is None else plain + (cached or 0) + (cache_writes or 0)
+        return cls(prompt, count(usage.get("output_tokens")), cached, cache_writes)
 
     @classmethod
     def of_responses(cls, usage: Any) -> Usage:

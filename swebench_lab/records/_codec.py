@@ -68,8 +68,8 @@ def decode(
 ) -> T:
     """Read a record from a row without a schema's number; see `from_row`. `given` are fields that the row does not hold."""
     try:
-        made: T = _record(cls, row, given or {})
-        return made
+        record: T = _record(cls, row, given or {})
+        return record
     except _Wrong as wrong:
         at = f"{where}, field {wrong.path!r}" if wrong.path else where
         raise error(f"{at}: {wrong.message}") from None
@@ -135,13 +135,13 @@ def _plain(value: Any, arrays_too: bool) -> Any:
 _Reader = Callable[[Any], Any]
 
 
-def _record(cls: Any, row: Any, given: Mapping[str, Any]) -> Any:
+def _record(cls: Any, row: Any, extra: Mapping[str, Any]) -> Any:
     if not isinstance(row, Mapping):
         raise _Wrong(f"expected an object, found {shortly(row)}")
     readers, required = _readers(cls)
-    values = dict(given)
+    values = dict(extra)
     for name, value in row.items():
-        if name not in readers or name in given:
+        if name not in readers or name in extra:
             raise _Wrong(f"not a field of a {cls.__name__}", str(name))
         try:
             values[name] = readers[name](value)
@@ -159,9 +159,9 @@ def _record(cls: Any, row: Any, given: Mapping[str, Any]) -> Any:
 def _readers(cls: Any) -> tuple[dict[str, _Reader], frozenset[str]]:
     """Return how each field of a record is read, and which must be there."""
     hints = get_type_hints(cls)
-    stored = [f for f in fields(cls) if f.metadata.get("stored", True)]
-    required = {f.name for f in stored if f.default is MISSING and f.default_factory is MISSING}
-    return {f.name: _reader(hints[f.name]) for f in stored}, frozenset(required)
+    members = [f for f in fields(cls) if f.metadata.get("stored", True)]
+    required = {f.name for f in members if f.default is MISSING and f.default_factory is MISSING}
+    return {f.name: _reader(hints[f.name]) for f in members}, frozenset(required)
 
 
 @cache
@@ -242,13 +242,13 @@ def _many(item: _Reader, kind: Callable[[Any], Any]) -> _Reader:
     def read(values: Any) -> Any:
         if not isinstance(values, (list, tuple)):
             raise _Wrong(f"expected a list, found {shortly(values)}")
-        done: list[Any] = []
+        result: list[Any] = []
         try:
             for value in values:
-                done.append(item(value))
+                result.append(item(value))
         except _Wrong as wrong:
-            raise wrong.under(f"[{len(done)}]") from None
-        return kind(done)
+            raise wrong.under(f"[{len(result)}]") from None
+        return kind(result)
 
     return read
 
@@ -271,13 +271,13 @@ def _mapping(item: _Reader, free: bool) -> _Reader:
             raise _Wrong(f"expected an object, found {shortly(values)}")
         if free:
             return dict(values)
-        done: dict[str, Any] = {}
+        result: dict[str, Any] = {}
         for key, value in values.items():
             try:
-                done[key] = item(value)
+                result[key] = item(value)
             except _Wrong as wrong:
                 raise wrong.under(str(key)) from None
-        return done
+        return result
 
     return read
 
@@ -309,7 +309,7 @@ def _one_of(cls: Any) -> _Reader:
         try:
             return cls(value)
         except ValueError:
-            known = ", ".join(repr(one.value) for one in cls)
-            raise _Wrong(f"expected one of {known}, found {shortly(value)}") from None
+            choices = ", ".join(repr(one.value) for one in cls)
+            raise _Wrong(f"expected one of {choices}, found {shortly(value)}") from None
 
     return read

@@ -33,8 +33,8 @@ def ids(values: Sequence[int] | Ids) -> Ids:
     Raises:
         RecordError: The values are no row of whole numbers, or one does not fit 32 bits.
     """
-    made: Ids = _array(values, "int32", "iu", "whole numbers")
-    return made
+    result: Ids = _array(values, "int32", "iu", "whole numbers")
+    return result
 
 
 def logprobs(values: Sequence[float] | Logprobs) -> Logprobs:
@@ -43,14 +43,14 @@ def logprobs(values: Sequence[float] | Logprobs) -> Logprobs:
     Raises:
         RecordError: The values are no row of numbers.
     """
-    made: Logprobs = _array(values, "float32", "iuf", "numbers")
-    return made
+    result: Logprobs = _array(values, "float32", "iuf", "numbers")
+    return result
 
 
 def mask(values: Sequence[int] | Mask) -> Mask:
     """Return zeros and ones as a read-only array of int8; raises RecordError as `ids` does."""
-    made: Mask = _array(values, "int8", "iub", "zeros and ones")
-    return made
+    result: Mask = _array(values, "int8", "iub", "zeros and ones")
+    return result
 
 
 def _array(values: Any, dtype: str, kinds: str, what: str) -> Any:
@@ -59,26 +59,26 @@ def _array(values: Any, dtype: str, kinds: str, what: str) -> Any:
     if isinstance(values, np.ndarray) and values.dtype == dtype and not values.flags.writeable and values.ndim == 1:
         return values
     try:
-        given = np.asarray(values)
+        raw = np.asarray(values)
     except ValueError as error:  # rows of different lengths
         raise RecordError(f"expected a row of {what}: {error}") from error
-    if given.ndim != 1 or (given.size and given.dtype.kind not in kinds):
+    if raw.ndim != 1 or (raw.size and raw.dtype.kind not in kinds):
         raise RecordError(f"expected a row of {what}, found {shortly(values)}")
     with np.errstate(over="ignore"):
-        made = given.astype(dtype)
-    if made.dtype.kind == "i" and (made != given).any():
-        raise RecordError(f"expected {what} of {made.itemsize * 8} bits, found {int(given[made != given][0])}")
-    made.flags.writeable = False
-    return made
+        result = raw.astype(dtype)
+    if result.dtype.kind == "i" and (result != raw).any():
+        raise RecordError(f"expected {what} of {result.itemsize * 8} bits, found {int(raw[result != raw][0])}")
+    result.flags.writeable = False
+    return result
 
 
 def joined(*parts: Sequence[int] | Ids) -> Ids:
     """Return token ids one after the other, as one read-only array."""
     import numpy as np
 
-    made: Ids = np.concatenate([ids(part) for part in parts]) if parts else np.empty(0, "int32")
-    made.flags.writeable = False
-    return made
+    result: Ids = np.concatenate([ids(part) for part in parts]) if parts else np.empty(0, "int32")
+    result.flags.writeable = False
+    return result
 
 
 class ByValue:

@@ -21,12 +21,12 @@ def outcomes(rollouts: Mapping[str, Rollouts]) -> Overview:
     import polars as pl
 
     rows = []
-    for name, collected in rollouts.items():
-        rate, frame = collected.pass_at(1), collected.to_frame()
+    for name, collection in rollouts.items():
+        rate, frame = collection.pass_at(1), collection.to_frame()
         interval = (float(rate), rate.low, rate.high) if rate.n else (None, None, None)
-        counts = (len(collected), len(collected.resolved), len(collected.graded))
+        counts = (len(collection), len(collection.resolved), len(collection.graded))
         rows.append(
-            (name, *counts, *interval, len(collected.not_graded), frame["steps"].mean(), frame["seconds"].mean())
+            (name, *counts, *interval, len(collection.not_graded), frame["steps"].mean(), frame["seconds"].mean())
         )
     numbers = ("attempts", "resolved", "graded"), ("pass_at_1", "low", "high")
     schema = {"agent": pl.String, **dict.fromkeys(numbers[0], pl.Int64), **dict.fromkeys(numbers[1], pl.Float64),

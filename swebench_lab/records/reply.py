@@ -39,12 +39,12 @@ def text_of(message: Message) -> str:
 
 def total(amounts: Iterable[Number | None]) -> Number | None:
     """Return the sum of amounts; None where one of them is unknown."""
-    added: Number = 0
+    result: Number = 0
     for amount in amounts:
         if amount is None:
             return None
-        added += amount
-    return added
+        result += amount
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +107,8 @@ class Reply(arrays.ByValue):
 
     def __post_init__(self) -> None:
         for name, convert in (("token_ids", arrays.ids), ("logprobs", arrays.logprobs), ("context_ids", arrays.ids)):
-            if (given := getattr(self, name)) is not None:
-                object.__setattr__(self, name, convert(given))
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, convert(value))
         count = 0 if self.token_ids is None else len(self.token_ids)
         if self.logprobs is not None and len(self.logprobs) != count:
             raise RecordError(f"a Reply has {count} token ids but {len(self.logprobs)} logprobs")

@@ -133,8 +133,8 @@ class Rollouts(Sequence[Rollout]):
     """
 
     def __init__(self, rollouts: Iterable[Rollout] | Attempts = (), name: str = "") -> None:
-        given = rollouts._attempts if isinstance(rollouts, Rollouts) else rollouts
-        self._attempts: Attempts = given if isinstance(given, Attempts) else InMemory(given)
+        source = rollouts._attempts if isinstance(rollouts, Rollouts) else rollouts
+        self._attempts: Attempts = source if isinstance(source, Attempts) else InMemory(source)
         self.name = name
 
     # --- a sequence -------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ class Rollouts(Sequence[Rollout]):
         """Return one rollout, or a slice as Rollouts."""
         places = range(len(self._attempts))[index]  # raises IndexError as a tuple does
         if isinstance(places, range):
-            return self._picked(places)
+            return self._pick(places)
         rollout: Rollout = self._attempts.open(places)
         return rollout
 
@@ -168,7 +168,7 @@ class Rollouts(Sequence[Rollout]):
     def __add__(self, other: Iterable[Rollout]) -> Rollouts:
         return Rollouts(joined(self._attempts, Rollouts(other)._attempts), self.name)
 
-    def _picked(self, places: Sequence[int]) -> Rollouts:
+    def _pick(self, places: Sequence[int]) -> Rollouts:
         return Rollouts(self._attempts.pick(places), self.name)
 
     # --- choosing ---------------------------------------------------------------------------------------------------
@@ -184,10 +184,10 @@ class Rollouts(Sequence[Rollout]):
         Raises:
             RecordError: A name in `values` is no column.
         """
-        return self._picked(self._attempts.matching(where, values))
+        return self._pick(self._attempts.matching(where, values))
 
     def _status(self, *statuses: str) -> Rollouts:
-        return self._picked([at for at, status in enumerate(self._attempts.column("verdict")) if status in statuses])
+        return self._pick([at for at, status in enumerate(self._attempts.column("verdict")) if status in statuses])
 
     @property
     def resolved(self) -> Rollouts:
@@ -220,7 +220,7 @@ class Rollouts(Sequence[Rollout]):
         groups: dict[str, list[int]] = {}
         for place, task_id in enumerate(self._attempts.column("task")):
             groups.setdefault(task_id, []).append(place)
-        return {task_id: self._picked(places) for task_id, places in groups.items()}
+        return {task_id: self._pick(places) for task_id, places in groups.items()}
 
     # --- numbers ----------------------------------------------------------------------------------------------------
 
@@ -336,19 +336,19 @@ class Rollouts(Sequence[Rollout]):
                 f"writing predictions: {len(agents)} agents in one file would overwrite each other; filter first, e.g. "
                 f"rollouts.filter(lambda r: r.trajectory.agent == {agents[0]!r})"
             )
-        chosen: dict[str, dict[str, str]] = {}
+        predictions: dict[str, dict[str, str]] = {}
         ids, numbers = self._attempts.column("task"), self._attempts.column("attempt")
         for place in sorted(range(len(self)), key=numbers.__getitem__):
-            if ids[place] not in chosen and attempt in (None, numbers[place]):
+            if ids[place] not in predictions and attempt in (None, numbers[place]):
                 t = self[place].trajectory
                 prediction = {"model_name_or_path": t.policy, "instance_id": ids[place], "model_patch": t.patch}
-                chosen[ids[place]] = prediction
+                predictions[ids[place]] = prediction
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.suffix == ".json":
-            target.write_text(json.dumps(chosen, indent=1) + "\n", "utf-8")
+            target.write_text(json.dumps(predictions, indent=1) + "\n", "utf-8")
         elif target.suffix == ".jsonl":
-            target.write_text("".join(json.dumps(p) + "\n" for p in chosen.values()), "utf-8")
+            target.write_text("".join(json.dumps(p) + "\n" for p in predictions.values()), "utf-8")
         else:
             raise RecordError(
                 f"writing predictions to {target}: unknown ending {target.suffix!r}; known: .json, .jsonl"
@@ -388,8 +388,8 @@ class Rollouts(Sequence[Rollout]):
         Raises:
             RecordError: The format is unknown, or rollouts of several agents would overwrite each other.
         """
-        written: Path = late("Rollouts.export")(self, folder, format)
-        return written
+        target: Path = late("Rollouts.export")(self, folder, format)
+        return target
 
     def __repr__(self) -> str:
         """Return one line: how many, and how many of each status."""
@@ -425,15 +425,15 @@ def read_rollouts(path: str | Path) -> Rollouts:
         import polars as pl
 
         lines = pl.read_parquet(source, columns=["record"])["record"]
-    found = []
+    rollouts = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            found.append(Rollout.from_dict(json.loads(line), where=f"{source}:{number}"))
+            rollouts.append(Rollout.from_dict(json.loads(line), where=f"{source}:{number}"))
         except json.JSONDecodeError as error:
             raise RecordError(f"{source}:{number}: not JSON: {error}") from error
-    return Rollouts(found, source.stem)
+    return Rollouts(rollouts, source.stem)
 
 
 def rescore(rollouts: Rollouts, reward: Callable[[Rollout], float | None]) -> Rollouts:

@@ -184,17 +184,17 @@ class Step:
     @property
     def messages(self) -> list[Message]:
         """The reply and what it brought, as the conversation holds them: of several calls of tools, a message each."""
-        said: Message = {"role": "assistant", "content": self.reply.text}
+        reply: Message = {"role": "assistant", "content": self.reply.text}
         if self.reply.reasoning:
-            said["reasoning"] = self.reply.reasoning
+            reply["reasoning"] = self.reply.reasoning
         if self.reply.signature:
-            said["signature"] = self.reply.signature
+            reply["signature"] = self.reply.signature
         if self.extra.get("summary"):
-            said["summary"] = True
+            reply["summary"] = True
         if self.role == "tool" and len(self.calls) > 1:
-            shown: list[Message] = [{"role": "tool", "content": call.observation} for call in self.calls]
-            return [said, *shown]
-        return [said, {"role": self.role, "content": self.observation}]
+            observations: list[Message] = [{"role": "tool", "content": call.observation} for call in self.calls]
+            return [reply, *observations]
+        return [reply, {"role": self.role, "content": self.observation}]
 
     @property
     def malformed(self) -> bool:

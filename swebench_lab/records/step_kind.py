@@ -72,9 +72,9 @@ def _kind_of_command(command: str) -> Kind:
     bare = _QUOTED.sub("''", command)
     if _INTO_FILE.search(bare):
         return Kind.EDIT
-    found = {_kind_of_words(part.split()) for part in _JOINT.split(bare) if part.strip()} - {None}
+    kinds = {_kind_of_words(part.split()) for part in _JOINT.split(bare) if part.strip()} - {None}
     for kind in (Kind.EDIT, Kind.RUN, Kind.READ):
-        if kind in found:
+        if kind in kinds:
             return kind
     return Kind.RUN
 

@@ -261,8 +261,8 @@ class Tasks(Sequence[Task]):
     """
 
     def __init__(self, tasks: Iterable[Task] | TaskRows = (), name: str = "") -> None:
-        given = tasks._members if isinstance(tasks, Tasks) else tasks
-        self._members: TaskRows = given if isinstance(given, TaskRows) else HeldTasks(given)
+        source = tasks._members if isinstance(tasks, Tasks) else tasks
+        self._members: TaskRows = source if isinstance(source, TaskRows) else HeldTasks(source)
         self.name = name
         ids = self._members.column("id")
         self._places = {task_id: place for place, task_id in enumerate(ids)}
@@ -295,7 +295,7 @@ class Tasks(Sequence[Task]):
                 raise KeyError(f"no task has the id {index!r}; tasks.filter(regex) finds ids by pattern")
             return self._members.open(self._places[index])
         at = range(len(self))[index]  # raises IndexError as a tuple does
-        return self._picked(at) if isinstance(at, range) else self._members.open(at)
+        return self._pick(at) if isinstance(at, range) else self._members.open(at)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Tasks) or len(self) != len(other):
@@ -308,7 +308,7 @@ class Tasks(Sequence[Task]):
     def __add__(self, other: Iterable[Task]) -> Tasks:
         return Tasks((*self, *other), self.name)
 
-    def _picked(self, places: Sequence[int]) -> Tasks:
+    def _pick(self, places: Sequence[int]) -> Tasks:
         return Tasks(self._members.pick(places), self.name)
 
     @property
@@ -348,14 +348,14 @@ class Tasks(Sequence[Task]):
         for name, value in values.items():
             column = self._members.column(name)
             places = [place for place in places if column[place] == value]
-        return self._picked(places)
+        return self._pick(places)
 
     def sample(self, n: int, seed: int = 0) -> Tasks:
         """Return `n` tasks drawn without replacement, in their old order; all of them when there are fewer."""
         if n >= len(self):
             return self
-        chosen = set(random.Random(seed).sample(range(len(self)), n))
-        return self._picked(sorted(chosen))
+        places = set(random.Random(seed).sample(range(len(self)), n))
+        return self._pick(sorted(places))
 
     def split(self, test: float = 0.2, by: str = "repo", seed: int = 0) -> Split:
         """Divide into train and test so that no group stands on both sides.
@@ -387,14 +387,14 @@ class Tasks(Sequence[Task]):
             groups.setdefault(str(group), []).append(place)
         order = sorted(groups)
         random.Random(seed).shuffle(order)
-        wanted, held = test * len(self), 0
-        chosen: set[str] = set()
+        target, count = test * len(self), 0
+        test_groups: set[str] = set()
         for group in order:
             size = len(groups[group])
-            if abs(held + size - wanted) < abs(held - wanted) and len(chosen) + 1 < max(len(order), 2):
-                chosen.add(group)
-                held += size
-        held_out = {place for group in chosen for place in groups[group]}
+            if abs(count + size - target) < abs(count - target) and len(test_groups) + 1 < max(len(order), 2):
+                test_groups.add(group)
+                count += size
+        held_out = {place for group in test_groups for place in groups[group]}
         sides = {"train": [n for n in range(len(self)) if n not in held_out], "test": sorted(held_out)}
         result = Split(*(Tasks(self._members.pick(at).labelled(name), self.name) for name, at in sides.items()))
         if len(self) and abs(result.fraction - test) > 0.05:
@@ -432,8 +432,8 @@ class Tasks(Sequence[Task]):
         Raises:
             TaskError: The ending or the schema is unknown, or a task does not fit the schema.
         """
-        written: Path = late("Tasks.save")(self, Path(path), schema)
-        return written
+        target: Path = late("Tasks.save")(self, Path(path), schema)
+        return target
 
     def to_rl(
         self, folder: str | Path, validation: Tasks | None = None, certificates: str | Path | None = None
@@ -451,8 +451,8 @@ class Tasks(Sequence[Task]):
         Raises:
             TaskError: A task has no certificate that it passed; `evaluator.check(tasks)` makes them.
         """
-        written: Path = late("Tasks.to_rl")(self, folder, validation, certificates)
-        return written
+        target: Path = late("Tasks.to_rl")(self, folder, validation, certificates)
+        return target
 
     def to_harbor(
         self, folder: str | Path, sandboxes: Any = None, org: str = "swebench-lab",
@@ -474,8 +474,8 @@ class Tasks(Sequence[Task]):
                 that must be built; or a folder is there already.
             SnapshotError: A tree cannot be built.
         """
-        written: Path = late("Tasks.to_harbor")(self, Path(folder), sandboxes, org, base)
-        return written
+        target: Path = late("Tasks.to_harbor")(self, Path(folder), sandboxes, org, base)
+        return target
 
     def certified(self, certificates: str | Path | None = None) -> Tasks:
         """Return the tasks that hold a certificate which they passed as they are now; nothing is run.
@@ -484,7 +484,7 @@ class Tasks(Sequence[Task]):
             certificates: Folder in which `Evaluator.check` keeps them; by default that of the user's cache.
         """
         good = passed_certificates(Path(certificates or default_certificates()))
-        return self._picked([n for n, task in enumerate(self) if (task.id, answer_digest(task)) in good])
+        return self._pick([n for n, task in enumerate(self) if (task.id, answer_digest(task)) in good])
 
     def __repr__(self) -> str:
         """Return one line: how many tasks of how many repositories."""

@@ -47,19 +47,19 @@ def spans(rollout: Attempt) -> tuple[Span, ...]:
     t = rollout.trajectory
     if t.spans or not t.started_at:
         return t.spans
-    found = list(_told(t))
+    result = list(_told(t))
     if rollout.verdict.seconds:
         end = t.started_at + t.seconds
-        found.append(Span("grade", -1, end, end + rollout.verdict.seconds))
-    return tuple(found)
+        result.append(Span("grade", -1, end, end + rollout.verdict.seconds))
+    return tuple(result)
 
 
 def _told(trajectory: Trajectory) -> Iterator[Span]:
     for step in trajectory.steps:
         if step.started_at:
-            answered = step.started_at + step.reply.seconds
-            yield Span("model", step.index, step.started_at, answered)
-            yield Span("tool", step.index, answered, answered + step.seconds)
+            reply_end = step.started_at + step.reply.seconds
+            yield Span("model", step.index, step.started_at, reply_end)
+            yield Span("tool", step.index, reply_end, reply_end + step.seconds)
 
 
 def timeline(rollouts: Iterable[Attempt]) -> pl.DataFrame:
@@ -101,9 +101,9 @@ def steps(rollouts: Iterable[Attempt]) -> pl.DataFrame:
 
 def step_rows(rollout: Attempt) -> Iterator[dict[str, Any]]:
     """Yield the row of each step of an attempt; see `Rollouts.to_steps`."""
-    spent: dict[tuple[int, str], float] = {}
+    durations: dict[tuple[int, str], float] = {}
     for span in spans(rollout):
-        spent[span.step, span.kind] = spent.get((span.step, span.kind), 0.0) + span.end - span.start
+        durations[span.step, span.kind] = durations.get((span.step, span.kind), 0.0) + span.end - span.start
     for step in rollout.trajectory.steps:
         reply = step.reply
         yield {
@@ -114,7 +114,7 @@ def step_rows(rollout: Attempt) -> Iterator[dict[str, Any]]:
             "exit_code": step.exit_code,
             "malformed": step.malformed,
             "timed_out": step.timed_out,
-            **{f"{kind}_seconds": spent.get((step.index, kind), 0.0) for kind in KINDS if kind != "grade"},
+            **{f"{kind}_seconds": durations.get((step.index, kind), 0.0) for kind in KINDS if kind != "grade"},
             "prompt_tokens": reply.prompt_tokens,
             "completion_tokens": reply.completion_tokens,
             "cached_tokens": reply.cached_tokens,

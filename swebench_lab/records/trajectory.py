@@ -99,10 +99,10 @@ class Trajectory:
     @property
     def messages(self) -> list[Message]:
         """The whole conversation: the opening, then each reply and each observation."""
-        said: list[Message] = list(self.opening)
+        result: list[Message] = list(self.opening)
         for step in self.steps:
-            said += step.messages
-        return said
+            result += step.messages
+        return result
 
     @property
     def truncated(self) -> bool:
@@ -172,8 +172,8 @@ class Trajectory:
         Raises:
             RecordError: The format is unknown, or the file cannot be written.
         """
-        written: Path = late("Trajectory.save")([self], path, format, **options)
-        return written
+        target: Path = late("Trajectory.save")([self], path, format, **options)
+        return target
 
     def to_sft(self, form: str = "xml", **options: Any) -> dict[str, Any]:
         """Return a row to fine-tune on, as SWE-smith has it: in the form `ticks`, `xml` or `tool`; see `traces.sft_rows.row`."""

@@ -133,16 +133,16 @@ class Verdict:
 
     def __repr__(self) -> str:
         """Return one line: the status and the counts of deciding tests, or the reason."""
-        passed = f"{len(self.fail_to_pass['success'])}/{sum(map(len, self.fail_to_pass.values()))} fail_to_pass"
+        progress = f"{len(self.fail_to_pass['success'])}/{sum(map(len, self.fail_to_pass.values()))} fail_to_pass"
         maintained = f"{len(self.pass_to_pass['success'])}/{sum(map(len, self.pass_to_pass.values()))} pass_to_pass"
         why = f", {' '.join(_html.plain(self.reason).split())}" if self.reason else ""
-        return f"Verdict({self.status}, {passed}, {maintained}{why})"
+        return f"Verdict({self.status}, {progress}, {maintained}{why})"
 
     def _repr_html_(self) -> str:
-        failed = (*self.fail_to_pass["failure"], *self.pass_to_pass["failure"])
+        failures = (*self.fail_to_pass["failure"], *self.pass_to_pass["failure"])
         return _html.card(
             repr(self),
-            _html.folded("tests that decide and do not pass", "\n".join(failed), opened=True)
+            _html.folded("tests that decide and do not pass", "\n".join(failures), opened=True)
             + _html.folded("notes", "\n".join(self.notes))
             + _html.folded("test log", self.log),
         )

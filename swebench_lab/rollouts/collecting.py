@@ -39,7 +39,7 @@ class Collecting:
     ) -> None:
         self._batch, self._recorder, self._workers = batch, recorder, workers
         self._tasks, self._attempts, self._sharing = tasks, attempts, sharing
-        self._stored, self._stored_count = dict(stored), len(stored)
+        self._entries, self._entry_count = dict(stored), len(stored)
         self._rollouts: Rollouts | None = None
         self._keys: dict[tuple[str, int], Key] = {}
         self._yielded = 0
@@ -50,12 +50,12 @@ class Collecting:
 
     def __iter__(self) -> Iterator[Rollout]:
         """Yield those that are there already, then each new one when it is graded; each rollout once."""
-        for task_id, attempt in list(self._stored):
-            entry = self._stored.pop((task_id, attempt))
+        for task_id, attempt in list(self._entries):
+            entry = self._entries.pop((task_id, attempt))
             yield self._recorder.stored(entry, self._tasks[task_id], self._batch)
-        yield from self._made()
+        yield from self._new_rollouts()
 
-    def _made(self) -> Iterator[Rollout]:
+    def _new_rollouts(self) -> Iterator[Rollout]:
         """Yield each attempt that was not there already, when it is graded."""
         while self._workers and self._yielded < self._batch.count:
             rollout = self._batch.results.get()
@@ -97,18 +97,18 @@ class Collecting:
                 pass
             return self.kept()
         order = {task.id: place for place, task in enumerate(self._tasks)}
-        ordered = sorted(self, key=lambda r: (order[r.task.id], r.trajectory.attempt))
-        return Rollouts(ordered, self._batch.agent.policy.name)
+        rollouts = sorted(self, key=lambda r: (order[r.task.id], r.trajectory.attempt))
+        return Rollouts(rollouts, self._batch.agent.policy.name)
 
     def statuses(self) -> Iterator[str]:
         """Yield the status of each attempt as it comes, without reading those stored ones that keep their reward."""
-        for (task_id, attempt), entry in self._stored.items():
+        for (task_id, attempt), entry in self._entries.items():
             if entry.graded and entry.rewarded_by != self._recorder.rewarded_by:
                 self._recorder.stored(entry, self._tasks[task_id], self._batch)
             self._keys[task_id, attempt] = entry.key
             yield entry.status
-        self._stored.clear()
-        for rollout in self._made():
+        self._entries.clear()
+        for rollout in self._new_rollouts():
             self._keys[rollout.task.id, rollout.trajectory.attempt] = rollout.key
             yield rollout.verdict.status
 
@@ -140,6 +140,4 @@ class Collecting:
 
     def __repr__(self) -> str:
         """Return one line: how many attempts have ended."""
-        return (
-            f"Collecting({self._stored_count} were there, {self._batch.finished} of {self._batch.count} others ended)"
-        )
+        return f"Collecting({self._entry_count} were there, {self._batch.finished} of {self._batch.count} others ended)"

@@ -144,16 +144,16 @@ class RolloutCollector:
         Returns:
             One rollout for each task and attempt. With a run directory they lie there, and are read as they are asked for.
         """
-        chosen = Tasks([tasks] if isinstance(tasks, Task) else tasks)
+        selection = Tasks([tasks] if isinstance(tasks, Task) else tasks)
         if self.run_directory is None:
             rollouts = {
-                (r.task.id, r.trajectory.attempt): r for r in self.stream(agent, chosen, attempts, progress, retry)
+                (r.task.id, r.trajectory.attempt): r for r in self.stream(agent, selection, attempts, progress, retry)
             }
-            ordered = [rollouts[task.id, attempt] for task in chosen for attempt in range(attempts)]
-            return Rollouts(ordered, agent.policy.name)
-        handle = self._begin(agent, chosen, attempts, retry, bounded=True)
+            sequence = [rollouts[task.id, attempt] for task in selection for attempt in range(attempts)]
+            return Rollouts(sequence, agent.policy.name)
+        handle = self._begin(agent, selection, attempts, retry, bounded=True)
         try:
-            for _ in self._shown(handle, handle.statuses(), str, progress):
+            for _ in self._with_progress(handle, handle.statuses(), str, progress):
                 pass
         finally:
             handle.cancel()
@@ -173,11 +173,11 @@ class RolloutCollector:
         """
         handle = self._begin(agent, Tasks([tasks] if isinstance(tasks, Task) else tasks), attempts, retry, bounded=True)
         try:
-            yield from self._shown(handle, iter(handle), lambda rollout: rollout.verdict.status, progress)
+            yield from self._with_progress(handle, iter(handle), lambda rollout: rollout.verdict.status, progress)
         finally:
             handle.cancel()
 
-    def _shown(
+    def _with_progress(
         self, handle: Collecting, items: Iterator[Item], status: Callable[[Item], str], progress: bool
     ) -> Iterator[Item]:
         """Yield items of a collection while a bar counts them."""
@@ -226,18 +226,18 @@ class RolloutCollector:
             self._check_cli(agent)
         fingerprint = agent.fingerprint
         news = None
-        stored: dict[tuple[str, int], Entry] = {}
-        seen: dict[tuple[str, int], Entry] = {}
+        existing: dict[tuple[str, int], Entry] = {}
+        previous: dict[tuple[str, int], Entry] = {}
         if self.run_directory:
             self.run_directory.recover()
             news = self.run_directory.news()
-            stored, seen = self._stored(self.run_directory, fingerprint, tasks, attempts, retry)
-        self._remark(stored, seen, retry)
+            existing, previous = self._find_entries(self.run_directory, fingerprint, tasks, attempts, retry)
+        self._remark(existing, previous, retry)
         missing = [
             (task, attempt)
             for attempt in range(attempts)  # every task once before any task twice
             for task in tasks
-            if (task.id, attempt) not in stored
+            if (task.id, attempt) not in existing
         ]
         if missing and self.run_directory:
             quota_of().check_disk("collecting", self.sandboxes.cache.root, self.run_directory.path)
@@ -245,40 +245,42 @@ class RolloutCollector:
         window = 2 * self.workers if bounded else None
         batch = self._latest = Batch(agent, fingerprint, len(missing), window, self.deadlines.run)
         jobs = [Job(task, attempt, self._seed(task, attempt), batch) for task, attempt in missing]
-        _log.info("%s: %d attempts to make, %d stored", agent.policy.name, len(jobs), len(stored))
+        _log.info("%s: %d attempts to make, %d stored", agent.policy.name, len(jobs), len(existing))
         if self.report_to != "none":
-            batch.report = self._report(agent, fingerprint, tasks, attempts, stored.values())
+            batch.report = self._report(agent, fingerprint, tasks, attempts, existing.values())
         sharing = None
         if self.run_directory and news is not None and jobs:
-            batch.sharing = sharing = Sharing(self.run_directory, self.recorder, batch, news, seen)
+            batch.sharing = sharing = Sharing(self.run_directory, self.recorder, batch, news, previous)
         workers = self._work(batch, jobs) if jobs else None
         if sharing is not None and workers is not None:
             sharing.watch(workers.executor.put_back)
-        return Collecting(batch, self.recorder, workers, tasks, attempts, stored, sharing)
+        return Collecting(batch, self.recorder, workers, tasks, attempts, existing, sharing)
 
     def _report(
-        self, agent: AnyAgent, fingerprint: str, tasks: Tasks, attempts: int, stored: Iterable[Entry]
+        self, agent: AnyAgent, fingerprint: str, tasks: Tasks, attempts: int, existing: Iterable[Entry]
     ) -> Report:
         """Begin a run of the tracker, which counts what is stored already."""
         folder = self.run_directory.path if self.run_directory else None
         facts = {"policy": agent.policy.name, "agent": fingerprint, "tasks": len(tasks), "attempts": attempts}
         name = f"{agent.policy.name}, {folder.name}" if folder else agent.policy.name
         report = Report(self.report_to, name, {**facts, "seed": self.seed, "tier": self.sandboxes.tier}, folder)
-        for entry in stored:
+        for entry in existing:
             report.add(entry.status)
         return report
 
-    def _remark(self, stored: dict[tuple[str, int], Entry], seen: dict[tuple[str, int], Entry], retry: bool) -> None:
+    def _remark(
+        self, existing: dict[tuple[str, int], Entry], previous: dict[tuple[str, int], Entry], retry: bool
+    ) -> None:
         """Say what is done about attempts that an earlier run left not graded."""
-        left = sum(not entry.graded for entry in stored.values())
-        again = sum(not entry.graded for entry in seen.values())
+        left = sum(not entry.graded for entry in existing.values())
+        again = sum(not entry.graded for entry in previous.values())
         why = "were not graded" if retry else "ended in a set-up failure"
-        said = [f"{again} attempts of an earlier run {why}: they are made again"] if again else []
-        said += [f"{left} attempts of an earlier run were not graded and stay so; retry=True makes them again"] * bool(
-            left
-        )
-        self.remarks = tuple(said)
-        for remark in said:
+        remarks = [f"{again} attempts of an earlier run {why}: they are made again"] if again else []
+        remarks += [
+            f"{left} attempts of an earlier run were not graded and stay so; retry=True makes them again"
+        ] * bool(left)
+        self.remarks = tuple(remarks)
+        for remark in remarks:
             _log.info("%s", remark)
 
     def _check_cli(self, agent: CLIAgent) -> None:
@@ -296,20 +298,20 @@ class RolloutCollector:
             return self._running
 
     def _start_executor(self) -> Executor:
-        given = (self.sandboxes, self.evaluator, self.workers, self.stages, self.deadlines, self.recorder)
+        arguments = (self.sandboxes, self.evaluator, self.workers, self.stages, self.deadlines, self.recorder)
         if self.executor == "threads":
-            return ThreadExecutor(*given)
+            return ThreadExecutor(*arguments)
         from swebench_lab.rollouts.executors.cluster import cluster
         from swebench_lab.rollouts.executors.driver import Driver
 
-        return Driver(cluster("auto") if isinstance(self.executor, str) else self.executor, *given)
+        return Driver(cluster("auto") if isinstance(self.executor, str) else self.executor, *arguments)
 
-    def _stored(
+    def _find_entries(
         self, directory: RunDirectory, fingerprint: str, tasks: Tasks, attempts: int, retry: bool
     ) -> tuple[dict[tuple[str, int], Entry], dict[tuple[str, int], Entry]]:
         """Return the wanted attempts that are there, and those that are there but made again; by task id and attempt."""
         ids = set(tasks.ids)
-        stored: dict[tuple[str, int], Entry] = {}
+        existing: dict[tuple[str, int], Entry] = {}
         again: dict[tuple[str, int], Entry] = {}
         keys: dict[str, str] = {}
         for (task_id, attempt, seed, snapshot, agent), entry in directory.entries().items():
@@ -322,8 +324,8 @@ class RolloutCollector:
             # Where no Snapshot can be known of, as on a hub whose cluster has them all, any is the task's own.
             if seed == self._seed(task, attempt) and (snapshot in ("", keys[task_id]) or not keys[task_id]):
                 made_again = entry.set_up_failed or (retry and not entry.graded)
-                (again if made_again else stored)[task_id, attempt] = entry
-        return stored, {place: entry for place, entry in again.items() if place not in stored}
+                (again if made_again else existing)[task_id, attempt] = entry
+        return existing, {place: entry for place, entry in again.items() if place not in existing}
 
     def _seed(self, task: Task, attempt: int) -> int:
         """Derive an attempt's seed; it depends on nothing but the run's seed, the task and the attempt."""

@@ -77,13 +77,13 @@ def _write(path: Path, facts: Mapping[str, Any]) -> None:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python, of this package, and of what it stands on where that is installed."""
-    installed = {"python": platform.python_version(), "swebench_lab": swebench_lab.__version__}
+    result = {"python": platform.python_version(), "swebench_lab": swebench_lab.__version__}
     for package in _WATCHED:
         try:
-            installed[package] = metadata.version(package)
+            result[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return installed
+    return result
 
 
 def git_state() -> dict[str, Any] | None:

@@ -38,8 +38,8 @@ def of_verdict(rollout: Rollout) -> float | None:
         return None
     if not verdict.rewards or verdict.cause is not Cause.TESTS:
         return float(verdict.resolved)
-    named = verdict.rewards
-    return named["reward"] if "reward" in named else sum(named.values()) / len(named)
+    rewards = verdict.rewards
+    return rewards["reward"] if "reward" in rewards else sum(rewards.values()) / len(rewards)
 
 
 def tests_passed(rollout: Rollout) -> float | None:
@@ -60,8 +60,8 @@ def tests_passed(rollout: Rollout) -> float | None:
 
 
 def _share(tests: Mapping[str, tuple[str, ...]], none: float) -> float:
-    passed, failed = len(tests.get("success", ())), len(tests.get("failure", ()))
-    return passed / (passed + failed) if passed + failed else none
+    successes, failures = len(tests.get("success", ())), len(tests.get("failure", ()))
+    return successes / (successes + failures) if successes + failures else none
 
 
 def submitted(rollout: Rollout) -> float | None:

@@ -86,7 +86,7 @@ class RunDirectory:
         self.store = Store(self.path, self.layers)
         self.claims = Claims(self.path / "claims")
         self._journals = Journals(self.path / "going")
-        self._marked = False
+        self._has_mark = False
 
     @property
     def layers(self) -> Path:
@@ -105,10 +105,10 @@ class RunDirectory:
         Raises:
             RecordError: It cannot be written, as on a full disk; what was kept before is safe.
         """
-        if not self._marked:
+        if not self._has_mark:
             with lines.writing(self.path / version.NAME):
                 version.mark(self.path)
-            self._marked = True
+            self._has_mark = True
         self.store.append(rollout, rewarded_by)
 
     def reward_again(self, rollout: Rollout, entry: Entry, rewarded_by: str) -> None:

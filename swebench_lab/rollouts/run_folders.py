@@ -25,7 +25,7 @@ def run_folders(root: Path) -> dict[str, Path]:
     """
     return {
         (folder.relative_to(root).as_posix() if folder != root else root.name or "run"): folder
-        for folder in _found(root, 0)
+        for folder in _find(root, 0)
     }
 
 
@@ -36,7 +36,7 @@ def below_hint(folder: Path) -> str:
     return f"; below it are the runs {', '.join(names[:5])}{more}" if names else ""
 
 
-def _found(folder: Path, depth: int) -> Iterator[Path]:
+def _find(folder: Path, depth: int) -> Iterator[Path]:
     is_run = _is_run(folder)
     if is_run:
         yield folder
@@ -48,7 +48,7 @@ def _found(folder: Path, depth: int) -> Iterator[Path]:
         return  # not ours to read
     for entry in below:
         if not entry.name.startswith(".") and not (is_run and entry.name in _INSIDE):
-            yield from _found(Path(entry.path), depth + 1)
+            yield from _find(Path(entry.path), depth + 1)
 
 
 def _is_run(folder: Path) -> bool:

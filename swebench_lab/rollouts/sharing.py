@@ -42,9 +42,9 @@ class Sharing:
         news: News,
         seen: Mapping[tuple[str, int], Entry],
     ) -> None:
-        self._directory, self._recorder, self._batch, self._news, self._seen = directory, recorder, batch, news, seen
+        self._directory, self._recorder, self._batch, self._news, self._entries = directory, recorder, batch, news, seen
         self._elsewhere: list[Job] = []
-        self._held: dict[int, Job] = {}
+        self._jobs: dict[int, Job] = {}
         self._lock = threading.Lock()
         self._over = threading.Event()
 
@@ -54,11 +54,11 @@ class Sharing:
     def take(self, job: Job) -> bool:
         """Claim an attempt before it is begun; false when somebody else makes it, or has made it."""
         with self._lock:
-            if id(job) in self._held:
+            if id(job) in self._jobs:
                 return True  # a retry
             if self._directory.claims.take(self._name(job)):
                 if self.finished_elsewhere(job) is None:
-                    self._held[id(job)] = job
+                    self._jobs[id(job)] = job
                     return True
                 self._directory.claims.release(self._name(job))
             self._elsewhere.append(job)
@@ -66,12 +66,12 @@ class Sharing:
 
     def holds(self, job: Job) -> bool:
         """Return whether an attempt is claimed for this batch."""
-        return id(job) in self._held
+        return id(job) in self._jobs
 
     def release(self, job: Job) -> None:
         """Give the claim of an attempt up: it has its row."""
         with self._lock:
-            if self._held.pop(id(job), None) is not None:
+            if self._jobs.pop(id(job), None) is not None:
                 self._directory.claims.release(self._name(job))
 
     def left(self) -> list[Job]:
@@ -88,7 +88,7 @@ class Sharing:
         """Return the entry of an attempt that somebody else has finished since; None where nobody has."""
         row = self._news.of(job.task.id, job.attempt, job.seed, self._batch.fingerprint)
         entry = entry_of(row) if row is not None else None
-        old = self._seen.get((job.task.id, job.attempt))
+        old = self._entries.get((job.task.id, job.attempt))
         return None if entry is None or (old is not None and entry.at == old.at) else entry
 
     def watch(self, put_back: Callable[[Job], None]) -> None:
@@ -125,6 +125,6 @@ class Sharing:
         """Give all claims of the batch up."""
         self._over.set()
         with self._lock:
-            held, self._held = self._held, {}
-        for job in held.values():
+            jobs, self._jobs = self._jobs, {}
+        for job in jobs.values():
             self._directory.claims.release(self._name(job))

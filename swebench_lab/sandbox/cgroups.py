@@ -39,8 +39,8 @@ class Cgroup:
 
     def __init__(self, folders: Mapping[str, tuple[int, Path]], seated: bool) -> None:
         self._folders = folders  # controller -> (version, folder)
-        self._seen: dict[str, int] = {}
-        self._bound: Limits | None = None
+        self._last_counts: dict[str, int] = {}
+        self._limits: Limits | None = None
         self._counters = self._open_counters()
         self._seated = seated
         self._seat: tuple[ZygoteClient, Channel] | None = None
@@ -67,8 +67,8 @@ class Cgroup:
 
     def bound(self, limits: Limits) -> None:
         """Set the bounds; to be called while nothing runs in it."""
-        if self._bound == limits:
-            self._seen = self._counts()
+        if self._limits == limits:
+            self._last_counts = self._counts()
             return
         quota = -1 if limits.cpus is None else int(limits.cpus * _PERIOD)
         for controller, (version, folder) in self._folders.items():
@@ -81,8 +81,8 @@ class Cgroup:
                 (folder / "cpu.max").write_text(f"{quota if quota > 0 else 'max'} {_PERIOD}")
             else:
                 (folder / "cpu.cfs_quota_us").write_text(str(quota))
-        self._bound = limits
-        self._seen = self._counts()
+        self._limits = limits
+        self._last_counts = self._counts()
 
     @staticmethod
     def _write(folder: Path, names: tuple[str, str], version: int, value: int | None) -> None:
@@ -104,10 +104,10 @@ class Cgroup:
 
         "host memory": processes were ended for want of memory, although this cgroup's own bound was not reached.
         """
-        before, self._seen = self._seen, self._counts()
-        more = [name for name, count in self._seen.items() if count > before.get(name, 0)]
+        before, self._last_counts = self._last_counts, self._counts()
+        more = [name for name, count in self._last_counts.items() if count > before.get(name, 0)]
         first = next((name for name in more if name != _REACHED), "")
-        return "host memory" if first == "memory" and _REACHED in self._seen and _REACHED not in more else first
+        return "host memory" if first == "memory" and _REACHED in self._last_counts and _REACHED not in more else first
 
     def _open_counters(self) -> dict[str, tuple[int, bytes]]:
         """The files that count how often a bound was run into, kept open, each with the word that starts its line."""
@@ -143,7 +143,7 @@ class Cgroup:
         self.unseat()
         self.forget()
         for folder in {folder for _, folder in self._folders.values()}:
-            while not _removed(folder) and time.monotonic() < deadline:
+            while not _remove(folder) and time.monotonic() < deadline:
                 time.sleep(0.002)
 
 
@@ -155,7 +155,7 @@ class CgroupPool:
         self._hierarchies = find_hierarchies()
         self._free: dict[frozenset[str], list[Cgroup]] = {}
         self._all: list[Cgroup] = []
-        self._begun: set[Path] = set()
+        self._pools: set[Path] = set()
         self._lock = threading.Lock()
         self._owner = os.getpid()
         self._name = f"{_PREFIX}{self._owner}"
@@ -170,8 +170,8 @@ class CgroupPool:
 
     def take(self, limits: Limits) -> Cgroup | None:
         """A cgroup for a box with these bounds; None when nothing of them can be bounded here."""
-        wanted = {_MEMORY: limits.memory, _PIDS: limits.processes, _CPU: limits.cpus}
-        names = frozenset(name for name, value in wanted.items() if value is not None) & self.controllers
+        bounds = {_MEMORY: limits.memory, _PIDS: limits.processes, _CPU: limits.cpus}
+        names = frozenset(name for name, value in bounds.items() if value is not None) & self.controllers
         if not names:
             return None
         with self._lock:
@@ -191,7 +191,7 @@ class CgroupPool:
             ours = [name for name in hierarchy.controllers if name in names]
             if ours:
                 folder = hierarchy.folder / self._name / f"box-{len(self._all)}"
-                if folder.parent not in self._begun:
+                if folder.parent not in self._pools:
                     self._begin(hierarchy, folder.parent)
                 folder.mkdir(exist_ok=True)
                 folders.update((name, (hierarchy.version, folder)) for name in ours)
@@ -205,7 +205,7 @@ class CgroupPool:
         _delegate(hierarchy, pool)
         _bound_pool(hierarchy, pool)
         self._remove_on_exit(pool)
-        self._begun.add(pool)
+        self._pools.add(pool)
 
     def close(self) -> None:
         """Remove every cgroup of the pool, with what waits in them; no box may be open. It can be used again."""
@@ -213,15 +213,15 @@ class CgroupPool:
             return
         deadline = time.monotonic() + _END_SECONDS
         with self._lock:
-            made, self._all = self._all, []
+            cgroups, self._all = self._all, []
             self._free.clear()
-            self._begun.clear()
-        for cgroup in made:
+            self._pools.clear()
+        for cgroup in cgroups:
             cgroup.unseat()
-        for cgroup in made:
+        for cgroup in cgroups:
             cgroup.remove(deadline)
         for hierarchy in self._hierarchies:
-            _removed(hierarchy.folder / self._name)
+            _remove(hierarchy.folder / self._name)
 
 
 _pool: PerProcess[None, CgroupPool] = PerProcess()
@@ -234,26 +234,26 @@ def cgroup_pool() -> CgroupPool:
 
 def find_hierarchies() -> list[_Hierarchy]:
     """The places where this process may make cgroups, each with the controllers that work there."""
-    found: list[_Hierarchy] = []
+    hierarchies: list[_Hierarchy] = []
     own = dict(_own_cgroups())
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields, _, rest = line.partition(" - ")
         kind, _, options = rest.split(" ", 2)
         root, mount = fields.split(" ")[3:5]
-        taken = {name for hierarchy in found for name in hierarchy.controllers}
+        in_use = {name for hierarchy in hierarchies for name in hierarchy.controllers}
         if kind == "cgroup2" and "" in own:
-            found += _unified(Path(mount), _below(own[""], root), taken)
+            hierarchies += _find_v2(Path(mount), _below(own[""], root), in_use)
         elif kind == "cgroup":
-            names = tuple(name for name in (_MEMORY, _PIDS, _CPU) if name in options.split(",") and name not in taken)
+            names = tuple(name for name in (_MEMORY, _PIDS, _CPU) if name in options.split(",") and name not in in_use)
             controller = next((name for name in names if name in own), None)
             if controller:
                 folder = Path(mount) / _below(own[controller], root)
                 if os.access(folder, os.W_OK) and _really(folder):
-                    found.append(_Hierarchy(1, folder, names))
-    return found
+                    hierarchies.append(_Hierarchy(1, folder, names))
+    return hierarchies
 
 
-def _unified(mount: Path, own: str, taken: set[str]) -> list[_Hierarchy]:
+def _find_v2(mount: Path, own: str, in_use: set[str]) -> list[_Hierarchy]:
     """The highest cgroup of version 2 above this process that is ours to write to and hands controllers down."""
     best: list[_Hierarchy] = []
     folder = mount / own
@@ -268,7 +268,7 @@ def _unified(mount: Path, own: str, taken: set[str]) -> list[_Hierarchy]:
             break
         if folder == mount and _is_root_cgroup(mount):
             handed = offered  # the root may enable them although processes live in it
-        names = tuple(name for name in (_MEMORY, _PIDS, _CPU) if name in handed and name not in taken)
+        names = tuple(name for name in (_MEMORY, _PIDS, _CPU) if name in handed and name not in in_use)
         if names and _really(folder):
             best = [_Hierarchy(2, folder, names)]
         if folder == mount:
@@ -286,9 +286,9 @@ def _delegate(hierarchy: _Hierarchy, folder: Path) -> None:
     """Have a cgroup hand its controllers down to those made in it."""
     if hierarchy.version == 1:
         return
-    wanted = " ".join(f"+{name}" for name in hierarchy.controllers)
+    request = " ".join(f"+{name}" for name in hierarchy.controllers)
     for place in (hierarchy.folder, folder):
-        (place / "cgroup.subtree_control").write_text(wanted)
+        (place / "cgroup.subtree_control").write_text(request)
 
 
 def _bound_pool(hierarchy: _Hierarchy, folder: Path) -> None:
@@ -331,18 +331,18 @@ def sweep_pools() -> list[Path]:
 
 def _sweep(folder: Path) -> list[Path]:
     """Remove the pools of processes that are gone; returns which."""
-    removed = []
+    stale = []
     for pool in folder.glob(f"{_PREFIX}[0-9]*"):
         owner = pool.name.removeprefix(_PREFIX)
         if owner.isdigit() and not Path(f"/proc/{owner}").exists():
             for cgroup in pool.glob("box-*"):
-                _removed(cgroup)
-            if _removed(pool):
-                removed.append(pool)
-    return removed
+                _remove(cgroup)
+            if _remove(pool):
+                stale.append(pool)
+    return stale
 
 
-def _removed(folder: Path) -> bool:
+def _remove(folder: Path) -> bool:
     """Try to remove a cgroup; whether it is gone."""
     try:
         folder.rmdir()

@@ -111,12 +111,12 @@ class LayerStore:
         """Make a tree by a task of `layers` and keep it under its digest (or a name)."""
         draft = self.folder / f".draft-{secrets.token_hex(6)}"
         try:
-            built = run_task(task, descriptors, target=str(draft), **arguments)
+            result = run_task(task, descriptors, target=str(draft), **arguments)
         except OSError as error:
             remove_tree(draft)
             raise SandboxError(f"{task} a layer into {self.folder}: {error.strerror}") from error
-        digest = name or built["digest"]
-        record = {"entries": built["entries"], "size": built["size"]}
+        digest = name or result["digest"]
+        record = {"entries": result["entries"], "size": result["size"]}
         file = self.folder / f"{digest}.json"
         with self._lock:
             try:
@@ -129,12 +129,12 @@ class LayerStore:
                 draft.rename(self.folder / digest)
             except OSError:  # another one made the same; theirs is as good
                 remove_tree(draft)
-            layer = self._held(self._layer(digest, record, parents, cwd, env))
+            layer = self._hold(self._layer(digest, record, parents, cwd, env))
         if len(self._dropped) >= _MANY:
             self._remove_dropped()
         return layer
 
-    def _held(self, layer: Layer) -> Layer:
+    def _hold(self, layer: Layer) -> Layer:
         """A layer whose tree stays while somebody holds it."""
         if self._passing:
             self._holders[layer.digest] += 1
@@ -144,7 +144,7 @@ class LayerStore:
 
     def _remove_dropped(self) -> None:
         """Remove the trees that nobody holds any more."""
-        gone = []
+        folders = []
         with self._lock:
             while self._dropped:
                 digest = self._dropped.popleft()
@@ -154,8 +154,8 @@ class LayerStore:
                     trash = self.folder / f".trash-{secrets.token_hex(6)}"
                     (self.folder / digest).rename(trash)
                     (self.folder / f"{digest}.json").unlink()
-                    gone.append(str(trash))
-        run_task("remove_all", folders=gone)
+                    folders.append(str(trash))
+        run_task("remove_all", folders=folders)
 
     def get(
         self, digest: str, parents: Sequence[str] = (), cwd: str = "", env: Mapping[str, str] | None = None
@@ -166,7 +166,7 @@ class LayerStore:
             SandboxError: The store does not hold it.
         """
         with self._lock:
-            return self._held(self._read(digest, parents, cwd, env))
+            return self._hold(self._read(digest, parents, cwd, env))
 
     def _read(self, digest: str, parents: Sequence[str], cwd: str, env: Mapping[str, str] | None) -> Layer:
         try:
@@ -193,10 +193,10 @@ class LayerStore:
         while len(remaining) > MOST_LAYERS:
             run = min(_RUN, len(remaining))
             whole = len(remaining) // run * run
-            remaining = [self._merged(remaining[at : at + run]) for at in range(0, whole, run)] + remaining[whole:]
+            remaining = [self._merge(remaining[at : at + run]) for at in range(0, whole, run)] + remaining[whole:]
         return remaining
 
-    def _merged(self, layers: Sequence[Layer]) -> Layer:
+    def _merge(self, layers: Sequence[Layer]) -> Layer:
         name = "run-" + hashlib.sha256("\n".join(layer.digest for layer in layers).encode()).hexdigest()
         if (self.folder / f"{name}.json").exists():
             return self.get(name)

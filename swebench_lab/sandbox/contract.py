@@ -192,13 +192,13 @@ class Sandbox(abc.ABC):
             SandboxPathError: `cwd` is no directory, or the program does not exist.
         """
         self._check_open()
-        given = stdin.encode("utf-8", errors="surrogateescape") if isinstance(stdin, str) else stdin
+        data = stdin.encode("utf-8", errors="surrogateescape") if isinstance(stdin, str) else stdin
         at, variables = self._path(cwd or ""), env or {}
         if isinstance(command, str) and len(os.fsencode(command)) > _MOST_ARGUMENT:
-            return self._exec_script(command, cwd=at, env=variables, stdin=given, timeout=timeout, merge=merge,
+            return self._exec_script(command, cwd=at, env=variables, stdin=data, timeout=timeout, merge=merge,
                                      max_output=max_output)  # fmt: skip
         argv = [self.snapshot.shell, "-c", command] if isinstance(command, str) else list(command)
-        return self.exec(argv, cwd=at, env=variables, stdin=given, timeout=timeout, merge=merge, max_output=max_output)
+        return self.exec(argv, cwd=at, env=variables, stdin=data, timeout=timeout, merge=merge, max_output=max_output)
 
     def _exec_script(
         self,
@@ -374,9 +374,9 @@ class Sandbox(abc.ABC):
             self.write(path, source.read_bytes(), mode=source.stat().st_mode & 0o777)
             return
         unpack = ["sh", "-c", 'mkdir -p "$0" && exec tar -xf - --no-same-owner -C "$0"', path]
-        done = self.run(unpack, merge=True, stdin=pack_directory(source))
-        if not done.ok:
-            raise SandboxPathError(f"upload {host} to {path} in the box: {done.output.strip()}")
+        result = self.run(unpack, merge=True, stdin=pack_directory(source))
+        if not result.ok:
+            raise SandboxPathError(f"upload {host} to {path} in the box: {result.output.strip()}")
 
     def download(self, path: str, host: str | Path, most: int = 4 << 30) -> None:
         """Copy a regular file or a directory out of the box.

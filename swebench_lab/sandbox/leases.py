@@ -53,13 +53,13 @@ def sweep(home: Path, remove: Remove) -> list[Path]:
 
 def _sweep(home: Path, remove: Remove) -> tuple[list[Path], list[Path]]:
     """The folders of gone processes that were removed, and those of which something is still in use."""
-    removed: list[Path] = []
+    stale: list[Path] = []
     busy: list[Path] = []
     for folder in sorted([*home.glob(f"{_PREFIX}*"), *home.glob(f"{_DRAFT}{_PREFIX}*")]):
         with _try_lock(folder) as dead:
             if dead:
-                (removed if _clear(folder, remove) else busy).append(folder)
-    return removed, busy
+                (stale if _clear(folder, remove) else busy).append(folder)
+    return stale, busy
 
 
 def _sweep_again(home: Path, remove: Remove) -> None:
@@ -84,7 +84,7 @@ def _try_lock(folder: Path) -> Iterator[bool]:
     try:
         lease = os.open(folder / LEASE, os.O_RDWR | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
-        _remove_emptied(folder)
+        _remove_if_empty(folder)
         yield False
         return
     try:
@@ -108,7 +108,7 @@ def _is_own(folder: Path) -> bool:
     return False
 
 
-def _remove_emptied(folder: Path) -> None:
+def _remove_if_empty(folder: Path) -> None:
     """Remove a folder whose lease was the last file to go when somebody was killed over it."""
     with contextlib.suppress(OSError):
         if time.time() - folder.stat().st_mtime > _PATIENCE:

@@ -66,19 +66,19 @@ class Limits:
         """
         # A core limit of exactly 1 byte is the one value that also keeps the kernel from starting a crash handler on
         # the host.
-        wanted = {
+        limits = {
             resource.RLIMIT_CORE: 1,
             resource.RLIMIT_FSIZE: self.file_size or (self.disk and self.disk + _MARGIN),
             resource.RLIMIT_NOFILE: self.open_files,
         }
         if "memory" not in bounded:
-            wanted[resource.RLIMIT_AS] = self.memory
+            limits[resource.RLIMIT_AS] = self.memory
         if "pids" not in bounded:
-            wanted[resource.RLIMIT_NPROC] = self.processes and self.processes + 1
+            limits[resource.RLIMIT_NPROC] = self.processes and self.processes + 1
         values = []
-        for kind, value in wanted.items():
+        for kind, value in limits.items():
             if value is not None:
                 hard = resource.getrlimit(kind)[1]
-                bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
-                values.append([kind, bound, bound])
+                soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
+                values.append([kind, soft, soft])
         return values

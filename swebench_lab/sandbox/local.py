@@ -88,7 +88,7 @@ class LocalSandbox(DescriptorBox, Sandbox):
         variables = {name: value for name, value in top.env.items() if usual.get(name) != value} if top else None
         super().__init__(snapshot, top.cwd if top else "", variables)
         self.layers = tuple(layers)
-        self._scratch, self._given_store, self._given_env = scratch, store, env
+        self._scratch, self._custom_store, self._extra_env = scratch, store, env
         home = scratch or Path(tempfile.gettempdir()).resolve() / f"swebench-lab-{os.geteuid()}"
         self._folder = leased_folder(home.resolve(), remove_tree, remove_on_exit) / self.id
         self._root = self._folder / "root"
@@ -118,22 +118,22 @@ class LocalSandbox(DescriptorBox, Sandbox):
         for path in [*venv.glob("bin/*"), *venv.glob("lib/python*/site-packages/*.pth")]:
             if path.is_file() and not path.is_symlink():
                 text = path.read_bytes()
-                moved = self._moved(text.decode("latin-1")).encode("latin-1")
-                if moved != text:
-                    path.write_bytes(moved)
+                new_text = self._to_copy(text.decode("latin-1")).encode("latin-1")
+                if new_text != text:
+                    path.write_bytes(new_text)
 
-    def _moved(self, text: str) -> str:
+    def _to_copy(self, text: str) -> str:
         """Text in which the places of the box are those of the copy."""
         return _PLACE.sub(lambda match: f"{self._root}{match.group()}", text)
 
-    def _moved_back(self, text: str) -> str:
+    def _from_copy(self, text: str) -> str:
         """Text in which the places of the copy are those of any box."""
         return text.replace(str(self._root), "")
 
     def _environment(self) -> dict[str, str]:
-        variables = {**plan.ENVIRONMENT, **self.snapshot.env, **self._given_env}
+        variables = {**plan.ENVIRONMENT, **self.snapshot.env, **self._extra_env}
         return {
-            **{name: self._moved(value) for name, value in variables.items()},
+            **{name: self._to_copy(value) for name, value in variables.items()},
             "HOME": str(self._root / "root"),
             "TMPDIR": str(self._root / "tmp"),
         }
@@ -144,12 +144,12 @@ class LocalSandbox(DescriptorBox, Sandbox):
         self, argv: Sequence[str], cwd: str, env: Mapping[str, str | None], descriptors: Mapping[int, int]
     ) -> "_Process":
         mark = f"{self.id}.{secrets.token_hex(4)}"
-        changed = {name: self._moved(value) for name, value in env.items() if value is not None}
-        merged = {**self._env, **changed, _MARK: mark}
-        for name in env.keys() - changed.keys():
-            merged.pop(name, None)
+        overrides = {name: self._to_copy(value) for name, value in env.items() if value is not None}
+        variables = {**self._env, **overrides, _MARK: mark}
+        for name in env.keys() - overrides.keys():
+            variables.pop(name, None)
         folder = self._host_path(cwd)
-        program = shutil.which(argv[0], path=merged.get("PATH", os.defpath)) if "/" not in argv[0] else argv[0]
+        program = shutil.which(argv[0], path=variables.get("PATH", os.defpath)) if "/" not in argv[0] else argv[0]
         if not os.path.isdir(folder) or program is None or not os.path.exists(os.path.join(folder, program)):
             missing = argv[0] if os.path.isdir(folder) else cwd
             raise SandboxPathError(f"start a command in the box: No such file or directory: {missing}")
@@ -166,7 +166,7 @@ class LocalSandbox(DescriptorBox, Sandbox):
             pid = os.posix_spawn(
                 "/bin/sh",
                 command,
-                merged,
+                variables,
                 file_actions=[*actions, *closing],
                 setsid=True,
                 setsigmask=(),
@@ -205,13 +205,13 @@ class LocalSandbox(DescriptorBox, Sandbox):
     def checkpoint(self) -> Layer:
         self._check_open()
         cwd, env = self._session_state()
-        portable = {name: self._moved_back(value) for name, value in env.items() if name != _MARK}
-        layer = (self._given_store or passing_store()).make(
+        portable = {name: self._from_copy(value) for name, value in env.items() if name != _MARK}
+        layer = (self._custom_store or passing_store()).make(
             "capture",
             [self._directory, self._memory],
             marks=[],
             parents=[below.digest for below in self.layers],
-            cwd=self._moved_back(cwd),
+            cwd=self._from_copy(cwd),
             env=portable,
         )
         self.layers = (*self.layers, layer)
@@ -223,10 +223,10 @@ class LocalSandbox(DescriptorBox, Sandbox):
         if [layer.digest for layer in self.layers[: len(history)]] != history:
             raise SandboxError(f"fork sandbox {self.id}: {at!r} is not one of its checkpoints")
         layers = (*self.layers[: len(history) - 1], at)
-        return LocalSandbox(self.snapshot, layers, self._scratch, self._given_store, self._given_env)
+        return LocalSandbox(self.snapshot, layers, self._scratch, self._custom_store, self._extra_env)
 
     def _end(self) -> None:
-        _end_marked(self.id)
+        _end_by_mark(self.id)
         os.close(self._directory)
         os.close(self._memory)
         remove_tree(self._folder)
@@ -256,10 +256,10 @@ class _Process:
     def kill(self, since: float | None = None, spared: Sequence[int] = ()) -> None:
         if since is None:
             processes.send(-self._pid, signal.SIGKILL)  # all that stayed in its group, at one instant
-        _end_marked(self._mark, None if since is None else processes.Newcomers(self._pid, since, spared))
+        _end_by_mark(self._mark, None if since is None else processes.Newcomers(self._pid, since, spared))
 
     def living(self) -> Sequence[int]:
-        return [process.pid for process in processes.table() if _is_marked(process.pid, self._mark)]
+        return [process.pid for process in processes.table() if _has_mark(process.pid, self._mark)]
 
     def drain(self, descriptors: Sequence[int]) -> None:
         copies = [os.dup(descriptor) for descriptor in descriptors]
@@ -287,16 +287,16 @@ def _read_to_the_end(descriptors: Sequence[int]) -> None:
             os.close(descriptor)
 
 
-def _end_marked(mark: str, newcomers: processes.Newcomers | None = None) -> None:
+def _end_by_mark(mark: str, newcomers: processes.Newcomers | None = None) -> None:
     """End the processes whose mark begins with this one, or of them the newcomers only."""
 
     def is_doomed(process: processes.Process) -> bool:
-        return _is_marked(process.pid, mark) and (newcomers is None or newcomers.include(process))
+        return _has_mark(process.pid, mark) and (newcomers is None or newcomers.include(process))
 
     processes.end(is_doomed, whole_groups=newcomers is None)
 
 
-def _is_marked(pid: int, mark: str) -> bool:
+def _has_mark(pid: int, mark: str) -> bool:
     """Whether the mark of a process begins with this one."""
     sought = f"{_MARK}={mark}".encode()
     try:

@@ -63,8 +63,8 @@ class PackedLayers:
             if not file.is_file():
                 raise SandboxError(f"{doing}: the layer {file} is missing")
             below = [layer.digest for layer in layers]
-            with file.open("rb") as packed:
-                layer = store.make("unpack", [packed.fileno()], parents=below, cwd=step.cwd, env=step.env)
+            with file.open("rb") as archive:
+                layer = store.make("unpack", [archive.fileno()], parents=below, cwd=step.cwd, env=step.env)
             if layer.digest != step.layer:
                 raise SandboxError(f"{doing}: the layer {file} is damaged")
             layers.append(layer)

@@ -86,11 +86,11 @@ class Quota:
         if self.disk is None:
             return
         seen: set[tuple[int, int]] = set()
-        used = sum(size_of(folder, seen) for folder in folders if folder.is_dir())
-        if used >= self.disk:
+        total = sum(size_of(folder, seen) for folder in folders if folder.is_dir())
+        if total >= self.disk:
             places = " and ".join(str(folder) for folder in folders)
             raise QuotaExceeded(
-                "disk", f"{doing}: {places} take {_size(used)} of the {_size(self.disk)} that this user may have; "
+                "disk", f"{doing}: {places} take {_size(total)} of the {_size(self.disk)} that this user may have; "
                 "`swebench-lab gc` removes Snapshots that are not used, and old run directories can be deleted"
             )  # fmt: skip
 
@@ -116,8 +116,8 @@ def quota_file() -> Path | None:
     """Return the file that says what users may take, if there is one."""
     if FILE.is_file():
         return FILE
-    named = os.environ.get(VARIABLE)
-    return Path(named) if named else None
+    path = os.environ.get(VARIABLE)
+    return Path(path) if path else None
 
 
 def quota_of(user: str | None = None) -> Quota:

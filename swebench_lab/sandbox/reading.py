@@ -30,22 +30,22 @@ def too_large(path: str, most: int) -> SandboxPathError:
 
 def pack_directory(source: Path) -> bytes:
     """A folder of the host as an archive."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
         archive.add(source, arcname=".")
-    return packed.getvalue()
+    return buffer.getvalue()
 
 
 def save_directory(pack: Callable[[Spool], Result], path: str, host: Path, most: int) -> None:
     """Unpack a directory of a box into a folder of the host, which it cannot leave."""
     spool = Spool(most)
-    with spool.file as packed:
+    with spool.file as archive:
         result = pack(spool)
         if not result.ok or spool.dropped:
             reason = f"more than {most} bytes" if spool.dropped else result.stderr.decode(errors="replace").strip()
             raise SandboxPathError(f"download {path}: {reason}")
-        packed.seek(0)
+        archive.seek(0)
         try:
-            unpack_download(packed, str(host))
+            unpack_download(archive, str(host))
         except OSError as error:
             raise SandboxPathError(f"download {path} to {host}: {error.strerror}") from error

@@ -138,7 +138,7 @@ class Relay:
     """
 
     def __init__(self, listener: socket.socket, allowed: AllowList, box: str) -> None:
-        self._listener, self._allowed, self._box = listener, allowed, box
+        self._listener, self._allowlist, self._box = listener, allowed, box
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._contacts: list[Contact] = []
@@ -182,24 +182,26 @@ class Relay:
                 log.debug("relay of box %s: %s", self._box, error)
 
     def _through(self, client: socket.socket, host: str, port: int, first: bytes) -> None:
-        listed = self._allowed.lets(host)
-        places = _addresses(host, port) if listed else []
-        found = [place for place in places if self._allowed.reaches(place[0])]
-        contact = Contact(host, port, bool(found))
+        is_allowed = self._allowlist.lets(host)
+        places = _addresses(host, port) if is_allowed else []
+        reachable = [place for place in places if self._allowlist.reaches(place[0])]
+        contact = Contact(host, port, bool(reachable))
         with self._lock:
             self._contacts.append(contact)
         log.info("relay of box %s: %s", self._box, contact)
-        if listed and not places:
+        if is_allowed and not places:
             _answer(client, "502 Bad Gateway", f"{host}: this machine does not know where that is")
             return
-        if not found:
+        if not reachable:
             why = (
-                "leads to an address that is not public" if listed else "is not among the hosts that this box may reach"
+                "leads to an address that is not public"
+                if is_allowed
+                else "is not among the hosts that this box may reach"
             )
             _answer(client, "403 Forbidden", f"{host} {why}")
             return
         try:
-            server = socket.create_connection(found[0], timeout=_SECONDS)
+            server = socket.create_connection(reachable[0], timeout=_SECONDS)
         except OSError as error:
             _answer(client, "502 Bad Gateway", f"{host}: {error}")
             return
@@ -227,10 +229,10 @@ class Relay:
 def _addresses(host: str, port: int) -> list[tuple[str, int]]:
     """Return where a host is; nothing where this machine does not know."""
     try:
-        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return []
-    return [(str(address[0]), port) for *_, address in found]
+    return [(str(address[0]), port) for *_, address in entries]
 
 
 def _head(client: socket.socket) -> tuple[bytes, bytes]:
@@ -258,8 +260,8 @@ def _target(head: bytes) -> tuple[str, int, bytes]:
     if url.scheme != "http" or not url.hostname:
         raise ValueError(target)
     path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    kept = [field for field in fields if not field.lower().startswith(("proxy-", "connection:"))]
-    text = "\r\n".join([f"{method} {path} {version}", *kept, "Connection: close", "", ""])
+    headers = [field for field in fields if not field.lower().startswith(("proxy-", "connection:"))]
+    text = "\r\n".join([f"{method} {path} {version}", *headers, "Connection: close", "", ""])
     return url.hostname, url.port or 80, text.encode("latin-1")
 
 

@@ -68,12 +68,12 @@ def group_of(view: View, group: str) -> int:
         SandboxError: There is no group of that name.
     """
     number = _number(group)
-    found = next((int(words[2]) for words in _lines(view, "etc/group", 3) if group == words[0]), number)
-    if found is None:
+    gid = next((int(words[2]) for words in _lines(view, "etc/group", 3) if group == words[0]), number)
+    if gid is None:
         raise SandboxError(
             f"the group {group!r}: /etc/group of the box names no such group; give one that is there, or a number"
         )
-    return found
+    return gid
 
 
 def _further(view: View, name: str, gid: int) -> tuple[int, ...]:

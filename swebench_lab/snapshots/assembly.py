@@ -46,7 +46,7 @@ def assemble(
         name: env[1][name] for name in ("python", "interpreter", "pins", "packages_from", "paths", "site_packages")
     }
     facts["resolved_by"] = env[1].get("resolved_by", "")
-    seen = {name: tree[1][name] for name in ("source", "base_commit", "head", "seal", "not_hidden", "bytes")}
+    tree_facts = {name: tree[1][name] for name in ("source", "base_commit", "head", "seal", "not_hidden", "bytes")}
     facts["submodules_missing"] = tree[1].get("submodules_missing", [])
     facts["masks"] = list(masks)
     facts["python_note"] = other_than(spec.python, str(facts["python"]))
@@ -55,7 +55,7 @@ def assemble(
     shared = packages.layers(root, env[1])
     beside = (root / debian.KIND / system[0] / "layer",) if system else ()
     facts["packages"] = list(env[1].get("packages", ()))
-    meta = {"task": task.id, "repo": task.repo, **seen, **facts, **parts, "spec": spec.to_dict(),
+    meta = {"task": task.id, "repo": task.repo, **tree_facts, **facts, **parts, "spec": spec.to_dict(),
             "builder": [start.VERSION, BUILDER]}  # fmt: skip
     return Snapshot(
         key=snapshot_key(spec, parts["tree"], parts["env"], parts["install"], masks, parts["system"]),
@@ -79,8 +79,8 @@ def snapshot_key(spec: Spec, tree: str, env: str, install: str, masks: tuple[str
 @lru_cache(maxsize=64)
 def hidden_folders(binds: tuple[str, ...], root: Path) -> tuple[Path, ...]:
     """Return the folders of this machine that boxes with these binds must not show."""
-    shown = (Path("/usr"), *map(Path, binds))
-    beside = (p for place in (*shown, Path("/usr/local")) for p in place.glob("lib/python3*/*-packages"))
+    visible = (Path("/usr"), *map(Path, binds))
+    beside = (p for place in (*visible, Path("/usr/local")) for p in place.glob("lib/python3*/*-packages"))
     own = (Path(swebench_lab.__file__).parent, root)
     folders = {p.resolve() for p in (*beside, *own) if p.is_dir()}
-    return tuple(sorted(p for p in folders if any(p.is_relative_to(place) for place in shown)))
+    return tuple(sorted(p for p in folders if any(p.is_relative_to(place) for place in visible)))

@@ -115,10 +115,10 @@ def _as_root(snapshot: Snapshot, opening: Opening, backend: str) -> dict[str, An
     """
     keywords: dict[str, Any] = {**opening}
     user = keywords.pop("user")
-    wanted = snapshot.user if user is None else user
-    if wanted not in ROOT:
+    account = snapshot.user if user is None else user
+    if account not in ROOT:
         raise SandboxUnavailable(
-            f"a box whose commands are run by {wanted!r}: the backend {backend!r} has no users; use 'namespace', or user='root'"
+            f"a box whose commands are run by {account!r}: the backend {backend!r} has no users; use 'namespace', or user='root'"
         )
     return keywords
 

@@ -159,12 +159,12 @@ class SnapshotCache:
         env = self._environments.build(spec)
         system = self._environments.system(spec)
         builds = spec.install or spec.pre_install
-        installed = self._install(task, commit, spec, env, system) if builds else None
-        tree = self._tree(task, commit, installed)
-        built = assemble(self.root, task, spec, tree, env, installed, self.masks(task), system)
-        self._catalogue.add(built)
+        install_part = self._install(task, commit, spec, env, system) if builds else None
+        tree = self._tree(task, commit, install_part)
+        snapshot = assemble(self.root, task, spec, tree, env, install_part, self.masks(task), system)
+        self._catalogue.add(snapshot)
         self._checkouts.drop_base(task, commit)
-        return built
+        return snapshot
 
     def get(self, task: Task) -> Snapshot | None:
         """Return a task's Snapshot when all of it is there; nothing is built and no network used."""
@@ -175,10 +175,10 @@ class SnapshotCache:
             return None
         spec, *names = keys
         parts = [complete_part(self.root, kind, name) for kind, name in zip(KINDS, names, strict=True)]
-        tree, env, installed, system = parts
+        tree, env, install_part, system = parts
         if tree is None or env is None or any(name and part is None for name, part in zip(names, parts, strict=True)):
             return None
-        return assemble(self.root, task, spec, tree, env, installed, self.masks(task), system)
+        return assemble(self.root, task, spec, tree, env, install_part, self.masks(task), system)
 
     def key(self, task: Task) -> str:
         """Return the key that a task's Snapshot has or would have; empty when that takes building to know."""
@@ -292,14 +292,16 @@ class SnapshotCache:
             SnapshotError: The file is wrong or outside the subset, a base cannot be had, or an instruction failed.
             SandboxUnavailable: This machine cannot make the boxes that RUN needs.
         """
-        given = Path(path).expanduser().absolute()
-        place = given / "Dockerfile" if given.is_dir() else given
+        full_path = Path(path).expanduser().absolute()
+        place = full_path / "Dockerfile" if full_path.is_dir() else full_path
         folder = None if context is None else Path(context).expanduser().absolute()
-        known = {name: str(found).removeprefix("folder:") for name, found in {**self.bases, **(bases or {})}.items()}
-        recipe = Recipe(place, folder, target, args or {}, known, self.images, network, seconds)
-        built = recipe.snapshot(self.root, build_part, workdir=workdir, env=env, user=user)
-        self._catalogue.add(built)
-        return built
+        base_paths = {
+            name: str(location).removeprefix("folder:") for name, location in {**self.bases, **(bases or {})}.items()
+        }
+        recipe = Recipe(place, folder, target, args or {}, base_paths, self.images, network, seconds)
+        snapshot = recipe.snapshot(self.root, build_part, workdir=workdir, env=env, user=user)
+        self._catalogue.add(snapshot)
+        return snapshot
 
     def image_source(self, task: Task) -> str:
         """Return where a task's file system is found; empty when its Snapshot is built from its repository."""
@@ -355,13 +357,13 @@ class SnapshotCache:
         if not env:
             return None
         system = debian.key_of(spec.system)
-        installed = install.key(spec, commit, env, system) if spec.install or spec.pre_install else ""
-        return spec, start.tree_key(task, commit, installed), env, installed, system
+        install_key = install.key(spec, commit, env, system) if spec.install or spec.pre_install else ""
+        return spec, start.tree_key(task, commit, install_key), env, install_key, system
 
-    def _tree(self, task: Task, commit: str, installed: Part | None = None) -> Part:
+    def _tree(self, task: Task, commit: str, install_part: Part | None = None) -> Part:
         """Return the key and marker of a task's START tree, building it when it is not there."""
-        key = start.tree_key(task, commit, installed[0] if installed else "")
-        ignored = installed[1]["added"] if installed else ()
+        key = start.tree_key(task, commit, install_part[0] if install_part else "")
+        ignored = install_part[1]["added"] if install_part else ()
 
         def build(folder: Path) -> dict[str, Any]:
             with self._checkouts.base(task, commit) as base:
@@ -378,8 +380,8 @@ class SnapshotCache:
             clean = replace(task, id=f"{task.repo} at {commit[:12]}", setup_patch="", hide_tests=False, test_patch="",
                             fail_to_pass=(), pass_to_pass=())  # fmt: skip
             tree = self._tree(clean, commit)
-            shown = assemble(self.root, clean, spec, tree, env, None, self.masks(clean), system)
-            return install.build(folder, shown, spec)
+            snapshot = assemble(self.root, clean, spec, tree, env, None, self.masks(clean), system)
+            return install.build(folder, snapshot, spec)
 
         return key, build_part(self.root / "installs" / key, build)[0]
 

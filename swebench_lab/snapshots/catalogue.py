@@ -64,13 +64,13 @@ class Catalogue:
         import polars as pl
 
         rows = []
-        for record, used in self.records():
+        for record, last_use in self.records():
             folders = folders_of(self._root, record)
             sizes = [(store.read_marker(folder) or {}).get("bytes", 0) for folder in folders]
             rows.append({
                 "key": record["key"], "task": record["task"], "repo": record["repo"], "commit": record["base_commit"],
                 "python": record["python"], "packages": len(record["pins"]), "tree_bytes": sizes[0],
-                "env_bytes": sum(sizes[1:]), "used_at": used, "env": record["env"],
+                "env_bytes": sum(sizes[1:]), "used_at": last_use, "env": record["env"],
             })  # fmt: skip
         schema = {"key": pl.String, "task": pl.String, "repo": pl.String, "commit": pl.String, "python": pl.String,
                   "packages": pl.Int64, "tree_bytes": pl.Int64, "env_bytes": pl.Int64, "used_at": pl.Float64,
@@ -109,9 +109,9 @@ class Catalogue:
         Raises:
             SnapshotError: There is none with such a key.
         """
-        wanted = None if keys is None else set(keys)
-        selected = [record for record, _ in self.records() if wanted is None or record["key"] in wanted]
-        if missing := (wanted or set()) - {record["key"] for record in selected}:
+        key_set = None if keys is None else set(keys)
+        selected = [record for record, _ in self.records() if key_set is None or record["key"] in key_set]
+        if missing := (key_set or set()) - {record["key"] for record in selected}:
             raise SnapshotError(f"exporting Snapshot {min(missing)!r}: {self._root} holds none with this key")
         folders = [folder for record in selected for folder in folders_of(self._root, record)]
         kinds = ("conda", "metadata", "pins")
@@ -120,34 +120,34 @@ class Catalogue:
 
     def evict(self, keys: Iterable[str] | None, older_than: float | None) -> list[str]:
         """Remove Snapshots that nobody uses; see `SnapshotCache.evict`."""
-        wanted = None if keys is None else set(keys)
+        key_set = None if keys is None else set(keys)
         now = time.time()
-        records = {record["key"]: (record, used) for record, used in self.records()}
+        records = {record["key"]: (record, last_use) for record, last_use in self.records()}
         selected = [
-            key for key, (_, used) in records.items()
-            if (wanted is None or key in wanted) and (older_than is None or now - used >= older_than)
+            key for key, (_, last_use) in records.items()
+            if (key_set is None or key in key_set) and (older_than is None or now - last_use >= older_than)
         ]  # fmt: skip
         with store.unused(self._root, selected) as free:
-            gone = [record for key, (record, _) in records.items() if key in free]
-            self._remove(gone, [record for key, (record, _) in records.items() if key not in free])
-        return [record["key"] for record in gone]
+            victims = [record for key, (record, _) in records.items() if key in free]
+            self._remove(victims, [record for key, (record, _) in records.items() if key not in free])
+        return [record["key"] for record in victims]
 
-    def _remove(self, gone: Sequence[Mapping[str, Any]], remaining: Sequence[Mapping[str, Any]]) -> None:
-        for record in gone:
+    def _remove(self, victims: Sequence[Mapping[str, Any]], remaining: Sequence[Mapping[str, Any]]) -> None:
+        for record in victims:
             self._record(record["key"]).unlink(missing_ok=True)
-        needed = {folder for record in remaining for folder in self._all_folders(record)}
-        for folder in {folder for record in gone for folder in self._all_folders(record)} - needed:
+        in_use = {folder for record in remaining for folder in self._all_folders(record)}
+        for folder in {folder for record in victims for folder in self._all_folders(record)} - in_use:
             store.evict(folder)
-        self._remove_steps(needed)
+        self._remove_steps(in_use)
         history.drop_unused(self._root)
-        for commit in {r["base_commit"] for r in gone} - {r["base_commit"] for r in remaining}:
+        for commit in {r["base_commit"] for r in victims} - {r["base_commit"] for r in remaining}:
             store.evict(self._root / "bases" / commit)
         store.drop_unused(self._root / "files")
 
-    def _remove_steps(self, needed: set[Path]) -> None:
+    def _remove_steps(self, in_use: set[Path]) -> None:
         """Remove the layers of builds that no Snapshot needs any more, but those of a build that may be under way."""
         for folder in (self._root / oci.KIND).glob("*"):
-            marker = store.read_marker(folder) if folder not in needed and not folder.is_symlink() else None
+            marker = store.read_marker(folder) if folder not in in_use and not folder.is_symlink() else None
             if marker and marker.get(oci.STEP) and time.time() - marker["built_at"] > _UNDER_WAY:
                 store.evict(folder)
 

@@ -34,15 +34,15 @@ class Environments:
         self._root = root
         self._allow_python = allow_python
         self._errors = errors
-        self._resolved: dict[Any, Part] = {}  # found in this process, by spec
+        self._parts: dict[Any, Part] = {}  # found in this process, by spec
 
     def forget(self) -> None:
         """Look at the disk again before anything is taken to be there."""
-        self._resolved.clear()
+        self._parts.clear()
 
     def key(self, spec: Spec) -> str:
         """Return the key of a spec's environment; empty when its requirements were never resolved here."""
-        if part := self._resolved.get(_wanted(spec)):
+        if part := self._parts.get(_spec_key(spec)):
             return part[0]
         try:
             interpreter = self._interpreter(spec)
@@ -64,11 +64,11 @@ class Environments:
         Raises:
             SnapshotError: The interpreter or a package cannot be had.
         """
-        part = self._resolved.get(_wanted(spec))
+        part = self._parts.get(_spec_key(spec))
         if part and complete_part(self._root, "envs", part[0]):
             return part
-        part = self._errors.make(_wanted(spec), lambda: self._build(spec))
-        self._resolved[_wanted(spec)] = part
+        part = self._errors.make(_spec_key(spec), lambda: self._build(spec))
+        self._parts[_spec_key(spec)] = part
         return part
 
     def system(self, spec: Spec) -> Part | None:
@@ -111,7 +111,7 @@ class Environments:
         return find_interpreter(spec.python, nearest=allowed == "nearest")
 
 
-def _wanted(spec: Spec) -> tuple[Any, ...]:
+def _spec_key(spec: Spec) -> tuple[Any, ...]:
     about = tuple(sorted(spec.about.items()))
     return spec.python, spec.packages, spec.pins, spec.paths, spec.exclude_newer, spec.allow_python, about
 

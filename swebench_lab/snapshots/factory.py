@@ -160,10 +160,10 @@ class SandboxFactory:
         """
         import polars as pl
 
-        wanted = list(tasks)
+        all_tasks = list(tasks)
         rows: dict[str, dict[str, Any]] = {}
         missing, there = [], set()
-        for task in wanted:
+        for task in all_tasks:
             began = time.perf_counter()
             snapshot = self.present(task)
             if snapshot is None or not is_shown(self.cache.root, snapshot):
@@ -171,11 +171,11 @@ class SandboxFactory:
                 there |= {task.id} if snapshot else set()
             else:
                 rows[task.id] = self._row(task, "cached", began, snapshot)
-        for task, row in self._build_all(missing, len(wanted), workers, raise_errors):
+        for task, row in self._build_all(missing, len(all_tasks), workers, raise_errors):
             rows[task.id] = row | ({"status": "cached"} if task.id in there and row["status"] == "built" else {})
         schema = {"id": pl.String, "key": pl.String, "status": pl.String, "seconds": pl.Float64, "bytes": pl.Int64,
                   "error": pl.String}  # fmt: skip
-        frame = pl.DataFrame([rows[task.id] for task in wanted], schema=schema)
+        frame = pl.DataFrame([rows[task.id] for task in all_tasks], schema=schema)
         return Overview(frame, counted("prepare", frame), ("id", "status", "seconds", "error"))
 
     def present(self, task: Task) -> Snapshot | None:
@@ -197,8 +197,8 @@ class SandboxFactory:
         pool = ThreadPoolExecutor(threads, thread_name_prefix="prepare")
         try:
             running = {pool.submit(self._build, task, raise_errors): task for task in _unique_first(tasks)}
-            done: Iterator[Future[dict[str, Any]]] = as_completed(running)
-            for future in tqdm(done, desc="prepare", unit="task", total=total, initial=total - len(tasks)):
+            futures: Iterator[Future[dict[str, Any]]] = as_completed(running)
+            for future in tqdm(futures, desc="prepare", unit="task", total=total, initial=total - len(tasks)):
                 yield running[future], future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -272,8 +272,8 @@ class SandboxFactory:
         """Return the network of a task's boxes: the factory's, or with `"task"` what the task, or else its verifier, asks for."""
         if self.network != BY_TASK:
             return self.grading_network if grading else self.network
-        asked = grading and task.verifier and task.verifier.network
-        return asked or task.network or (self.grading_network if grading else "none")
+        own_network = grading and task.verifier and task.verifier.network
+        return own_network or task.network or (self.grading_network if grading else "none")
 
     # --- Snapshot → Sandbox -------------------------------------------------------------------------------------------
 
@@ -315,19 +315,19 @@ class SandboxFactory:
                 f"open a {self.backend!r} sandbox: sandboxes on this machine need Linux, and this is {sys.platform}; "
                 "SandboxFactory('docker') or a cluster needs none here (on Windows, WSL is a Linux)"
             )
-        snapshot = self._held_snapshot(task)
+        snapshot = self._hold_snapshot(task)
         if snapshot.own_root and not self._backend.shows_images:
             raise SandboxUnavailable(
                 f"a Snapshot of a container image needs the backend 'namespace' or 'docker', not {self.backend!r}"
             )
-        wanted = network or (self.network if isinstance(task, Snapshot) else self.network_for(task))
-        allowed = AllowList(wanted) if wanted.startswith(PREFIX) else None
+        network_mode = network or (self.network if isinstance(task, Snapshot) else self.network_for(task))
+        allowed = AllowList(network_mode) if network_mode.startswith(PREFIX) else None
         opening: Opening = {
             "layers": tuple(layers),
             "limits": quota_of().bound(limits or self.limits),
             "scratch": self.scratch,
             "store": store,
-            "network": "none" if allowed or wanted == BY_TASK else wanted,
+            "network": "none" if allowed or network_mode == BY_TASK else network_mode,
             "env": {**(variables() if allowed else {}), **(env or {})},
             "user": user,
         }
@@ -349,7 +349,7 @@ class SandboxFactory:
             self._boxes.add(box)
         return box
 
-    def _held_snapshot(self, task: Task | Snapshot) -> Snapshot:
+    def _hold_snapshot(self, task: Task | Snapshot) -> Snapshot:
         """A Snapshot that no process evicts before this factory is closed."""
         for _ in range(3):
             snapshot = task if isinstance(task, Snapshot) else self.snapshot(task)
@@ -411,12 +411,12 @@ class SandboxFactory:
         Args:
             keys: Of the Snapshots.
         """
-        wanted = set(keys)
+        key_set = set(keys)
         with self._lock:
-            uses = [self._uses.pop(key) for key in wanted if key in self._uses]
+            uses = [self._uses.pop(key) for key in key_set if key in self._uses]
         for file in uses:
             file.close()
-        return self.cache.evict(wanted)
+        return self.cache.evict(key_set)
 
     def close(self) -> None:
         """Close every sandbox that it opened and that is still open; closing twice is fine."""

@@ -25,8 +25,8 @@ class Masks:
 
     def of(self, task: Task) -> tuple[str, ...]:
         """Return the paths that are hidden from the boxes of a task."""
-        stored = _files.read_json(self._file(task))
-        return tuple(stored["paths"]) if stored else ()
+        record = _files.read_json(self._file(task))
+        return tuple(record["paths"]) if record else ()
 
     def add(self, task: Task, paths: Iterable[str]) -> None:
         """Hide further paths."""

@@ -68,7 +68,7 @@ class Roots:
         if place.startswith(FOLDER):
             return _folder_of(place).is_dir()
         if place.startswith(DOCKERFILE):
-            return self._built(_folder_of(place)) is not None
+            return self._find_build(_folder_of(place)) is not None
         return Path(place).is_dir() or oci.is_unpacked(place, self.root)
 
     def open(self, source: str) -> Root:
@@ -109,43 +109,43 @@ class Roots:
     def alone(self, source: str, like: Snapshot) -> Snapshot:
         """Return what boxes show of a file system without a task's tree; see `SnapshotCache.root_of`."""
         if source:
-            found = self.open(source.removeprefix(IMAGE))
-            layers, env = (*found.layers, *self.beneath(found)), task_tree.environment(found)
-            return replace(like, layers=layers, env=env, user=found.user, workdir=found.workdir or "/",
-                           hidden=self.hidden(found), own_root=found.own_root)  # fmt: skip
+            image = self.open(source.removeprefix(IMAGE))
+            layers, env = (*image.layers, *self.beneath(image)), task_tree.environment(image)
+            return replace(like, layers=layers, env=env, user=image.user, workdir=image.workdir or "/",
+                           hidden=self.hidden(image), own_root=image.own_root)  # fmt: skip
         python = Path(sys.base_prefix)  # scripts of a set need one, and images in other languages have none
         binds = () if python.is_relative_to("/usr") else (python,)
         env = {"PATH": f"{python / 'bin'}:/usr/local/bin:/usr/bin:/bin"}
-        hidden = hidden_folders(tuple(map(str, binds)), self.root)
+        folders = hidden_folders(tuple(map(str, binds)), self.root)
         return replace(
-            like, layers=(), binds=binds, usr=(), env=env, user="", workdir="/", hidden=hidden, own_root=False
+            like, layers=(), binds=binds, usr=(), env=env, user="", workdir="/", hidden=folders, own_root=False
         )
 
     # --- Dockerfiles --------------------------------------------------------------------------------------------------
 
     def _of_dockerfile(self, folder: Path) -> Root:
-        if (known := self._built(folder)) is not None:
-            return known
+        if (existing := self._find_build(folder)) is not None:
+            return existing
         bases = {name: str(place).removeprefix(FOLDER) for name, place in self.bases.items()}
         recipe = Recipe(folder / "Dockerfile", folder, bases=bases, images=self.images, network=self.network)
-        built = recipe.snapshot(self.root, build_part, workdir=None, env=None, user=None)
-        facts = {"keys": list(built.meta["image_layers"]), "env": dict(built.env), "workdir": built.workdir,
-                 "user": built.user, "digest": built.key, "notes": self._notes(folder)}  # fmt: skip
+        snapshot = recipe.snapshot(self.root, build_part, workdir=None, env=None, user=None)
+        facts = {"keys": list(snapshot.meta["image_layers"]), "env": dict(snapshot.env), "workdir": snapshot.workdir,
+                 "user": snapshot.user, "digest": snapshot.key, "notes": self._notes(folder)}  # fmt: skip
         _files.write_json(self._record(folder), facts)
-        found = self._built(folder)
-        if found is None:
+        result = self._find_build(folder)
+        if result is None:
             raise SnapshotError(f"building {folder / 'Dockerfile'}: its layers are not in {self.root}")
-        return found
+        return result
 
-    def _built(self, folder: Path) -> Root | None:
+    def _find_build(self, folder: Path) -> Root | None:
         """Return what was built of a Dockerfile as it is now, where all of it is there."""
-        known: dict[str, Any] | None = _files.read_json(self._record(folder))
-        if known is None or not all(store.read_marker(self.root / oci.KIND / key) for key in known["keys"]):
+        record: dict[str, Any] | None = _files.read_json(self._record(folder))
+        if record is None or not all(store.read_marker(self.root / oci.KIND / key) for key in record["keys"]):
             return None
-        layers = tuple(self.root / oci.KIND / key / "layer" for key in known["keys"])
+        layers = tuple(self.root / oci.KIND / key / "layer" for key in record["keys"])
         return Root(
-            f"{DOCKERFILE}{folder}", known["digest"], layers, tuple(known["keys"]), known["env"],
-            workdir=known["workdir"], user=known["user"], note=known["notes"],
+            f"{DOCKERFILE}{folder}", record["digest"], layers, tuple(record["keys"]), record["env"],
+            workdir=record["workdir"], user=record["user"], note=record["notes"],
         )  # fmt: skip
 
     def _record(self, folder: Path) -> Path:

@@ -75,10 +75,10 @@ def check_runner(root: Path, task: Task, snapshot: Snapshot, open_box: Callable[
     if problem and (certain or not task.setup_patch):
         missing = snapshot.meta.get("submodules_missing") or ()
         hint = f"; submodules without files: {', '.join(missing)}" if missing else ""
-        said = " ".join(result.output.split())[-_SAID:]
+        output = " ".join(result.output.split())[-_SAID:]
         raise SnapshotError(
             f"starting the test runner of task {task.id} on its untouched tree: {problem}{hint}; state what is missing in a "
-            f"file of specs. It ended with: {said or 'no output'}"
+            f"file of specs. It ended with: {output or 'no output'}"
         )
     if not problem:  # else the planted bug may be the cause, and another task of this environment will tell
         store.build_once(root / KIND / _key(spec, snapshot), lambda _: {"task": task.id})
@@ -111,12 +111,12 @@ def _start(box: Sandbox, task: Task, spec: Spec) -> Result:
 
 def _files_to_collect(box: Sandbox, task: Task) -> list[str]:
     """Return deciding files that are there; where none is, a file of our own beside them, so that pytest has a start."""
-    named = sorted(name for name in test_paths(task) if name.endswith(".py"))[: 10 * _MOST_FILES]
-    there = box.run(["bash", "-c", 'for f; do [ -f "$f" ] && echo "$f"; done; true', "-", *named]).output.splitlines()
+    names = sorted(name for name in test_paths(task) if name.endswith(".py"))[: 10 * _MOST_FILES]
+    there = box.run(["bash", "-c", 'for f; do [ -f "$f" ] && echo "$f"; done; true', "-", *names]).output.splitlines()
     there = there[:_MOST_FILES]
     if there:
         return there
-    folders = box.run("ls -d " + shlex.join({str(Path(name).parent) for name in named} or {"."}) + " 2>/dev/null")
+    folders = box.run("ls -d " + shlex.join({str(Path(name).parent) for name in names} or {"."}) + " 2>/dev/null")
     folder = next(iter(folders.output.splitlines()), ".")
     own = f"{folder}/test_swebench_lab_start.py"
     box.write(own, "def test_start():\n    pass\n")

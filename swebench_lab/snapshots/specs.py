@@ -66,10 +66,10 @@ def explain(
         origin |= dict.fromkeys(fields, where)
     lines = [f"{task.id}: {task.repo} at {task.base_commit[:12] or 'its only commit'}"]
     for name in FIELDS:
-        shown = _shown(values[name])
-        if name == "python" and not shown:
-            shown = "the version that runs the workbench"
-        lines.append(f"  {name:14} {shown or '(none)':50} {origin[name]}")
+        value = _format(values[name])
+        if name == "python" and not value:
+            value = "the version that runs the workbench"
+        lines.append(f"  {name:14} {value or '(none)':50} {origin[name]}")
     if needs_checkout(task, tables) and (checkout or own_folder(task)) is None:
         lines.append("  packages and paths are derived from the project's own files when its tree is built")
     folders = None if repos is None else [Path(folder).expanduser() for folder in repos]
@@ -88,7 +88,7 @@ def _at_hand(
         yield "Debian", debian.state_of(spec.system)
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     if isinstance(value, Mapping):
         value = [f"{name}={text}" for name, text in value.items()]
     return ", ".join(value) if isinstance(value, list) else str(value).replace("\n", "; ")

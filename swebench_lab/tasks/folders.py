@@ -33,7 +33,7 @@ def data_files(folder: Path, split: str | None, endings: tuple[str, ...]) -> lis
     """
     for ending in reversed(endings):
         inside = (path for path in sorted(folder.rglob(f"*{ending}")) if path.is_file())
-        files = [path for path in inside if not _hidden(path, folder) and not _NO_ROWS.fullmatch(path.name)]
+        files = [path for path in inside if not _is_hidden(path, folder) and not _NO_ROWS.fullmatch(path.name)]
         if files:
             break
     else:
@@ -42,12 +42,12 @@ def data_files(folder: Path, split: str | None, endings: tuple[str, ...]) -> lis
             f"({', '.join(endings)})"
         )
     _complete(files, folder)
-    named = {path: _split_of(path, folder) for path in files}
-    if split is None or not all(named.values()):
+    splits = {path: _split_of(path, folder) for path in files}
+    if split is None or not all(splits.values()):
         return files
-    if chosen := [path for path in files if named[path] == split]:
-        return chosen
-    names = sorted({name for name in named.values() if name})
+    if matches := [path for path in files if splits[path] == split]:
+        return matches
+    names = sorted({name for name in splits.values() if name})
     raise TaskError(f"loading tasks from {folder}: no split {split!r}; it has {', '.join(names)}")
 
 
@@ -61,7 +61,7 @@ def pointer(path: Path) -> str:
     return "it is a pointer of git-lfs and not the file; run git lfs pull" if left else ""
 
 
-def _hidden(path: Path, folder: Path) -> bool:
+def _is_hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 

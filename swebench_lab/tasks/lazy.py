@@ -61,13 +61,13 @@ class Gathered:
         """Take a task in, unless there is one with its id; return the one that is there."""
         if self._many is not None:
             return self._many.setdefault(task)
-        stored = self._few.setdefault(task_id, task)
+        result = self._few.setdefault(task_id, task)
         if len(self._few) > HELD:
             self._many = _Spool()
             for one in self._few.values():
                 self._many.setdefault(one)
             self._few.clear()
-        return stored
+        return result
 
     def rows(self, leave: Container[str] = ()) -> TaskRows:
         """Return the tasks in their order.
@@ -90,7 +90,7 @@ class _Spool:
         self._ends = array("q", [0])
         self._places: dict[str, int] = {}
         self._same: dict[str, str] = {}
-        self._opened: dict[int, Task] = {}
+        self._cache: dict[int, Task] = {}
 
     def setdefault(self, task: Task) -> Task:
         if (place := self._places.get(task.id)) is not None:
@@ -106,15 +106,15 @@ class _Spool:
         return task
 
     def open(self, place: int) -> Task:
-        if place in self._opened:
-            return self._opened[place]
+        if place in self._cache:
+            return self._cache[place]
         start, end = self._ends[place], self._ends[place + 1]
         self._file.flush()
         data = os.pread(self._file.fileno(), end - start, start)
         task = Task.from_dict(json.loads(zlib.decompress(data)))
-        while len(self._opened) >= _OPEN:
-            self._opened.pop(next(iter(self._opened)), None)
-        self._opened[place] = task
+        while len(self._cache) >= _OPEN:
+            self._cache.pop(next(iter(self._cache)), None)
+        self._cache[place] = task
         return task
 
 

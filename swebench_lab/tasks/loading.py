@@ -94,8 +94,8 @@ def load_tasks(
     for layout in (datasets, terminal_bench) if path.is_dir() else ():
         if layout.holds_tasks(path):
             return _read_all(layout.read_folder(path), str(path), path.name, skip=skip)
-    if path.is_dir() and (named := folders.foreign(path)):
-        raise TaskError(f"loading tasks from {path}: {named}")
+    if path.is_dir() and (reason := folders.foreign(path)):
+        raise TaskError(f"loading tasks from {path}: {reason}")
     if path.is_dir():
         rows = _dataset_rows(path, split)
         return _keep(_read_all(rows, str(path), path.name, trust, skip, place), split, str(source))
@@ -103,9 +103,9 @@ def load_tasks(
         return _keep(_read_all(_file_rows(path), str(path), path.stem, trust, skip, place), split, str(source))
     if isinstance(source, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", source) and path.suffix not in _READERS:
         return _read_all(_hub_rows(source, split), source, source, trust, skip, place)
-    known = ", ".join(repr(name) for name in (*BUNDLED, "micro"))
+    names = ", ".join(repr(name) for name in (*BUNDLED, "micro"))
     raise TaskError(
-        f"loading tasks: {str(source)!r} is no bundled set ({known}), file, folder or 'owner/dataset' hub id; "
+        f"loading tasks: {str(source)!r} is no bundled set ({names}), file, folder or 'owner/dataset' hub id; "
         f"looked for it from {Path.cwd()}"
     )
 
@@ -114,12 +114,12 @@ def _keep(tasks: Tasks, split: str | None, what: object) -> Tasks:
     """Return the tasks of one split; a split that no task is in is an error, not an empty set."""
     if split is None:
         return tasks
-    if not (kept := tasks.filter(split=split)):
-        found = sorted({task.split for task in tasks if task.split})
-        if not found:
+    if not (matches := tasks.filter(split=split)):
+        splits = sorted({task.split for task in tasks if task.split})
+        if not splits:
             return tasks  # a folder or hub split was chosen while reading, and its rows do not repeat the name
-        raise TaskError(f"loading tasks: {what} has no split {split!r}; it has {', '.join(found)}")
-    return kept
+        raise TaskError(f"loading tasks: {what} has no split {split!r}; it has {', '.join(splits)}")
+    return matches
 
 
 def _read_all(
@@ -167,10 +167,10 @@ def _report(wrong: list[str], what: str, count: int, right: int, skip: bool) -> 
             logger.warning("loading tasks from %s: row refused: %s", what, message)
         logger.warning("loading tasks from %s: %d of %d rows refused, %d tasks loaded", what, len(wrong), count, right)
         return
-    listed = "\n  ".join(wrong[:_MAX_REPORTED])
+    summary = "\n  ".join(wrong[:_MAX_REPORTED])
     more = f"\n  … and {len(wrong) - _MAX_REPORTED} more" if len(wrong) > _MAX_REPORTED else ""
     rest = f"\nload_tasks(..., invalid='skip') loads the other {right}" if right else ""
-    raise TaskError(f"loading tasks from {what}: {len(wrong)} of {count} rows are wrong:\n  {listed}{more}{rest}")
+    raise TaskError(f"loading tasks from {what}: {len(wrong)} of {count} rows are wrong:\n  {summary}{more}{rest}")
 
 
 def _jsonl(lines: Iterable[str], file: str) -> Iterator[tuple[str, Any]]:
@@ -200,19 +200,19 @@ class _Broken(dict[str, Any]):
 
 def _read_json(path: Path) -> Iterator[tuple[str, Any]]:
     try:
-        found = json.loads(path.read_text("utf-8-sig"))
+        data = json.loads(path.read_text("utf-8-sig"))
     except json.JSONDecodeError as error:
         raise TaskError(f"{path}:{error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
     except RecursionError as error:
         raise TaskError(f"{path}: not JSON that can be read: {error}") from error
-    if datasets.is_registry(found):
-        yield from datasets.read_registry(found, path)
+    if datasets.is_registry(data):
+        yield from datasets.read_registry(data, path)
         return
-    if isinstance(found, Mapping):  # rows by id, or one row
-        found = list(found.values()) if all(isinstance(row, Mapping) for row in found.values()) else [found]
-    if not isinstance(found, list):
-        raise TaskError(f"{path}: expected a list of rows, found {shortly(found)}")
-    yield from ((f"{path}, row {i}", row) for i, row in enumerate(found, 1))
+    if isinstance(data, Mapping):  # rows by id, or one row
+        data = list(data.values()) if all(isinstance(row, Mapping) for row in data.values()) else [data]
+    if not isinstance(data, list):
+        raise TaskError(f"{path}: expected a list of rows, found {shortly(data)}")
+    yield from ((f"{path}, row {i}", row) for i, row in enumerate(data, 1))
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
@@ -264,10 +264,10 @@ def _dataset_rows(path: Path, split: str | None) -> Iterator[tuple[str, Any]]:
     from datasets import Dataset, load_from_disk
 
     try:
-        found = load_from_disk(str(path))
+        dataset = load_from_disk(str(path))
     except (FileNotFoundError, ValueError) as error:
         raise TaskError(f"loading tasks from the folder {path}: not written by save_to_disk: {error}") from error
-    parts = {"": found} if isinstance(found, Dataset) else dict(found)
+    parts = {"": dataset} if isinstance(dataset, Dataset) else dict(dataset)
     if split and "" not in parts:
         if split not in parts:
             raise TaskError(f"loading tasks from {path}: no split {split!r}; it has {', '.join(parts)}")
@@ -281,13 +281,15 @@ def _hub_rows(name: str, split: str | None) -> Iterator[tuple[str, Any]]:
     from datasets import load_dataset
 
     try:
-        found = load_dataset(name)
+        dataset = load_dataset(name)
     except (OSError, ValueError) as error:
         raise TaskError(f"loading tasks from the hub dataset {name!r}: {error}") from error
-    chosen = split or next((part for part in ("test", "validation", "train") if part in found), "test")
-    if chosen not in found:
-        raise TaskError(f"loading tasks from the hub dataset {name!r}: no split {chosen!r}; it has {', '.join(found)}")
-    for i, row in enumerate(found[chosen], 1):
+    choice = split or next((part for part in ("test", "validation", "train") if part in dataset), "test")
+    if choice not in dataset:
+        raise TaskError(
+            f"loading tasks from the hub dataset {name!r}: no split {choice!r}; it has {', '.join(dataset)}"
+        )
+    for i, row in enumerate(dataset[choice], 1):
         yield f"{name}, row {i}", row
 
 
@@ -338,7 +340,7 @@ def _uniform(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return rows whose columns each have one type: objects that differ from row to row become JSON texts."""
     names = dict.fromkeys(name for row in rows for name in row)
     free = {name for name in names if any(_is_free(row.get(name)) for row in rows)}
-    made = []
+    result = []
     for row in rows:
         fitted = {name: row.get(name) for name in names}
         for name in free:
@@ -346,12 +348,12 @@ def _uniform(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 fitted[name] = json.dumps(fitted[name])
         if isinstance(instance := fitted.get("instance"), Mapping):
             fitted["instance"] = instance
-        made.append(fitted)
-    instances = [dict(inner) for row in made if isinstance(inner := row.get("instance"), Mapping)]
+        result.append(fitted)
+    instances = [dict(inner) for row in result if isinstance(inner := row.get("instance"), Mapping)]
     if instances:
-        for row, fitted in zip(made, _uniform(instances), strict=True):
+        for row, fitted in zip(result, _uniform(instances), strict=True):
             row["instance"] = fitted
-    return made
+    return result
 
 
 def _is_free(value: Any) -> bool:
@@ -417,9 +419,9 @@ def to_rl(
     Raises:
         TaskError: A task holds no certificate that it passed; `evaluator.check(tasks)` makes them.
     """
-    given = Tasks((*tasks, *(validation or ())))
-    good = given.certified(certificates)
-    if missing := [name for name in given.ids if name not in good.ids]:
+    all_tasks = Tasks((*tasks, *(validation or ())))
+    good = all_tasks.certified(certificates)
+    if missing := [name for name in all_tasks.ids if name not in good.ids]:
         more = f" and {len(missing) - 1} more" * (len(missing) > 1)
         raise TaskError(
             f"writing training rows: {missing[0]!r}{more} hold no passed certificate; run evaluator.check(tasks), and "

@@ -87,9 +87,9 @@ def task_from(
     if not check:
         return task
     if sandboxes is not None:
-        return _checked(task, pass_to_pass is None, sandboxes)
+        return _check(task, pass_to_pass is None, sandboxes)
     with SandboxFactory() as own:
-        return _checked(task, pass_to_pass is None, own)
+        return _check(task, pass_to_pass is None, own)
 
 
 def _commit(path: Path, commit: str) -> str:
@@ -121,11 +121,9 @@ def _test_patch(path: Path, base: str, tests: Iterable[str]) -> str:
         after[name] = place.read_bytes().decode("utf-8", "surrogateescape") if place.is_file() else None
         if before[name] is None and after[name] is None:
             raise TaskError(f"making a task from {path.name}: neither {base[:8]} nor the work tree holds {name}")
-    changed = [name for name in files if after[name] is not None and before[name] != after[name]]
+    names = [name for name in files if after[name] is not None and before[name] != after[name]]
     _warn_of_others(path, git_dir, set(files))
-    return (
-        make_patch({name: before[name] for name in changed}, {name: after[name] for name in changed}) if changed else ""
-    )
+    return make_patch({name: before[name] for name in names}, {name: after[name] for name in names}) if names else ""
 
 
 def _at_commit(git_dir: Path, base: str, name: str) -> str | None:
@@ -136,8 +134,8 @@ def _at_commit(git_dir: Path, base: str, name: str) -> str | None:
 
 
 def _warn_of_others(path: Path, git_dir: Path, tests: set[str]) -> None:
-    said = git("status", "--porcelain", "-z", "--no-renames", "--untracked-files=no", git_dir=git_dir, work_tree=path)
-    others = sorted({line[3:] for line in said.decode("utf-8", "replace").split("\0") if line} - tests)
+    status = git("status", "--porcelain", "-z", "--no-renames", "--untracked-files=no", git_dir=git_dir, work_tree=path)
+    others = sorted({line[3:] for line in status.decode("utf-8", "replace").split("\0") if line} - tests)
     if others:
         logger.warning("task from %s: uncommitted changes are left out: %s", path.name, ", ".join(others[:5]))
 
@@ -145,7 +143,7 @@ def _warn_of_others(path: Path, git_dir: Path, tests: set[str]) -> None:
 # --- the check --------------------------------------------------------------------------------------------------------
 
 
-def _checked(task: Task, fill: bool, sandboxes: SandboxFactory) -> Task:
+def _check(task: Task, fill: bool, sandboxes: SandboxFactory) -> Task:
     """Run the tests of the untouched tree once; fill in which must go on passing."""
     verdict = Grader(sandboxes).grade_untouched(task)
     if not verdict.graded:
@@ -155,22 +153,22 @@ def _checked(task: Task, fill: bool, sandboxes: SandboxFactory) -> Task:
         )
     if passing := verdict.fail_to_pass["success"]:
         raise TaskError(f"checking the task from {task.repo}: {passing[0]} passes already, so it decides nothing")
-    unknown = [] if task.test_patch else _not_reported(task, verdict)
+    unknown = [] if task.test_patch else _missing_tests(task, verdict)
     if unknown:
         raise TaskError(
             f"checking the task from {task.repo}: the tests report no {unknown[0]}; ids are as the test runner prints them"
         )
     if not fill:
-        if broken := verdict.pass_to_pass["failure"]:
-            raise TaskError(f"checking the task from {task.repo}: {broken[0]} should pass now, and does not")
+        if failures := verdict.pass_to_pass["failure"]:
+            raise TaskError(f"checking the task from {task.repo}: {failures[0]} should pass now, and does not")
         return task
-    kept = sorted(
+    names = sorted(
         name for name, status in verdict.tests.items() if status == "PASSED" and name not in task.fail_to_pass
     )
-    return replace(task, pass_to_pass=tuple(kept))
+    return replace(task, pass_to_pass=tuple(names))
 
 
-def _not_reported(task: Task, verdict: Verdict) -> list[str]:
+def _missing_tests(task: Task, verdict: Verdict) -> list[str]:
     """Return the tests that should fail now and are not reported, where something else of their file is."""
     files = {name.partition("::")[0] for name in verdict.tests}
     gold = set(touched_files(task.gold_patch)) if task.gold_patch else set()

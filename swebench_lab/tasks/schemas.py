@@ -100,12 +100,12 @@ _SWEBENCH_NEEDED = ("id", "repo", "base_commit", "issue", "gold_patch", "fail_to
 
 def from_swebench(row: Mapping[str, Any], where: str = "row") -> Task:
     """Read a row of SWE-bench, Lite, Verified, SWE-Gym or SWE-bench-extra; unknown columns are kept in `extra`."""
-    kept = {"difficulty"} if isinstance(row.get("difficulty"), Mapping) else set()  # SWE-bench-Live's: three counts
-    values = renamed({k: v for k, v in row.items() if k not in kept}, COLUMNS, _SWEBENCH_NEEDED, where)
+    extras = {"difficulty"} if isinstance(row.get("difficulty"), Mapping) else set()  # SWE-bench-Live's: three counts
+    values = renamed({k: v for k, v in row.items() if k not in extras}, COLUMNS, _SWEBENCH_NEEDED, where)
     spec = {name: text_of(row, name, where) for name in SPEC_COLUMNS if row.get(name)}
     if commands := list_of(row.get("test_cmds")):  # SWE-bench-Live: the whole suite, whatever the test patch touches
         spec |= {"test_command": "; ".join(commands), "test_arguments": "none"}
-    return Task(**values, spec=spec or None, extra=other_columns(row, {*COLUMNS.values(), *SPEC_COLUMNS} - kept))
+    return Task(**values, spec=spec or None, extra=other_columns(row, {*COLUMNS.values(), *SPEC_COLUMNS} - extras))
 
 
 def to_swegym(task: Task) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def from_swerebench(row: Mapping[str, Any], where: str = "row") -> Task:
     for column, name in _CONFIG.items():
         if config.get(column):
             value = config[column]
-            spec[name] = {k: str(v) for k, v in value.items() if v is not None} if name == "env" else _joined(value)
+            spec[name] = {k: str(v) for k, v in value.items() if v is not None} if name == "env" else _join(value)
     if "language" in row:  # SWE-rebench V2: the whole suite, whatever the test patch touches
         spec["test_arguments"] = "none"
     spec |= _packages_of(config, row)
@@ -166,18 +166,18 @@ def _packages_of(config: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str,
         tools = [name for name in ("pip", "setuptools", "wheel") if not any(e.startswith(f"{name}==") for e in exact)]
         return {"packages": [*exact, *tools]}
     files = [*list_of(config.get("reqs_path")), *list_of(config.get("env_yml_path"))]
-    stated = str(config.get("packages") or "")
-    named = stated.split() if stated not in ("requirements.txt", "environment.yml") else []
-    return {"pins": [*list_of(config.get("pip_packages")), *named], "requirements": files}
+    packages = str(config.get("packages") or "")
+    names = packages.split() if packages not in ("requirements.txt", "environment.yml") else []
+    return {"pins": [*list_of(config.get("pip_packages")), *names], "requirements": files}
 
 
-def _joined(value: Any) -> str:
+def _join(value: Any) -> str:
     return " && ".join(list_of(value))
 
 
 def _debian(command: str) -> list[str]:
-    found = re.search(r"apt(?:-get)?\s+(?:-\S+\s+)*install\s+(.*)", command)
-    return [word for word in found[1].split() if re.fullmatch(r"[a-z0-9][a-z0-9+.-]*", word)] if found else []
+    match = re.search(r"apt(?:-get)?\s+(?:-\S+\s+)*install\s+(.*)", command)
+    return [word for word in match[1].split() if re.fullmatch(r"[a-z0-9][a-z0-9+.-]*", word)] if match else []
 
 
 # --- SWE-smith --------------------------------------------------------------------------------------------------------
@@ -271,8 +271,8 @@ def from_custom(row: Mapping[str, Any], where: str = "row") -> Task:
 
     Its patch repairs, unless its image or repository is SWE-smith's (then `from_swesmith` is asked instead).
     """
-    needed = [name for name in _SWEBENCH_NEEDED if name != "base_commit"]
-    values = {"base_commit": "", **renamed(row, _CUSTOM, needed, where)}
+    columns = [name for name in _SWEBENCH_NEEDED if name != "base_commit"]
+    values = {"base_commit": "", **renamed(row, _CUSTOM, columns, where)}
     spec = {"python": text_of(row, "python_version", where)} if row.get("python_version") else None
     return Task(**values, spec=spec, extra=other_columns(row, {*_CUSTOM.values(), "python_version"}))
 
@@ -330,7 +330,7 @@ def from_r2e(row: Mapping[str, Any], where: str = "row") -> Task:
     expected = as_object(row, "expected_output_json", where)
     before, after = _commit_files(commit, f"{where}, field 'parsed_commit_content'")
     passing = [str(name) for name, status in expected.items() if status == "PASSED"]
-    old = _passed_names(str(ran.get("old_commit_res_stdout") or ""))
+    old = _passing_tests(str(ran.get("old_commit_res_stdout") or ""))
     names, codes = list_of(ran.get("test_file_names")), list_of(ran.get("test_file_codes"))
     tests = {f"r2e_tests/{name}": code for name, code in zip(names, codes, strict=False)}
     repo = str(row["repo_name"])
@@ -378,10 +378,10 @@ def _commit_files(commit: Mapping[str, Any], where: str) -> tuple[dict[str, str 
     return before, after
 
 
-def _passed_names(log: str) -> set[str]:
+def _passing_tests(log: str) -> set[str]:
     """Return the tests that a pytest log says passed, named as R2E-Gym does: without their file, joined by dots."""
-    found = re.findall(r"^PASSED (\S+?\.py::.+)$", log, re.MULTILINE)
-    return {".".join(name.split("::")[1:]).strip() for name in found}
+    ids = re.findall(r"^PASSED (\S+?\.py::.+)$", log, re.MULTILINE)
+    return {".".join(name.split("::")[1:]).strip() for name in ids}
 
 
 _READERS: dict[str, Callable[[Mapping[str, Any], str], Task]] = {

@@ -46,8 +46,8 @@ def _files_of(verifier: Verifier | None, scripts: Path | None) -> list[str]:
     own = verifier.source.removeprefix("image:")
     place = [own] if own and not own.startswith(_ELSEWHERE) else []
     places = [*verifier.files.values(), *verifier.solution_files.values(), *place]
-    known = scripts.expanduser().absolute() if scripts else None
-    return [path for path in places if not (known and Path(os.path.realpath(path)).is_relative_to(known.resolve()))]
+    root = scripts.expanduser().absolute() if scripts else None
+    return [path for path in places if not (root and Path(os.path.realpath(path)).is_relative_to(root.resolve()))]
 
 
 def _is_elsewhere(text: str) -> bool:

@@ -71,8 +71,8 @@ class Trajectories(Sequence[Trajectory]):
 
     def save(self, path: str | Path, format: str = "", **options: Any) -> Path:
         """Write all of them in one of the field's formats; see `traces.saving.save`."""
-        written: Path = late("Trajectories.save")(self, path, format, **options)
-        return written
+        target: Path = late("Trajectories.save")(self, path, format, **options)
+        return target
 
     def __repr__(self) -> str:
         """Return one line: how many, and of which formats."""

@@ -91,7 +91,7 @@ def compared(recorded: str, now: str) -> tuple[str, str]:
     """Return the outcome of two plain outputs, and what explains it."""
     parts = _CLIPPED.split(recorded)
     if len(parts) > 1:
-        outcome, note = _clipped(parts[0].rstrip("\n"), parts[-1].lstrip("\n"), now)
+        outcome, note = _compare_ends(parts[0].rstrip("\n"), parts[-1].lstrip("\n"), now)
         return outcome, f"{note}; the record is clipped".removeprefix("; ")
     if recorded == now:
         return SAME, ""
@@ -103,7 +103,7 @@ def compared(recorded: str, now: str) -> tuple[str, str]:
     return DRIFT, _first_difference(recorded, now)
 
 
-def _clipped(head: str, tail: str, now: str) -> tuple[str, str]:
+def _compare_ends(head: str, tail: str, now: str) -> tuple[str, str]:
     if now.startswith(head) and now.endswith(tail):
         return SAME, ""
     here = masked(now)

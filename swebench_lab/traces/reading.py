@@ -57,31 +57,31 @@ def load_trajectories(path: str | Path) -> Trajectories:
     """
     source = Path(path).expanduser()
     if source.is_dir():
-        found = list(_folder(source))
-        if not found:
-            raise RecordError(f"loading trajectories: no traces in {source}; it holds {_listed(source)}. {_hint()}")
-        return Trajectories(_numbered(found), source.name)
+        traces = list(_folder(source))
+        if not traces:
+            raise RecordError(f"loading trajectories: no traces in {source}; it holds {_list_names(source)}. {_hint()}")
+        return Trajectories(_number(traces), source.name)
     if not source.is_file():
         raise RecordError(f"loading trajectories: there is no file or folder {source}")
-    return Trajectories(_numbered(_file(source)), source.name)
+    return Trajectories(_number(_file(source)), source.name)
 
 
-def _numbered(traces: Sequence[Trajectory]) -> Iterator[Trajectory]:
+def _number(traces: Sequence[Trajectory]) -> Iterator[Trajectory]:
     """Tell several foreign attempts at one task apart by their number, in the order in which they were found."""
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for trace in traces:
         if not trace.extra.get("format"):
             yield trace
             continue
-        yield replace(trace, attempt=seen[trace.task_id]) if seen[trace.task_id] else trace
-        seen[trace.task_id] += 1
+        yield replace(trace, attempt=counts[trace.task_id]) if counts[trace.task_id] else trace
+        counts[trace.task_id] += 1
 
 
 def _hint() -> str:
     return f"Known are {_EXPECTED}"
 
 
-def _listed(folder: Path) -> str:
+def _list_names(folder: Path) -> str:
     names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "nothing"
 
@@ -103,7 +103,7 @@ def _file(path: Path) -> list[Trajectory]:
         ) from error
     if not text.strip():
         raise RecordError(f"loading trajectories from {path}: the file is empty. {_hint()}")
-    name = _named(path)
+    name = _stem(path)
     try:
         whole = json.loads(text)
     except ValueError as error:
@@ -115,21 +115,21 @@ def _file(path: Path) -> list[Trajectory]:
     if kind := sessions.kind_of(whole):
         return [sessions.read([whole], f"{path} ({kind})", name)]
     if isinstance(whole, list) and not mini.is_one(whole):
-        made = [read_record(row, f"{path}, row {i}") for i, row in enumerate(whole, 1)]
-        if not made:
+        traces = [read_record(row, f"{path}, row {i}") for i, row in enumerate(whole, 1)]
+        if not traces:
             raise RecordError(f"loading trajectories from {path}: the list is empty. {_hint()}")
-        return made
+        return traces
     return [read_record(whole, str(path), name, text)]
 
 
-def _named(path: Path) -> str:
+def _stem(path: Path) -> str:
     """Return what a file is called without its ending: the task's id in the folders of a run."""
     return path.name.removesuffix(mini.SUFFIX) if path.name.endswith(mini.SUFFIX) else path.stem
 
 
 def _lines(path: Path, text: str, error: ValueError) -> list[Trajectory]:
     """Read JSON lines; a file whose first line is no JSON either was meant to be one value."""
-    made: list[Trajectory] = []
+    traces: list[Trajectory] = []
     session: list[Mapping[str, Any]] = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -147,11 +147,11 @@ def _lines(path: Path, text: str, error: ValueError) -> list[Trajectory]:
             session.append(record)
             continue
         if evaluations.is_episode(record):
-            made += evaluations.traces_of(record, where)
+            traces += evaluations.traces_of(record, where)
             continue
         last = number == text.count("\n") + 1
-        made.append(read_record(record, where, "", line + ("" if last else "\n")))
-    return [*made, sessions.read(session, str(path), _named(path))] if session else made
+        traces.append(read_record(record, where, "", line + ("" if last else "\n")))
+    return [*traces, sessions.read(session, str(path), _stem(path))] if session else traces
 
 
 def _parquet(path: Path) -> list[Trajectory]:
@@ -162,7 +162,7 @@ def _parquet(path: Path) -> list[Trajectory]:
     except (pl.exceptions.PolarsError, OSError) as error:
         raise RecordError(f"loading trajectories from {path}: cannot be read as parquet: {error}") from error
     if "record" in frame.columns:
-        return [_graded(rollout.trajectory, rollout.verdict.status) for rollout in read_rollouts(path)]
+        return [_add_verdict(rollout.trajectory, rollout.verdict.status) for rollout in read_rollouts(path)]
     rows = enumerate(frame.iter_rows(named=True), 1)
     return [read_record(_without_nulls(row), f"{path}, row {i}") for i, row in rows]
 
@@ -198,7 +198,7 @@ def read_record(record: Any, where: str = "a record", name: str = "", text: str 
             if text:
                 facts["layout"] = style_of(text, record)
             return replace(read, extra={**facts, **read.extra})
-    raise RecordError(f"{where}: of no known format: found {_seen(record)}. {_hint()}{_advice(record)}")
+    raise RecordError(f"{where}: of no known format: found {_describe(record)}. {_hint()}{_advice(record)}")
 
 
 def _own(record: Any, where: str) -> Trajectory | None:
@@ -207,7 +207,7 @@ def _own(record: Any, where: str) -> Trajectory | None:
         return None
     if _is_row(record):
         trajectory = Trajectory.from_dict(record["trajectory"], f"{where}, trajectory")
-        return _graded(trajectory, record["verdict"].get("status"))
+        return _add_verdict(trajectory, record["verdict"].get("status"))
     return Trajectory.from_dict(record, where) if {"schema", "task_id", "steps"} <= set(record) else None
 
 
@@ -216,7 +216,7 @@ def _is_row(record: Mapping[str, Any]) -> bool:
     return isinstance(record.get("trajectory"), Mapping) and isinstance(record.get("verdict"), Mapping)
 
 
-def _seen(record: Any) -> str:
+def _describe(record: Any) -> str:
     if isinstance(record, list) and record:
         return f"a list of {len(record)}, the first {shortly(record[0])}"
     return shortly(record)
@@ -252,8 +252,8 @@ def _looks_like(record: Any) -> str:
     if not isinstance(record, Mapping):
         return ""
     names = set(record)
-    found = next((name for name, fields in _OTHERS if fields <= names), "")
-    return f". It looks like {found}, which is not read" if found else ""
+    guess = next((name for name, fields in _OTHERS if fields <= names), "")
+    return f". It looks like {guess}, which is not read" if guess else ""
 
 
 # --- folders --------------------------------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ def _folder(folder: Path) -> Iterator[Trajectory]:
     runs = set(run_folders(folder).values())
     for run in sorted(runs):
         for rollout in RunDirectory(run, create=False).rollouts():
-            yield _graded(rollout.trajectory, rollout.verdict.status)
+            yield _add_verdict(rollout.trajectory, rollout.verdict.status)
     if folder in runs:
         return
     beside = _Beside(folder)
@@ -275,7 +275,7 @@ def _folder(folder: Path) -> Iterator[Trajectory]:
             yield beside.completed(trajectory, path)
 
 
-def _graded(trajectory: Trajectory, status: Any) -> Trajectory:
+def _add_verdict(trajectory: Trajectory, status: Any) -> Trajectory:
     """Return the trajectory of a rollout, which says what its tests said."""
     if status not in (RESOLVED, UNRESOLVED):
         return trajectory
@@ -297,20 +297,20 @@ def _begins_like_one(path: Path) -> bool:
 
             rows = pl.read_parquet(path, n_rows=1).to_dicts()
             first: Any = rows[0] if rows else None
-            return first is not None and ("record" in first or _known(_without_nulls(first)))
+            return first is not None and ("record" in first or _is_readable(_without_nulls(first)))
         text = path.read_text("utf-8")
         first = json.loads(text.split("\n", 1)[0] if path.suffix == ".jsonl" else text)
     except (ValueError, OSError):
         return False
     if isinstance(first, list) and first and not mini.is_one(first):
         first = first[0]
-    return _known(first)
+    return _is_readable(first)
 
 
-def _known(record: Any) -> bool:
+def _is_readable(record: Any) -> bool:
     own = isinstance(record, Mapping) and ({"schema", "task_id", "steps"} <= set(record) or _is_row(record))
-    known = any(module.is_one(record) for module in _READERS.values())
-    return own or known or bool(sessions.kind_of(record)) or evaluations.is_log(record)
+    is_foreign = any(module.is_one(record) for module in _READERS.values())
+    return own or is_foreign or bool(sessions.kind_of(record)) or evaluations.is_log(record)
 
 
 class _Beside:
@@ -356,14 +356,14 @@ class _Beside:
         return [folder for folder in path.parents if folder == self._root or self._root in folder.parents]
 
     def _prediction(self, path: Path, name: str) -> dict[str, Any]:
-        file = path.parent / f"{_named(path)}.pred"
-        found = _json(file) if file.is_file() else {}
-        return found if isinstance(found, dict) else {}
+        file = path.parent / f"{_stem(path)}.pred"
+        content = _json(file) if file.is_file() else {}
+        return content if isinstance(content, dict) else {}
 
     def _patches_of(self, folder: Path) -> dict[str, str]:
         if folder not in self._patches:
-            found = _json(folder / "preds.json") if (folder / "preds.json").is_file() else {}
-            rows = found.values() if isinstance(found, dict) else found
+            content = _json(folder / "preds.json") if (folder / "preds.json").is_file() else {}
+            rows = content.values() if isinstance(content, dict) else content
             self._patches[folder] = {
                 str(row.get("instance_id")): str(row.get("model_patch") or "")
                 for row in rows
@@ -375,16 +375,16 @@ class _Beside:
         if folder not in self._statuses:
             import yaml
 
-            known: dict[str, str] = {}
+            statuses: dict[str, str] = {}
             for file in sorted(folder.glob("*exit_statuses*.yaml")):
                 try:
-                    found = yaml.safe_load(file.read_text("utf-8"))
+                    content = yaml.safe_load(file.read_text("utf-8"))
                 except (yaml.YAMLError, UnicodeDecodeError) as error:
                     raise RecordError(f"reading the exit statuses {file}: {error}") from error
-                groups = found.get("instances_by_exit_status") if isinstance(found, Mapping) else None
+                groups = content.get("instances_by_exit_status") if isinstance(content, Mapping) else None
                 for status, names in (groups or {}).items():
-                    known |= {str(name): str(status) for name in names or ()}
-            self._statuses[folder] = known
+                    statuses |= {str(name): str(status) for name in names or ()}
+            self._statuses[folder] = statuses
         return self._statuses[folder]
 
 

@@ -117,14 +117,16 @@ class Replay:
         Raises:
             RecordError: The trace names another task.
         """
-        named = self.trajectory.task_id
-        if named and named != task.id:
+        task_id = self.trajectory.task_id
+        if task_id and task_id != task.id:
             raise RecordError(
-                f"a replay of a trace at {named!r} as an attempt at {task.id!r}: if it is the same problem under another "
+                f"a replay of a trace at {task_id!r} as an attempt at {task.id!r}: if it is the same problem under another "
                 f"name, say so, replace(trajectory, task_id={task.id!r}), before the replay"
             )
-        made = replace(self.trajectory, task_id=task.id)
-        return Rollout(task, made, Verdict(NOT_GRADED, "a replayed trace; grade() grades its patch"), None, self.layers)
+        trajectory = replace(self.trajectory, task_id=task.id)
+        return Rollout(
+            task, trajectory, Verdict(NOT_GRADED, "a replayed trace; grade() grades its patch"), None, self.layers
+        )
 
     def to_frame(self) -> pl.DataFrame:
         """Return a polars frame, one row a step; `recorded` and `now` are outputs without a prompt's frame."""
@@ -149,12 +151,12 @@ class Replay:
 
     def __repr__(self) -> str:
         """Return one line: how many steps, and how many of each outcome."""
-        known = ", ".join(f"{number} {outcome}" for outcome, number in self.counts.items() if number)
-        return f"Replay({self.trajectory.task_id!r}, {len(self.steps)} steps: {known or 'none'})"
+        outcomes = ", ".join(f"{number} {outcome}" for outcome, number in self.counts.items() if number)
+        return f"Replay({self.trajectory.task_id!r}, {len(self.steps)} steps: {outcomes or 'none'})"
 
     def _repr_html_(self) -> str:
         rows = [
-            [step.index, step.tool, _shortened(step.command), step.outcome, step.note, f"{step.likeness:.2f}"]
+            [step.index, step.tool, _shorten(step.command), step.outcome, step.note, f"{step.likeness:.2f}"]
             for step in self.steps
         ]
         table = _html.table(["step", "tool", "command", "outcome", "note", "likeness"], rows)
@@ -171,7 +173,7 @@ def _readable(value: Any) -> Any:
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
-def _shortened(text: str) -> str:
+def _shorten(text: str) -> str:
     line = text.strip().split("\n", 1)[0]
     return line[:77] + "…" if len(line) > 78 or line != text.strip() else line
 
@@ -215,12 +217,12 @@ def replay(
             f"sandboxes.open(tasks[trace.task_id]); if both are the same problem, say so, replace(trajectory, task_id=...)"
         )
     home = RunDirectory(run_dir or _passing_folder()) if keep_layers else None
-    known = {tool.name: tool for tool in toolbox.resolve(_TOOLS)} | {tool.name: tool for tool in tools}
+    available = {tool.name: tool for tool in toolbox.resolve(_TOOLS)} | {tool.name: tool for tool in tools}
     moves = _homes(trajectory, sandbox.workdir) | dict(paths or {})
     moves = {old: new for old, new in moves.items() if old and old != new}
-    told = _environment(trajectory)
+    environment = _environment(trajectory)
     with Shell(sandbox) as shell:
-        player = _Player(trajectory, sandbox, shell, known, moves, told, timeout or told.timeout)
+        player = _Player(trajectory, sandbox, shell, available, moves, environment, timeout or environment.timeout)
         played: list[Replayed] = []
         steps: list[Step] = []
         for step in trajectory.steps:
@@ -229,12 +231,12 @@ def replay(
                 layer = sandbox.checkpoint() if home else None
             except SandboxError as error:
                 raise SandboxError(f"replaying step {step.index} of {trajectory.task_id!r}: {error}") from error
-            kept = home.put_layer(layer) if home and layer else ""
+            key = home.put_layer(layer) if home and layer else ""
             env = dict(layer.env) if layer else {}
-            steps.append(replace(step, layer=kept, cwd=shell.cwd, env=env))
+            steps.append(replace(step, layer=key, cwd=shell.cwd, env=env))
         patch = sandbox.diff()
-    made = replace(trajectory, steps=tuple(steps), snapshot=sandbox.snapshot.key, tier=sandbox.tier)
-    return Replay(made, tuple(played), str(home.layers) if home else "", patch, moves)
+    result = replace(trajectory, steps=tuple(steps), snapshot=sandbox.snapshot.key, tier=sandbox.tier)
+    return Replay(result, tuple(played), str(home.layers) if home else "", patch, moves)
 
 
 def _passing_folder() -> str:
@@ -251,15 +253,15 @@ def _homes(trajectory: Trajectory, here: str) -> dict[str, str]:
     if not trajectory.extra.get("format"):
         return {}
     record = trajectory.extra.get("record")
-    told = _told_home(record) if isinstance(record, Mapping) else ""
+    home = _home(record) if isinstance(record, Mapping) else ""
     stood = [step.cwd for step in trajectory.steps if step.cwd.startswith("/") and step.cwd != "/"]
-    if not told and stood:
+    if not home and stood:
         above = [place for place in stood if place == stood[0] or stood[0].startswith(f"{place}/")]
-        told = min(above, key=len)
-    return {told: here} if told.startswith("/") and told not in ("/", here) else {}
+        home = min(above, key=len)
+    return {home: here} if home.startswith("/") and home not in ("/", here) else {}
 
 
-def _told_home(record: Mapping[str, Any]) -> str:
+def _home(record: Mapping[str, Any]) -> str:
     return str(_below(record, "info", "config", "environment").get("cwd") or "")
 
 
@@ -306,40 +308,42 @@ class _Player:
         """Execute one step's calls and compare."""
         began = time.monotonic()
         calls = [call for call in turns.calls_of(step) if call.name not in _IDLE]
-        named = ", ".join(call.name for call in turns.calls_of(step))
+        names = ", ".join(call.name for call in turns.calls_of(step))
         if not calls:
             note = "it hands the work in" if step.tool in turns.ENDS else "nothing to execute"
-            return Replayed(step.index, named, "", SKIPPED, note)
-        calls = [Call(c.name, {k: self._moved(v) for k, v in c.arguments.items()}) for c in calls]
-        shown = [self._execute(call) for call in calls]
+            return Replayed(step.index, names, "", SKIPPED, note)
+        calls = [Call(c.name, {k: self._move(v) for k, v in c.arguments.items()}) for c in calls]
+        outputs = [self._execute(call) for call in calls]
         seconds = time.monotonic() - began
-        outcome, note, recorded, now = self._judge(step, shown)
+        outcome, note, recorded, now = self._judge(step, outputs)
         command = "\n".join(turns.typed_out(call) for call in calls)
         likeness = drift.likeness(recorded, now) if outcome == DRIFT else 1.0
-        code = shown[-1].exit_code
+        code = outputs[-1].exit_code
         return Replayed(
-            step.index, named, command, outcome, note, likeness, recorded, now, step.exit_code, code, seconds
+            step.index, names, command, outcome, note, likeness, recorded, now, step.exit_code, code, seconds
         )
 
-    def _moved(self, value: str) -> str:
+    def _move(self, value: str) -> str:
         return type(value)(drift.moved(value, self._paths)) if self._paths else value
 
     def _execute(self, call: Call) -> _Shown:
-        if self._format in _TYPED and call.name in turns.SHELLS and (editing := _typed_edit(call)):
+        if self._format in _TYPED and call.name in turns.SHELLS and (editing := _edit_call(call)):
             call = editing
         tool = self._tools.get("bash" if call.name in turns.SHELLS else call.name)
         if tool is None:
             return _Shown(missing=f"there is no tool {call.name!r} here")
         if self._format and call.name in turns.SHELLS:
-            return self._typed(call)
+            return self._run_shell(call)
         limits = ToolLimits(self._timeout)
         try:
-            seen = tool.call(self._sandbox, self._shell, read_arguments(tool, _fitting(call)), limits)
+            observation = tool.call(self._sandbox, self._shell, read_arguments(tool, _fitting(call)), limits)
         except FormatError as error:  # what the other tool took or refused, ours refuses
             return _Shown(str(error), 1, failed=True, editor=True)
-        return _Shown(seen.text, seen.exit_code, seen.exit_code != 0, editor=call.name not in turns.SHELLS)
+        return _Shown(
+            observation.text, observation.exit_code, observation.exit_code != 0, editor=call.name not in turns.SHELLS
+        )
 
-    def _typed(self, call: Call) -> _Shown:
+    def _run_shell(self, call: Call) -> _Shown:
         """Run a foreign trace's shell command."""
         command = call.arguments.get("command", "")
         words = command.split(None, 1)
@@ -358,28 +362,28 @@ class _Player:
             line: str | list[str] = ["sh", "-c", command] if self._told.posix and len(command) < 100_000 else command
             return self._sandbox.run(line, timeout=self._timeout, env=self._told.variables)
         if self._told.variables and not self._began:
-            given = [f"{name}={shlex.quote(value)}" for name, value in self._told.variables.items()]
-            self._shell.run("export " + " ".join(given), timeout=self._timeout)
+            assignments = [f"{name}={shlex.quote(value)}" for name, value in self._told.variables.items()]
+            self._shell.run("export " + " ".join(assignments), timeout=self._timeout)
         self._began = True
         return self._shell.run(command, timeout=self._timeout)
 
-    def _judge(self, step: Step, shown: Sequence[_Shown]) -> tuple[str, str, str, str]:
+    def _judge(self, step: Step, outputs: Sequence[_Shown]) -> tuple[str, str, str, str]:
         """Return the outcome, its note, and the two outputs that were compared."""
-        if missing := [one.missing for one in shown if one.missing]:
+        if missing := [one.missing for one in outputs if one.missing]:
             return MISSING, "; ".join(missing), drift.plain(step.observation), ""
-        now = "\n".join(one.text for one in shown) if len(shown) > 1 else shown[0].text
+        now = "\n".join(one.text for one in outputs) if len(outputs) > 1 else outputs[0].text
         if self._flavour is not None:
             now = self._flavour.observe(now)
         recorded, now = drift.plain(drift.moved(turns.output_of(step), self._paths)), drift.plain(now)
-        code = shown[-1].exit_code
-        if any(one.timed_out for one in shown):
+        code = outputs[-1].exit_code
+        if any(one.timed_out for one in outputs):
             if step.timed_out:
                 return VOLATILE, "it is killed by its timeout, as it was", recorded, now
             return DRIFT, f"it is killed after {self._timeout:g} seconds", recorded, now
         if self._format and not step.observation and "output" not in step.extra:
             return SKIPPED, "executed; what it showed was not recorded", "", now
-        if self._format and any(one.editor for one in shown):
-            outcome, note = drift.reworded(recorded, now, any(one.failed for one in shown))
+        if self._format and any(one.editor for one in outputs):
+            outcome, note = drift.reworded(recorded, now, any(one.failed for one in outputs))
         else:
             outcome, note = drift.compared(recorded, now)
         if outcome in (SAME, VOLATILE) and None not in (step.exit_code, code) and step.exit_code != code:
@@ -420,17 +424,17 @@ def _below(values: Any, *names: str) -> Mapping[str, Any]:
     return values if isinstance(values, Mapping) else {}
 
 
-def _variables(given: Any) -> dict[str, str]:
+def _variables(source: Any) -> dict[str, str]:
     """Return variables that a shell can have."""
-    known = given.items() if isinstance(given, Mapping) else ()
-    return {name: str(value) for name, value in known if re.fullmatch(r"[A-Za-z_]\w*", str(name))}
+    pairs = source.items() if isinstance(source, Mapping) else ()
+    return {name: str(value) for name, value in pairs if re.fullmatch(r"[A-Za-z_]\w*", str(name))}
 
 
-def _seconds(given: Any) -> float:
-    return float(given) if isinstance(given, (int, float)) and given > 0 else 60.0
+def _seconds(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) and value > 0 else 60.0
 
 
-def _typed_edit(call: Call) -> Call | None:
+def _edit_call(call: Call) -> Call | None:
     """Return the call that `str_replace_editor <command> <path> --name value` stands for; None where it is none."""
     try:
         words = shlex.split(call.arguments.get("command", ""))
@@ -438,15 +442,15 @@ def _typed_edit(call: Call) -> Call | None:
         return None
     if len(words) < 3 or words[0] != _EDITOR:
         return None
-    given: dict[str, list[str]] = {}
+    options: dict[str, list[str]] = {}
     for word in words[3:]:
         if word.startswith("--") and word[2:] in _OPTIONS:
-            given[word[2:]] = []
-        elif given:
-            given[list(given)[-1]].append(word)
-    arguments = {key: " ".join(values) for key, values in given.items()}
-    if "view_range" in given:
-        arguments["view_range"] = f"[{', '.join(given['view_range'])}]"
+            options[word[2:]] = []
+        elif options:
+            options[list(options)[-1]].append(word)
+    arguments = {key: " ".join(values) for key, values in options.items()}
+    if "view_range" in options:
+        arguments["view_range"] = f"[{', '.join(options['view_range'])}]"
     return Call(_EDITOR, {"command": words[1], "path": words[2], **arguments})
 
 

@@ -48,37 +48,37 @@ def save(trajectories: Iterable[Trajectory], path: str | Path, format: str = "",
         RecordError: The format is unknown, the traces are of several formats and none is named, or the ending does not
             fit.
     """
-    made = list(trajectories)
-    chosen = format or _format_of(made)
-    if chosen not in (*KNOWN, sft.NAME):
-        raise RecordError(f"saving traces: unknown format {chosen!r}; known are {', '.join(KNOWN)}")
-    if options and chosen not in sft.FORMS:
-        raise RecordError(f"saving traces as {chosen!r}: no option {sorted(options)[0]!r} is known for this format")
+    traces = list(trajectories)
+    kind = format or _format_of(traces)
+    if kind not in (*KNOWN, sft.NAME):
+        raise RecordError(f"saving traces: unknown format {kind!r}; known are {', '.join(KNOWN)}")
+    if options and kind not in sft.FORMS:
+        raise RecordError(f"saving traces as {kind!r}: no option {sorted(options)[0]!r} is known for this format")
     target = Path(path)
-    if chosen in _ROWS:
-        return _save_rows(made, target, chosen, options)
-    if len(made) == 1 and target.suffix:
-        return _put(target, _text(made[0], chosen))
+    if kind in _ROWS:
+        return _save_rows(traces, target, kind, options)
+    if len(traces) == 1 and target.suffix:
+        return _put(target, _text(traces[0], kind))
     if target.suffix in (".jsonl", ".parquet"):
         raise RecordError(
-            f"saving {len(made)} traces as {chosen!r} to {target}: a file of this format holds one; give a folder's name"
+            f"saving {len(traces)} traces as {kind!r} to {target}: a file of this format holds one; give a folder's name"
         )
-    _refuse_twice(made, target)
-    for trajectory in made:
+    _refuse_twice(traces, target)
+    for trajectory in traces:
         name = _file_name(trajectory.task_id)
-        folder = target / _attempt_folder(trajectory, made)
-        inside = folder / f"{name}.json" if chosen in _ALONE else folder / name / f"{name}{FORMATS[chosen].SUFFIX}"
-        _put(inside, _text(trajectory, chosen))
-    if chosen not in _ALONE:
-        _predictions(made, target)
+        folder = target / _attempt_folder(trajectory, traces)
+        inside = folder / f"{name}.json" if kind in _ALONE else folder / name / f"{name}{FORMATS[kind].SUFFIX}"
+        _put(inside, _text(trajectory, kind))
+    if kind not in _ALONE:
+        _predictions(traces, target)
     return target
 
 
 def _format_of(trajectories: Sequence[Trajectory]) -> str:
-    found = sorted({str(t.extra.get("format", "lab")) for t in trajectories}) or ["lab"]
-    if len(found) > 1:
-        raise RecordError(f"saving traces of several formats ({', '.join(found)}): say which, save(path, format=...)")
-    return found[0]
+    formats = sorted({str(t.extra.get("format", "lab")) for t in trajectories}) or ["lab"]
+    if len(formats) > 1:
+        raise RecordError(f"saving traces of several formats ({', '.join(formats)}): say which, save(path, format=...)")
+    return formats[0]
 
 
 def _put(path: Path, text: str) -> Path:
@@ -94,9 +94,9 @@ def _file_name(task_id: str) -> str:
     return name if len(name.encode()) <= LONGEST_NAME else safe_name(task_id)
 
 
-def _refuse_twice(made: Sequence[Trajectory], target: Path) -> None:
+def _refuse_twice(traces: Sequence[Trajectory], target: Path) -> None:
     seen: set[tuple[str, int]] = set()
-    for trajectory in made:
+    for trajectory in traces:
         place = (_file_name(trajectory.task_id), trajectory.attempt)
         if place in seen:
             raise RecordError(
@@ -117,8 +117,8 @@ def _attempt_folder(trajectory: Trajectory, among: Sequence[Trajectory]) -> str:
 
 def record_of(trajectory: Trajectory, format: str, **options: Any) -> Any:
     """Return a trace as a record of a format: the one it was read from if it still says that, else one made of it."""
-    if (kept := _kept(trajectory, format, options)) is not None:
-        return kept
+    if (original := _original(trajectory, format, options)) is not None:
+        return original
     if format == "lab":
         return trajectory.to_dict()
     if format in (*sft.FORMS, sft.NAME):
@@ -128,7 +128,7 @@ def record_of(trajectory: Trajectory, format: str, **options: Any) -> Any:
     return FORMATS[format].write(trajectory)
 
 
-def _kept(trajectory: Trajectory, format: str, options: Mapping[str, Any]) -> Any:
+def _original(trajectory: Trajectory, format: str, options: Mapping[str, Any]) -> Any:
     """Return the record a trace was read from, if it is of this format and the trace was not changed since."""
     facts = trajectory.extra
     if facts.get("format") != format or "record" not in facts or options:
@@ -138,32 +138,36 @@ def _kept(trajectory: Trajectory, format: str, options: Mapping[str, Any]) -> An
     same = all(
         getattr(again, name) in ("", getattr(trajectory, name)) for name in ("task_id", "patch", "policy", "error")
     )
-    ended = again.stop == trajectory.stop or "exit_status" in facts
-    return facts["record"] if same and ended and turns.alike(again, trajectory) else None
+    same_stop = again.stop == trajectory.stop or "exit_status" in facts
+    return facts["record"] if same and same_stop and turns.alike(again, trajectory) else None
 
 
 def _text(trajectory: Trajectory, format: str) -> str:
-    kept = _kept(trajectory, format, {})
-    return written(kept, trajectory.extra.get("layout")) if kept is not None else written(record_of(trajectory, format))
+    original = _original(trajectory, format, {})
+    return (
+        written(original, trajectory.extra.get("layout"))
+        if original is not None
+        else written(record_of(trajectory, format))
+    )
 
 
 # --- many rows ------------------------------------------------------------------------------------------------------
 
 
-def _save_rows(made: Sequence[Trajectory], target: Path, format: str, options: Mapping[str, Any]) -> Path:
+def _save_rows(traces: Sequence[Trajectory], target: Path, format: str, options: Mapping[str, Any]) -> Path:
     if target.suffix == ".parquet":
-        return _save_table([record_of(t, format, **options) for t in made], target)
+        return _save_table([record_of(t, format, **options) for t in traces], target)
     if target.suffix != ".jsonl":
         raise RecordError(f"saving traces as {format!r} to {target}: the file's name must end in .jsonl or .parquet")
     lines = []
-    for number, trajectory in enumerate(made, 1):
-        kept = _kept(trajectory, format, options)
-        layout = trajectory.extra.get("layout", LINE) if kept is not None else LINE
+    for number, trajectory in enumerate(traces, 1):
+        original = _original(trajectory, format, options)
+        layout = trajectory.extra.get("layout", LINE) if original is not None else LINE
         if layout["indent"] is not None:
             layout = LINE
-        if number < len(made) and not layout["end"]:
+        if number < len(traces) and not layout["end"]:
             layout = {**layout, "end": "\n"}
-        lines.append(written(kept if kept is not None else record_of(trajectory, format, **options), layout))
+        lines.append(written(original if original is not None else record_of(trajectory, format, **options), layout))
     return _put(target, "".join(lines))
 
 
@@ -190,11 +194,11 @@ def _save_table(records: Sequence[Mapping[str, Any]], target: Path) -> Path:
 # --- run directories ------------------------------------------------------------------------------------------------
 
 
-def _predictions(made: Sequence[Trajectory], target: Path) -> None:
+def _predictions(traces: Sequence[Trajectory], target: Path) -> None:
     """Write `preds.json` and the exit statuses of a run, one of each for every attempt folder."""
     groups: dict[str, list[Trajectory]] = {}
-    for trajectory in made:
-        groups.setdefault(_attempt_folder(trajectory, made), []).append(trajectory)
+    for trajectory in traces:
+        groups.setdefault(_attempt_folder(trajectory, traces), []).append(trajectory)
     for folder, group in groups.items():
         rows = {t.task_id: prediction(t) for t in group}
         _put(target / folder / "preds.json", json.dumps(rows, indent=4) + "\n")
@@ -210,12 +214,12 @@ def prediction(trajectory: Trajectory) -> dict[str, Any]:
     }
 
 
-def _statuses(made: Sequence[Trajectory]) -> str:
+def _statuses(traces: Sequence[Trajectory]) -> str:
     """Return which attempts ended how, as SWE-agent's batch runs write it."""
     import yaml
 
     groups: dict[str, list[str]] = {}
-    for trajectory in made:
+    for trajectory in traces:
         record = trajectory.extra.get("record")
         info = record.get("info") if isinstance(record, Mapping) else None
         recorded = info.get("exit_status") if isinstance(info, Mapping) else None
@@ -227,24 +231,26 @@ def _statuses(made: Sequence[Trajectory]) -> str:
 
 def export(rollouts: Iterable[Rollout], folder: str | Path, format: str = sweagent.NAME) -> Path:
     """Write scored attempts as the folders of a run, or as rows that say what was resolved; see `Rollouts.export`."""
-    given = list(rollouts)
+    items = list(rollouts)
     if format not in (sweagent.NAME, mini.NAME):
-        return save((_with_verdict(rollout) for rollout in given), folder, format)
-    made = [rollout.trajectory for rollout in given]
-    agents = sorted({(t.agent, t.policy) for t in made})
+        return save((_with_verdict(rollout) for rollout in items), folder, format)
+    traces = [rollout.trajectory for rollout in items]
+    agents = sorted({(t.agent, t.policy) for t in traces})
     if len(agents) > 1:
         raise RecordError(
             f"exporting rollouts of {len(agents)} agents to one folder: they would overwrite each other; filter first, "
             f"e.g. rollouts.filter(lambda r: r.trajectory.agent == {agents[0][0]!r})"
         )
     target = Path(folder)
-    _refuse_twice(made, target)
-    for rollout, trajectory in zip(given, made, strict=True):
+    _refuse_twice(traces, target)
+    for rollout, trajectory in zip(items, traces, strict=True):
         name = _file_name(trajectory.task_id)
-        place = target / _attempt_folder(trajectory, made) / name
+        place = target / _attempt_folder(trajectory, traces) / name
         _put(place / f"{name}{FORMATS[format].SUFFIX}", _text(trajectory, format))
-        _put(place / f"{name}.pred", json.dumps({**_graded(rollout), **prediction(trajectory)}, indent=1) + "\n")
-    _predictions(made, target)
+        _put(
+            place / f"{name}.pred", json.dumps({**_verdict_fields(rollout), **prediction(trajectory)}, indent=1) + "\n"
+        )
+    _predictions(traces, target)
     return target
 
 
@@ -256,7 +262,7 @@ def _with_verdict(rollout: Rollout) -> Trajectory:
     return replace(trajectory, extra={**trajectory.extra, "resolved": verdict.resolved})
 
 
-def _graded(rollout: Rollout) -> dict[str, Any]:
+def _verdict_fields(rollout: Rollout) -> dict[str, Any]:
     """Return the verdict's part of a `.pred` file; an attempt that was not graded has none, never a reward of 0."""
     verdict = rollout.verdict
     if not verdict.graded:

@@ -48,8 +48,8 @@ def export_rollouts(
     if form not in _FORMS:
         raise TrainingError(f"export_rollouts(form={form!r}): choose {', '.join(map(repr, _FORMS))}")
     own = form == "prime-rl"
-    chosen = settings or (GRPOSettings() if own else GRPOSettings(rules=Rules(zero_variance="keep")))
-    batch = [sample for group in rollouts.by_task().values() for sample in samples(list(group), chosen)]
+    options = settings or (GRPOSettings() if own else GRPOSettings(rules=Rules(zero_variance="keep")))
+    batch = [sample for group in rollouts.by_task().values() for sample in samples(list(group), options)]
     parts = [(sample, part) for sample in batch if _counts(sample, own) for part in sample.segments if part.sampled]
     if not parts:
         raise TrainingError(f"export_rollouts: none of {len(rollouts)} attempts is left to write; see Rules")

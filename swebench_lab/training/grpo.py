@@ -131,9 +131,9 @@ class GRPO:
         sources = Sources.of(tasks)
         if self.settings.check:
             sources = sources.only(self._certified(sources.all))
-        chosen = sources.all
-        if len(chosen) < self.size.tasks:
-            raise TrainingError(f"GRPO: {len(chosen)} tasks are fewer than the {self.size.tasks} of an update")
+        pool = sources.all
+        if len(pool) < self.size.tasks:
+            raise TrainingError(f"GRPO: {len(pool)} tasks are fewer than the {self.size.tasks} of an update")
         self.output_dir.mkdir(parents=True, exist_ok=True)
         evaluator = self.collector.evaluator
         self.run = Run(
@@ -142,7 +142,7 @@ class GRPO:
             agent=self.agent,
             collector=self.collector,
             evaluator=evaluator.caching() if self.settings.cache_verdicts else evaluator,
-            tasks=chosen,
+            tasks=pool,
             schedule=Schedule(sources, self.settings, self.size.tasks, self.output_dir / "schedule.jsonl"),
             table=self.table,
             watch=self.watch,
@@ -154,11 +154,11 @@ class GRPO:
         with together().main_process_first():  # the others find the certificates
             if is_main():
                 self.collector.evaluator.check(tasks)
-            chosen = self.collector.evaluator.certified(tasks)
-        if len(chosen) < len(tasks):
-            warnings.warn(f"GRPO: {len(tasks) - len(chosen)} of {len(tasks)} tasks are not certified, and left out",
+            passing = self.collector.evaluator.certified(tasks)
+        if len(passing) < len(tasks):
+            warnings.warn(f"GRPO: {len(tasks) - len(passing)} of {len(tasks)} tasks are not certified, and left out",
                           stacklevel=4)  # fmt: skip
-        return chosen
+        return passing
 
     def __repr__(self) -> str:
         """Return one line: the agent, the engine, and the size of an update."""

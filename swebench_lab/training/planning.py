@@ -125,17 +125,17 @@ def plan(
     placement = placement or Placement()
     if isinstance(settings, SFTSettings) and placement.replicas:
         placement = replace(placement, replicas=0, tensor_parallel=1, colocated=False)
-    counted = _counted(Shape.of(model), placement, settings, workers)
-    if refuse and not counted.fits:
-        largest = [f"{role}: {part} {size / GIB:.1f}" for role, parts in counted.parts.items()
+    result = _count(Shape.of(model), placement, settings, workers)
+    if refuse and not result.fits:
+        largest = [f"{role}: {part} {size / GIB:.1f}" for role, parts in result.parts.items()
                    for part, size in sorted(parts.items(), key=lambda item: -item[1])[:3]]  # fmt: skip
         raise TrainingError(
-            f"plan: {'; '.join(counted.problems)} (largest parts in GiB: {', '.join(largest)}); {_advice(counted, workers)}"
+            f"plan: {'; '.join(result.problems)} (largest parts in GiB: {', '.join(largest)}); {_advice(result, workers)}"
         )
-    return counted
+    return result
 
 
-def _counted(shape: Shape, placement: Placement, settings: Settings, workers: int) -> Plan:
+def _count(shape: Shape, placement: Placement, settings: Settings, workers: int) -> Plan:
     """Count all parts."""
     asynchronous = getattr(settings, "engine", "") == "async"
     training = training_of(settings, mask=asynchronous and not placement.flash)
@@ -151,8 +151,8 @@ def _counted(shape: Shape, placement: Placement, settings: Settings, workers: in
         weights = shape.parameters * BYTES[placement.serve_dtype] // placement.tensor_parallel
         room = max(0, int(placement.share * placement.gpu_memory * GIB) - weights - reserve)
         tokens = shape.kv_tokens(room, placement.serve_dtype, placement.tensor_parallel)
-        kept = tokens * shape.kv_bytes(placement.serve_dtype, placement.tensor_parallel)
-        parts[SERVER] = {"weights": weights, "keys and values": kept, "reserve": reserve}
+        cache_bytes = tokens * shape.kv_bytes(placement.serve_dtype, placement.tensor_parallel)
+        parts[SERVER] = {"weights": weights, "keys and values": cache_bytes, "reserve": reserve}
     return Plan(shape, placement, settings, parts, tokens)
 
 
@@ -170,9 +170,9 @@ def _advice(plan: Plan, workers: int) -> str:
     ]
     for words, where, how in tries:
         try:
-            changed = _counted(plan.shape, replace(placement, **where), replace(settings, **how), workers)
+            variant = _count(plan.shape, replace(placement, **where), replace(settings, **how), workers)
         except (ValueError, TrainingError):
             continue
-        if changed.fits:
+        if variant.fits:
             return f"it fits with {words}"
     return "take more or larger GPUs, a smaller model, or a smaller max_length"

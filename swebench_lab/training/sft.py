@@ -147,21 +147,21 @@ class SFT:
         rules = self.settings.curation
         rules = replace(rules, max_length=min(rules.max_length, self.settings.max_length))
         renderer = self._renderer or Renderer.of(tokenizer)
-        given = list(rollouts)
-        traces = [item for item in given if isinstance(item, Trajectory)]
-        rows = Corpus.of_rollouts([item for item in given if isinstance(item, Rollout)], renderer, rules)
+        items = list(rollouts)
+        traces = [item for item in items if isinstance(item, Trajectory)]
+        rows = Corpus.of_rollouts([item for item in items if isinstance(item, Rollout)], renderer, rules)
         return rows + foreign(traces, renderer, max_length=rules.max_length) if traces else rows
 
     def _trainer(self, tokenizer: Any, rows: Corpus, held_out: Corpus | None) -> Any:
-        settings, given = self.settings, arguments(self.settings, held_out is not None)
-        optimizer = partial(muon, lr=given.learning_rate, weight_decay=given.weight_decay)
+        settings, config = self.settings, arguments(self.settings, held_out is not None)
+        optimizer = partial(muon, lr=config.learning_rate, weight_decay=config.weight_decay)
         trainer = _trainer_class()(
             model=load_model(
                 self.source,
                 frozen=frozen_type(settings.dtype, settings.lora),
                 load_in_4bit=settings.load_in_4bit,
             ),
-            args=given,
+            args=config,
             train_dataset=_dataset(rows),
             eval_dataset=_dataset(held_out) if held_out else None,
             processing_class=tokenizer,
@@ -195,11 +195,11 @@ class SFT:
                     "of lab.serve(…, updates=True)"
                 )
             return None
-        given: Any = self.watch.agent.policy
-        policy = given.in_training(given.temperature) if is_main() else None
+        source: Any = self.watch.agent.policy
+        policy = source.in_training(source.temperature) if is_main() else None
         issue = self.watch.tasks[0].issue or self.watch.tasks[0].id
-        scores = partial(score_plainly, temperature=given.temperature)
-        prompt, sink = given.load_tokenizer()(issue)["input_ids"], policy.sink() if policy else None
+        scores = partial(score_plainly, temperature=source.temperature)
+        prompt, sink = source.load_tokenizer()(issue)["input_ids"], policy.sink() if policy else None
         self._follower = follower = Follower(sink, prompt, scores, self.output_dir / "adapters")
 
         def bring(model: Any, update: int) -> Any:
@@ -229,7 +229,7 @@ def arguments(settings: SFTSettings, measured: bool) -> Any:
     from trl import SFTConfig
 
     on_gpu = torch.cuda.is_available()
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         "output_dir": settings.output_dir,
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": settings.lr_scheduler_type,
@@ -256,7 +256,7 @@ def arguments(settings: SFTSettings, measured: bool) -> Any:
         "seed": settings.seed,
         "data_seed": settings.seed,
     }
-    return SFTConfig(**{**given, **settings.options})
+    return SFTConfig(**{**values, **settings.options})
 
 
 def _dataset(rows: Corpus) -> Any:
@@ -284,11 +284,11 @@ def _trainer_class() -> Any:
             outputs = model(**{name: value for name, value in inputs.items() if name != "labels"}, use_cache=False)
             ids = inputs["input_ids"][:, 1:]
             losses = cross_entropy(outputs.logits[:, :-1].float().transpose(1, 2), ids, reduction="none")
-            written = labels != IGNORED
-            context = inputs["attention_mask"][:, 1:].bool() & ~written
-            tokens = written.sum() if num_items_in_batch is None else num_items_in_batch
+            targets = labels != IGNORED
+            context = inputs["attention_mask"][:, 1:].bool() & ~targets
+            tokens = targets.sum() if num_items_in_batch is None else num_items_in_batch
             loss = (
-                losses[written].sum() / tokens
+                losses[targets].sum() / tokens
                 + self.context_loss_weight * losses[context].mean() / self.args.gradient_accumulation_steps
             )
             return (loss, outputs) if return_outputs else loss

@@ -46,20 +46,20 @@ def folded_text(
     plain = _html.plain(text)
     lines = plain.split("\n")
     pieces = read(plain) if read else None
-    drawn = [coloured(line) for line in pieces] if pieces else None
+    fragments = [coloured(line) for line in pieces] if pieces else None
     if len(lines) <= _HEAD_LINES + _TAIL_LINES + 6 and len(plain) <= 3 * _EDGE_CHARACTERS:
-        return pre(plain, classes, drawn)
+        return pre(plain, classes, fragments)
     head = "\n".join(lines[:_HEAD_LINES])[:_EDGE_CHARACTERS]
     tail = "\n".join(lines[-_TAIL_LINES:])[-_EDGE_CHARACTERS:]
     middle = plain[len(head) : len(plain) - len(tail)].removeprefix("\n").removesuffix("\n")
-    if drawn and (head.count("\n"), tail.count("\n")) != (_HEAD_LINES - 1, _TAIL_LINES - 1):
-        drawn = None  # cut within a line
-    heads, middles, tails = (drawn and drawn[part] for part in _PARTS)
-    hidden = f"… {middle.count(chr(10)) + 1:,} more lines, {len(middle):,} characters"
+    if fragments and (head.count("\n"), tail.count("\n")) != (_HEAD_LINES - 1, _TAIL_LINES - 1):
+        fragments = None  # cut within a line
+    heads, middles, tails = (fragments and fragments[part] for part in _PARTS)
+    label = f"… {middle.count(chr(10)) + 1:,} more lines, {len(middle):,} characters"
     style = classes if classes == "said" else ""
     return (
-        f"{pre(head, f'{classes} first', heads)}<details class='rest'><summary>{hidden}</summary>"
-        f"{pre(middle, style or 'cont', middles) if packs is None else _packed(middle, packs)}</details>"
+        f"{pre(head, f'{classes} first', heads)}<details class='rest'><summary>{label}</summary>"
+        f"{pre(middle, style or 'cont', middles) if packs is None else _pack(middle, packs)}</details>"
         f"{pre(tail, style or 'last', tails)}"
     )
 
@@ -69,7 +69,7 @@ def coloured(pieces: Iterable[Piece]) -> str:
     return "".join(f'<i class="{kind}">{safe(text)}</i>' if kind else safe(text) for kind, text in pieces)
 
 
-def _packed(text: str, packs: list[str]) -> str:
+def _pack(text: str, packs: list[str]) -> str:
     """Store a text after everything else in the page, which can be used before it has loaded."""
     packs.append(base64.b64encode(gzip.compress(text.encode(), 4, mtime=0)).decode())
     return (
@@ -94,38 +94,38 @@ def issue_text(text: str, highlighter: Highlighter | None = None) -> str:
             parts[-1][1].append(line)
     highlighter = highlighter or Highlighter(0)
     return "".join(
-        _prose(lines) if fence is None else _fenced("\n".join(lines), fence, highlighter) for fence, lines in parts
+        _prose(lines) if fence is None else _code_block("\n".join(lines), fence, highlighter) for fence, lines in parts
     )
 
 
-def _fenced(text: str, language: str, highlighter: Highlighter) -> str:
+def _code_block(text: str, language: str, highlighter: Highlighter) -> str:
     return folded_text(text, read=lambda code: highlighter.code(code, language)) if text.strip() else ""
 
 
 def _prose(lines: Sequence[str]) -> str:
-    drawn = []
+    fragments = []
     for line in "\n".join(lines).strip("\n").split("\n"):
         heading = re.match(r"#{1,6} +(.+)", line)
         item = re.match(r"( *)[-*+] +(.*)", line)
         if heading:
-            drawn.append(f"<strong>{_inline(heading[1])}</strong>")
+            fragments.append(f"<strong>{_inline(heading[1])}</strong>")
         elif item:
-            drawn.append(f"{item[1]}• {_inline(item[2])}")
+            fragments.append(f"{item[1]}• {_inline(item[2])}")
         else:
-            drawn.append(_inline(line))
-    text = "\n".join(drawn)
+            fragments.append(_inline(line))
+    text = "\n".join(fragments)
     return f'<pre class="said prose">{text}</pre>' if text else ""
 
 
 def _inline(line: str) -> str:
     """Return a line with `code` and **bold** marked up; marks that have no partner stay as written."""
     parts = re.split(r"(`+)(.+?)\1(?!`)", line)
-    drawn = []
+    fragments = []
     for at in range(0, len(parts), 3):
-        drawn.append(re.sub(r"\*\*(\S(?:[^*]*\S)?)\*\*", r"<b>\1</b>", safe(parts[at])))
+        fragments.append(re.sub(r"\*\*(\S(?:[^*]*\S)?)\*\*", r"<b>\1</b>", safe(parts[at])))
         if at + 2 < len(parts):
-            drawn.append(f"<code>{safe(parts[at + 2])}</code>")
-    return "".join(drawn)
+            fragments.append(f"<code>{safe(parts[at + 2])}</code>")
+    return "".join(fragments)
 
 
 def pre(text: str, classes: str = "", lines: Sequence[str] | None = None) -> str:
@@ -136,8 +136,8 @@ def pre(text: str, classes: str = "", lines: Sequence[str] | None = None) -> str
         classes: Its style classes.
         lines: The same text as lines of HTML, coloured; None: it stays plain.
     """
-    named = f' class="{classes.strip()}"' if classes.strip() else ""
-    return f"<pre{named}>{safe(text) if lines is None else chr(10).join(lines)}</pre>"
+    attribute = f' class="{classes.strip()}"' if classes.strip() else ""
+    return f"<pre{attribute}>{safe(text) if lines is None else chr(10).join(lines)}</pre>"
 
 
 def counted(number: int, noun: str) -> str:
@@ -147,8 +147,8 @@ def counted(number: int, noun: str) -> str:
 
 def facts(values: Mapping[str, Any]) -> str:
     """Return a list of names and values."""
-    drawn = "".join(f"<div><dt>{name}</dt><dd>{safe(value)}</dd></div>" for name, value in values.items())
-    return f'<dl class="facts">{drawn}</dl>'
+    entries = "".join(f"<div><dt>{name}</dt><dd>{safe(value)}</dd></div>" for name, value in values.items())
+    return f'<dl class="facts">{entries}</dl>'
 
 
 def badge(verdict: Verdict) -> str:
@@ -177,11 +177,11 @@ def coloured_diff(
         highlighter: Colours words, too; None: they stay plain.
         split: Whether the lines before and after stand side by side as well, folded.
     """
-    drawn = (highlighter or Highlighter(0)).diff([(style, _html.plain(line)) for style, line in lines])
-    beside = f"<details><summary>before and after, side by side</summary>{_split(drawn)}</details>" if split else ""
+    rows = (highlighter or Highlighter(0)).diff([(style, _html.plain(line)) for style, line in lines])
+    beside = f"<details><summary>before and after, side by side</summary>{_split(rows)}</details>" if split else ""
 
     def block(start: int, end: int) -> str:
-        part = drawn[start:end]
+        part = rows[start:end]
         spans = "".join(f'<span class="{style}">{coloured(pieces)}</span>' for style, pieces in part[:_COLOURED_LINES])
         plain = "\n".join(line for _, line in lines[start:end][_COLOURED_LINES:])
         return f'<pre class="diff">{spans}{safe(plain)}</pre>'
@@ -193,17 +193,17 @@ def coloured_diff(
     return block(0, shown) + rest + beside
 
 
-def _split(drawn: Sequence[tuple[str, list[Piece]]]) -> str:
+def _split(lines: Sequence[tuple[str, list[Piece]]]) -> str:
     """Return a diff as a table of two columns, in which what was deleted stands beside what came in its place."""
     rows: list[str] = []
-    gone, come = list[str](), list[str]()
-    for style, pieces in [*drawn[:_COLOURED_LINES], ("end", [])]:
+    removals, come = list[str](), list[str]()
+    for style, pieces in [*lines[:_COLOURED_LINES], ("end", [])]:
         cell = f'<td class="{style}">{coloured(pieces)}</td>'
         if style in ("d", "a"):
-            (gone if style == "d" else come).append(cell)
+            (removals if style == "d" else come).append(cell)
             continue
-        rows += [f"<tr>{left}{right}</tr>" for left, right in zip_longest(gone, come, fillvalue="<td></td>")]
-        gone, come = [], []
+        rows += [f"<tr>{left}{right}</tr>" for left, right in zip_longest(removals, come, fillvalue="<td></td>")]
+        removals, come = [], []
         if style == "c":
             rows.append(f"<tr>{cell}{cell}</tr>")
         elif style != "end":

@@ -92,7 +92,7 @@ class Board:
         if state == "running" and now - live["at"] > _STALE:
             state = "died"
         until = now if state == "running" else max(rows.ended.values(), default=now)
-        lately = sum(until - ended <= _LATELY for ended in rows.ended.values())
+        lately = sum(until - end <= _LATELY for end in rows.ended.values())
         span = min(_LATELY, until - float(live.get("began", until - _LATELY))) or _LATELY
         left = max(0, int(live.get("count", 0)) - int(live.get("finished", 0))) if state == "running" else 0
         rate = lately / max(1.0, span)
@@ -118,11 +118,11 @@ class Board:
         }
 
     def _slowest(self) -> list[dict[str, Any]]:
-        ordered = sorted(self._rows.took.items(), key=lambda pair: -sum(pair[1]))[:_SHOWN]
+        slowest = sorted(self._rows.took.items(), key=lambda pair: -sum(pair[1]))[:_SHOWN]
         return [
             {"task": key[0], "attempt": key[1], "seconds": took[0], "grading": took[1], "stop": self._rows.stop[key],
              "verdict": self._rows.status[key]}
-            for key, took in ordered
+            for key, took in slowest
         ]  # fmt: skip
 
     def _timeline(self, until: float) -> list[int]:
@@ -131,7 +131,7 @@ class Board:
             return []
         first = min(self._rows.ended.values())
         width = max(1e-9, (until - first) / _SPARK)
-        ends = Counter(min(_SPARK - 1, max(0, int((ended - first) / width))) for ended in self._rows.ended.values())
+        ends = Counter(min(_SPARK - 1, max(0, int((end - first) / width))) for end in self._rows.ended.values())
         return [ends[slot] for slot in range(_SPARK)]
 
     def _read_rows(self) -> None:
@@ -183,12 +183,12 @@ class Board:
     def _update(self, handle: Any, every: float, stop: threading.Event) -> None:
         from IPython.display import HTML
 
-        begun = False
+        active = False
         while not stop.wait(every):
             state = self.state()
             handle.update(HTML(_STYLE + _page(state)))
-            begun = begun or state["state"] == "running"
-            if begun and state["state"] != "running":
+            active = active or state["state"] == "running"
+            if active and state["state"] != "running":
                 return
 
     def stop(self) -> None:

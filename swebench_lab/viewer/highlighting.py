@@ -58,20 +58,20 @@ class Highlighter:
 
     def diff(self, lines: Sequence[tuple[str, str]]) -> list[tuple[str, list[Piece]]]:
         """Return the lines of a diff, as `story.signed` has them, in pieces; each side of a hunk is read as one text."""
-        drawn = [(style, [("", text)]) for style, text in lines]
+        rows = [(style, [("", text)]) for style, text in lines]
         path, block = "", list[int]()
         for at, (style, text) in enumerate([*lines, ("f", "")]):
             if style not in "cad":
-                self._hunk(lines, block, path, drawn)
+                self._hunk(lines, block, path, rows)
                 block = []
                 if style == "f":
                     path = (_PATH.findall(text) or [""])[-1]
             else:
                 block.append(at)
-        return drawn
+        return rows
 
     def _hunk(
-        self, lines: Sequence[tuple[str, str]], block: list[int], path: str, drawn: list[tuple[str, list[Piece]]]
+        self, lines: Sequence[tuple[str, str]], block: list[int], path: str, rows: list[tuple[str, list[Piece]]]
     ) -> None:
         for styles in ("cd", "ca"):
             side = [at for at in block if lines[at][0] in styles]
@@ -81,7 +81,7 @@ class Highlighter:
                 side, self.code("\n".join(lines[at][1][1:] for at in side), path) or (), strict=False
             ):
                 style, text = lines[at]
-                drawn[at] = (style, [("", text[:1]), *pieces])
+                rows[at] = (style, [("", text[:1]), *pieces])
 
     def numbered(self, text: str, path: str) -> list[list[Piece]] | None:
         """Return a listing of a file, whose lines of code begin with a number and a tab, in pieces; None: it stays plain."""

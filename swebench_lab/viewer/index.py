@@ -90,9 +90,9 @@ def compared_page(
     Returns:
         A whole HTML document.
     """
-    drawn = "".join(
+    entries = "".join(
         f'<tr><td class="id">{safe(task)}</td><td>{safe(change)}</td>'
-        + "".join(f"<td>{' '.join(_linked_badge(*attempt) for attempt in side)}</td>" for side in sides)
+        + "".join(f"<td>{' '.join(_badge_link(*attempt) for attempt in side)}</td>" for side in sides)
         + "</tr>"
         for task, change, sides in rows
     )
@@ -101,22 +101,22 @@ def compared_page(
     body = (
         f'<header class="head"><p class="over">swebench_lab</p><h1>{safe(" → ".join(names))}</h1><p>{safe(totals)}</p>'
         f'</header><main class="sheet"><section><div class="tables"><table><caption>Tasks</caption><thead><tr>{head}'
-        f"</tr></thead><tbody>{drawn}</tbody></table></div></section></main>"
+        f"</tr></thead><tbody>{entries}</tbody></table></div></section></main>"
     )
     return document(" → ".join(names), body)
 
 
-def _linked_badge(rollout: Rollout, link: str) -> str:
+def _badge_link(rollout: Rollout, link: str) -> str:
     return f'<a href="{safe(quote(link, errors="replace"))}">{badge(rollout.verdict)}</a>'
 
 
-def _page_name(rollout: Rollout, taken: Sequence[str]) -> str:
+def _page_name(rollout: Rollout, existing: Sequence[str]) -> str:
     """Return a relative path of harmless characters, with a digest of the attempt's key where two would collide."""
     t = rollout.trajectory
     folder = _UNSAFE_NAME.sub("_", t.policy).strip(".") or "attempts"
     page = _UNSAFE_NAME.sub("_", rollout.task.id).lstrip(".")
     name = f"{folder}/{page if len(page.encode()) <= LONGEST_NAME else safe_name(rollout.task.id)}-{t.attempt}"
-    if f"{name}.html" in taken:
+    if f"{name}.html" in existing:
         name += "-" + hashlib.sha256(repr(rollout.key).encode("utf-8", "replace")).hexdigest()[:8]
     return f"{name}.html"
 
@@ -138,7 +138,7 @@ def _summary(rollouts: Sequence[Rollout]) -> str:
 
 
 def _numeric(column: str) -> str:
-    named = {
+    columns = {
         "attempt",
         "attempts",
         "reward",
@@ -149,7 +149,7 @@ def _numeric(column: str) -> str:
         "not graded",
         "resolved rate",
     }
-    return ' class="num"' if column in named else ""
+    return ' class="num"' if column in columns else ""
 
 
 def _index_row(rollout: Rollout, link: str) -> str:

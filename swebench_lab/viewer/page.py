@@ -68,8 +68,8 @@ def page(rollout: Rollout, diffs: Sequence[str] = ()) -> str:
         f"{patches}{_tests(rollout)}{_log(rollout.verdict)}</main></div>"
         f'<div id="live" class="unseen" role="status" aria-live="polite"></div>{HELP}'
     )
-    stored = "".join(f'<script type="text/plain" id="pack-{n}">{data}</script>' for n, data in enumerate(packs or ()))
-    return document(f"{rollout.task.id} · {rollout.verdict.status}", body, styles, stored)
+    scripts = "".join(f'<script type="text/plain" id="pack-{n}">{data}</script>' for n, data in enumerate(packs or ()))
+    return document(f"{rollout.task.id} · {rollout.verdict.status}", body, styles, scripts)
 
 
 def _head(rollout: Rollout, bars: str) -> str:
@@ -86,9 +86,9 @@ def _bar(steps: Sequence[Step], kinds: Sequence[Kind]) -> tuple[str, str]:
     """Return a strip whose pieces are as long as the steps took, and the style rules of their lengths."""
     if not steps:
         return "", ""
-    spent = [story.spent(step) for step in steps]
+    times = [story.spent(step) for step in steps]
     pieces = "".join(f'<a id="b{n}" class="{kind} of-{kind}" href="#step-{n}"></a>' for n, kind in enumerate(kinds))
-    rules = "".join(f"#b{n}{{flex-grow:{max(share, 0.001):.3f}}}" for n, share in enumerate(_shares(spent)))
+    rules = "".join(f"#b{n}{{flex-grow:{max(share, 0.001):.3f}}}" for n, share in enumerate(_shares(times)))
     return f'<div class="bar" aria-hidden="true">{pieces}</div>', rules
 
 
@@ -128,7 +128,7 @@ def _rail_row(number: int, step: Step, kind: Kind) -> str:
 def _step(number: int, step: Step, kind: Kind, diff: str, packs: list[str] | None, words: Highlighter) -> str:
     endings = "".join(f'<span class="chip {style}">{safe(words)}</span>' for style, words in story.endings(step))
     aside = " · ".join(map(safe, story.asides(step)))
-    inside = f"{_said(step)}{_called(step, words)}{_seen(step, packs, words)}{_changed(diff, words)}"
+    inside = f"{_reply(step)}{_call(step, words)}{_observation(step, packs, words)}{_diff_details(diff, words)}"
     return (
         f'<article class="step of-{kind}" id="step-{number}" data-kind="{kind}" tabindex="-1" '
         f'aria-labelledby="title-{number}"><header class="{kind}"><h3 id="title-{number}">Step {number}</h3>'
@@ -137,25 +137,25 @@ def _step(number: int, step: Step, kind: Kind, diff: str, packs: list[str] | Non
     )
 
 
-def _said(step: Step) -> str:
+def _reply(step: Step) -> str:
     label, text = story.said(step)
     return (f'<span class="label">{label}</span>' if label else "") + (
         folded_text(text, "" if label else "said") if text else ""
     )
 
 
-def _called(step: Step, words: Highlighter) -> str:
+def _call(step: Step, words: Highlighter) -> str:
     call = story.called(step)
     if not call.label:
         return ""
     if call.form == "diff":
-        drawn = coloured_diff(story.edit_lines(step.arguments), 40, words)
+        content = coloured_diff(story.edit_lines(step.arguments), 40, words)
     else:
-        drawn = folded_text(call.text, "prompt" if call.form == "prompt" else "") if call.text else ""
-    return f'<span class="label">{safe(call.label)}</span>{drawn}'
+        content = folded_text(call.text, "prompt" if call.form == "prompt" else "") if call.text else ""
+    return f'<span class="label">{safe(call.label)}</span>{content}'
 
 
-def _seen(step: Step, packs: list[str] | None, words: Highlighter) -> str:
+def _observation(step: Step, packs: list[str] | None, words: Highlighter) -> str:
     if not step.observation:
         return '<span class="label">no observation</span>'
     return '<span class="label">observation</span>' + folded_text(
@@ -163,12 +163,12 @@ def _seen(step: Step, packs: list[str] | None, words: Highlighter) -> str:
     )
 
 
-def _changed(diff: str, words: Highlighter) -> str:
+def _diff_details(diff: str, words: Highlighter) -> str:
     if not diff:
         return ""
     summary = f"what it changed: {counted(diff.count(chr(10)), 'line')}"
-    drawn = coloured_diff(list(story.signed(diff)), 200, words)
-    return f"<details class='changed'><summary>{summary}</summary>{drawn}</details>"
+    content = coloured_diff(list(story.signed(diff)), 200, words)
+    return f"<details class='changed'><summary>{summary}</summary>{content}</details>"
 
 
 def _opening(rollout: Rollout) -> str:
@@ -201,17 +201,17 @@ def _tests(rollout: Rollout) -> str:
 def _test_group(group: TestGroup) -> str:
     """Return one set of tests: those that fail in sight, the passing ones folded when they are many."""
     summary = f"<summary>{counted(len(group.others), 'test')}</summary>"
-    opened = "" if len(group.others) > 12 else " open"
-    folded = f"<details{opened}>{summary}{_outcomes(group.others)}</details>" if group.others else ""
+    attribute = "" if len(group.others) > 12 else " open"
+    folded = f"<details{attribute}>{summary}{_outcomes(group.others)}</details>" if group.others else ""
     return f"<h3>{group.title}</h3>{_outcomes(group.failing) if group.failing else ''}{folded}"
 
 
 def _outcomes(rows: Iterable[tuple[str, str, str]]) -> str:
-    drawn = "".join(
+    body = "".join(
         f'<tr><td class="id">{safe(test)}</td><td class="{style}">{safe(outcome)}</td></tr>'
         for test, outcome, style in rows
     )
-    return f'<div class="tables"><table class="outcomes"><tbody>{drawn}</tbody></table></div>'
+    return f'<div class="tables"><table class="outcomes"><tbody>{body}</tbody></table></div>'
 
 
 def _log(verdict: Verdict) -> str:

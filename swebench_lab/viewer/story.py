@@ -99,8 +99,8 @@ def called(step: Step) -> Call:
         return Call()
     if step.tool == "str_replace_editor" and not {"old_str", "new_str", "file_text"}.isdisjoint(step.arguments):
         return Call("edit", "\n".join(line for _, line in edit_lines(step.arguments)), "diff")
-    if shown := editor_call(step):
-        return Call("editor", shown)
+    if text := editor_call(step):
+        return Call("editor", text)
     if step.command:
         return Call("command", step.command, "prompt")
     return Call(f"call of {step.tool}", "\n".join(f"{name}: {value}" for name, value in step.arguments.items()))
@@ -197,9 +197,9 @@ def _group(title: str, ids: Sequence[str], verdict: Verdict, judged: Mapping[str
         outcome = verdict.tests.get(test, "absent from the log" if test in good | bad else "not run")
         return test, outcome, "pass" if test in good else "fail" if test in bad else "other"
 
-    counted = f"{len(good)} of {len(ids)} pass" if good or bad else f"{len(ids)}"
+    summary = f"{len(good)} of {len(ids)} pass" if good or bad else f"{len(ids)}"
     return TestGroup(
-        f"{title}: {counted}",
+        f"{title}: {summary}",
         tuple(row(test) for test in ids if test in bad),
         tuple(row(test) for test in ids if test not in bad),
     )
@@ -233,16 +233,16 @@ def signed(patch: str) -> Iterator[tuple[str, str]]:
 
 def found_in(step: Step, words: str) -> bool:
     """Return whether a step contains `words`, in any case: in its reply, its call or its observation."""
-    wanted = words.casefold()
+    needle = words.casefold()
     texts = (step.command, step.reply.text, step.thought, *step.arguments.values(), step.observation)
-    return any(wanted in text.casefold() for text in texts)
+    return any(needle in text.casefold() for text in texts)
 
 
 def matching(steps: Sequence[Step], kinds: Sequence[str] | None = None, words: str = "") -> list[int]:
     """Return the positions of the steps of these kinds (None: all) that contain `words`."""
-    wanted = None if kinds is None else {Kind(kind) for kind in kinds}
+    selection = None if kinds is None else {Kind(kind) for kind in kinds}
     return [
         number
         for number, step in enumerate(steps)
-        if (wanted is None or kind_of(step) in wanted) and (not words or found_in(step, words))
+        if (selection is None or kind_of(step) in selection) and (not words or found_in(step, words))
     ]

@@ -92,13 +92,13 @@ class Command:
             values: Arguments in their own types.
         """
         quoted = self.name != "bash" and not self.end_name
-        written = {
-            argument.name: _template(argument.form).render(value=_written(values[argument.name], quoted))
+        fields = {
+            argument.name: _template(argument.form).render(value=_write(values[argument.name], quoted))
             if argument.name in values
             else ""
             for argument in self.arguments
         }
-        return self.invocation.format(**written).strip()
+        return self.invocation.format(**fields).strip()
 
     def documentation(self, variables: Mapping[str, Any]) -> str:
         """Return what prompts say of it.
@@ -110,12 +110,12 @@ class Command:
             ConfigError: The docstring names something else.
         """
         try:
-            said = self.docstring.format(**variables)
+            docstring = self.docstring.format(**variables)
         except (KeyError, IndexError, ValueError) as error:
             raise ConfigError(f"the docstring of {self.name!r} names {error} in braces, which is not set") from error
         lines = [f"{self.name}:"]
         if self.docstring:
-            lines.append(f"  docstring: {said}")
+            lines.append(f"  docstring: {docstring}")
         lines.append(f"  signature: {self.signature or self._signature()}")
         if self.arguments:
             lines.append("  arguments:")
@@ -126,10 +126,10 @@ class Command:
         return "\n".join(lines) + "\n\n"
 
     def _signature(self) -> str:
-        named = [f"<{a.name}>" if a.required else f"[<{a.name}>]" for a in self.arguments]
-        if self.end_name and named:
-            return " ".join([self.name, *named[:-1]]) + f"\n{self.arguments[-1].name}\n{self.end_name}"
-        return " ".join([self.name, *named])
+        parts = [f"<{a.name}>" if a.required else f"[<{a.name}>]" for a in self.arguments]
+        if self.end_name and parts:
+            return " ".join([self.name, *parts[:-1]]) + f"\n{self.arguments[-1].name}\n{self.end_name}"
+        return " ".join([self.name, *parts])
 
 
 BASH = Command(
@@ -146,24 +146,24 @@ def command_of(name: str, values: Mapping[str, Any], where: str) -> Command:
     Raises:
         ConfigError: A key is unknown, a type is none, or arguments and signature do not fit each other.
     """
-    known = ("docstring", "signature", "end_name", "arguments")
-    if unknown := sorted(set(values) - set(known)):
-        raise ConfigError(f"{where}, tool {name!r}: unknown key {unknown[0]!r}; there are {', '.join(known)}")
+    keys = ("docstring", "signature", "end_name", "arguments")
+    if unknown := sorted(set(values) - set(keys)):
+        raise ConfigError(f"{where}, tool {name!r}: unknown key {unknown[0]!r}; there are {', '.join(keys)}")
     arguments = tuple(_argument(item, f"{where}, tool {name!r}") for item in values.get("arguments") or ())
-    made = Command(
+    command = Command(
         name,
         str(values.get("docstring") or ""),
         str(values.get("signature") or ""),
         str(values.get("end_name") or ""),
         arguments,
     )
-    named = {field for _, field, _, _ in string.Formatter().parse(made.invocation) if field is not None}
-    if named != {argument.name for argument in arguments}:
+    fields = {field for _, field, _, _ in string.Formatter().parse(command.invocation) if field is not None}
+    if fields != {argument.name for argument in arguments}:
         raise ConfigError(
-            f"{where}, tool {name!r}: its signature names {sorted(named)}, its arguments are "
+            f"{where}, tool {name!r}: its signature names {sorted(fields)}, its arguments are "
             f"{sorted(argument.name for argument in arguments)}"
         )
-    return made
+    return command
 
 
 def _argument(values: Any, where: str) -> Argument:
@@ -191,7 +191,7 @@ def documentation(commands: Iterable[Command], variables: Mapping[str, Any]) -> 
     return "".join(command.documentation(variables) for command in commands)
 
 
-def _written(value: Any, quoted: bool) -> Any:
+def _write(value: Any, quoted: bool) -> Any:
     if value is None:
         return ""
     return shlex.quote(value) if quoted and isinstance(value, str) else value

@@ -102,12 +102,12 @@ class Kit:
 
     def _rejoin(self, sandbox: Sandbox, shell: Shell, view: TaskView) -> None:
         """Tell a new shell of the tools that are there, and leave what they have kept as it is."""
-        kept = {}
+        contents = {}
         for path in ("/root/.swe-agent-env", "/root/state.json"):
             with suppress(SandboxPathError):
-                kept[path] = sandbox.read_bytes(path)
+                contents[path] = sandbox.read_bytes(path)
         self._join(sandbox, shell, view)
-        for path, content in kept.items():
+        for path, content in contents.items():
             sandbox.write(path, content)
 
     def _join(self, sandbox: Sandbox, shell: Shell, view: TaskView) -> None:
@@ -132,8 +132,8 @@ class Kit:
         names = [command.name for bundle in self.bundles for command in bundle.commands]
         if not names:
             return []
-        listed = " ".join(map(shlex.quote, names))
-        return shell.run(f'for name in {listed}; do command -v "$name" >/dev/null || echo "$name"; done').output.split()
+        words = " ".join(map(shlex.quote, names))
+        return shell.run(f'for name in {words}; do command -v "$name" >/dev/null || echo "$name"; done').output.split()
 
     def must(self, shell: Shell, command: str, what: str) -> None:
         """Run a command in the attempt's shell; raise SandboxError if it fails."""
@@ -185,8 +185,8 @@ class Kit:
         facts = self.state(sandbox, shell)
         for token in _AGAIN:
             text = text.replace(token, "")
-        ended = Observation(text, action, result.exit_code, result.timed_out, result.limit, facts=facts)
-        return self.handed_in(sandbox, ended)
+        observation = Observation(text, action, result.exit_code, result.timed_out, result.limit, facts=facts)
+        return self.handed_in(sandbox, observation)
 
     def handed_in(self, sandbox: Sandbox, ended: Observation) -> Observation:
         """Return an observation with what it hands in, if it does."""
@@ -226,8 +226,8 @@ class Kit:
         return action
 
 
-def _here_document(found: re.Match[str]) -> str:
-    first, body, end = found[1], found[2], found[3]
+def _here_document(match: re.Match[str]) -> str:
+    first, body, end = match[1], match[2], match[3]
     mark = f" << '{end}'"
     return f"{first}{'' if first.rstrip().endswith(mark.strip()) else mark}\n{body}{end}"
 

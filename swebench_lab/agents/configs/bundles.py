@@ -77,7 +77,7 @@ def files_below(folder: Path, where: str) -> tuple[File, ...]:
     Raises:
         ConfigError: Something is neither a file nor a folder, or there is too much.
     """
-    found, size = [], 0
+    files, size = [], 0
     for path in sorted(folder.rglob("*")):
         if "__pycache__" in path.parts or (path.is_dir() and not path.is_symlink()):
             continue
@@ -88,8 +88,8 @@ def files_below(folder: Path, where: str) -> tuple[File, ...]:
             raise ConfigError(f"{where}: {folder} holds more than {_MOST >> 20} MiB, too much for a tool bundle")
         name = path.relative_to(folder).as_posix()
         runs = name.startswith("bin/") or bool(path.stat().st_mode & 0o111)
-        found.append(File(name, path.read_bytes(), runs))
-    return tuple(found)
+        files.append(File(name, path.read_bytes(), runs))
+    return tuple(files)
 
 
 def read_bundle(folder: Path, hidden: Iterable[str] = (), where: str = "") -> Bundle:

@@ -57,19 +57,19 @@ class MiniBash(BaseTool):
         if "\0" in command:
             raise FormatError("The command holds a NUL character, which no shell can read.")
         result = sandbox.run([*self.interpreter, command], env=dict(self.env), timeout=limits.timeout)
-        told = _told(result, limits.timeout)
-        lines = told["output"].lstrip().splitlines(keepends=True)
-        done = bool(lines) and lines[0].strip() in _MARKS and result.exit_code == 0
-        patch = "".join(lines[1:]) if done else ""
+        report = _told(result, limits.timeout)
+        lines = report["output"].lstrip().splitlines(keepends=True)
+        is_final = bool(lines) and lines[0].strip() in _MARKS and result.exit_code == 0
+        patch = "".join(lines[1:]) if is_final else ""
         return Observation(
-            told["output"],
+            report["output"],
             command,
             result.exit_code,
             result.timed_out,
             result.limit,
-            done,
+            is_final,
             patch if patch.strip() else None,
-            {"output": told},
+            {"output": report},
         )
 
     def identity(self) -> Mapping[str, Any]:
@@ -99,9 +99,9 @@ class MiniFlavour(TemplateFlavour):
     def show(self, observation: Observation, limit: int, view: TaskView) -> str:
         """Return the message for what a call brought."""
         if observation.timed_out and self.late:
-            known = {**self._known(view), **observation.facts}
+            variables = {**self._known(view), **observation.facts}
             action = {"action": observation.command, "command": observation.command}
-            return self.fill(self.late, {**known, "action": action, "output": observation.text})
+            return self.fill(self.late, {**variables, "action": action, "output": observation.text})
         return super().show(observation, limit, view)
 
 
@@ -135,7 +135,7 @@ def read(settings: Settings, policy: Policy | None) -> Agent:
     flavour.opening(TaskView("id", "owner/name", "It breaks."), ())  # a name that is not known is told now
     wall = settings.number(f"{agent}wall_time_limit_seconds")
     bash = MiniBash(_interpreter(settings), _env(settings))
-    made = Agent(
+    result = Agent(
         policy or mini_policy(settings, own),
         flavour,
         tools=(bash,),
@@ -144,31 +144,31 @@ def read(settings: Settings, policy: Policy | None) -> Agent:
         max_cost=settings.number(f"{agent}cost_limit", 3.0) or None,
         max_format_errors=int(settings.number(f"{agent}max_consecutive_format_errors", 3)) or 1_000_000,
     )
-    return replace(made, wall_time=wall) if wall else made
+    return replace(result, wall_time=wall) if wall else result
 
 
 def _pattern(settings: Settings) -> str:
     """Return the expression by which replies are read; empty: they are tool calls."""
-    given = settings.text("agent.action_regex") or settings.text("model.action_regex")
-    if given:
-        return given
+    expression = settings.text("agent.action_regex") or settings.text("model.action_regex")
+    if expression:
+        return expression
     if settings.get("agent.action_observation_template") is not None:  # only 1.x has it, and its fences
         return _BASH_FENCE
-    said = settings.text("agent.system_template") + settings.text("agent.instance_template")
-    text = settings.text("model.model_class").endswith("textbased") or "```mswea_bash_command" in said
+    prompt = settings.text("agent.system_template") + settings.text("agent.instance_template")
+    text = settings.text("model.model_class").endswith("textbased") or "```mswea_bash_command" in prompt
     return _OWN_FENCE if text else ""
 
 
 def _interpreter(settings: Settings) -> tuple[str, ...]:
-    given = settings.strings("environment.interpreter", ("bash", "-c"))
+    parts = settings.strings("environment.interpreter", ("bash", "-c"))
     # A login shell would reset the PATH, on which the task's environment comes first.
-    return tuple("-c" if part == "-lc" else part for part in given if part not in ("-l", "--login"))
+    return tuple("-c" if part == "-lc" else part for part in parts if part not in ("-l", "--login"))
 
 
 def _env(settings: Settings) -> tuple[tuple[str, str], ...]:
     forwarded = {n: os.environ[n] for n in settings.strings("environment.forward_env") if n in os.environ}
-    given = {str(name): str(value) for name, value in settings.get("environment.env", {}, dict).items()}
-    return tuple({**forwarded, **given}.items())
+    own = {str(name): str(value) for name, value in settings.get("environment.env", {}, dict).items()}
+    return tuple({**forwarded, **own}.items())
 
 
 def _variables(settings: Settings) -> dict[str, Any]:

@@ -81,14 +81,14 @@ def mini_policy(settings: Settings, tool_calls: bool) -> Policy:
 
 
 def _address(settings: Settings, base: str, option: str) -> str:
-    found = base or os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE") or ""
-    if not found:
+    address = base or os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE") or ""
+    if not address:
         raise settings.wrong(
             option,
             "no endpoint is named; name one, set $OPENAI_BASE_URL, or give policy=, such as "
             "lab.ChatPolicy('http://localhost:8000/v1', model='…')",
         )
-    return found
+    return address
 
 
 def _without_provider(name: str) -> str:
@@ -98,10 +98,10 @@ def _without_provider(name: str) -> str:
     return name
 
 
-def _key(settings: Settings, written: str) -> str:
-    if ":::" in written:
+def _key(settings: Settings, value: str) -> str:
+    if ":::" in value:
         raise settings.wrong("agent.model.api_key", "several keys are not taken over; give one")
-    return os.environ.get(written[1:], "") if written.startswith("$") else written
+    return os.environ.get(value[1:], "") if value.startswith("$") else value
 
 
 def _body(kwargs: dict[str, Any]) -> dict[str, Any]:

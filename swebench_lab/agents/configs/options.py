@@ -63,36 +63,36 @@ def load_merged(sources: Sequence[str | Path]) -> tuple[dict[str, Any], tuple[Pa
     Raises:
         ConfigError: One cannot be read, or none is a file.
     """
-    merged: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     files = []
     for source in sources:
-        name, sign, written = str(source).partition("=")
+        name, sign, value = str(source).partition("=")
         if sign and not Path(source).exists():
-            values: Any = _parsed(written)
+            values: Any = _parse(value)
             for part in reversed(name.split(".")):
                 values = {part: values}
         else:
             files.append(Path(source))
             values = load(files[-1])
-        merged = _merge(merged, values)
+        result = _merge(result, values)
     if not files:
         raise ConfigError(f"reading the configuration {', '.join(map(str, sources)) or '()'}: no file is named")
-    return merged, tuple(files)
+    return result, tuple(files)
 
 
-def _parsed(written: str) -> Any:
+def _parse(text: str) -> Any:
     try:
-        return json.loads(written)
+        return json.loads(text)
     except ValueError:
-        return written
+        return text
 
 
 def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
+    result = dict(below)
     for key, value in above.items():
-        under = merged.get(key)
-        merged[key] = _merge(under if isinstance(under, dict) else {}, value) if isinstance(value, dict) else value
-    return merged
+        under = result.get(key)
+        result[key] = _merge(under if isinstance(under, dict) else {}, value) if isinstance(value, dict) else value
+    return result
 
 
 class Settings:
@@ -121,7 +121,7 @@ class Settings:
 
     def _walk(self, value: Any, name: str) -> Iterator[tuple[str, Any, Option]]:
         option = self.table.get(_general(name))
-        below = any(known.startswith((f"{_general(name)}.", f"{_general(name)}[]")) for known in self.table)
+        below = any(other.startswith((f"{_general(name)}.", f"{_general(name)}[]")) for other in self.table)
         if option is not None and (option.tree or not below or not isinstance(value, dict | list)):
             if option.fate == "refused" and value not in option.harmless:
                 raise ConfigError(f"{self.file}, option {name}: not taken over: {option.becomes}")
@@ -159,8 +159,8 @@ class Settings:
             return default
         wrong_bool = isinstance(value, bool) and kind is not None and kind is not bool
         if kind is not None and (not isinstance(value, kind) or wrong_bool):
-            wanted = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
-            raise ConfigError(f"{self.file}, option {name}: expected {wanted}, not {_short(value)!r}")
+            expected = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+            raise ConfigError(f"{self.file}, option {name}: expected {expected}, not {_short(value)!r}")
         return value
 
     def text(self, name: str, default: str = "") -> str:
@@ -180,10 +180,10 @@ class Settings:
 
     def strings(self, name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Return a list of texts."""
-        found = self.get(name, list(default), list)
-        if not all(isinstance(item, str) for item in found):
+        items = self.get(name, list(default), list)
+        if not all(isinstance(item, str) for item in items):
             raise self.wrong(name, "expected a list of texts")
-        return tuple(found)
+        return tuple(items)
 
     def wrong(self, name: str, what: str) -> ConfigError:
         """Return an error that names the file and an option."""

@@ -93,28 +93,30 @@ def read_command_tags(text: str) -> Call:
 
 def write_command_tags(call: Call) -> str:
     """Write a shell command between tags."""
-    return _proved(call, f"{_thought(call)}<command>\n{_command(call)}\n</command>", read_command_tags)
+    return _verify(call, f"{_thought(call)}<command>\n{_command(call)}\n</command>", read_command_tags)
 
 
 def read_one_block(text: str) -> Call:
     """Read the one block marked `bash`; others are thought."""
-    found = _bash_blocks(text)
-    if len(found) != 1:
-        raise FormatError(f"The reply holds {len(found)} bash blocks, not one.", "missing" if not found else "multiple")
-    return _in_shell(shell_call(text, found[0]))
+    blocks = _bash_blocks(text)
+    if len(blocks) != 1:
+        raise FormatError(
+            f"The reply holds {len(blocks)} bash blocks, not one.", "missing" if not blocks else "multiple"
+        )
+    return _in_shell(shell_call(text, blocks[0]))
 
 
 def read_all_blocks(text: str) -> Call:
     """Read all blocks marked `bash` as one command, line after line."""
-    found = _bash_blocks(text)
-    if not found:
+    blocks = _bash_blocks(text)
+    if not blocks:
         raise FormatError("The reply holds no closed block that begins with ```bash.", "missing")
-    command = "\n".join(content.removesuffix("\n") for _, content, _, _ in found)
-    return Call("bash", {"command": command}, text[: found[0][2]].strip(), text[found[0][2] : found[-1][3]])
+    command = "\n".join(content.removesuffix("\n") for _, content, _, _ in blocks)
+    return Call("bash", {"command": command}, text[: blocks[0][2]].strip(), text[blocks[0][2] : blocks[-1][3]])
 
 
-def _fenced(mark: str, read: Callable[[str], Call]) -> Callable[[Call], str]:
-    return lambda call: _proved(call, in_fence(call, mark), read)
+def _fence_writer(mark: str, read: Callable[[str], Call]) -> Callable[[Call], str]:
+    return lambda call: _verify(call, in_fence(call, mark), read)
 
 
 def _bash_blocks(text: str) -> list[tuple[str, str, int, int]]:
@@ -124,10 +126,10 @@ def _bash_blocks(text: str) -> list[tuple[str, str, int, int]]:
 def read_object(text: str) -> Call:
     """Read a reply that is one JSON object with a thought and a command with a name and arguments."""
     try:
-        told = json.loads(text[after_thinking(text) :], strict=False)
-        thought, command = told["thought"], told["command"]
-        name, given = command["name"], command.get("arguments") or {}
-        arguments = {str(key): v if isinstance(v, str) else JsonValue(json.dumps(v)) for key, v in given.items()}
+        reply = json.loads(text[after_thinking(text) :], strict=False)
+        thought, command = reply["thought"], reply["command"]
+        name, values = command["name"], command.get("arguments") or {}
+        arguments = {str(key): v if isinstance(v, str) else JsonValue(json.dumps(v)) for key, v in values.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FormatError(f"The reply is no JSON object with a thought and a command: {error}.") from error
     if not isinstance(name, str) or not isinstance(thought, str):
@@ -138,8 +140,8 @@ def read_object(text: str) -> Call:
 def write_object(call: Call) -> str:
     """Write a call as `read_object` reads it."""
     arguments = {k: json.loads(v) if isinstance(v, JsonValue) else v for k, v in call.arguments.items()}
-    told = {"thought": call.thought, "command": {"name": call.name, "arguments": arguments}}
-    return _proved(call, json.dumps(told, ensure_ascii=False), read_object)
+    reply = {"thought": call.thought, "command": {"name": call.name, "arguments": arguments}}
+    return _verify(call, json.dumps(reply, ensure_ascii=False), read_object)
 
 
 def by_pattern(pattern: str) -> Reader:
@@ -156,10 +158,10 @@ def by_pattern(pattern: str) -> Reader:
         raise ValueError(f"{pattern!r} must have one group, the command")
 
     def read(text: str) -> Call:
-        found = list(expression.finditer(text, after_thinking(text)))
-        if len(found) != 1:
-            raise FormatError(f"Expected one action, found {len(found)}.", count=str(len(found)))
-        match = found[0]
+        matches = list(expression.finditer(text, after_thinking(text)))
+        if len(matches) != 1:
+            raise FormatError(f"Expected one action, found {len(matches)}.", count=str(len(matches)))
+        match = matches[0]
         thought = "\n".join(p for p in (text[: match.start()].strip(), text[match.end() :].strip()) if p)
         return Call("bash", {"command": match[1]}, thought, match[0])
 
@@ -168,7 +170,7 @@ def by_pattern(pattern: str) -> Reader:
         plain = [part.replace(r"\s*\n", "\n").replace(r"\n", "\n") for part in (before, after)]
         if not group or re.search(r"[\\\[\](){}*+?|^$]", "".join(plain)):
             raise FormatError(f"a call cannot be written as {pattern!r} reads it")
-        return _proved(call, f"{_thought(call)}{plain[0]}{_command(call)}{plain[1]}", read)
+        return _verify(call, f"{_thought(call)}{plain[0]}{_command(call)}{plain[1]}", read)
 
     return Reader(read, write, "fenced", "Expected one action in the form that was described.")
 
@@ -186,10 +188,10 @@ def _command(call: Call) -> str:
     return call.arguments.get("command", "")
 
 
-def _proved(call: Call, text: str, read: Callable[[str], Call]) -> str:
-    meant = _in_shell(call) if read is not read_object else call
-    found = read(text)
-    if (found.name, dict(found.arguments)) != (meant.name, dict(meant.arguments)):
+def _verify(call: Call, text: str, read: Callable[[str], Call]) -> str:
+    expected = _in_shell(call) if read is not read_object else call
+    actual = read(text)
+    if (actual.name, dict(actual.arguments)) != (expected.name, dict(expected.arguments)):
         raise FormatError(f"the call of {call.name!r} cannot be written in this format: it would be read otherwise")
     return text
 
@@ -207,10 +209,10 @@ _BLOCK = (
 READERS: Mapping[str, Reader] = {
     "xml_function_calling": Reader(read_xml, render_xml, "xml", _CALL),
     "function_calling": Reader(read_json, render_json, "json", _CALL),
-    "thought_action": Reader(read_ticks, _fenced("", read_ticks), "ticks", _BLOCK),
+    "thought_action": Reader(read_ticks, _fence_writer("", read_ticks), "ticks", _BLOCK),
     "xml_thought_action": Reader(read_command_tags, write_command_tags, "ticks", _BLOCK),
-    "single_bash_code_block": Reader(read_one_block, _fenced("bash", read_one_block), "fenced", _BLOCK),
-    "all_bash_code_blocks": Reader(read_all_blocks, _fenced("bash", read_all_blocks), "fenced", _BLOCK),
+    "single_bash_code_block": Reader(read_one_block, _fence_writer("bash", read_one_block), "fenced", _BLOCK),
+    "all_bash_code_blocks": Reader(read_all_blocks, _fence_writer("bash", read_all_blocks), "fenced", _BLOCK),
     "json": Reader(read_object, write_object, "json", _BLOCK),
 }
 """Type of a `parse_function` → how it reads."""

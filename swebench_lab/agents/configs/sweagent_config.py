@@ -53,9 +53,9 @@ def read(settings: Settings, policy: Policy | None) -> Agent:
         raise settings.wrong("agent.type", _OTHER_AGENTS.get(kind, f"unknown agent type {kind!r}"))
     parser = settings.text("agent.tools.parse_function.type", "function_calling")
     if parser not in READERS:
-        known = ", ".join(READERS)
+        names = ", ".join(READERS)
         raise settings.wrong(
-            "agent.tools.parse_function.type", f"{_OTHER_PARSERS.get(parser, parser)}; there are {known}"
+            "agent.tools.parse_function.type", f"{_OTHER_PARSERS.get(parser, parser)}; there are {names}"
         )
     bundles, env = _bundles(settings), _environment(settings)
     commands = _commands(settings, bundles)
@@ -64,7 +64,7 @@ def read(settings: Settings, policy: Policy | None) -> Agent:
     steps = int(settings.number("agent.step_limit", 60 if kind in _SANDBOXED else 0))
     wall = settings.number("agent.total_time_limit", 300.0 if kind in _SANDBOXED else 0.0)
     answering = policy or swe_agent_policy(settings, READERS[parser].nearest, parser == "function_calling")
-    made = Agent(
+    agent = Agent(
         answering,
         _flavour(settings, parser, commands, env),
         tools=tuple(CommandTool(command, kit) for command in commands),
@@ -79,7 +79,7 @@ def read(settings: Settings, policy: Policy | None) -> Agent:
         setup=kit,
         reminder=_REMINDER if kind in _SANDBOXED else "",
     )
-    return replace(made, wall_time=wall) if wall else made
+    return replace(agent, wall_time=wall) if wall else agent
 
 
 _SANDBOXED = ("sandbox", "skysbdefault")
@@ -100,21 +100,21 @@ _OTHER_PARSERS = {
 
 
 def _bundles(settings: Settings) -> tuple[Bundle, ...]:
-    found = []
+    bundles = []
     for i, item in enumerate(settings.get("agent.tools.bundles", [], list)):
         name = f"agent.tools.bundles[{i}]"
         if not isinstance(item, Mapping) or not isinstance(item.get("path"), str):
             raise settings.wrong(name, "a bundle is a mapping with a path")
         folder = settings.path(f"{name}.path", item["path"])
-        found.append(read_bundle(folder, item.get("hidden_tools") or (), f"{settings.file}, option {name}"))
-    return tuple(found)
+        bundles.append(read_bundle(folder, item.get("hidden_tools") or (), f"{settings.file}, option {name}"))
+    return tuple(bundles)
 
 
 def _environment(settings: Settings) -> dict[str, str]:
     """Return the variables of the shell: the file's own, then those handed on from this process."""
-    given = settings.get("agent.tools.env_variables", _ENV, dict)
+    own = settings.get("agent.tools.env_variables", _ENV, dict)
     handed = {n: os.environ[n] for n in settings.strings("agent.tools.propagate_env_variables") if n in os.environ}
-    return {**{str(name): _text(value) for name, value in given.items()}, **handed}
+    return {**{str(name): _text(value) for name, value in own.items()}, **handed}
 
 
 def _text(value: Any) -> str:
@@ -125,7 +125,7 @@ def _commands(settings: Settings, bundles: tuple[Bundle, ...]) -> tuple[Command,
     commands = [BASH] if settings.get("agent.tools.enable_bash_tool", True, bool) else []
     for bundle in bundles:
         for command in bundle.commands:
-            if command.name in {known.name for known in commands}:
+            if command.name in {other.name for other in commands}:
                 raise settings.wrong("agent.tools.bundles", f"two bundles have a tool {command.name!r}")
             commands.append(command)
     submit = settings.text("agent.tools.submit_command", "submit")
@@ -157,7 +157,7 @@ def _kit(settings: Settings, bundles: tuple[Bundle, ...], commands: tuple[Comman
 
 def _flavour(settings: Settings, parser: str, commands: tuple[Command, ...], env: dict[str, str]) -> TemplateFlavour:
     reader: Reader = READERS[parser]
-    said = settings.text("agent.templates.next_step_template", _OBSERVATION)
+    observation = settings.text("agent.templates.next_step_template", _OBSERVATION)
     complaint = settings.text("agent.tools.parse_function.error_message", reader.complaint)
     system = settings.text("agent.templates.system_template")
     own = parser == "function_calling"
@@ -167,7 +167,7 @@ def _flavour(settings: Settings, parser: str, commands: tuple[Command, ...], env
         (),
         system,
         settings.text("agent.templates.instance_template"),
-        said,
+        observation,
         settings.text("agent.tools.format_error_template", complaint),
         native=system if own else "",
         observation_role="tool" if own else "user",
@@ -175,7 +175,7 @@ def _flavour(settings: Settings, parser: str, commands: tuple[Command, ...], env
         replies=parser,
         strategy=settings.text("agent.templates.strategy_template"),
         demonstrations=_demonstrations(settings),
-        no_output=settings.text("agent.templates.next_step_no_output_template", said),
+        no_output=settings.text("agent.templates.next_step_no_output_template", observation),
         truncated=settings.text("agent.templates.next_step_truncated_observation_template", _TRUNCATED),
         blocked=settings.text("agent.tools.filter.blocklist_error_template", _NOT_SUPPORTED),
         syntax=settings.text("agent.templates.shell_check_error_template", _SYNTAX),
@@ -187,19 +187,19 @@ def _flavour(settings: Settings, parser: str, commands: tuple[Command, ...], env
 
 def _demonstrations(settings: Settings) -> tuple[str, ...]:
     frame = settings.text("agent.templates.demonstration_template")
-    found = []
-    for i, written in enumerate(settings.strings("agent.templates.demonstrations")):
+    messages = []
+    for i, path in enumerate(settings.strings("agent.templates.demonstrations")):
         name = f"agent.templates.demonstrations[{i}]"
         if not frame:
             raise settings.wrong(name, "a demonstration needs a demonstration_template, its frame")
-        found.append(demonstration(settings, name, written, frame, _jinja))
-    return tuple(found)
+        messages.append(demonstration(settings, name, path, frame, _jinja))
+    return tuple(messages)
 
 
-def _jinja(frame: str, said: str) -> str:
+def _jinja(frame: str, content: str) -> str:
     from swebench_lab.agents.configs.templates import template
 
-    return template(frame).render(demonstration=said)
+    return template(frame).render(demonstration=content)
 
 
 def demonstration(settings: Settings, name: str, written: str, frame: str, fill: Callable[[str, str], str]) -> str:
@@ -215,12 +215,12 @@ def demonstration(settings: Settings, name: str, written: str, frame: str, fill:
     Raises:
         ConfigError: It is no record.
     """
-    told = load(settings.path(name, written))  # JSON is YAML
-    history = told.get("history")
+    record = load(settings.path(name, written))  # JSON is YAML
+    history = record.get("history")
     if not isinstance(history, list) or not all(isinstance(entry, dict) and "content" in entry for entry in history):
         raise settings.wrong(name, f"{written} holds no history of messages")
-    said = [_content(entry["content"]) for entry in history if entry.get("role") != "system"]
-    return fill(frame, "\n".join(said))
+    contents = [_content(entry["content"]) for entry in history if entry.get("role") != "system"]
+    return fill(frame, "\n".join(contents))
 
 
 def _content(content: Any) -> str:
@@ -230,20 +230,20 @@ def _content(content: Any) -> str:
 
 
 def _history(settings: Settings) -> tuple[HistoryProcessor, ...]:
-    found: list[HistoryProcessor] = []
+    processors: list[HistoryProcessor] = []
     for i, item in enumerate(settings.get("agent.history_processors", [], list)):
         name = f"agent.history_processors[{i}]"
         kind = item.get("type", "default") if isinstance(item, dict) else item
         try:
             if kind == "last_n_observations":
-                found.append(KeepObservations(int(item["n"]), ELIDED, int(item.get("polling", 1)), shorter=False))
+                processors.append(KeepObservations(int(item["n"]), ELIDED, int(item.get("polling", 1)), shorter=False))
             elif kind == "closed_window":
-                found.append(CloseWindows())
+                processors.append(CloseWindows())
             elif kind == "remove_regex":
                 patterns = tuple(map(str, item.get("remove", ["<diff>.*</diff>"])))
-                found.append(RemoveText(patterns, int(item.get("keep_last", 0))))
+                processors.append(RemoveText(patterns, int(item.get("keep_last", 0))))
             elif kind not in ("default", "cache_control", "tag_tool_call_observations", "image_parsing"):
                 raise settings.wrong(name, f"{kind!r} is no history processor")
         except (KeyError, TypeError, ValueError) as error:
             raise settings.wrong(name, f"it cannot be read: {error}") from error
-    return tuple(found)
+    return tuple(processors)

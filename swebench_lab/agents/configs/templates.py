@@ -88,11 +88,11 @@ class TemplateFlavour(Flavour):
         self, view: TaskView, tools: Sequence[Tool], shown: bool = False, facts: Mapping[str, Any] | None = None
     ) -> tuple[Message, ...]:
         """Return system prompt, demonstrations and task."""
-        known = {**self._known(view), **(facts or {})}
-        task = [self.fill(part, known) for part in (self.instance, self.strategy) if part]
+        variables = {**self._known(view), **(facts or {})}
+        task = [self.fill(part, variables) for part in (self.instance, self.strategy) if part]
         demonstrations: list[Message] = [{"role": "user", "content": text} for text in self.demonstrations]
         return (
-            {"role": self.system_role, "content": self.fill(self.system, known)},
+            {"role": self.system_role, "content": self.fill(self.system, variables)},
             *demonstrations,
             {"role": "user", "content": "\n".join(task)},
         )
@@ -100,7 +100,7 @@ class TemplateFlavour(Flavour):
     def show(self, observation: Observation, limit: int, view: TaskView) -> str:
         """Return the message for what a call brought, from the template for its length."""
         text = observation.text
-        known = {
+        variables = {
             **self._known(view),
             **observation.facts,
             "observation": text,
@@ -108,16 +108,16 @@ class TemplateFlavour(Flavour):
             "max_observation_length": limit,
         }
         if self.kind == "mini":
-            return self.fill(self.observation, known)
+            return self.fill(self.observation, variables)
         if not text.strip():
-            return self.fill(self.no_output, known)
-        return self.fill(self.truncated if len(text) > limit else self.observation, known)
+            return self.fill(self.no_output, variables)
+        return self.fill(self.truncated if len(text) > limit else self.observation, variables)
 
     def correct(
         self, error: FormatError, tools: Sequence[Tool], view: TaskView | None = None, reply: Reply | None = None
     ) -> str:
         """Return the message for a reply that could not be carried out, from the template for the mistake."""
-        known: dict[str, Any] = {
+        variables: dict[str, Any] = {
             **(self._known(view) if view else {}),
             **error.facts,
             "exception_message": str(error),
@@ -128,9 +128,9 @@ class TemplateFlavour(Flavour):
             "actions": [""] * int(error.facts.get("count", "0")),
         }
         if error.code:
-            known["error_code"] = error.code
-        chosen = {"blocked": self.blocked, "syntax": self.syntax}.get(error.code, self.format_error)
-        return self.fill(chosen or self.format_error, known)
+            variables["error_code"] = error.code
+        frame = {"blocked": self.blocked, "syntax": self.syntax}.get(error.code, self.format_error)
+        return self.fill(frame or self.format_error, variables)
 
     def fill(self, text: str, known: Mapping[str, Any]) -> str:
         """Fill a template in.

@@ -151,9 +151,9 @@ class CLIAttempt(RunningAttempt):
         poll = select.poll()
         for descriptor in (running.fileno(), reader, self._wake_out):
             poll.register(descriptor, select.POLLIN)
-        ended: Exit | None = None
+        result: Exit | None = None
         try:
-            while ended is None:
+            while result is None:
                 left = max(0.0, self.ends_at - time.monotonic())
                 ready = {descriptor for descriptor, _ in poll.poll(min(left, _POLL) * 1000)}
                 if reader in ready:
@@ -167,17 +167,17 @@ class CLIAttempt(RunningAttempt):
                     yield self.steps[yielded]
                     yielded += 1
                 if running.fileno() in ready:
-                    ended = running.finish()
+                    result = running.finish()
                 elif self.desk.over or time.monotonic() >= self.ends_at:
                     self._end_by_limit(running)
-                    ended = running.finish()
+                    result = running.finish()
             read_rest(reader, output)
         finally:
-            if ended is None:
+            if result is None:
                 running.kill()
             running.close()
             self.output = output.value().decode("utf-8", "replace")
-        self._conclude(ended)
+        self._conclude(result)
         yield from self.steps[yielded:]
 
     def _end_by_limit(self, running: Running) -> None:
@@ -188,7 +188,7 @@ class CLIAttempt(RunningAttempt):
             self.desk.stop = Stop.TIMEOUT
         running.kill()
 
-    def _conclude(self, ended: Exit) -> None:
+    def _conclude(self, result: Exit) -> None:
         """Say why the attempt ended, and keep what the last call brought."""
         desk = self.desk
         if desk.failure is not None:
@@ -200,13 +200,13 @@ class CLIAttempt(RunningAttempt):
             )
         if desk.stop is not None:
             self.stop = desk.stop
-        elif ended.status == 0 and desk.exchanges:
+        elif result.status == 0 and desk.exchanges:
             self.stop = Stop.SUBMITTED
         elif desk.full:
             self.stop = Stop.MAX_TOKENS
         else:
-            how = f"with exit code {ended.status}" if ended.status >= 0 else f"by signal {-ended.status}"
-            how += f", at its limit on {ended.limit}" if ended.limit else ""
+            how = f"with exit code {result.status}" if result.status >= 0 else f"by signal {-result.status}"
+            how += f", at its limit on {result.limit}" if result.limit else ""
             calls = "" if desk.exchanges else " without a model call"
             raise AgentError(
                 f"{self.kit.name} ended {how}{calls}; the end of its output: {self.output[-_SHOWN:].strip()}"

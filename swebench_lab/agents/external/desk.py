@@ -152,7 +152,7 @@ class Desk:
         """What went wrong on our side."""
         self.full = False
         """Whether the latest call was refused because the conversation was too long."""
-        self._refused: list[tuple[Request, str]] = []
+        self._refusals: list[tuple[Request, str]] = []
         self._lines: list[_Line] = []
         self._memory = Memory()
         self._turn = threading.Lock()
@@ -189,7 +189,7 @@ class Desk:
                 return self._answer(request)
             except ContextFull as error:
                 self.full = True
-                self._refused.append((request, str(error)))
+                self._refusals.append((request, str(error)))
                 raise Refused(400, _overflow(request.dialect, str(error)), "overflow") from error
             except Refused:
                 raise
@@ -209,10 +209,10 @@ class Desk:
         index = len(self.exchanges)
         repeats = self._replay(request) if self._replay else None
         if repeats is not None:
-            asked = translation.messages(request, self._memory, tools_shown=True)
+            messages = translation.messages(request, self._memory, tools_shown=True)
             reply, prompt = repeats.step.reply, repeats.prompt
         else:
-            asked, reply, prompt = self._ask(request, index)
+            messages, reply, prompt = self._ask(request, index)
         self.full = False
         reasoning, text, calls = translation.read_reply(reply, f"{index}_{self.key[-6:]}")
         self._memory.keep(text, calls, reply.text)
@@ -229,9 +229,9 @@ class Desk:
         )
         node = _node(request, answer, prompt, reply)
         parent = parent_of(node, [exchange.node for exchange in self.exchanges])
-        refused, self._refused = tuple(self._refused), []
+        refused, self._refusals = tuple(self._refusals), []
         self.exchanges.append(
-            Exchange(request, asked, reply, answer, node, parent, asked_at, repeats=repeats, refused=refused)
+            Exchange(request, messages, reply, answer, node, parent, asked_at, repeats=repeats, refused=refused)
         )
         return answer
 
@@ -256,20 +256,20 @@ class Desk:
     def _ask(self, request: Request, index: int) -> tuple[list[Message], Reply, arrays.Ids | None]:
         """Ask the policy; return the messages it was given, what it said, and the ids of its prompt."""
         with self._slot():
-            line, asked = self._line(request)
-            given = [*line.given, *asked[len(line.seen) :]]
-            given = self._hinted(given) if index == self._hint[0] else given
+            line, messages = self._line(request)
+            conversation = [*line.given, *messages[len(line.seen) :]]
+            conversation = self._add_hint(conversation) if index == self._hint[0] else conversation
             with boundary(PolicyError, f"asking {self.policy.name!r} for reply {index}"):
-                reply = line.conversation.reply(given)
+                reply = line.conversation.reply(conversation)
         prompt = _prompt(line, reply)
         line.ids = (
             arrays.joined(prompt, reply.token_ids) if prompt is not None and reply.token_ids is not None else None
         )
-        said: Message = {"role": "assistant", "content": reply.text}
-        line.seen, line.given = [*asked, said], [*given, said]
-        return given, reply, prompt
+        answer: Message = {"role": "assistant", "content": reply.text}
+        line.seen, line.given = [*messages, answer], [*conversation, answer]
+        return conversation, reply, prompt
 
-    def _hinted(self, messages: list[Message]) -> list[Message]:
+    def _add_hint(self, messages: list[Message]) -> list[Message]:
         """Return a conversation with the hint behind its last message."""
         if not self._hint[1]:
             return messages
@@ -283,10 +283,10 @@ class Desk:
         for line in self._lines:
             if line.frame != frame:
                 continue
-            asked = translation.messages(request, self._memory, line.shown)
+            messages = translation.messages(request, self._memory, line.shown)
             size = len(line.seen)
-            if len(asked) > size and asked[:size] == line.seen and (best is None or size >= best[0]):
-                best = size, line, asked
+            if len(messages) > size and messages[:size] == line.seen and (best is None or size >= best[0]):
+                best = size, line, messages
         if best is not None:
             return best[1], best[2]
         line = self._begin(request, frame)
@@ -303,14 +303,14 @@ class Desk:
         before = Trajectory(self.view.id, steps=self._steps_until(past)) if past else None
         with boundary(PolicyError, f"starting {self.policy.name!r} on {self.view.id}"):
             conversation = self.policy.start(self.view, self.number, seed)
-            shown = conversation.brief(
+            shows_tools = conversation.brief(
                 Brief(translation.schemas(request), translation.CALL_FORMAT, self._deadline, before)
             )
-        line = _Line(conversation, shown is not False, frame)
+        line = _Line(conversation, shows_tools is not False, frame)
         if past is not None and past.repeats is not None:
             size = len(past.request.messages)
-            now, said = request.messages[: size + 1], request.messages[size]
-            then = (*past.repeats.messages, said)
+            now, message = request.messages[: size + 1], request.messages[size]
+            then = (*past.repeats.messages, message)
             line.seen = translation.messages(replace(request, messages=now), self._memory, line.shown)
             line.given = translation.messages(replace(request, messages=then), self._memory, line.shown)
             line.ids = past.node.whole
@@ -319,10 +319,10 @@ class Desk:
 
     def _past(self, request: Request, frame: str) -> Exchange | None:
         """Return the latest repeated call that a request goes on from; None where there is none."""
-        asked = tuple(message_digest(message) for message in request.messages)
+        digests = tuple(message_digest(message) for message in request.messages)
         for exchange in reversed(self.exchanges):
             after = exchange.node.after
-            if exchange.repeats is not None and exchange.node.frame == frame and asked[: len(after)] == after:
+            if exchange.repeats is not None and exchange.node.frame == frame and digests[: len(after)] == after:
                 return exchange
         return None
 
@@ -356,5 +356,5 @@ def _overflow(dialect: str, text: str) -> str:
     """Return the dialect's words for a conversation that is too long, with the numbers of an error where it has them."""
     numbers = [int(number) for number in _NUMBERS.findall(text.replace(",", ""))]
     large = [number for number in numbers if number >= 16]
-    asked, limit = (max(large[:2]), min(large[:2])) if len(large) > 1 else (0, 0)
-    return DIALECTS[dialect].overflow(asked, limit) if asked else f"{DIALECTS[dialect].overflow(1, 0)} ({text})"
+    size, limit = (max(large[:2]), min(large[:2])) if len(large) > 1 else (0, 0)
+    return DIALECTS[dialect].overflow(size, limit) if size else f"{DIALECTS[dialect].overflow(1, 0)} ({text})"

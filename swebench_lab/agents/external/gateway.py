@@ -93,7 +93,7 @@ class Counter:
     async def _reply(
         self, route: Route, request: http.HttpRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        asked = routes.read(route, request.body)
+        question = routes.read(route, request.body)
         name = request.headers.get("idempotency-key") or hashlib.sha256(request.body).hexdigest()
         name = f"{request.target} {name}"
         answer = self._answers.get(name)
@@ -101,17 +101,17 @@ class Counter:
             del self._answers[name]
         elif answer is None:
             loop = asyncio.get_running_loop()
-            answer = self._answers[name] = loop.run_in_executor(self.pool, self.desk.answer, asked)
-            answer.add_done_callback(_noted)
+            answer = self._answers[name] = loop.run_in_executor(self.pool, self.desk.answer, question)
+            answer.add_done_callback(_consume)
         dialect = DIALECTS[route.dialect]
-        await asyncio.wait([answer], timeout=KEEP_ALIVE if asked.stream else None)
-        if not asked.stream:
-            await http.send_json(writer, 200, dialect.write(await self._of(name, answer), asked))
+        await asyncio.wait([answer], timeout=KEEP_ALIVE if question.stream else None)
+        if not question.stream:
+            await http.send_json(writer, 200, dialect.write(await self._of(name, answer), question))
         else:
             if answer.done():
                 await self._of(name, answer)  # what is refused at once has a status of its own
-            kind = "text/event-stream" if asked.events else "application/json"
-            await http.send_stream(writer, kind, self._pieces(name, answer, dialect, asked))
+            kind = "text/event-stream" if question.events else "application/json"
+            await http.send_stream(writer, kind, self._pieces(name, answer, dialect, question))
         if not (reader.at_eof() and request.keeps_open):  # else its asker is gone, and may ask again
             self._answers.pop(name, None)
 
@@ -124,22 +124,22 @@ class Counter:
             raise
 
     async def _pieces(
-        self, name: str, answer: asyncio.Future[Answer], dialect: Dialect, asked: Request
+        self, name: str, answer: asyncio.Future[Answer], dialect: Dialect, question: Request
     ) -> AsyncIterator[bytes]:
         """Yield the pieces of a stream: comments while there is no answer, then the answer."""
         while not answer.done():
-            yield b": waiting\n\n" if asked.events else b" "
+            yield b": waiting\n\n" if question.events else b" "
             await asyncio.wait([answer], timeout=KEEP_ALIVE)
         try:
             whole = await self._of(name, answer)
         except Refused as refused:
             yield dialect.failed(refused)
             return
-        for piece in dialect.events(whole, asked):
+        for piece in dialect.events(whole, question):
             yield piece
 
 
-def _noted(answer: asyncio.Future[Any]) -> None:
+def _consume(answer: asyncio.Future[Any]) -> None:
     """Look at how an answer ended, for those whose asker went away."""
     if not answer.cancelled():
         answer.exception()

@@ -76,20 +76,20 @@ def threads(nodes: Sequence[Node], parent: Sequence[int | None]) -> list[Thread]
         return []
     longest = max(sizes, key=lambda root: (sizes[root], -root))
     children = Counter(one for one in parent if one is not None)
-    asked: dict[tuple[int | None, tuple[str, ...]], list[int]] = {}
+    groups: dict[tuple[int | None, tuple[str, ...]], list[int]] = {}
     for index, node in enumerate(nodes):
-        asked.setdefault((parent[index], node.before), []).append(index)
-    replaced = {index for same in asked.values() for index in _replaced(same, children)}
-    made = []
+        groups.setdefault((parent[index], node.before), []).append(index)
+    replaced = {index for same in groups.values() for index in _repeats(same, children)}
+    result = []
     for index, root in enumerate(roots):
         if nodes[root].frame != nodes[longest].frame:
-            made.append(Thread.AUXILIARY if sizes[root] == 1 else Thread.SUB_AGENT)
+            result.append(Thread.AUXILIARY if sizes[root] == 1 else Thread.SUB_AGENT)
         else:
-            made.append(Thread.AUXILIARY if index in replaced else Thread.MAIN)
-    return made
+            result.append(Thread.AUXILIARY if index in replaced else Thread.MAIN)
+    return result
 
 
-def _replaced(same: Sequence[int], children: Counter[int]) -> list[int]:
+def _repeats(same: Sequence[int], children: Counter[int]) -> list[int]:
     """Return which of several equal questions were asked again: all but those gone on from, or but the last."""
     gone_on = [index for index in same if children[index]] or same[-1:]
     return [index for index in same if index not in gone_on]
@@ -103,12 +103,12 @@ def _root(index: int, parent: Sequence[int | None]) -> int:
 
 def replies(nodes: Sequence[Node], parent: Sequence[int | None]) -> list[Reply]:
     """Return each call's reply with its ids told relative to its parent: what its prompt added to them."""
-    made = []
+    result = []
     for node, above in zip(nodes, parent, strict=True):
         if node.prompt is None:
-            made.append(node.reply)
+            result.append(node.reply)
             continue
         whole = nodes[above].whole if above is not None else None
         start = 0 if whole is None else len(whole)
-        made.append(replace(node.reply, context_ids=node.prompt[start:], restart=whole is None))
-    return made
+        result.append(replace(node.reply, context_ids=node.prompt[start:], restart=whole is None))
+    return result

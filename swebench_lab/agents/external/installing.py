@@ -55,20 +55,20 @@ def install(kit: Kit, version: str = "", root: Path | None = None) -> Path:
 
 def _install(kit: Kit, version: str, folder: Path) -> None:
     _log.info("installing %s %s", kit.name, version or kit.version)
-    made = Path(tempfile.mkdtemp(prefix=f".{kit.name}-", dir=folder.parent))
+    staging = Path(tempfile.mkdtemp(prefix=f".{kit.name}-", dir=folder.parent))
     try:
-        _COMMANDS[kit.source](kit, version, made)
+        _COMMANDS[kit.source](kit, version, staging)
         digest = hashlib.sha256()
-        for lock in sorted(made.glob("*lock*")):
+        for lock in sorted(staging.glob("*lock*")):
             digest.update(lock.read_bytes())
         facts = {"name": kit.name, "version": version or kit.version, "packages": kit.wanted(version)}
-        (made / _DONE).write_text(json.dumps({**facts, "lock": digest.hexdigest()}))
-        made.chmod(0o755)
+        (staging / _DONE).write_text(json.dumps({**facts, "lock": digest.hexdigest()}))
+        staging.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)
-        made.rename(folder)
+        staging.rename(folder)
     except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
         raise
 
 
@@ -92,8 +92,8 @@ def _pypi(kit: Kit, version: str, folder: Path) -> None:
             python = _run(kit, [*uv, "python", "find", kit.python]).strip()
         except AgentError as error:
             raise AgentError(f"{error}; it needs Python {kit.python}, first in PATH") from error
-    told = _run(kit, [python, "-I", "-c", "import sys; print(sys.base_prefix, *sys.version_info[:2], sep='\\n')"])
-    place, *numbers = told.split("\n")[:3]
+    output = _run(kit, [python, "-I", "-c", "import sys; print(sys.base_prefix, *sys.version_info[:2], sep='\\n')"])
+    place, *numbers = output.split("\n")[:3]
     prefix, name = Path(place), f"python{'.'.join(numbers)}"
     home = folder / "python"
     (home / "bin").mkdir(parents=True)
@@ -112,15 +112,15 @@ _COMMANDS = {"npm": _npm, "pypi": _pypi}
 def _run(kit: Kit, command: list[str]) -> str:
     """Run a program of the installation; returns what it wrote."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise AgentError(f"installing {kit.name}: {error}") from error
-    if done.returncode:
+    if process.returncode:
         raise AgentError(
-            f"installing {kit.name} with {' '.join(command[:2])} failed: {done.stderr.strip()[-500:]}; see whether this "
+            f"installing {kit.name} with {' '.join(command[:2])} failed: {process.stderr.strip()[-500:]}; see whether this "
             "machine reaches the registry, or install it where it does and copy the folder"
         )
-    return done.stdout
+    return process.stdout
 
 
 def furnished(snapshot: Snapshot, folder: Path) -> Snapshot:

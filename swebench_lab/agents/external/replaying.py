@@ -81,9 +81,9 @@ class Replay:
         whole = requests_of(recorded.steps)
         self._left: list[Repeat | Refusal] = []
         for step, prompt, messages in zip(recorded.steps, prompts(recorded), whole, strict=True):
-            for kept in step.extra.get("refused", ()):
-                before = whole[kept["after"]][: kept["from"]] if "after" in kept else []
-                self._left.append(Refusal([*before, *kept["messages"]], kept["why"]))
+            for refusal in step.extra.get("refused", ()):
+                before = whole[refusal["after"]][: refusal["from"]] if "after" in refusal else []
+                self._left.append(Refusal([*before, *refusal["messages"]], refusal["why"]))
             self._left.append(Repeat(step, prompt, messages))
 
     @property
@@ -146,7 +146,7 @@ def requests_of(steps: Sequence[Step]) -> list[list[Json]]:
     """Return the messages of each recorded request, put together from what each added."""
     whole: list[list[Json]] = []
     for step in steps:
-        kept = step.extra["request"]
-        before = whole[step.parent][: kept["from"]] if "from" in kept and step.parent is not None else []
-        whole.append([*before, *kept["messages"]])
+        request = step.extra["request"]
+        before = whole[step.parent][: request["from"]] if "from" in request and step.parent is not None else []
+        whole.append([*before, *request["messages"]])
     return whole

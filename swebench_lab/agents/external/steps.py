@@ -22,10 +22,10 @@ def made(exchanges: Sequence[Exchange], kit: Kit) -> list[Step]:
     nodes = [exchange.node for exchange in exchanges]
     above = [exchange.parent for exchange in exchanges]
     lines = threads(nodes, above)
-    known = replies(nodes, above)
-    shown: dict[str, str] = {}
+    answers = replies(nodes, above)
+    observations: dict[str, str] = {}
     for exchange in exchanges:
-        shown |= {m["tool_call_id"]: m["content"] for m in exchange.request.messages if m["role"] == "tool"}
+        observations |= {m["tool_call_id"]: m["content"] for m in exchange.request.messages if m["role"] == "tool"}
     steps = []
     for index, exchange in enumerate(exchanges):
         parent = above[index]
@@ -39,8 +39,8 @@ def made(exchanges: Sequence[Exchange], kit: Kit) -> list[Step]:
         steps.append(
             Step(
                 index=index,
-                reply=known[index],
-                calls=tuple(_call(call, kit, shown) for call in answer.calls),
+                reply=answers[index],
+                calls=tuple(_call(call, kit, observations) for call in answer.calls),
                 thought=answer.text,
                 layer=layer.digest if layer else "",
                 parent=parent,
@@ -58,22 +58,22 @@ def made(exchanges: Sequence[Exchange], kit: Kit) -> list[Step]:
 def _refusal(request: Request, why: str, before: Sequence[Exchange]) -> Json:
     """Return what a record keeps of a request that was too long: what it added to which call, and why it was refused."""
     for index in range(len(before) - 1, -1, -1):
-        kept = record(request, before[index].request)
-        if "from" in kept:
-            return {"after": index, "from": kept["from"], "messages": kept["messages"], "why": why}
+        entry = record(request, before[index].request)
+        if "from" in entry:
+            return {"after": index, "from": entry["from"], "messages": entry["messages"], "why": why}
     return {"messages": record(request, None)["messages"], "why": why}
 
 
-def _call(call: ToolUse, kit: Kit, shown: dict[str, str]) -> ToolCall:
+def _call(call: ToolUse, kit: Kit, observations: dict[str, str]) -> ToolCall:
     texts, other = translation.arguments_as_text(call.arguments)
     tool, argument = kit.shell
     is_shell = call.name == tool
-    command = translation.as_command(arguments_of(call.arguments), argument) if is_shell else _written(call)
-    observation = shown.get(call.id, "")
+    command = translation.as_command(arguments_of(call.arguments), argument) if is_shell else _write(call)
+    observation = observations.get(call.id, "")
     return ToolCall(call.name, texts, command, observation, id=call.id, json_arguments=other)
 
 
-def _written(call: ToolUse) -> str:
+def _write(call: ToolUse) -> str:
     return f"{call.name} {call.arguments}"
 
 
@@ -84,15 +84,19 @@ def record(request: Request, before: Request | None) -> Json:
         request: What was asked.
         before: The request of the call that it goes on from.
     """
-    kept: Json = {"dialect": request.dialect, "model": request.model, "asked": json.loads(written(dict(request.asked)))}
+    entry: Json = {
+        "dialect": request.dialect,
+        "model": request.model,
+        "asked": json.loads(written(dict(request.asked))),
+    }
     if request.stripped:
-        kept["stripped"] = list(request.stripped)
+        entry["stripped"] = list(request.stripped)
     size = len(before.messages) if before is not None else 0
     if before is not None and request.messages[:size] == before.messages:
-        kept["from"] = size
+        entry["from"] = size
     else:
         size = 0
-    kept["messages"] = [dict(message) for message in request.messages[size:]]
+    entry["messages"] = [dict(message) for message in request.messages[size:]]
     if before is None or request.tools != before.tools:
-        kept["tools"] = [dict(tool) for tool in request.tools]
-    return kept
+        entry["tools"] = [dict(tool) for tool in request.tools]
+    return entry

@@ -79,22 +79,22 @@ def messages(request: Request, memory: Memory, tools_shown: bool) -> list[Messag
         memory: The replies so far.
         tools_shown: Whether the policy shows the tools to its model itself, and results under the role `tool`.
     """
-    given = list(request.messages)
+    originals = list(request.messages)
     leading = 0
-    while leading < len(given) and given[leading]["role"] == "system":
+    while leading < len(originals) and originals[leading]["role"] == "system":
         leading += 1
-    system = [message["content"] for message in given[:leading]]
+    system = [message["content"] for message in originals[:leading]]
     if not tools_shown and (about := shown_tools(request)):
         system.append(about)
-    made: list[Message] = [{"role": "system", "content": "\n\n".join(system)}] if system else []
-    for message in given[leading:]:
+    result: list[Message] = [{"role": "system", "content": "\n\n".join(system)}] if system else []
+    for message in originals[leading:]:
         role, content = message["role"], message["content"]
         if role == "assistant":
             content = memory.words(message)
         elif role == "system" or (role == "tool" and not tools_shown):
             role = "user"  # chat templates refuse a system prompt in the middle
-        made.append({"role": role, "content": content})
-    return made
+        result.append({"role": role, "content": content})
+    return result
 
 
 def read_reply(reply: Reply, number: str) -> tuple[str, str, tuple[ToolUse, ...]]:
@@ -139,9 +139,9 @@ def call_text(name: str, arguments: Json, thought: str = "") -> str:
 
 def arguments_as_text(arguments: str) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return the arguments of a call as records keep them: texts, and the names of those that are other JSON values."""
-    found = arguments_of(arguments)
-    texts = {str(key): value if isinstance(value, str) else written(value) for key, value in found.items()}
-    return texts, tuple(str(key) for key, value in found.items() if not isinstance(value, str))
+    values = arguments_of(arguments)
+    texts = {str(key): value if isinstance(value, str) else written(value) for key, value in values.items()}
+    return texts, tuple(str(key) for key, value in values.items() if not isinstance(value, str))
 
 
 def as_command(arguments: Json, argument: str) -> str:

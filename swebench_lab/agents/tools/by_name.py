@@ -14,7 +14,7 @@ def resolve(tools: Sequence[str | Tool]) -> tuple[Tool, ...]:
     Raises:
         ValueError: A name is unknown, or two tools share one.
     """
-    given: tuple[Tool, ...] = (
+    defaults: tuple[Tool, ...] = (
         bash.BashTool(),
         editor.EDITOR,
         editor.SEARCH,
@@ -22,13 +22,13 @@ def resolve(tools: Sequence[str | Tool]) -> tuple[Tool, ...]:
         micro_tools.VIEW,
         micro_tools.SUB,
     )
-    known = {tool.name: tool for tool in given}
-    found: dict[str, Tool] = {}
+    registry = {tool.name: tool for tool in defaults}
+    result: dict[str, Tool] = {}
     for item in tools:
-        if isinstance(item, str) and item not in known:
-            raise ValueError(f"there is no tool {item!r}; known are {', '.join(known)}, or give a Tool itself")
-        tool = known[item] if isinstance(item, str) else item
-        if tool.name in found:
+        if isinstance(item, str) and item not in registry:
+            raise ValueError(f"there is no tool {item!r}; known are {', '.join(registry)}, or give a Tool itself")
+        tool = registry[item] if isinstance(item, str) else item
+        if tool.name in result:
             raise ValueError(f"two tools are called {tool.name!r}; a call could mean either")
-        found[tool.name] = tool
-    return tuple(found.values())
+        result[tool.name] = tool
+    return tuple(result.values())

@@ -61,7 +61,7 @@ class ProgramTool(BaseTool):
         Raises:
             SandboxError: The sandbox failed, or holds no Python to run the program with.
         """
-        given = {
+        request = {
             "arguments": dict(arguments),
             "cwd": shell.cwd,
             "workdir": sandbox.workdir,
@@ -69,17 +69,17 @@ class ProgramTool(BaseTool):
         }
         # Lone surrogates stand for bytes that are no text; JSON's escapes carry them unharmed.
         result = sandbox.run(
-            ["/bin/sh", "-c", _RUN, self.source], stdin=json.dumps(given), timeout=limits.timeout, cwd="/"
+            ["/bin/sh", "-c", _RUN, self.source], stdin=json.dumps(request), timeout=limits.timeout, cwd="/"
         )
         if result.exit_code == 127 and not result.stdout:
             raise SandboxError(f"calling {self.name!r}: there is no python3 in the sandbox, so its program cannot run")
         text = result.output.removesuffix("\n")
         if result.timed_out:
             text += f"\n[{self.name} was killed after {limits.timeout:g} seconds]"
-        return Observation(text, _typed_out(self.name, arguments), result.exit_code, result.timed_out, result.limit)
+        return Observation(text, _command_line(self.name, arguments), result.exit_code, result.timed_out, result.limit)
 
 
-def _typed_out(name: str, arguments: Mapping[str, Any]) -> str:
+def _command_line(name: str, arguments: Mapping[str, Any]) -> str:
     """Return the call as one would type it: `name --key value`."""
     words = [f"--{key} {shlex.quote(v if isinstance(v, str) else json.dumps(v))}" for key, v in arguments.items()]
     return " ".join([name, *words])

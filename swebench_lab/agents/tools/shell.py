@@ -41,18 +41,18 @@ class Shell:
         if self._session is None:
             self._session = self._sandbox.session(cwd=self._start)
             self._first = self._session.env()
-        known = self._session.env() if self._session.alive else {}
+        env = self._session.env() if self._session.alive else {}
         result = self._session.run(command, timeout=timeout)
-        self.new_shell = "" if self._session.alive else self._told(known)
+        self.new_shell = "" if self._session.alive else self._told(env)
         return result
 
-    def _told(self, known: Mapping[str, str]) -> str:
+    def _told(self, env: Mapping[str, str]) -> str:
         """Say what a new shell keeps of the one that ended."""
-        names = [name for name, value in known.items() if self._first.get(name) != value]
-        kept = f" and the exported variables of before this command ({', '.join(sorted(names))})" if names else ""
+        names = [name for name, value in env.items() if self._first.get(name) != value]
+        variables = f" and the exported variables of before this command ({', '.join(sorted(names))})" if names else ""
         return (
-            f"[the command ended its shell. The next command runs in a new one in {self.cwd}: the directory{kept} "
-            f"{'are' if kept else 'is'} kept; other variables, functions, aliases, options and background jobs are gone]"
+            f"[the command ended its shell. The next command runs in a new one in {self.cwd}: the directory{variables} "
+            f"{'are' if variables else 'is'} kept; other variables, functions, aliases, options and background jobs are gone]"
         )
 
     def close(self) -> None:

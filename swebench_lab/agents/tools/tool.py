@@ -144,12 +144,12 @@ def read_arguments(tool: Tool, written: Mapping[str, str]) -> dict[str, Any]:
     properties: Mapping[str, Mapping[str, Any]] = tool.parameters.get("properties", {})
     for key in written:
         if key not in properties:
-            known = ", ".join(properties) or "none"
-            raise FormatError(f"The function {tool.name!r} has no parameter {key!r}; its parameters are: {known}.")
+            names = ", ".join(properties) or "none"
+            raise FormatError(f"The function {tool.name!r} has no parameter {key!r}; its parameters are: {names}.")
     for key in tool.parameters.get("required", ()):
         if key not in written:
             raise FormatError(f"The function {tool.name!r} needs the parameter {key!r}.")
-    return {key: _typed(value, properties[key], f"{tool.name}.{key}") for key, value in written.items()}
+    return {key: _convert(value, properties[key], f"{tool.name}.{key}") for key, value in written.items()}
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -161,12 +161,12 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def _typed(value: str, schema: Mapping[str, Any], where: str) -> Any:
+def _convert(value: str, schema: Mapping[str, Any], where: str) -> Any:
     kind = schema.get("type", "string")
     if kind == "string":
         if isinstance(value, JsonValue):
             raise FormatError(f"The parameter {where} must be a string, not {value[:60]}.")
-        return _allowed(value, schema, where)
+        return _check_choice(value, schema, where)
     try:
         read = json.loads(value)
     except (ValueError, RecursionError):
@@ -184,7 +184,7 @@ def _typed(value: str, schema: Mapping[str, Any], where: str) -> Any:
     return read
 
 
-def _allowed(value: str, schema: Mapping[str, Any], where: str) -> str:
+def _check_choice(value: str, schema: Mapping[str, Any], where: str) -> str:
     choices = schema.get("enum")
     if choices is None:
         return value

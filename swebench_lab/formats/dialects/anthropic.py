@@ -158,8 +158,8 @@ def _content(text: str, reasoning: str, signature: str, calls: tuple[ToolUse, ..
 def write(answer: Answer, request: Request) -> Json:  # noqa: ARG001 - the other dialects need it
     """Return an answer as one object."""
     blocks = _content(answer.text, answer.reasoning, answer.signature, answer.calls)
-    ended = {"stop_reason": _STOPS.get(answer.finish, "end_turn"), "stop_sequence": None}
-    return {**_head(answer), "content": blocks, **ended, "usage": _usage(answer.usage)}
+    ending = {"stop_reason": _STOPS.get(answer.finish, "end_turn"), "stop_sequence": None}
+    return {**_head(answer), "content": blocks, **ending, "usage": _usage(answer.usage)}
 
 
 def _head(answer: Answer) -> Json:
@@ -182,15 +182,15 @@ def events(answer: Answer, request: Request) -> Iterator[bytes]:
         return event({"type": kind, **fields}, kind)
 
     whole = write(answer, request)
-    opened = {**whole, "content": [], "stop_reason": None, "usage": {**whole["usage"], "output_tokens": 0}}
-    yield named("message_start", message=opened)
+    start = {**whole, "content": [], "stop_reason": None, "usage": {**whole["usage"], "output_tokens": 0}}
+    yield named("message_start", message=start)
     for index, block in enumerate(whole["content"]):
         yield named("content_block_start", index=index, content_block=_opening(block))
         for delta in _deltas(block):
             yield named("content_block_delta", index=index, delta=delta)
         yield named("content_block_stop", index=index)
-    ended = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
-    yield named("message_delta", delta=ended, usage={"output_tokens": answer.usage.completion})
+    ending = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
+    yield named("message_delta", delta=ending, usage={"output_tokens": answer.usage.completion})
     yield named("message_stop")
 
 

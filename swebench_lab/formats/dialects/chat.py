@@ -93,7 +93,7 @@ def _message(message: Json, strip: Stripping) -> Json:
 
 def write_request(request: Request) -> Json:
     """Return the body that `read` reads as this request."""
-    body: Json = {"model": request.model, "messages": [_written(m) for m in request.messages], **request.asked}
+    body: Json = {"model": request.model, "messages": [_write(m) for m in request.messages], **request.asked}
     if request.tools:
         body["tools"] = [
             {"type": "custom", "custom": {"name": t["name"], "description": t["description"]}}
@@ -108,22 +108,22 @@ def write_request(request: Request) -> Json:
     return body
 
 
-def _written(message: Json) -> Json:
-    made = {k: v for k, v in message.items() if k in ("role", "content", "tool_call_id")}
+def _write(message: Json) -> Json:
+    entry = {k: v for k, v in message.items() if k in ("role", "content", "tool_call_id")}
     if "reasoning" in message:
-        made["reasoning_content"] = message["reasoning"]
+        entry["reasoning_content"] = message["reasoning"]
     if "signature" in message:
-        made["reasoning_signature"] = message["signature"]
+        entry["reasoning_signature"] = message["signature"]
     if message.get("tool_calls"):
-        made["tool_calls"] = [_call(c["id"], c["name"], c["arguments"]) for c in message["tool_calls"]]
-    return made
+        entry["tool_calls"] = [_call(c["id"], c["name"], c["arguments"]) for c in message["tool_calls"]]
+    return entry
 
 
 def _call(identity: str, name: str, arguments: str) -> Json:
     return {"id": identity, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def _answered_call(call: ToolUse, request: Request) -> Json:
+def _reply_call(call: ToolUse, request: Request) -> Json:
     if call.name not in request.custom:
         return _call(call.id, call.name, call.arguments)
     text = str(arguments_of(call.arguments).get("input", ""))
@@ -138,7 +138,7 @@ def write(answer: Answer, request: Request) -> Json:
     if answer.signature:
         message["reasoning_signature"] = answer.signature
     if answer.calls:
-        message["tool_calls"] = [_answered_call(call, request) for call in answer.calls]
+        message["tool_calls"] = [_reply_call(call, request) for call in answer.calls]
     choice = {"index": 0, "message": message, "finish_reason": answer.finish, "logprobs": None}
     return {**_head(answer, "chat.completion"), "choices": [choice], "usage": _usage(answer.usage)}
 
@@ -172,7 +172,7 @@ def events(answer: Answer, request: Request) -> Iterator[bytes]:
     if answer.text:
         yield chunk({"content": answer.text})
     for index, call in enumerate(answer.calls):
-        yield chunk({"tool_calls": [{"index": index, **_answered_call(call, request)}]})
+        yield chunk({"tool_calls": [{"index": index, **_reply_call(call, request)}]})
     yield chunk({}, answer.finish)
     if request.usage:
         yield event({**head, "choices": [], "usage": _usage(answer.usage)})

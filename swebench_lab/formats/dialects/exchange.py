@@ -194,10 +194,10 @@ def text_of(value: Any, where: str) -> str:
 def arguments_of(text: str) -> Json:
     """Return the arguments of a call as an object; what is none, under the name `input`."""
     try:
-        found = json.loads(text or "{}")
+        value = json.loads(text or "{}")
     except (ValueError, RecursionError):
         return {"input": text}
-    return found if isinstance(found, dict) else {"input": text}
+    return value if isinstance(value, dict) else {"input": text}
 
 
 def written(value: Any) -> str:

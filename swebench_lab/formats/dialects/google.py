@@ -45,8 +45,8 @@ def read(body: Json, model: str = "", stream: bool = False, events: bool = True)
         parts = system if isinstance(system, str) else object_of(system, "systemInstruction").get("parts")
         if text := strip.text([parts] if isinstance(parts, dict) else parts, "systemInstruction"):
             messages.append({"role": "system", "content": text})
-    given = body.get("contents")
-    for content in [{"parts": [{"text": given}]}] if isinstance(given, str) else list_of(given, "contents"):
+    contents = body.get("contents")
+    for content in [{"parts": [{"text": contents}]}] if isinstance(contents, str) else list_of(contents, "contents"):
         messages += reader.messages(object_of(content, "contents"), strip)
     tools = []
     for group in list_of(body.get("tools"), "tools"):
@@ -54,24 +54,24 @@ def read(body: Json, model: str = "", stream: bool = False, events: bool = True)
             if kind in ("functionDeclarations", "function_declarations"):
                 for tool in list_of(value, "functionDeclarations"):
                     schema = object_of(tool, "functionDeclarations").get("parametersJsonSchema")
-                    schema = schema or _lowered(tool.get("parameters"))
+                    schema = schema or _lower_types(tool.get("parameters"))
                     tools.append(function(tool.get("name"), tool.get("description"), schema))
             else:
                 strip.add(f"tool {kind}")
-    asked = {key: value for key, value in body.items() if key not in _READ and value is not None}
+    settings = {key: value for key, value in body.items() if key not in _READ and value is not None}
     return Request(
-        NAME, model, tuple(messages), tuple(tools), stream, asked, tuple(strip.names), events=events or not stream
+        NAME, model, tuple(messages), tuple(tools), stream, settings, tuple(strip.names), events=events or not stream
     )
 
 
-def _lowered(schema: Any) -> Any:
+def _lower_types(schema: Any) -> Any:
     """Return a schema with the names of its types as JSON schema has them."""
     if isinstance(schema, list):
-        return [_lowered(part) for part in schema]
+        return [_lower_types(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
     return {
-        key: value.lower() if key == "type" and isinstance(value, str) else _lowered(value)
+        key: value.lower() if key == "type" and isinstance(value, str) else _lower_types(value)
         for key, value in schema.items()
     }
 
@@ -117,9 +117,9 @@ class _Reader:
     def _call(self, call: Json) -> dict[str, str]:
         identity = str(call.get("id") or f"call_{self.count}")
         self.count += 1
-        made = called(identity, call.get("name"), call.get("args"))
-        self.waiting.append((made["name"], identity))
-        return made
+        entry = called(identity, call.get("name"), call.get("args"))
+        self.waiting.append((entry["name"], identity))
+        return entry
 
     def _result(self, response: Json) -> Json:
         name, identity = text_of(response.get("name"), "functionResponse: name"), response.get("id")
@@ -127,10 +127,10 @@ class _Reader:
         if matching:
             self.waiting.remove(matching[0])
             identity = matching[0][1]
-        return result(str(identity or name), _shown(response.get("response")))
+        return result(str(identity or name), _response_text(response.get("response")))
 
 
-def _shown(response: Any) -> str:
+def _response_text(response: Any) -> str:
     """Return the text of a function's response."""
     if isinstance(response, dict) and len(response) == 1:
         (value,) = response.values()
@@ -200,7 +200,7 @@ def write(answer: Answer, request: Request) -> Json:  # noqa: ARG001 - the other
         "index": 0,
     }
     usage = answer.usage
-    counted = {
+    counts = {
         "promptTokenCount": usage.prompt,
         "candidatesTokenCount": usage.completion - usage.reasoning,
         "thoughtsTokenCount": usage.reasoning,
@@ -209,7 +209,7 @@ def write(answer: Answer, request: Request) -> Json:  # noqa: ARG001 - the other
     }
     return {
         "candidates": [candidate],
-        "usageMetadata": counted,
+        "usageMetadata": counts,
         "modelVersion": answer.model,
         "responseId": f"resp_{answer.id}",
     }

@@ -56,8 +56,8 @@ def read(body: Json) -> Request:
     messages: list[Json] = []
     if body.get("instructions"):
         messages.append({"role": "system", "content": text_of(body["instructions"], "instructions")})
-    given = body.get("input")
-    items = [{"role": "user", "content": given}] if isinstance(given, str) else list_of(given, "input")
+    content = body.get("input")
+    items = [{"role": "user", "content": content}] if isinstance(content, str) else list_of(content, "input")
     messages += _Reader(strip).messages(items)
     tools, custom, shell = [], set(), False
     for tool in list_of(body.get("tools"), "tools"):
@@ -275,9 +275,9 @@ def events(answer: Answer, request: Request) -> Iterator[bytes]:
         return event({"type": kind, "sequence_number": next(numbers), **fields}, kind)
 
     whole = write(answer, request)
-    begun = {**_head(answer, request), "status": "in_progress", "output": [], "usage": None}
-    yield named("response.created", response=begun)
-    yield named("response.in_progress", response=begun)
+    start = {**_head(answer, request), "status": "in_progress", "output": [], "usage": None}
+    yield named("response.created", response=start)
+    yield named("response.in_progress", response=start)
     for index, item in enumerate(whole["output"]):
         place = {"item_id": item["id"], "output_index": index}
         yield named("response.output_item.added", output_index=index, item=_opening(item))
@@ -290,8 +290,8 @@ def events(answer: Answer, request: Request) -> Iterator[bytes]:
 
 def _opening(item: Json) -> Json:
     empty: Json = {"content": [], "summary": [], "arguments": "", "input": ""}
-    begun = {**item, **{name: value for name, value in empty.items() if name in item}}
-    return {**begun, "status": "in_progress"} if "status" in item else begun
+    start = {**item, **{name: value for name, value in empty.items() if name in item}}
+    return {**start, "status": "in_progress"} if "status" in item else start
 
 
 def _steps(item: Json) -> Iterator[tuple[str, Json]]:

@@ -115,16 +115,16 @@ def read(route: Route, body: bytes) -> Request:
         Refused: It is no JSON object, or cannot be answered.
     """
     try:
-        found = json.loads(body)
+        content = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise Refused(400, f"the body of the request is not valid JSON: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise Refused(400, "the body of the request is not a JSON object")
     try:
         if route.dialect == "google":
-            return google.read(found, route.model, route.stream, route.events)
+            return google.read(content, route.model, route.stream, route.events)
         reader = {"chat": chat.read, "responses": responses.read, "anthropic": anthropic.read}[route.dialect]
-        return reader(found)
+        return reader(content)
     except RecursionError as error:
         raise Refused(400, "the body of the request is nested too deeply") from error
 

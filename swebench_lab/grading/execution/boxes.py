@@ -23,8 +23,8 @@ class OpenBoxes:
         """Add a sandbox; it is closed at once where `close` was called before."""
         with self._lock:
             self._open.add(box)
-            closed = self._closed
-        if closed:
+            is_closed = self._closed
+        if is_closed:
             box.close()
 
     def discard(self, box: Sandbox) -> None:

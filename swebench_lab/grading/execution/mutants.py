@@ -86,22 +86,22 @@ def mutate(text: bytes, names: Iterable[str], word: str) -> Mutation:
         return Mutation(text, frozenset())
 
 
-def _mutate(text: bytes, wanted: frozenset[str], word: str) -> Mutation:
+def _mutate(text: bytes, names: frozenset[str], word: str) -> Mutation:
     text.decode("utf-8")
     tree, starts = _parse(text), _line_starts(text)
     changes: dict[tuple[int, int], str] = {}
     functions = set()
     for node in ast.walk(tree):
-        if isinstance(node, _Function) and (name := _wanted(node, wanted)):
+        if isinstance(node, _Function) and (name := _match_name(node, names)):
             for old, new in _changes(node, word):
                 span = _span(old, starts)
                 changes[span] = new
                 functions.add(name)
-    changed = text
+    result = text
     for (start, end), new in sorted(_outermost(changes).items(), reverse=True):
-        changed = changed[:start] + new.encode() + changed[end:]
-    _parse(changed)
-    return Mutation(changed, frozenset(functions))
+        result = result[:start] + new.encode() + result[end:]
+    _parse(result)
+    return Mutation(result, frozenset(functions))
 
 
 def _parse(text: bytes) -> ast.Module:
@@ -120,16 +120,16 @@ def _parse(text: bytes) -> ast.Module:
 
 def _outermost(changes: dict[tuple[int, int], str]) -> dict[tuple[int, int], str]:
     """Return those changes whose place lies in no other's."""
-    kept: dict[tuple[int, int], str] = {}
+    result: dict[tuple[int, int], str] = {}
     last = -1
     for start, end in sorted(changes, key=lambda span: (span[0], -span[1])):
         if start >= last:
-            kept[start, end] = changes[start, end]
+            result[start, end] = changes[start, end]
             last = end
-    return kept
+    return result
 
 
-def _wanted(node: _Function, names: frozenset[str]) -> str:
+def _match_name(node: _Function, names: frozenset[str]) -> str:
     """Return by which of the names a function is wanted; an empty text where by none."""
     if node.name in names:
         return node.name

@@ -53,12 +53,12 @@ def planted(
     """
     files = [PurePosixPath(path) for path in deciding]
     folders = frozenset(test_roots(deciding) if roots is None else roots)
-    linked, names = frozenset(links), _RUNNERS | sys.stdlib_module_names | frozenset(programs)
+    symlinks, names = frozenset(links), _RUNNERS | sys.stdlib_module_names | frozenset(programs)
     paths = [PurePosixPath(path) for path in added]
     packages = {path.parts[0] for path in paths if len(path.parts) == 2 and path.name.split(".")[0] == "__init__"}
 
     def steers(path: PurePosixPath) -> bool:
-        loadable = path.suffix in _IMPORTABLE or str(path) in linked
+        loadable = path.suffix in _IMPORTABLE or str(path) in symlinks
         return (
             _starts_up(path, loadable)
             or _shadows(path, packages, names, loadable)

@@ -85,7 +85,7 @@ def pytest_runtest_logreport(report):
         return
     status = _status(report)
     if status:
-        reporter.write(event="outcome", test=report.nodeid, status=status, **_called(report, status))
+        reporter.write(event="outcome", test=report.nodeid, status=status, **_xfail_call(report, status))
     if report.when == "teardown":
         reporter.write(event="done", test=report.nodeid)
 
@@ -102,7 +102,7 @@ def pytest_unconfigure():
         reporter.end(int(session_seen[0].exitstatus))
 
 
-def _called(report: object, status: str) -> "dict[str, str]":
+def _xfail_call(report: object, status: str) -> "dict[str, str]":
     """Return where `pytest.xfail` was called, as a field of the event, if it was."""
     place = getattr(report, CALLED, None)
     if place is None and "XFailed: " in str(getattr(report, "longrepr", "")):

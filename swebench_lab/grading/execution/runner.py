@@ -118,9 +118,9 @@ class TestRunner:
         self.lab = posixpath.join(box.private_temp, f"lab-{secrets.token_hex(6)}")
         self.true = true_files(snapshot.tests)
         tests = self.expected.tests
-        shown = {way for way in planted.module_paths(tests) if self._started_from(way) is not None}
-        named = planted.deciding_modules(tests, self.true | shown)
-        self.deciding = tuple(sorted({*test_files(task), *protected_files(task), *named}))
+        present = {way for way in planted.module_paths(tests) if self._start_content(way) is not None}
+        imports = planted.deciding_modules(tests, self.true | present)
+        self.deciding = tuple(sorted({*test_files(task), *protected_files(task), *imports}))
         self.roots = planted.test_roots(self.deciding, _touched(task.gold_patch), self._names_in)
         self.programs = modules(self.spec.test_command)
         self.notes: list[str] = []
@@ -151,7 +151,7 @@ class TestRunner:
         setup, changes = ("", Changes()) if patch is None else self._apply(patch)
         self._remove(changes)
         self._restore(changes)
-        self._restore_shared(changes)
+        self._restore_helpers(changes)
         if self.task.test_patch:
             setup += self._apply_test_patch(changes)
         return self._test(setup)
@@ -186,24 +186,24 @@ class TestRunner:
     def _restore(self, changes: Changes) -> None:
         """Write the true test and harness files over those that are not as they should be."""
         touched = sorted(changes.touched & self.true)
-        wanted = {*touched, *cut_files(self.snapshot.tests, trees(self.snapshot))}
-        self._put({path: self.snapshot.tests / path for path in wanted})
+        paths = {*touched, *cut_files(self.snapshot.tests, trees(self.snapshot))}
+        self._put({path: self.snapshot.tests / path for path in paths})
         if touched:
             self.notes.append(f"restored before the tests: {_some(touched)}")
 
-    def _restore_shared(self, changes: Changes) -> None:
+    def _restore_helpers(self, changes: Changes) -> None:
         """Put back what the patch changed of the tests' helpers, and files in which it changed pytest's settings."""
         restored = []
         for path in sorted(changes.touched - self.true):
             of_tests = planted.within(path, self.roots) or (path in self.deciding and not self._is_fixed(path))
             helper = (of_tests and path not in changes.added) or self._is_runner(path)
-            if helper or (planted.is_config(path) and self._settings_changed(path, changes)):
+            if helper or (planted.is_config(path) and self._changes_settings(path, changes)):
                 restored.append(path)
         if restored:
             self._bring_back(restored)
             self.notes.append(f"restored before the tests, as shared with them: {_some(restored)}")
 
-    def _settings_changed(self, path: str, changes: Changes) -> bool:
+    def _changes_settings(self, path: str, changes: Changes) -> bool:
         if path in changes.links:
             return True  # to nowhere, a folder, a device: settings are read from no file that the patch chooses
         try:
@@ -212,7 +212,7 @@ class TestRunner:
         except (SandboxPathError, OSError):
             return True  # a file that cannot be read, or is far too large
         toml = path.endswith(".toml")
-        return _settings(self._started_from(path), toml) != _settings(after, toml)
+        return _settings(self._start_content(path), toml) != _settings(after, toml)
 
     def _is_fixed(self, path: str) -> bool:
         return path in _touched(self.task.gold_patch)
@@ -242,16 +242,16 @@ class TestRunner:
         self.box.write(f"{self.lab}/test.diff", patch_bytes(self.task.test_patch))
         return self._in_tree(["git", "apply", "--verbose", f"{self.lab}/test.diff"], "applying the test patch")
 
-    def _started_from(self, path: str) -> bytes | None:
+    def _start_content(self, path: str) -> bytes | None:
         """Return a file as the START tree has it, or None when it has none; the patch cannot have touched that."""
-        held = place_of(trees(self.snapshot), path)
-        return None if held is None or held.is_symlink() else held.read_bytes()
+        file = place_of(trees(self.snapshot), path)
+        return None if file is None or file.is_symlink() else file.read_bytes()
 
     def _bring_back(self, paths: Iterable[str]) -> None:
         """Make files what they are in the START tree."""
-        held = {path: place_of(trees(self.snapshot), path) for path in paths}
-        self._clear([path for path, host in held.items() if host is None])
-        self._put({path: host for path, host in held.items() if host is not None})
+        files = {path: place_of(trees(self.snapshot), path) for path in paths}
+        self._clear([path for path, host in files.items() if host is None])
+        self._put({path: host for path, host in files.items() if host is not None})
 
     def _clear(self, paths: Sequence[str]) -> None:
         if paths:
@@ -271,9 +271,11 @@ class TestRunner:
     def _must(self, result: Result, doing: str) -> str:
         if result.exit_code == 0:
             return result.output
-        ended = "timed out" if result.timed_out else f"ran into the {result.limit} limit" if result.limit else "failed"
+        failure = (
+            "timed out" if result.timed_out else f"ran into the {result.limit} limit" if result.limit else "failed"
+        )
         code = "" if result.exit_code is None else f" (exit code {result.exit_code})"
-        text = f"grading {self.task.id}: {doing} {ended}{code}: {result.output.strip()[-500:]}"
+        text = f"grading {self.task.id}: {doing} {failure}{code}: {result.output.strip()[-500:]}"
         raise SetupFailed(text, result)
 
     # --- the tests --------------------------------------------------------------------------------------------------
@@ -281,16 +283,16 @@ class TestRunner:
     def _test(self, setup: str) -> TestRun:
         command = scripts.with_files(self.spec.test_command, test_arguments(self.spec, test_files(self.task)))
         steps = Steps.of(command)
-        started = time.monotonic()
+        start = time.monotonic()
         if not steps.before:
-            return self._run_tests(command, command, setup, started)
+            return self._run_tests(command, command, setup, start)
         first = self._run_script(steps.before, self.timeout)
         if first.timed_out or first.limit or (steps.needed and not first.ok):
-            return self._finished(command, setup, first, started, Results())
+            return self._finish(command, setup, first, start, Results())
         try:
             with self._forked(steps) as runner:
                 runner._undo_steps()
-                return runner._run_tests(command, f"{steps.state}\n{steps.runner}", setup, started, first.output)
+                return runner._run_tests(command, f"{steps.state}\n{steps.runner}", setup, start, first.output)
         except SandboxClosed:
             raise
         except SandboxError as error:  # such as a tree too deep to be copied, which code of the patch may have made
@@ -319,15 +321,15 @@ class TestRunner:
         if result.truncated_bytes:
             raise SetupFailed(f"grading {self.task.id}: the steps before the tests left too many files to list", result)
         self._must(result, "listing files")
-        listed = result.stdout.decode("utf-8", "surrogateescape")
-        entries = [(item[0], item[1:]) for item in listed.split("\0") if item]
+        listing = result.stdout.decode("utf-8", "surrogateescape")
+        entries = [(item[0], item[1:]) for item in listing.split("\0") if item]
         paths = [path for _, path in entries if not path.endswith((".egg-info/entry_points.txt", *_COMPILED))]
-        added = tuple(path for path in paths if self._started_from(path) is None)
+        new = tuple(path for path in paths if self._start_content(path) is None)
         links = tuple(path for kind, path in entries if kind == "l")
-        changes = Changes(added, tuple(paths), (), links)
+        changes = Changes(new, tuple(paths), (), links)
         self._remove(changes)
         self._put({path: self.snapshot.tests / path for path in self.true})
-        self._restore_shared(changes)
+        self._restore_helpers(changes)
         if self.task.test_patch:
             self._apply_test_patch(changes)
 
@@ -341,14 +343,14 @@ class TestRunner:
             self.box, self.lab, text, becomes=bool(becomes), timeout=timeout, env=env, max_output=MAX_OUTPUT
         )
 
-    def _run_tests(self, command: str, script: str, setup: str, started: float, before: str = "") -> TestRun:
+    def _run_tests(self, command: str, script: str, setup: str, start: float, before: str = "") -> TestRun:
         """Run the tests with the key beside them.
 
         Args:
             command: The whole test command, for the log.
             script: What of it is left to run.
             setup: What was printed while the patch was applied.
-            started: When the command began, on the monotonic clock.
+            start: When the command began, on the monotonic clock.
             before: What its first steps printed.
         """
         if self.conditions.mutator is not None:
@@ -357,13 +359,13 @@ class TestRunner:
         for name, text in scripts.startup_files().items():
             self.box.write(f"{self.lab}/plugin/{name}", text)
         self.box.write(f"{self.lab}/plugin/{startup.KEY}", key)
-        left = max(1.0, self.timeout - (time.monotonic() - started))
+        left = max(1.0, self.timeout - (time.monotonic() - start))
         if self.conditions.watched:
             result = self._run_watched(script, left)
         else:
             result = self._run_script(scripts.test_script(script, self.lab), left)
         result = replace(result, stdout=before.encode() + result.stdout) if before else result
-        return self._finished(command, setup, result, started, self._results(key))
+        return self._finish(command, setup, result, start, self._results(key))
 
     def _rewrite(self, mutator: Mutator) -> None:
         """Write the files of the tests that should start to pass anew, with other expectations if the mutator has a word.
@@ -372,8 +374,8 @@ class TestRunner:
         """
         tests = self.task.fail_to_pass
         names = {function_of(test) for test in tests}
-        named = {test.partition("::")[0] for test in tests if "::" in test}
-        for path in sorted(path for path in named or self.deciding if path.endswith(".py")):
+        files = {test.partition("::")[0] for test in tests if "::" in test}
+        for path in sorted(path for path in files or self.deciding if path.endswith(".py")):
             place = posixpath.join(self.box.workdir, path)
             try:
                 text = self.box.read_bytes(place)
@@ -385,7 +387,7 @@ class TestRunner:
                 mutator.tests.update(test for test in tests if function_of(test) in mutation.functions)
             self.box.write(place, text)
 
-    def _finished(self, command: str, setup: str, result: Result, started: float, results: Results) -> TestRun:
+    def _finish(self, command: str, setup: str, result: Result, start: float, results: Results) -> TestRun:
         expected = reports_separately(command)
         if not expected and (not results.started or (results.finished and not results.outcomes)):
             self.notes.append("the log alone decides: nothing reported results separately from inside the test runner")
@@ -397,10 +399,10 @@ class TestRunner:
             setup=f"{setup}+ {command}\n",
             timed_out=result.timed_out,
             limit=result.limit,
-            seconds=time.monotonic() - started,
+            seconds=time.monotonic() - start,
             results=results if expected else None,
             results_expected=expected,
-            fault="" if result.timed_out or result.limit or result.signal is None else _shell_ended(result.signal),
+            fault="" if result.timed_out or result.limit or result.signal is None else _shell_death(result.signal),
             notes=tuple(self.notes),
         )
 
@@ -423,7 +425,7 @@ class TestRunner:
             text: bytes | None = (self.snapshot.tests / path).read_bytes()
         else:
             plain = ".." not in path.split("/") and "\0" not in path and len(path) < _LONGEST_PATH
-            text = self._started_from(path) if plain and planted.within(path, self.roots) else None
+            text = self._start_content(path) if plain and planted.within(path, self.roots) else None
         lines = (text or b"").decode("utf-8", "replace").split("\n")[: int(line)] if _LINE.fullmatch(line) else []
         return any(_CALLS_XFAIL.search(code) for code in lines[-_CALL_LINES:])
 
@@ -435,7 +437,7 @@ def _refuse(paths: Sequence[str]) -> None:
         raise NotApplied(f"error: {reason}\n", [f"refused: {reason}"])
 
 
-def _shell_ended(number: int) -> str:
+def _shell_death(number: int) -> str:
     return f"the shell that ran the tests was ended by {signal.Signals(number).name}"
 
 

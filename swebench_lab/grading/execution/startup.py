@@ -60,12 +60,12 @@ path_before = ""
 def begin() -> None:
     """Take what is named in the environment and leave no trace of it there."""
     global reporter, path_before
-    said = os.environ.get(VARIABLE, "")
-    if not said:
+    setting = os.environ.get(VARIABLE, "")
+    if not setting:
         _go_on()
         sys.path.append(_FOLDER)  # a worker of pytest-xdist, which finds the plugin there
         return
-    options, path_before = said.split("|", 1)
+    options, path_before = setting.split("|", 1)
     _put_back_path(path_before)
     words = _command()
     if _program(words) in _LAUNCHERS:

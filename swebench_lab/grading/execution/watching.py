@@ -48,20 +48,20 @@ def run_watched(
             result = box.run(command, timeout=timeout, env=env, merge=False, max_output=max_output)
         except SandboxPathError:
             pass  # no Python by that name
-        if result is not None and (result.timed_out or _said(result)[:1] in ([witness.READY], [witness.BLIND])):
-            ended = FROM_OUTSIDE if _from_outside(result) else result.limit
-            return replace(result, stderr=b"", limit=ended)
+        if result is not None and (result.timed_out or _error_lines(result)[:1] in ([witness.READY], [witness.BLIND])):
+            limit = FROM_OUTSIDE if _from_outside(result) else result.limit
+            return replace(result, stderr=b"", limit=limit)
         # a Python without ctypes, or too old for the witness: nothing of the tests has run
     return box.run(script, timeout=timeout, env=env, max_output=max_output)
 
 
 def _from_outside(result: Result) -> bool:
     """Whether a signal that could come from outside ended what ran, and nothing inside asked for one."""
-    said, ended = _said(result), (result.exit_code or 0) - 128
-    if result.timed_out or result.limit or ended not in witness.OUTSIDE:
+    report, signal = _error_lines(result), (result.exit_code or 0) - 128
+    if result.timed_out or result.limit or signal not in witness.OUTSIDE:
         return False
-    return said[:1] == [witness.READY] and not any(line.startswith(witness.INSIDE) for line in said)
+    return report[:1] == [witness.READY] and not any(line.startswith(witness.INSIDE) for line in report)
 
 
-def _said(result: Result) -> list[str]:
+def _error_lines(result: Result) -> list[str]:
     return result.stderr.decode("utf-8", "replace").splitlines()

@@ -141,14 +141,14 @@ def _descends(pid: int, ancestor: int) -> bool:
 
 
 def _in_group(group: int) -> "list[int]":
-    found = []
+    processes = []
     for name in os.listdir("/proc"):  # noqa: PTH208
         try:
             if name.isdigit() and os.getpgid(int(name)) == group:
-                found.append(int(name))
+                processes.append(int(name))
         except OSError:
             continue
-    return found
+    return processes
 
 
 def _harmless(name: str, kind: str, sender: int, arguments: "list[int]", shell: int) -> bool:

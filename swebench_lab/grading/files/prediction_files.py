@@ -54,13 +54,13 @@ def read_files(path: Path) -> Iterator[tuple[str, Any, bool]]:
     if not path.is_dir():
         yield from _file(path)
         return
-    named = [path / name for name in _NAMED if (path / name).is_file()]
-    if len(named) > 1:
+    candidates = [path / name for name in _NAMED if (path / name).is_file()]
+    if len(candidates) > 1:
         raise RecordError(
-            f"reading predictions from {path}: {', '.join(file.name for file in named)} could all be them; name one file"
+            f"reading predictions from {path}: {', '.join(file.name for file in candidates)} could all be them; name one file"
         )
-    if named:
-        yield from _file(named[0])
+    if candidates:
+        yield from _file(candidates[0])
         return
     files = sorted(path.rglob("*.pred"))
     for file in files:

@@ -72,9 +72,9 @@ def read_predictions(source: Predictions, model: str | None = None) -> Predictio
         raise RecordError(problem[0] + (f" (and {len(problem) - 1} more such rows)" if len(problem) > 1 else ""))
     for message in (*refused, *faults):
         logger.warning("reading predictions: %s", message)
-    chosen = PredictionSet(_of_one_model(predictions, model, source))
-    chosen.refused = refused
-    return chosen
+    result = PredictionSet(_of_one_model(predictions, model, source))
+    result.refused = refused
+    return result
 
 
 def _places(source: Predictions) -> Iterator[tuple[str, str, Any]]:
@@ -109,9 +109,9 @@ def _of_one_model(predictions: list[Prediction], model: str | None, source: Pred
         if model not in names:
             raise RecordError(f"{what}: no prediction is by {model!r}; they are by {', '.join(map(repr, names))}")
         predictions = [p for p in predictions if p.model == model]
-    chosen: dict[str, Prediction] = {}
+    result: dict[str, Prediction] = {}
     for prediction in predictions:
-        earlier = chosen.get(prediction.task_id)
+        earlier = result.get(prediction.task_id)
         if earlier and earlier.model != prediction.model:
             raise RecordError(
                 f"{what}: {prediction.task_id!r} has predictions by several models; choose one of "
@@ -120,8 +120,8 @@ def _of_one_model(predictions: list[Prediction], model: str | None, source: Pred
         if earlier:
             which = "say the same" if earlier == prediction else "differ; the later counts"
             logger.warning("%s: two predictions for %s %s", what, prediction.task_id, which)
-        chosen[prediction.task_id] = prediction
-    return chosen
+        result[prediction.task_id] = prediction
+    return result
 
 
 # --- one row ----------------------------------------------------------------------------------------------------------

@@ -130,7 +130,7 @@ class Verdicts(dict[str, Verdict]):
                 "harness": theirs[name].status,
                 "rules": ours.official,
                 "agree": ours.status == theirs[name].status,
-                "differing": sorted(_succeeded(ours) ^ _succeeded(theirs[name])),
+                "differing": sorted(_successes(ours) ^ _successes(theirs[name])),
                 "reason": ours.reason if ours.status == NOT_GRADED else theirs[name].reason,
             }
             for name, ours in self.items()
@@ -175,7 +175,7 @@ class Verdicts(dict[str, Verdict]):
             "ambiguous_failure_ids": set[str](),
             "error_ids": errors,
         }
-        counted = (
+        totals = (
             "submitted",
             "completed",
             "resolved",
@@ -187,7 +187,7 @@ class Verdicts(dict[str, Verdict]):
         )
         return {
             "total_instances": len(self.tasks),
-            **{f"{name}_instances": len(lists[f"{name}_ids"]) for name in counted},
+            **{f"{name}_instances": len(lists[f"{name}_ids"]) for name in totals},
             **{name: sorted(ids) for name, ids in lists.items()},
             "failure_reasons": {name: verdicts[name].reason for name in sorted(faults)},
             "schema_version": 2,
@@ -249,11 +249,11 @@ class Verdicts(dict[str, Verdict]):
 
     def __repr__(self) -> str:
         """Return one line: how many there are of each status."""
-        counted = ", ".join(f"{n} {status}" for status, n in self.counts.items())
-        ended = ", ".join(f"{n} {cause.replace('_', ' ')}" for cause, n in self.causes.items() if cause in _ENDED)
-        ended = f"; of the unresolved {ended}" if ended else ""
+        summary = ", ".join(f"{n} {status}" for status, n in self.counts.items())
+        endings = ", ".join(f"{n} {cause.replace('_', ' ')}" for cause, n in self.causes.items() if cause in _ENDED)
+        endings = f"; of the unresolved {endings}" if endings else ""
         refused = f"; {len(self.refused)} rows of the predictions refused" if self.refused else ""
-        return f"Verdicts({len(self)} of {len(self.tasks)} tasks: {counted}{ended}{refused})"
+        return f"Verdicts({len(self)} of {len(self.tasks)} tasks: {summary}{endings}{refused})"
 
     def _repr_html_(self) -> str:
         rows = [[name, v.status, v.official, v.reason] for name, v in list(self.items())[:50]]
@@ -281,7 +281,7 @@ _AGREEMENT: dict[str, Any] = {
 }
 
 
-def _succeeded(verdict: Verdict) -> set[str]:
+def _successes(verdict: Verdict) -> set[str]:
     return {*verdict.fail_to_pass.get("success", ()), *verdict.pass_to_pass.get("success", ())}
 
 

@@ -102,14 +102,14 @@ def look(box: Sandbox, snapshot: Snapshot, task: Task, scope: str = "all", scans
         raise ValueError(f"scope={scope!r} must be 'own' or 'all'")
     paths = {part.old_path for part in gold_parts(task) if part.old_path}
     before = {path: text for path in sorted(paths) if (text := _start_text(snapshot, path)) is not None}
-    wanted = marks(task, before)
+    targets = marks(task, before)
     git, faults = _ask_git(box, snapshot, task)
     report: dict[str, Any] = {"files": 0, "members": 0, "hits": []}
-    for area in _areas(box, snapshot, scope) if wanted else ():
-        part = scans.search(box, snapshot, area, wanted) if scans and area.lasting else read_area(box, area, wanted)
+    for area in _areas(box, snapshot, scope) if targets else ():
+        part = scans.search(box, snapshot, area, targets) if scans and area.lasting else read_area(box, area, targets)
         report = {name: report[name] + part[name] for name in report}
-    hits = tuple(Hit(path, inside, _named(wanted[number])) for path, inside, number in report["hits"])
-    return Audit(scope, git, faults, report["files"], report["members"], hits, len(wanted))
+    hits = tuple(Hit(path, inside, _name(targets[number])) for path, inside, number in report["hits"])
+    return Audit(scope, git, faults, report["files"], report["members"], hits, len(targets))
 
 
 def _areas(box: Sandbox, snapshot: Snapshot, scope: str) -> tuple[Area, ...]:
@@ -122,7 +122,7 @@ def _areas(box: Sandbox, snapshot: Snapshot, scope: str) -> tuple[Area, ...]:
     return own if scope == "own" else (*own, machine)
 
 
-def _named(mark: Mark) -> str:
+def _name(mark: Mark) -> str:
     return f"{mark.place or 'code'} of {mark.file}"
 
 
@@ -207,9 +207,9 @@ def _ask_git(box: Sandbox, snapshot: Snapshot, task: Task) -> tuple[str, tuple[s
         faults.append(f"git reaches {total} commits, of which HEAD explains {reachable}")
     if facts.get("head") != snapshot.head:
         faults.append(f"HEAD is {facts.get('head')} and not {snapshot.head}")
-    copied = box.read_bytes(f"{folder}/copied").decode("utf-8", "replace").splitlines()
-    if copied:
-        faults.append(f"the tree holds a second file that is word for word the repaired {copied[0]}")
+    copies = box.read_bytes(f"{folder}/copied").decode("utf-8", "replace").splitlines()
+    if copies:
+        faults.append(f"the tree holds a second file that is word for word the repaired {copies[0]}")
     if others := [ref for ref in facts.get("refs", "").split() if ref != "refs/heads/main"]:
         faults.append(f"git knows the references {', '.join(others)}")
     line = f"git in the box: {reachable} commits up to {snapshot.head[:12]}, none newer; no other object is a repaired file"

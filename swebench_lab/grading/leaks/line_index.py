@@ -120,9 +120,9 @@ class Scans:
             (place / "pieces").write_bytes(box.read_bytes(f"{_INDEX_FOLDER}/pieces"))
             return {"area": area.name, **report}
 
-        marker, built = build_part(folder, build)
+        marker, is_new = build_part(folder, build)
         os.utime(folder / store.MARKER)
-        for mark in self.root.glob(f"*/{store.MARKER}") if built else ():
+        for mark in self.root.glob(f"*/{store.MARKER}") if is_new else ():
             if time.time() - mark.stat().st_mtime > _UNUSED:  # of files that are no more
                 store.evict(mark.parent)
         return LeakIndex(folder, int(marker["members"]))
@@ -139,15 +139,15 @@ class LeakIndex:
 
     def knows(self, mark: Mark) -> bool:
         """Whether the index can say where a mark is not."""
-        return bool(self._asked(mark))
+        return bool(self._mark_pieces(mark))
 
     @staticmethod
-    def _asked(mark: Mark) -> set[int]:
+    def _mark_pieces(mark: Mark) -> set[int]:
         return {value for line in mark.lines for value in _program()["pieces"](_bytes(line))}
 
     def files(self, mark: Mark) -> set[str]:
         """Return the files that may hold a mark, as text or compiled."""
-        numbers = self._all(self._asked(mark))
+        numbers = self._all(self._mark_pieces(mark))
         if len(mark.words) >= _LEAST_WORDS:
             numbers |= self._all({_program()["COMPILED"]})
         return {self.paths[number] for number in numbers}
@@ -157,8 +157,8 @@ class LeakIndex:
         for value in values:
             begin = bisect.bisect_left(self._pieces, value << 32)
             end = bisect.bisect_left(self._pieces, (value + 1) << 32, begin)
-            held = {number & 0xFFFFFFFF for number in self._pieces[begin:end]}
-            common = held if common is None else common & held
+            numbers = {number & 0xFFFFFFFF for number in self._pieces[begin:end]}
+            common = numbers if common is None else common & numbers
             if not common:
                 break
         return common or set()

@@ -80,25 +80,25 @@ def gold_parts(task: Task) -> tuple[FilePatch, ...]:
 
 def _mark(path: str, hunk: Hunk, old: list[str]) -> Mark | None:
     present = {line.strip() for line in old}
-    added = [line[1:].strip() for line in hunk.lines if line[:1] == "+"]
-    gone = tuple(line[1:].strip() for line in hunk.lines if line[:1] == "-" and _says(line[1:]))
+    additions = [line[1:].strip() for line in hunk.lines if line[:1] == "+"]
+    removals = tuple(line[1:].strip() for line in hunk.lines if line[:1] == "-" and _says(line[1:]))
     place = _place(hunk, old)
-    new = tuple(dict.fromkeys(line for line in added if _says(line) and line not in present))
+    new = tuple(dict.fromkeys(line for line in additions if _says(line) and line not in present))
     telling = bool(place) and not _EVERYWHERE.search(place)
     enough = len(_own_words((*new, place) if telling else new)) >= (_LEAST_WORDS if telling else 2 * _LEAST_WORDS)
     if new and enough and (telling or sum(map(len, new)) >= _LEAST_ALL):
-        gone = ()
+        removals = ()
     else:
         # Nothing new to read, as where lines were only taken away, or a short line that many a method of this name
         # has: the whole place, as it stands after the repair.
         whole = tuple(dict.fromkeys(s for line in hunk.lines if line[:1] in "+ " and _says(s := line[1:].strip())))
         few = len(_own_words((*whole, place))) < 2 * _LEAST_WORDS
-        if few or sum(map(len, whole)) < _LEAST_PLACE or not (gone or new):
+        if few or sum(map(len, whole)) < _LEAST_PLACE or not (removals or new):
             return _in_a_row(path, place, hunk, whole)
-        new, gone = whole, () if new else gone
+        new, removals = whole, () if new else removals
     names = (w for line in new for w in re.findall(_WORD, line.split("#")[0]))
     words = tuple(dict.fromkeys(word for word in names if not keyword.iskeyword(word)))
-    return Mark(path, place, new, words, gone)
+    return Mark(path, place, new, words, removals)
 
 
 def _own_words(lines: Iterable[str]) -> set[str]:

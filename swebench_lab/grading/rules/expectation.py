@@ -91,9 +91,9 @@ def test_files(task: Task) -> tuple[str, ...]:
     deciding = _deciding_files(task)
     if not task.test_patch:
         return deciding
-    written = [path for path in _of_test_patch(task, written_files) if not path.endswith(_NOT_TESTS)]
-    modules = [path for path in written if path.endswith(".py") or path in deciding]
-    return tuple(modules or written) or deciding
+    files = [path for path in _of_test_patch(task, written_files) if not path.endswith(_NOT_TESTS)]
+    modules = [path for path in files if path.endswith(".py") or path in deciding]
+    return tuple(modules or files) or deciding
 
 
 def protected_files(task: Task) -> tuple[str, ...]:

@@ -136,5 +136,5 @@ def _without_message(rest: str) -> str:
         at = end
         if opened == 0:
             return rest[:end]
-    closed = (end for end in ends[:-1] if rest.endswith("]", 0, end))  # a parameter that holds a bracket itself
-    return rest[: next(closed, ends[0])]
+    bracket_ends = (end for end in ends[:-1] if rest.endswith("]", 0, end))  # a parameter that holds a bracket itself
+    return rest[: next(bracket_ends, ends[0])]

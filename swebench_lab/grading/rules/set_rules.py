@@ -47,7 +47,7 @@ class Outcomes:
 
 def resolved_by(layout: str, outcomes: Outcomes) -> bool:
     """Whether the rule of the set with this layout counts a task as resolved."""
-    return _RULES.get(layout, _all_passed)(outcomes)
+    return _RULES.get(layout, _all_pass)(outcomes)
 
 
 def layout_of(row: Mapping[str, Any]) -> str:
@@ -57,7 +57,7 @@ def layout_of(row: Mapping[str, Any]) -> str:
     return LIVE if "test_cmds" in row else ""
 
 
-def _all_passed(outcomes: Outcomes) -> bool:
+def _all_pass(outcomes: Outcomes) -> bool:
     return set(outcomes.expected) <= outcomes.passed
 
 
@@ -65,22 +65,22 @@ def _exactly(outcomes: Outcomes) -> bool:
     return sorted(outcomes.passed) == sorted(outcomes.expected)
 
 
-def _none_failed(outcomes: Outcomes) -> bool:
+def _none_fail(outcomes: Outcomes) -> bool:
     # in pytest's summary, whatever neither passed nor was skipped counts as failed
-    failed = {name for name, status in outcomes.tests.items() if status in (FAILED, "ERROR", "XFAIL")}
-    return set(outcomes.fail_to_pass) <= outcomes.passed and not failed & set(outcomes.expected)
+    failures = {name for name, status in outcomes.tests.items() if status in (FAILED, "ERROR", "XFAIL")}
+    return set(outcomes.fail_to_pass) <= outcomes.passed and not failures & set(outcomes.expected)
 
 
 def _by_transitions(outcomes: Outcomes) -> bool:
     run, test = (_states(outcomes.row.get(name)) for name in ("run_result", "test_patch_result"))
     fix = outcomes.tests
     moves = {name: (run.get(name, NONE), test.get(name, NONE), fix.get(name, NONE)) for name in {*run, *test, *fix}}
-    broken = any(
+    has_regression = any(
         after == FAILED and (before == PASSED or (before in (NONE, SKIPPED) and first == PASSED))
         for first, before, after in moves.values()
     )
-    begun = any(before != PASSED and after == PASSED for _, before, after in moves.values())
-    if not fix or broken or not begun:
+    has_fix = any(before != PASSED and after == PASSED for _, before, after in moves.values())
+    if not fix or has_regression or not has_fix:
         return False
     came_from = dict.fromkeys(outcomes.fail_to_pass, FAILED) | dict.fromkeys(outcomes.pass_to_pass, PASSED)
     came_from |= dict.fromkeys(outcomes.row.get("s2p_tests", ()), SKIPPED)
@@ -100,6 +100,6 @@ def _states(run: Any) -> dict[str, str]:
 
 _RULES: dict[str, Callable[[Outcomes], bool]] = {
     REBENCH_V2: _exactly,
-    LIVE: _none_failed,
+    LIVE: _none_fail,
     MULTI_SWE: _by_transitions,
 }

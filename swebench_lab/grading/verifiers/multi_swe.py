@@ -30,10 +30,10 @@ def parse_multi_swe(identity: str, log: str) -> Reading:
     """
     parser = _parser(identity)
     try:
-        found = parser.parse_log(log)
+        outcomes = parser.parse_log(log)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # written for one log each
         return Reading(fault=f"the parser of the task's set cannot read the log: {describe(error)}")
-    sides = (("PASSED", found.passed_tests), ("FAILED", found.failed_tests), ("SKIPPED", found.skipped_tests))
+    sides = (("PASSED", outcomes.passed_tests), ("FAILED", outcomes.failed_tests), ("SKIPPED", outcomes.skipped_tests))
     tests = {name: status for status, names in sides for name in names}
     return Reading(tests=tests) if tests else Reading(fault="the log names no test")
 
@@ -43,11 +43,11 @@ def _parser(identity: str) -> Any:
     instance, image, pull_request = _package()
     row = json.loads(identity)
     base = pull_request.Base(label="", ref="", sha="")
-    known = pull_request.PullRequest(
+    request = pull_request.PullRequest(
         **row, state="", title="", body="", base=base, resolved_issues=[], fix_patch="", test_patch=""
     )
     try:
-        return instance.Instance.create(known, image.Config(need_clone=False, global_env=None, clear_env=False))
+        return instance.Instance.create(request, image.Config(need_clone=False, global_env=None, clear_env=False))
     except ValueError as error:
         raise GradingError(f"grading by Multi-SWE-bench's own parsers: {error}") from error
 

@@ -35,15 +35,15 @@ def read_reward_file(run: ScriptRun) -> Reading:
     """Read `reward.json`, or else `reward.txt`, of the folder that the verifier names."""
     folder = run.verifier.reads
     try:
-        found = {name: _text(run, f"{folder}/{name}") for name in (JSON, TEXT)}
+        texts = {name: _text(run, f"{folder}/{name}") for name in (JSON, TEXT)}
     except SandboxPathError as error:
         return Reading(fault=f"the reward cannot be read: {error}")
-    if found[JSON] is not None and not writes(run.verifier.files, JSON):
+    if texts[JSON] is not None and not writes(run.verifier.files, JSON):
         return Reading(
             fault=f"suspected forgery: {folder}/{JSON} is there, and no file of the verifier writes one",
             cause=Cause.FORGED,
         )
-    return parse_rewards(found[JSON], found[TEXT])
+    return parse_rewards(texts[JSON], texts[TEXT])
 
 
 def parse_rewards(as_json: str | None, as_text: str | None) -> Reading:
@@ -119,11 +119,13 @@ def parse_report(text: str) -> Reading:
     outcomes: dict[str, set[str]] = {}
     for name, status in pairs:
         outcomes.setdefault(name, set()).add(status)
-    mixed = tuple(sorted(name for name, found in outcomes.items() if len(found) > 1 and "PASSED" in found))
+    mixed = tuple(sorted(name for name, statuses in outcomes.items() if len(statuses) > 1 and "PASSED" in statuses))
     if not pairs:
         return Reading(fault="the verifier's report names no test")
     # of a test with several outcomes the worst counts
-    return Reading(tests={name: max(found, key=_rank) for name, found in outcomes.items()}, passed_somewhere=mixed)
+    return Reading(
+        tests={name: max(statuses, key=_rank) for name, statuses in outcomes.items()}, passed_somewhere=mixed
+    )
 
 
 _ORDER = ("PASSED", "XFAIL", "SKIPPED", "FAILED", "ERROR")
@@ -138,10 +140,10 @@ def _rank(status: str) -> int:
 
 def read_exit_marker(run: ScriptRun) -> Reading:
     """Read the number after the marker, on the last line that has it."""
-    found = re.findall(rf"^{re.escape(run.marker or run.verifier.reads)}=(-?\d+)\s*$", run.output, re.MULTILINE)
-    if not found:
+    codes = re.findall(rf"^{re.escape(run.marker or run.verifier.reads)}=(-?\d+)\s*$", run.output, re.MULTILINE)
+    if not codes:
         return Reading(fault=f"the output has no line {run.verifier.reads}=…")
-    return Reading(solved=int(found[-1]) == 0)
+    return Reading(solved=int(codes[-1]) == 0)
 
 
 def read_log(run: ScriptRun) -> Reading:

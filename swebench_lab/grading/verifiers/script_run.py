@@ -107,9 +107,9 @@ class VerifierRun:
             box._sweep()
             patch = box.diff()
         if not patch:
-            ended = "timed out" if result.timed_out else f"ended with {result.exit_code}"
+            ending = "timed out" if result.timed_out else f"ended with {result.exit_code}"
             raise GradingError(
-                f"running the solution of task {self.task.id}: it {ended} and changed nothing in {self.snapshot.workdir}, "
+                f"running the solution of task {self.task.id}: it {ending} and changed nothing in {self.snapshot.workdir}, "
                 f"so there is no patch to carry to a fresh box: {result.output.strip()[-500:]}"
             )
         return patch
@@ -158,23 +158,23 @@ class VerifierRun:
 
     def _patched(self, box: Sandbox, patch: str | None) -> str:
         """Prepare the box and apply the patch; returns what was printed."""
-        said = ""
+        output = ""
         if self.verifier.prepare:
-            said += self._must(box.run(self.verifier.prepare, timeout=SETUP_TIMEOUT), "preparing the repository")
+            output += self._must(box.run(self.verifier.prepare, timeout=SETUP_TIMEOUT), "preparing the repository")
         if patch is not None:
             if touched := scripts.repository_paths(patch):
-                raise _refused(touched)
+                raise _refuse(touched)
             result = self._applied(box, patch)
             if result.exit_code == scripts.NOT_APPLIED:
                 raise NotApplied(result.output)
-            said += self._must(result, "applying the patch")
+            output += self._must(result, "applying the patch")
             changes = scripts.Changes.read(box.read_bytes(f"{self._lab}/changes"))
             if changes.repository:
-                raise _refused(changes.repository)
+                raise _refuse(changes.repository)
         if self.task.test_patch:
-            said += self._tested(box)
+            output += self._tested(box)
         box.run(["rm", "-rf", self._lab])
-        return said
+        return output
 
     def _applied(self, box: Sandbox, patch: str) -> Result:
         box.write(f"{self._lab}/patch.diff", patch_bytes(patch if patch.endswith("\n") else patch + "\n"))
@@ -185,12 +185,14 @@ class VerifierRun:
         paths = "".join(f"{path}\0" for path in touched_files(self.task.test_patch))
         box.write(f"{self._lab}/paths", paths.encode("utf-8", "surrogateescape"))
         if not self.verifier.patches:
-            said = self._must(box.run(_RESTORE, timeout=SETUP_TIMEOUT, env={"LAB": self._lab}), "restoring test files")
-            return said + self._must(self._applied(box, self.task.test_patch), "applying the test patch")
+            output = self._must(
+                box.run(_RESTORE, timeout=SETUP_TIMEOUT, env={"LAB": self._lab}), "restoring test files"
+            )
+            return output + self._must(self._applied(box, self.task.test_patch), "applying the test patch")
         folder = {"LAB": self._lab, "PATCHES": self.verifier.patches}
-        said = self._must(box.run(_SET_ASIDE, timeout=SETUP_TIMEOUT, env=folder), "setting the patch aside")
+        output = self._must(box.run(_SET_ASIDE, timeout=SETUP_TIMEOUT, env=folder), "setting the patch aside")
         box.write(f"{self.verifier.patches}/test.patch", patch_bytes(self.task.test_patch))
-        return said
+        return output
 
     def _bring(self, box: Sandbox, files: Mapping[str, str]) -> None:
         for place, host in files.items():
@@ -205,8 +207,8 @@ class VerifierRun:
     def _must(self, result: Result, doing: str) -> str:
         if result.exit_code == 0:
             return result.output
-        ended = "timed out" if result.timed_out else f"ended with {result.exit_code}"
-        text = f"grading {self.task.id}: {doing} {ended}: {result.output.strip()[-500:]}"
+        ending = "timed out" if result.timed_out else f"ended with {result.exit_code}"
+        text = f"grading {self.task.id}: {doing} {ending}: {result.output.strip()[-500:]}"
         raise SetupFailed(text, result)
 
     # --- the verifier -----------------------------------------------------------------------------------------------
@@ -225,7 +227,7 @@ class VerifierRun:
         marker = f"LAB_{secrets.token_hex(12)}" if verifier.kind == EXIT_MARKER else ""
         command = verifier.command.replace(verifier.reads, marker) if marker else verifier.command
         box.write(f"{self._lab}.sh", f"exec 9<&-\n{command}\nexit $?\n", mode=0o600 if not verifier.user else 0o644)
-        started = time.monotonic()
+        start = time.monotonic()
         # the text is not on the command line, where the code under test could read it
         argv = ["bash", "-c", 'exec 9<"$0"; rm -f -- "$0"; exec bash /dev/fd/9', f"{self._lab}.sh"]
         result = box.run(
@@ -235,16 +237,16 @@ class VerifierRun:
             merge=verifier.kind != JSON_REPORT,
             max_output=MAX_OUTPUT,
         )
-        seconds = time.monotonic() - started
+        seconds = time.monotonic() - start
         box._sweep()
         if box.relay and (contacts := Counter(map(str, box.relay.contacts))):
-            listed = ", ".join(f"{contact} ({times} times)" for contact, times in contacts.most_common(10))
-            self.notes.append(f"network of the verifier: {listed}")
+            summary = ", ".join(f"{contact} ({times} times)" for contact, times in contacts.most_common(10))
+            self.notes.append(f"network of the verifier: {summary}")
         if marker:
             result = replace(result, stdout=result.stdout.replace(marker.encode(), verifier.reads.encode() + b" "))
         fault = f"the verifier was ended by signal {result.signal}" if result.signal and not result.timed_out else ""
         run = TestRun(
-            _decoded(result.stdout) + _decoded(result.stderr), exit_code=result.exit_code,
+            _decode(result.stdout) + _decode(result.stderr), exit_code=result.exit_code,
             setup=f"{setup}+ {verifier.command}\n", timed_out=result.timed_out,
             limit="" if result.limit == "output" else result.limit, seconds=seconds, fault=fault,
             notes=tuple(self.notes),
@@ -256,7 +258,7 @@ class VerifierRun:
     def _read(self, box: Sandbox, result: Result, marker: str) -> Reading:
         verifier = self.verifier
         script = ScriptRun(
-            verifier, box, _decoded(result.stdout), _decoded(result.stderr), result.exit_code, marker
+            verifier, box, _decode(result.stdout), _decode(result.stderr), result.exit_code, marker
         )  # fmt: skip
         if not verifier.report:
             return reader_of(verifier.kind)(script)
@@ -266,9 +268,11 @@ class VerifierRun:
             folder = posixpath.dirname(verifier.reads)
             other.write(f"{folder}/stdout.log", result.stdout)
             other.write(f"{folder}/stderr.log", result.stderr)
-            made = other.run(f"rm -rf {shlex.quote(verifier.reads)}; {verifier.report}", timeout=SETUP_TIMEOUT)
-            if not made.ok:
-                return Reading(fault=f"the verifier's parser ended with {made.exit_code}: {made.output.strip()[-500:]}")
+            parser_run = other.run(f"rm -rf {shlex.quote(verifier.reads)}; {verifier.report}", timeout=SETUP_TIMEOUT)
+            if not parser_run.ok:
+                return Reading(
+                    fault=f"the verifier's parser ended with {parser_run.exit_code}: {parser_run.output.strip()[-500:]}"
+                )
             return reader_of(verifier.kind)(replace(script, box=other))
 
     def _empty(self, box: Sandbox, folder: str) -> None:
@@ -318,10 +322,10 @@ def verifier_of(task: Task) -> Verifier:
     return task.verifier
 
 
-def _refused(paths: tuple[str, ...]) -> NotApplied:
+def _refuse(paths: tuple[str, ...]) -> NotApplied:
     reason = f"{REFUSED}: {', '.join(paths[:5])}"
     return NotApplied(f"error: {reason}\n", [f"refused: {reason}"])
 
 
-def _decoded(data: bytes) -> str:
+def _decode(data: bytes) -> str:
     return data.decode("utf-8", "replace")

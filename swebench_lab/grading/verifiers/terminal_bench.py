@@ -32,10 +32,10 @@ def parse_terminal_bench(parser: str, log: str) -> Reading:
     _, *rest = _SUMMARY.split(log, maxsplit=1)
     if not rest:
         return Reading(fault="the output has no short test summary")
-    found = {_name(*match.groups()): match[1] for line in rest[0].splitlines() if (match := _LINE.match(line))}
-    if not found:
+    statuses = {_name(*match.groups()): match[1] for line in rest[0].splitlines() if (match := _LINE.match(line))}
+    if not statuses:
         return Reading(fault="the short test summary names no test")
-    return Reading(solved=set(found.values()) <= _GOOD)
+    return Reading(solved=set(statuses.values()) <= _GOOD)
 
 
 def _name(status: str, text: str) -> str:

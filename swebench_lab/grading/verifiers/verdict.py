@@ -31,14 +31,14 @@ def judge_reading(task: Task, run: TestRun, reading: Reading) -> Verdict:
         run: The run.
         reading: What the verifier said.
     """
-    verdict = _stopped(run) or _decide(task, reading)
+    verdict = _stop_verdict(run) or _decide(task, reading)
     if verdict.official and f"+ {APPLY_COMMANDS[1]}\n" in run.setup:
         # such sets try no other way, and go on with the tree as it is: as it was, or with half of the patch
         verdict = replace(verdict, official="" if task.verifier and task.verifier.layout in _PARTLY else UNRESOLVED)
     return replace(verdict, exit_code=run.exit_code, log=run.to_log(), notes=run.notes)
 
 
-def _stopped(run: TestRun) -> Verdict | None:
+def _stop_verdict(run: TestRun) -> Verdict | None:
     """Return the verdict of a run that did not come to its end, or None for one that did."""
     if run.limit == HOST_MEMORY:
         return Verdict(NOT_GRADED, "the machine ran out of memory while the verifier ran", cause=Cause.INFRASTRUCTURE)
@@ -61,10 +61,10 @@ def _decide(task: Task, reading: Reading) -> Verdict:
 
 
 def _by_rewards(rewards: Mapping[str, float]) -> Verdict:
-    counted = {"reward": rewards["reward"]} if "reward" in rewards else rewards
-    short = {name: value for name, value in counted.items() if value < FULL}
-    named = ", ".join(f"{name} {value:g}" for name, value in short.items())
-    return Verdict(UNRESOLVED if short else RESOLVED, f"short of the full reward: {named}" if short else "",
+    relevant = {"reward": rewards["reward"]} if "reward" in rewards else rewards
+    short = {name: value for name, value in relevant.items() if value < FULL}
+    details = ", ".join(f"{name} {value:g}" for name, value in short.items())
+    return Verdict(UNRESOLVED if short else RESOLVED, f"short of the full reward: {details}" if short else "",
                    rewards=dict(rewards))  # fmt: skip
 
 
@@ -72,15 +72,15 @@ def by_tests(task: Task, reading: Reading) -> Verdict:
     """Decide by outcomes of tests; `official` is what the set's own rule says of them."""
     sides: list[dict[str, tuple[str, ...]]] = []
     for names in (task.fail_to_pass, task.pass_to_pass):
-        passed = tuple(name for name in names if reading.tests.get(name) in PASSING)
-        sides.append({"success": passed, "failure": tuple(name for name in names if name not in set(passed))})
-    failed = [*sides[0]["failure"], *sides[1]["failure"]]
-    more = ", …" * (len(failed) > 1)
-    reason = f"{len(failed)} of {len(task.fail_to_pass) + len(task.pass_to_pass)} tests did not pass: {failed[0]} ({reading.tests.get(failed[0], 'not reported')}){more}" if failed else ""  # fmt: skip  # noqa: E501
+        successes = tuple(name for name in names if reading.tests.get(name) in PASSING)
+        sides.append({"success": successes, "failure": tuple(name for name in names if name not in set(successes))})
+    failures = [*sides[0]["failure"], *sides[1]["failure"]]
+    more = ", …" * (len(failures) > 1)
+    reason = f"{len(failures)} of {len(task.fail_to_pass) + len(task.pass_to_pass)} tests did not pass: {failures[0]} ({reading.tests.get(failures[0], 'not reported')}){more}" if failures else ""  # fmt: skip  # noqa: E501
     layout = task.verifier.layout if task.verifier else ""
     reported = {**reading.tests, **dict.fromkeys(reading.passed_somewhere, "PASSED")}
     outcomes = Outcomes(reported, task.fail_to_pass, task.pass_to_pass, task.extra)
     return Verdict(
-        UNRESOLVED if failed else RESOLVED, reason, tests=dict(reading.tests), fail_to_pass=sides[0],
+        UNRESOLVED if failures else RESOLVED, reason, tests=dict(reading.tests), fail_to_pass=sides[0],
         pass_to_pass=sides[1], official=RESOLVED if resolved_by(layout, outcomes) else UNRESOLVED,
     )  # fmt: skip

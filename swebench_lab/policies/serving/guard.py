@@ -26,9 +26,9 @@ def main(grace: float, command: list[str]) -> int:
     owner = os.getppid()
     libc = ctypes.CDLL(None)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    asked: list[int] = []
+    signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda got, _: asked.append(got))
+        signal.signal(number, lambda got, _: signals.append(got))
     server = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -36,7 +36,7 @@ def main(grace: float, command: list[str]) -> int:
         preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
     )
     try:
-        while server.poll() is None and not asked and os.getppid() == owner:
+        while server.poll() is None and not signals and os.getppid() == owner:
             ready, _, _ = select.select([0], [], [], LOOK)
             if ready and not os.read(0, 1):
                 break
@@ -82,10 +82,10 @@ def descendants(root: int) -> list[int]:
                 continue
             if state != "Z":
                 parents[int(entry.name)] = int(parent)
-    found = [root]
-    for pid in found:
-        found += [child for child, parent in parents.items() if parent == pid and child not in found]
-    return found[1:]
+    processes = [root]
+    for pid in processes:
+        processes += [child for child, parent in parents.items() if parent == pid and child not in processes]
+    return processes[1:]
 
 
 if __name__ == "__main__":

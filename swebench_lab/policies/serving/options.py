@@ -125,8 +125,8 @@ def command(model: str, name: str, port: int, options: ServeOptions) -> list[str
         flags["--weight-transfer-config"] = json.dumps({"backend": STREAM if way == "stream" else way})
     if options.eager:
         flags["--enforce-eager"] = None
-    written = [part for flag, value in flags.items() for part in (flag, value) if part is not None]
-    return ["serve", model, *written, *options.extra]
+    arguments = [part for flag, value in flags.items() for part in (flag, value) if part is not None]
+    return ["serve", model, *arguments, *options.extra]
 
 
 def environment(options: ServeOptions) -> dict[str, str]:
@@ -144,12 +144,12 @@ def environment(options: ServeOptions) -> dict[str, str]:
 
 def devices() -> list[str]:
     """Return the GPUs that may be used, as `CUDA_VISIBLE_DEVICES` names them; none on a machine without."""
-    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [device for device in named.split(",") if device.strip()]
+    if (names := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [device for device in names.split(",") if device.strip()]
     if shutil.which("nvidia-smi") is None:
         return []
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return [str(i) for i, _ in enumerate(listed.stdout.splitlines())] if listed.returncode == 0 else []
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return [str(i) for i, _ in enumerate(listing.stdout.splitlines())] if listing.returncode == 0 else []
 
 
 def share(devices: list[str], options: ServeOptions, number: int) -> dict[str, str]:
@@ -172,13 +172,13 @@ def program() -> str:
         ServingError: There is none.
     """
     beside = Path(sys.executable).with_name("vllm")
-    found = str(beside) if beside.exists() else shutil.which("vllm")
-    if not found:
+    path = str(beside) if beside.exists() else shutil.which("vllm")
+    if not path:
         raise ServingError(
             "serving with vLLM: there is no program 'vllm'; pip install 'swebench-lab[vllm]', give executable=…, or "
             "the address of a server that is there already"
         )
-    return found
+    return path
 
 
 def free_port(host: str) -> int:

@@ -48,8 +48,8 @@ class Replicas:
         """
         bodies = list(body) if isinstance(body, Sequence) else [body or {}] * len(self.urls)
         with ThreadPoolExecutor(max(1, len(self.urls))) as pool:
-            asked = [pool.submit(self.ask, url, path, one) for url, one in zip(list(self.urls), bodies, strict=True)]
-        return self.answers(dict(zip(list(self.urls), asked, strict=True)))
+            futures = [pool.submit(self.ask, url, path, one) for url, one in zip(list(self.urls), bodies, strict=True)]
+        return self.answers(dict(zip(list(self.urls), futures, strict=True)))
 
     def answers(self, asked: Mapping[str, Any]) -> list[Any]:
         """Return what futures of `ask` came to, by server; a server that is gone is left out from now on.
@@ -57,16 +57,16 @@ class Replicas:
         Raises:
             ServingError: One refused, or all are gone.
         """
-        found = []
+        results = []
         for url, future in asked.items():
             try:
-                found.append(future.result())
+                results.append(future.result())
             except Gone as error:
                 self.urls.remove(url)
                 _log.warning("the server %s is gone, and left out: %s", url, error)
         if not self.urls:
             raise ServingError(f"updating weights: none of the servers {', '.join(asked)} can be reached any more")
-        return found
+        return results
 
     def ask(self, url: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Post to one server, or get where there is no body; return the answer as plain JSON values.
@@ -84,9 +84,9 @@ class Replicas:
             with urllib.request.urlopen(urllib.request.Request(where, data, headers), timeout=TIMEOUT) as answer:
                 text = answer.read()
         except urllib.error.HTTPError as error:
-            said = " ".join(error.read().decode("utf-8", "replace").split())[:300]
+            message = " ".join(error.read().decode("utf-8", "replace").split())[:300]
             hint = "; start it with serve(…, updates=True)" if error.code == 404 else "; see its log"
-            raise ServingError(f"asking {where}: {error.code} {said}{hint}") from error
+            raise ServingError(f"asking {where}: {error.code} {message}{hint}") from error
         except (OSError, http.client.HTTPException) as error:  # the latter: it ended in the middle of its answer
             raise Gone(f"asking {where}: {error}") from error
         try:

@@ -132,12 +132,12 @@ class ServedTalk(Talk):
         served = self.policy.served
         if served.here or served.version < 0:
             return served.version
-        said = Replicas(self.policy.urls, self.policy.api_key)
+        replicas = Replicas(self.policy.urls, self.policy.api_key)
         trouble: ServingError | None = None
         for url in self.policy.urls:
             try:
-                found = said.ask(url, "/weight_info").get("weight_version", "")
-                return int(found) if str(found).isdigit() else served.version
+                version = replicas.ask(url, "/weight_info").get("weight_version", "")
+                return int(version) if str(version).isdigit() else served.version
             except Gone as error:
                 trouble = error
             except ServingError as error:
@@ -176,14 +176,14 @@ class ServedSink:
         Raises:
             ServingError: They take none, or not this way.
         """
-        found = self._configuration()
+        configuration = self._configuration()
         self.policy.served.broken = ""  # all weights are sent anew
-        self._dtype = str(found["model_config"]["dtype"]).removeprefix("torch.")
+        self._dtype = str(configuration["model_config"]["dtype"]).removeprefix("torch.")
         self.tolerance = _ROUNDING.get(self._dtype, _COARSE)
-        if adapter and found.get("lora_config"):
+        if adapter and configuration.get("lora_config"):
             self.adapter_only = True
             return
-        backend = (found.get("weight_transfer_config") or {}).get("backend")
+        backend = (configuration.get("weight_transfer_config") or {}).get("backend")
         self._transfer = transfer_for(backend, self.policy.transfer_dir)
         self._transfer.open(self.replicas, [replace(weight, dtype=self._dtype) for weight in weights])
 
@@ -191,8 +191,8 @@ class ServedSink:
         """Return what the first server that is there says of itself."""
         for url in list(self.replicas.urls):
             try:
-                found: dict[str, Any] = self.replicas.ask(url, "/server_info?config_format=json")["vllm_config"]
-                return found
+                configuration: dict[str, Any] = self.replicas.ask(url, "/server_info?config_format=json")["vllm_config"]
+                return configuration
             except Gone as error:
                 self.replicas.urls.remove(url)
                 _log.warning("the server %s is gone, and left out: %s", url, error)
@@ -220,10 +220,10 @@ class ServedSink:
                 self.replicas.each("/resume")
             raise
         self.replicas.each("/resume")
-        self._drop_gone()
+        self._drop_routes()
         served.version = version
 
-    def _drop_gone(self) -> None:
+    def _drop_routes(self) -> None:
         """Let nobody ask a replica that was left out: should it come back, it holds other weights."""
         routes(self.policy.urls).drop([url for url in self.policy.urls if url not in self.replicas.urls])
 
@@ -250,7 +250,7 @@ class ServedSink:
         body = {"lora_name": name, "lora_path": str(folder), "load_inplace": False}
         self.replicas.each("/v1/load_lora_adapter", body)
         self._adapters.append((name, folder))
-        self._drop_gone()
+        self._drop_routes()
         self.policy.served.model, self.policy.served.version = name, version
         if len(self._adapters) > KEPT_ADAPTERS:
             shutil.rmtree(self._unloaded, ignore_errors=True)  # a server may read files of one that is just unloaded
@@ -278,15 +278,15 @@ class ServedSink:
         }
         before = list(self.replicas.urls)
         answers = self.replicas.each("/v1/completions", body)
-        found = []
+        probes = []
         for url, answer in zip([url for url in before if url in self.replicas.urls], answers, strict=True):
             try:
                 choice = answer["choices"][0]
-                said, logprobs = choice["token_ids"], choice["logprobs"]["token_logprobs"]
+                sample, logprobs = choice["token_ids"], choice["logprobs"]["token_logprobs"]
             except (KeyError, IndexError, TypeError) as error:
                 raise ServingError(f"probing the weights of {url}: its answer holds no ids and logprobs") from error
-            found.append(Probed(_bare(url), (*ids, *said), len(ids), tuple(map(float, logprobs))))
-        return found
+            probes.append(Probed(_bare(url), (*ids, *sample), len(ids), tuple(map(float, logprobs))))
+        return probes
 
     def close(self) -> None:
         """Release the way."""

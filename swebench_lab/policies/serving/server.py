@@ -76,13 +76,13 @@ def serve(
             f"serve(engine={engine!r}): known is 'vllm'; anything else that speaks OpenAI's API: its address"
         )
     try:
-        given = {**options, "gpus": tuple(options.get("gpus", ()))}
-        chosen = ServeOptions(extra=tuple(extra), env=tuple((env or {}).items()), **given)
+        values = {**options, "gpus": tuple(options.get("gpus", ()))}
+        settings = ServeOptions(extra=tuple(extra), env=tuple((env or {}).items()), **values)
     except TypeError as error:
         raise ValueError(f"serve: {error}; see ServeOptions") from error
     folder = Path(log_dir) if log_dir is not None else Path(tempfile.mkdtemp(prefix="swebench-lab-serve-"))
     folder.mkdir(parents=True, exist_ok=True)
-    server = Server(str(model), chosen, folder)
+    server = Server(str(model), settings, folder)
     with closing_on_error(server.close):
         server._start()
         server._wait(follow, progress)
@@ -145,12 +145,12 @@ class Server:
         Returns:
             A ChatPolicy; a ServedPolicy, which can be trained, where it is token-exact and the server takes other weights.
         """
-        known: dict[str, Any] = {"api_key": self.options.api_key}
+        defaults: dict[str, Any] = {"api_key": self.options.api_key}
         if exact:
-            known |= {"tokenizer": self.model, "max_length": self.max_length}
+            defaults |= {"tokenizer": self.model, "max_length": self.max_length}
         if exact and self.takes_weights:
-            return ServedPolicy(self.urls, self.name, **{"base": self.model, **known, **settings})
-        return ChatPolicy(self.urls, self.name, **{**known, **settings})
+            return ServedPolicy(self.urls, self.name, **{"base": self.model, **defaults, **settings})
+        return ChatPolicy(self.urls, self.name, **{**defaults, **settings})
 
     @property
     def takes_weights(self) -> bool:
@@ -166,8 +166,8 @@ class Server:
     def max_length(self) -> int | None:
         """Longest conversation that the server takes, in tokens; None where it does not say."""
         models = self._get(self.urls[0], "/models").get("data") or [{}]
-        found = models[0].get("max_model_len")
-        return int(found) if found else None
+        length = models[0].get("max_model_len")
+        return int(length) if length else None
 
     @property
     def healthy(self) -> bool:
@@ -269,28 +269,30 @@ class Server:
         from tqdm.auto import tqdm
 
         ends = time.monotonic() + self.options.timeout
-        shown = [0] * len(self.logs)
+        offsets = [0] * len(self.logs)
         waiting = set(range(len(self.urls)))
         with tqdm(total=len(self.urls), desc=f"starting {self.name}", unit="server", disable=not progress) as bar:
             while waiting:
                 for number in sorted(waiting):
-                    shown[number] = _follow(self.logs[number], shown[number], follow)
+                    offsets[number] = _follow(self.logs[number], offsets[number], follow)
                     if self._running[number].poll() is not None:
                         code = self._running[number].returncode
-                        raise self._failed(number, f"it ended with exit code {code}")
+                        raise self._failure(number, f"it ended with exit code {code}")
                     if self._answers(self.urls[number]):
                         waiting.remove(number)
                         bar.update()
                 if waiting and time.monotonic() > ends:
-                    raise self._failed(min(waiting), f"it did not answer within {self.options.timeout:g} seconds")
+                    raise self._failure(min(waiting), f"it did not answer within {self.options.timeout:g} seconds")
                 if waiting:
                     time.sleep(0.3)
                 bar.refresh()
         for number in range(len(self.urls)) if self.options.head else ():
             if _HEAD_REFUSED in self.logs[number].read_text("utf-8", "replace"):
-                raise self._failed(number, f"it cannot make logits in {self.options.head} (head=) and would do without")
+                raise self._failure(
+                    number, f"it cannot make logits in {self.options.head} (head=) and would do without"
+                )
 
-    def _failed(self, number: int, what: str) -> ServingError:
+    def _failure(self, number: int, what: str) -> ServingError:
         return ServingError(
             f"serving {self.model} at {self.urls[number]}: {what}; its log is {self.logs[number]}, which ends:\n"
             f"{self.tail(replica=number)}"
@@ -323,15 +325,15 @@ class Server:
         try:
             with urllib.request.urlopen(request, timeout=600) as answer:
                 text = answer.read()
-            found = json.loads(text) if text.strip() else {}
+            content = json.loads(text) if text.strip() else {}
         except urllib.error.HTTPError as error:
-            told = " ".join(error.read().decode("utf-8", "replace").split())[:300]
+            message = " ".join(error.read().decode("utf-8", "replace").split())[:300]
             asked_more = request.data is not None  # beside OpenAI's API, which is only read from here
             hint = "; start it with serve(…, updates=True)" if error.code == 404 and asked_more else ""
-            raise ServingError(f"asking {request.full_url}: {error.code} {told}{hint}") from error
+            raise ServingError(f"asking {request.full_url}: {error.code} {message}{hint}") from error
         except (OSError, ValueError) as error:
             raise ServingError(f"asking {request.full_url}: {error}; see whether the server is up") from error
-        return found if isinstance(found, dict) else {}
+        return content if isinstance(content, dict) else {}
 
 
 def _follow(log: Path, start: int, follow: Callable[[str], None] | None) -> int:

@@ -30,7 +30,7 @@ class DiskTransfer:
     """
 
     def __init__(self, folder: str = "") -> None:
-        self._given, self._folder = folder, Path()
+        self._parent, self._folder = folder, Path()
         self._header = b""
 
     def open(self, replicas: Replicas, weights: Sequence[Weight]) -> None:
@@ -42,12 +42,12 @@ class DiskTransfer:
         elsewhere = [
             url for url in replicas.urls if urllib.parse.urlsplit(url).hostname not in ("127.0.0.1", "::1", "localhost")
         ]
-        if elsewhere and not self._given:
+        if elsewhere and not self._parent:
             raise ServingError(
                 f"updating weights by files: {elsewhere[0]} is on another machine; give policy(transfer_dir=…), a folder "
                 "that it sees under the same path"
             )
-        above = self._given or (str(_SHARED_MEMORY) if _SHARED_MEMORY.is_dir() else None)
+        above = self._parent or (str(_SHARED_MEMORY) if _SHARED_MEMORY.is_dir() else None)
         self._folder = Path(tempfile.mkdtemp(prefix="swebench-lab-weights-", dir=above)).resolve()
         self._header = _header(weights)
 

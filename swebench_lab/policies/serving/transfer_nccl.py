@@ -50,9 +50,9 @@ class NCCLTransfer:
         offsets = itertools.accumulate([1, *sizes[:-1]])
         with ThreadPoolExecutor(1) as pool:
             bodies = [{"init_info": {**common, "rank_offset": offset}} for offset in offsets]
-            told = pool.submit(replicas.each, "/init_weight_transfer_engine", bodies)
+            future = pool.submit(replicas.each, "/init_weight_transfer_engine", bodies)
             self._group = trainer_init(NCCLTrainerInitInfo(host, port, 1 + sum(sizes), rank=0))
-            told.result()
+            future.result()
         self._info = {
             "names": [weight.name for weight in weights],
             "dtype_names": [weight.dtype for weight in weights],
@@ -65,11 +65,11 @@ class NCCLTransfer:
 
         replicas.each("/start_weight_update")
         with ThreadPoolExecutor(1) as pool:
-            told = pool.submit(replicas.each, "/update_weights", {"update_info": self._info})
+            future = pool.submit(replicas.each, "/update_weights", {"update_info": self._info})
             packed_nccl_broadcast_producer(
                 iterator=iter(weights), group=self._group, src=0, post_iter_func=lambda item: item[1].cuda()
             )
-            told.result()
+            future.result()
         replicas.each("/finish_weight_update", {"weight_version": str(version)})
 
     def close(self) -> None:

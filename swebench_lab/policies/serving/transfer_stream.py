@@ -49,12 +49,12 @@ class StreamTransfer:
         replicas.each("/start_weight_update")
         info = {"update_info": {"count": len(self._weights)}}
         with ThreadPoolExecutor(len(replicas.urls)) as pool:
-            asked = {url: pool.submit(replicas.ask, url, "/update_weights", info) for url in replicas.urls}
-            connections = self._accept(asked)
+            futures = {url: pool.submit(replicas.ask, url, "/update_weights", info) for url in replicas.urls}
+            connections = self._accept(futures)
             try:
                 for name, tensor in weights:
                     connections = _send(connections, name, tensor)
-                connections = [one for one in connections if _sent(one, _frame({}))]
+                connections = [one for one in connections if _send_parts(one, _frame({}))]
                 for one in connections:
                     with suppress(OSError):  # it is gone: its server's own answer says why
                         one.settimeout(TIMEOUT)
@@ -62,16 +62,16 @@ class StreamTransfer:
             finally:
                 for one in connections:
                     one.close()
-        replicas.answers(asked)
+        replicas.answers(futures)
         replicas.each("/finish_weight_update", {"weight_version": str(version)})
 
-    def _accept(self, asked: Mapping[str, Future[Any]]) -> list[socket.socket]:
+    def _accept(self, futures: Mapping[str, Future[Any]]) -> list[socket.socket]:
         """Return connections of all workers that will come; those of servers that failed meanwhile will not."""
         assert self._listener is not None
         self._listener.settimeout(0.2)
         ends = time.monotonic() + TIMEOUT
-        here: dict[str, list[socket.socket]] = {url: [] for url in asked}
-        while missing := [url for url in asked if len(here[url]) < self._workers[url] and not asked[url].done()]:
+        here: dict[str, list[socket.socket]] = {url: [] for url in futures}
+        while missing := [url for url in futures if len(here[url]) < self._workers[url] and not futures[url].done()]:
             if time.monotonic() > ends:
                 waited = f"not all workers of {', '.join(missing)} came for them within {TIMEOUT:g} seconds"
                 raise ServingError(f"weights over TCP: {waited}; can they reach this machine?")
@@ -79,8 +79,8 @@ class StreamTransfer:
                 connection, _ = self._listener.accept()
             except TimeoutError:
                 continue
-            given = _first_line(connection)
-            owners = [url for url in asked if hmac.compare_digest(given, self._tokens[url].encode())]
+            token = _first_line(connection)
+            owners = [url for url in futures if hmac.compare_digest(token, self._tokens[url].encode())]
             if owners:
                 connection.settimeout(TIMEOUT)
                 here[owners[0]].append(connection)
@@ -109,10 +109,10 @@ def _send(connections: list[socket.socket], name: str, tensor: Any) -> list[sock
     data = raw(tensor)
     kind = str(tensor.dtype).removeprefix("torch.")
     frame = _frame({"name": name, "dtype": kind, "shape": list(tensor.shape), "bytes": len(data)})
-    return [one for one in connections if _sent(one, frame, data)]
+    return [one for one in connections if _send_parts(one, frame, data)]
 
 
-def _sent(connection: socket.socket, *parts: bytes | memoryview) -> bool:
+def _send_parts(connection: socket.socket, *parts: bytes | memoryview) -> bool:
     """Whether a connection took all of it; where it did not, the server's own answer says why."""
     try:
         for part in parts:

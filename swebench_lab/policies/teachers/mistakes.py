@@ -50,17 +50,17 @@ def wrong_place(files: Sequence[FileChange], dice: Random) -> tuple[FileChange, 
         for k in dice.sample(range(len(edit.after)), len(edit.after)):
             line = edit.after[k]
             if _is_code(line) and (spoiled := spoil_line(line, dice)) is not None:
-                kept = edit.old + edit.after[:k]
-                moved = replace(
+                prefix = edit.old + edit.after[:k]
+                detour = replace(
                     edit,
-                    before=(*edit.before, *kept),
+                    before=(*edit.before, *prefix),
                     old=(line,),
                     new=(spoiled,),
                     after=edit.after[k + 1 :],
-                    line=edit.start + len(kept),
-                    start=edit.start + len(kept),
+                    line=edit.start + len(prefix),
+                    start=edit.start + len(prefix),
                 )
-                return (FileChange("edit", edit.path, edit.path, edits=(moved,)),)
+                return (FileChange("edit", edit.path, edit.path, edits=(detour,)),)
     return None
 
 
@@ -111,12 +111,12 @@ _SWAPS: tuple[tuple[str, str], ...] = (
 def spoil_line(line: str, dice: Random) -> str | None:
     """Return a line of Python with one slip in it, or None where none of the known slips fits."""
     code = line.split("  #")[0]
-    found = [(match, wrong) for pattern, wrong in _SWAPS for match in re.finditer(pattern, code)]
-    if not found:
+    candidates = [(match, wrong) for pattern, wrong in _SWAPS for match in re.finditer(pattern, code)]
+    if not candidates:
         return None
-    match, wrong = dice.choice(found)
-    written = str(int(match[1]) + 1) if wrong == "+1" else wrong
-    spoiled = line[: match.start()] + written + line[match.end() :]
+    match, wrong = dice.choice(candidates)
+    replacement = str(int(match[1]) + 1) if wrong == "+1" else wrong
+    spoiled = line[: match.start()] + replacement + line[match.end() :]
     return spoiled if spoiled != line else None
 
 

@@ -62,7 +62,7 @@ class Edit:
             width: Lines of context on each side.
         """
         first, last = self.line, self.line + len(self.old) - 1
-        if [numbered.get(n, "") + "\n" for n in range(first, last + 1)] != [_ended(line) for line in self.old]:
+        if [numbered.get(n, "") + "\n" for n in range(first, last + 1)] != [_end_line(line) for line in self.old]:
             return None
         head = [numbered[n] + "\n" for n in range(first - width, first) if n in numbered]
         tail = [numbered[n] + "\n" for n in range(last + 1, last + 1 + width) if n in numbered]
@@ -70,7 +70,7 @@ class Edit:
         return wide.texts(width)
 
 
-def _ended(line: str) -> str:
+def _end_line(line: str) -> str:
     return line if line.endswith("\n") else line + "\n"
 
 
@@ -142,19 +142,19 @@ def _lines(hunk: Hunk) -> list[tuple[str, str]]:
             sign, text = lines[-1]
             lines[-1] = (sign, text.removesuffix("\n"))
         elif line[:1] in " +-" and line[:1]:
-            lines.append((line[0], _ended(line[1:])))
+            lines.append((line[0], _end_line(line[1:])))
         else:  # an empty context line whose blank was stripped on the way
-            lines.append((" ", _ended(line)))
+            lines.append((" ", _end_line(line)))
     return lines
 
 
 def _edits(path: str, hunk: Hunk, whole: bool) -> Iterator[Edit]:
     lines = _lines(hunk)
-    changed = [i for i, (sign, _) in enumerate(lines) if sign != " "]
+    indices = [i for i, (sign, _) in enumerate(lines) if sign != " "]
     # A header with an empty range names the line before the change.
     new_start = hunk.new_start + (1 if hunk.new_count == 0 else 0)
     old_start = hunk.old_start + (1 if hunk.old_count == 0 else 0)
-    for first, stop in [(changed[0], changed[-1] + 1)] if whole and changed else _runs(changed):
+    for first, stop in [(indices[0], indices[-1] + 1)] if whole and indices else _runs(indices):
         above, inside, below = lines[:first], lines[first:stop], lines[stop:]
         before = tuple(text for sign, text in above if sign != "-")
         yield Edit(

@@ -174,13 +174,13 @@ class Planner:
         if change.kind == "create":
             yield from self.create(change)
         elif change.kind == "link":
-            linked = f"mkdir -p {above} && ln -s {shlex.quote(change.content)} {path}"
-            yield self.bash("create", linked, file=change.path)
+            link_command = f"mkdir -p {above} && ln -s {shlex.quote(change.content)} {path}"
+            yield self.bash("create", link_command, file=change.path)
         elif change.kind == "delete":
             yield self.bash("delete", f"rm {path}", file=change.path)
         elif change.kind == "rename":
-            moved = f"mkdir -p {above} && mv {old} {path}"
-            yield self.bash("rename", moved, old=change.old_path, file=change.path)
+            move_command = f"mkdir -p {above} && mv {old} {path}"
+            yield self.bash("rename", move_command, old=change.old_path, file=change.path)
         for i, edit in enumerate(change.edits):
             yield from self.edit(edit, "edit_more" if i else "edit")
         if change.executable is not None:
@@ -200,21 +200,21 @@ class Planner:
         widths = list(edit.contexts())
         first = min(self.dice.choice([0, 1, 1, 2]), len(widths) - 1)
         for width in dict.fromkeys(widths[first:][:1] + widths[-1:]):
-            shown = yield self.replace(edit, occasion, edit.texts(width))
-            if _DONE.search(shown):
+            observation = yield self.replace(edit, occasion, edit.texts(width))
+            if _DONE.search(observation):
                 return
             occasion = "ambiguous"
-            if not _AMBIGUOUS.search(shown):
+            if not _AMBIGUOUS.search(observation):
                 occasion = "missing"
                 break
-        shown = yield self.look_at(edit.path, edit.line - 40, edit.line + len(edit.old) + 40, occasion)
-        numbered = {int(m[1]): m[2] for m in map(_NUMBERED.match, shown.split("\n")) if m}
+        observation = yield self.look_at(edit.path, edit.line - 40, edit.line + len(edit.old) + 40, occasion)
+        lines = {int(m[1]): m[2] for m in map(_NUMBERED.match, observation.split("\n")) if m}
         for width in (8, 30):
-            texts = edit.widened(numbered, width)
+            texts = edit.widened(lines, width)
             if texts is None or not texts[0].strip():
                 break
-            shown = yield self.replace(edit, "ambiguous", texts)
-            if _DONE.search(shown):
+            observation = yield self.replace(edit, "ambiguous", texts)
+            if _DONE.search(observation):
                 return
         yield self.bash("by_line", _by_line(f"{self.view.workdir}/{edit.path}", edit))
 
@@ -294,11 +294,11 @@ PYTHON"""
 
 def _spread(edits: Sequence[Edit]) -> list[Edit]:
     """Return edits without those that stand so near to the one before that a view of it shows them too."""
-    kept: list[Edit] = []
+    result: list[Edit] = []
     for edit in edits:
-        if not kept or kept[-1].path != edit.path or edit.start - kept[-1].start > 40:
-            kept.append(edit)
-    return kept
+        if not result or result[-1].path != edit.path or edit.start - result[-1].start > 40:
+            result.append(edit)
+    return result
 
 
 def _symbols(files: Sequence[FileChange]) -> list[str]:
@@ -318,20 +318,20 @@ def _snippet(issue: str) -> str:
     """Return a script made of the issue's first example that imports something, or an empty text."""
     blocks = re.findall(r"^```(?:python|py|pycon)?[ \t]*\n(.*?)^```", issue, re.DOTALL | re.MULTILINE)
     for block in [*blocks, issue]:
-        typed = re.findall(r"^ *(?:>>>|\.\.\.) ?(.*)$", block, re.MULTILINE)
-        code = "\n".join(typed) if typed else "" if block is issue else block
+        prompts = re.findall(r"^ *(?:>>>|\.\.\.) ?(.*)$", block, re.MULTILINE)
+        code = "\n".join(prompts) if prompts else "" if block is issue else block
         try:
             tree = ast.parse(code)
         except (SyntaxError, ValueError):
             continue
         if any(isinstance(node, (ast.Import, ast.ImportFrom)) for node in tree.body):
-            shown = [_shown(node) for node in tree.body]
-            return "\n".join(shown) + "\n"
+            statements = [_source_of(node) for node in tree.body]
+            return "\n".join(statements) + "\n"
     return ""
 
 
-def _shown(node: ast.stmt) -> str:
+def _source_of(node: ast.stmt) -> str:
     """Return a statement as source; an expression is printed, as the interactive interpreter would."""
     source = ast.unparse(node)
-    printed = isinstance(node, ast.Expr) and not source.startswith("print(")
-    return f"print(repr({source}))" if printed else source
+    needs_print = isinstance(node, ast.Expr) and not source.startswith("print(")
+    return f"print(repr({source}))" if needs_print else source

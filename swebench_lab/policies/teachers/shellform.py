@@ -24,24 +24,24 @@ def in_bash(call: Call) -> Call:
     """Return an editor call as a bash call that does the same; any other call as it is."""
     if call.name != "str_replace_editor":
         return call
-    given = call.arguments
-    path = shlex.quote(given["path"])
-    if given["command"] == "view" and "view_range" in given:
-        first, last = json.loads(given["view_range"])
+    arguments = call.arguments
+    path = shlex.quote(arguments["path"])
+    if arguments["command"] == "view" and "view_range" in arguments:
+        first, last = json.loads(arguments["view_range"])
         line = f"cat -n {path} | sed -n '{first},{last}p'"
-    elif given["command"] == "view":
+    elif arguments["command"] == "view":
         line = f"find {path} -maxdepth 2 -not -path '*/.*' | sort | head -100"
-    elif given["command"] == "create":
-        parent = shlex.quote(given["path"].rpartition("/")[0] or "/")
-        written = f"mkdir -p {parent} && " + _written(given["file_text"], path)
-        line = f"{written}\necho 'The file '{path}' has been created.'"
+    elif arguments["command"] == "create":
+        parent = shlex.quote(arguments["path"].rpartition("/")[0] or "/")
+        command = f"mkdir -p {parent} && " + _write_command(arguments["file_text"], path)
+        line = f"{command}\necho 'The file '{path}' has been created.'"
     else:
-        old, new = repr(given["old_str"]), repr(given["new_str"])
-        line = _REPLACE.format(path=repr(given["path"]), old=old, new=new)
+        old, new = repr(arguments["old_str"]), repr(arguments["new_str"])
+        line = _REPLACE.format(path=repr(arguments["path"]), old=old, new=new)
     return Call("bash", {"command": line}, call.thought)
 
 
-def _written(content: str, path: str) -> str:
+def _write_command(content: str, path: str) -> str:
     """Return a command that writes a file: a here-document where one can hold the text to the letter."""
     if content.endswith("\n") and "END_OF_FILE" not in content and "\r" not in content:
         return f"cat > {path} <<'END_OF_FILE'\n{content}END_OF_FILE"

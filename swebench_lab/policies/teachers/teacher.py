@@ -44,9 +44,9 @@ class Teacher:
     def fingerprint(self) -> str:
         """A hash over the version, the call format, and every task's issue and gold patch."""
         spoken = self.call_format or _UNTOLD
-        return fingerprint(self.name, version=_VERSION, call_format=spoken, known=self._known())
+        return fingerprint(self.name, version=_VERSION, call_format=spoken, known=self._task_fingerprints())
 
-    def _known(self) -> list[str]:
+    def _task_fingerprints(self) -> list[str]:
         parts = ((t.id, t.issue, t.gold_patch, *t.fail_to_pass, *t.pass_to_pass) for t in self._tasks.values())
         return sorted(fingerprint("task", parts=list(part)) for part in parts)
 
@@ -101,7 +101,7 @@ class NoisyTeacher(Teacher):
     def fingerprint(self) -> str:
         """A hash over what a Teacher's holds, and the probability and the seed."""
         settings = {"p": self.p, "seed": self.seed, "version": _VERSION, "call_format": self.call_format or _UNTOLD}
-        return fingerprint(self.name, known=self._known(), **settings)
+        return fingerprint(self.name, known=self._task_fingerprints(), **settings)
 
     def goes_wrong(self, task_id: str, attempt: int) -> bool:
         """Return whether this attempt at this task is one of the wrong ones."""
@@ -135,8 +135,8 @@ class TeacherConversation(Conversation):
         self._told = _UNTOLD
         self._model = model
         self._plan: Plan | None = None
-        self._said = 0  # replies in the history that the plan knows of
-        self._begun = False
+        self._reply_count = 0  # replies in the history that the plan knows of
+        self._is_running = False
 
     def brief(self, brief: Brief) -> bool:
         """Take the agent's call format over."""
@@ -149,29 +149,29 @@ class TeacherConversation(Conversation):
         Raises:
             PolicyError: The plan is at its end.
         """
-        if self._plan is None or replies_so_far(messages) != self._said:
+        if self._plan is None or replies_so_far(messages) != self._reply_count:
             self._catch_up(messages)
         text = self._next(text_of(messages[-1]))
         if text is None:
             raise PolicyError("the teacher has handed its work in and has nothing more to say")
-        self._said += 1
+        self._reply_count += 1
         return Reply(text, model=self._model, finish_reason="stop")
 
     def _next(self, observation: str) -> str | None:
         assert self._plan is not None
         try:
-            text = self._plan.send(observation) if self._begun else next(self._plan)
+            text = self._plan.send(observation) if self._is_running else next(self._plan)
         except StopIteration:
             return None
-        self._begun = True
+        self._is_running = True
         return text
 
     def _catch_up(self, messages: Sequence[Message]) -> None:
         """Go through the history as if it had been this plan's own; if it is not, begin anew."""
-        self._plan, self._begun, self._said = self._make(self._told), False, replies_so_far(messages)
+        self._plan, self._is_running, self._reply_count = self._make(self._told), False, replies_so_far(messages)
         for before, message in pairwise(messages):
             if message["role"] == "assistant" and self._next(text_of(before)) != message["content"]:
-                self._plan, self._begun = self._make(self._told), False
+                self._plan, self._is_running = self._make(self._told), False
                 return
 
     def close(self) -> None:

@@ -40,19 +40,19 @@ class Hunk:
     def reversed(self) -> Hunk:
         """Return the hunk that undoes this one: in each run of changes the old lines come first again."""
         lines: list[str] = []
-        removed: list[str] = []
-        added: list[str] = []
+        removals: list[str] = []
+        additions: list[str] = []
         sign = " "
         for line in self.lines:
             sign = sign if line.startswith(_NO_NEWLINE) else line[:1]
             if sign == "-":
-                added.append(_resigned(line, "+"))
+                additions.append(_change_sign(line, "+"))
             elif sign == "+":
-                removed.append(_resigned(line, "-"))
+                removals.append(_change_sign(line, "-"))
             else:
-                lines += [*removed, *added, line]
-                removed, added = [], []
-        lines += [*removed, *added]
+                lines += [*removals, *additions, line]
+                removals, additions = [], []
+        lines += [*removals, *additions]
         return Hunk(self.new_start, self.new_count, self.old_start, self.old_count, self.heading, tuple(lines))
 
     def text(self) -> str:
@@ -62,7 +62,7 @@ class Hunk:
         return f"@@ {old} {new} @@{self.heading}" + "".join(self.lines)
 
 
-def _resigned(line: str, sign: str) -> str:
+def _change_sign(line: str, sign: str) -> str:
     return line if line.startswith(_NO_NEWLINE) else sign + line[1:]
 
 
@@ -209,13 +209,13 @@ def _parse_hunk(source: _Lines) -> Hunk:
 
 def _parse_binary(source: _Lines) -> list[str]:
     """Take the blocks of a binary patch: each `literal N` or `delta N`, its data, and an empty line."""
-    taken: list[str] = []
+    blocks: list[str] = []
     while re.match(r"(literal|delta) \d+$", source.peek().rstrip("\n")):
         while source.at < len(source.lines):
-            taken.append(source.next())
-            if taken[-1] == "\n":
+            blocks.append(source.next())
+            if blocks[-1] == "\n":
                 break
-    return taken
+    return blocks
 
 
 # --- paths ----------------------------------------------------------------------------------------------------------
@@ -251,9 +251,9 @@ def written_files(text: str) -> tuple[str, ...]:
     """
     _, files = parse_patch(text)
     last = {path: path == file.new_path for file in files for path in (file.old_path, file.new_path) if path}
-    copied = {file.old_path for file in files if any(line.startswith("copy from ") for line in file.header)}
+    copy_sources = {file.old_path for file in files if any(line.startswith("copy from ") for line in file.header)}
     touched = {file.new_path for file in files}
-    return tuple(path for path, there in last.items() if there or (path in copied & touched))
+    return tuple(path for path, there in last.items() if there or (path in copy_sources & touched))
 
 
 # --- reversing ------------------------------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ def _reversed_header(header: tuple[str, ...]) -> Iterator[str]:
             raise DiffError(f"a binary change without its data cannot be reversed: {line.strip()!r}")
         if line.startswith("diff --git "):
             old, new = split_names(line[len("diff --git ") :].rstrip("\r\n"))
-            yield f"diff --git {_exchanged(old, new)} {_exchanged(new, old)}\n"
+            yield f"diff --git {_swap_prefix(old, new)} {_swap_prefix(new, old)}\n"
         elif match := _INDEX.match(line):
             yield f"index {match[2]}..{match[1]}{match[3]}"
         elif mark in ("old mode ", "rename from "):
@@ -307,7 +307,7 @@ def _reversed_header(header: tuple[str, ...]) -> Iterator[str]:
             yield line
 
 
-def _exchanged(here: str, there: str) -> str:
+def _swap_prefix(here: str, there: str) -> str:
     """Return `there`'s path under `here`'s prefix."""
     prefix = re.match(r'"?([abciow]/)', here)
     other = re.match(r'"?([abciow]/)', there)
@@ -371,7 +371,7 @@ def file_diff(path: str, before: str | None, after: str | None, context: int = 3
     body = "".join(_hunks(split_lines(before or ""), split_lines(after or ""), context))
     if not body:
         return head
-    names = f"--- {NULL if before is None else _tabbed(old)}\n+++ {NULL if after is None else _tabbed(new)}\n"
+    names = f"--- {NULL if before is None else _add_tab(old)}\n+++ {NULL if after is None else _add_tab(new)}\n"
     return head + names + body
 
 
@@ -383,21 +383,21 @@ def blob_hash(content: str | None, digits: int = 10) -> str:
     return hashlib.sha1(b"blob %d\0" % len(raw) + raw, usedforsecurity=False).hexdigest()[:digits]
 
 
-def _tabbed(name: str) -> str:
+def _add_tab(name: str) -> str:
     """A name with a blank ends in a tab, or `patch` would read the rest as a date."""
     return name + "\t" if " " in name else name
 
 
 def _hunks(old: list[str], new: list[str], context: int) -> Iterator[str]:
-    for group in _grouped(_opcodes(old, new), context):
+    for group in _hunk_opcodes(_opcodes(old, new), context):
         first, last = group[0], group[-1]
         yield f"@@ -{_range(first[1], last[2])} +{_range(first[3], last[4])} @@\n"
         for tag, i1, i2, j1, j2 in group:
             if tag == "equal":
-                yield from (_signed(" ", line) for line in old[i1:i2])
+                yield from (_sign(" ", line) for line in old[i1:i2])
             else:
-                yield from (_signed("-", line) for line in old[i1:i2])
-                yield from (_signed("+", line) for line in new[j1:j2])
+                yield from (_sign("-", line) for line in old[i1:i2])
+                yield from (_sign("+", line) for line in new[j1:j2])
 
 
 _Opcode = tuple[str, int, int, int, int]
@@ -417,7 +417,7 @@ def _opcodes(old: list[str], new: list[str]) -> list[_Opcode]:
     return [*([("equal", 0, head, 0, head)] if head else []), *codes, *([ends] if tail else [])]
 
 
-def _grouped(codes: list[_Opcode], context: int) -> Iterator[list[_Opcode]]:
+def _hunk_opcodes(codes: list[_Opcode], context: int) -> Iterator[list[_Opcode]]:
     """Yield the opcodes of each hunk, with `context` equal lines at both ends."""
     group: list[_Opcode] = []
     for position, (tag, i1, i2, j1, j2) in enumerate(codes):
@@ -446,5 +446,5 @@ def _range(start: int, stop: int) -> str:
     return f"{start + 1 if length else start},{length}"
 
 
-def _signed(sign: str, line: str) -> str:
+def _sign(sign: str, line: str) -> str:
     return sign + line if line.endswith("\n") else f"{sign}{line}\n\\ No newline at end of file\n"

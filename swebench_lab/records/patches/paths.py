@@ -16,12 +16,12 @@ def header_paths(header: list[str]) -> tuple[str | None, str | None]:
             if line.startswith(mark):
                 names_of[mark] = line[len(mark) :].rstrip("\r\n")
     old, new = (
-        (_unquoted(name) for name in split_names(names_of["diff --git "])) if "diff --git " in names_of else ("", "")
+        (_unquote(name) for name in split_names(names_of["diff --git "])) if "diff --git " in names_of else ("", "")
     )
     old, new = _without_prefix(old), _without_prefix(new)
-    old = _unquoted(names_of.get("rename from ", names_of.get("copy from ", ""))) or old
-    new = _unquoted(names_of.get("rename to ", names_of.get("copy to ", ""))) or new
-    old_name, new_name = (_unquoted(names_of.get(mark, "").split("\t")[0]) for mark in ("--- ", "+++ "))
+    old = _unquote(names_of.get("rename from ", names_of.get("copy from ", ""))) or old
+    new = _unquote(names_of.get("rename to ", names_of.get("copy to ", ""))) or new
+    old_name, new_name = (_unquote(names_of.get(mark, "").split("\t")[0]) for mark in ("--- ", "+++ "))
     created = old_name == NULL or any(line.startswith("new file mode ") for line in header)
     deleted = new_name == NULL or any(line.startswith("deleted file mode ") for line in header)
     old = old or _without_prefix(old_name)
@@ -55,7 +55,7 @@ def _without_prefix(name: str) -> str:
 _ESCAPES = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13, '"': 34, "\\": 92}
 
 
-def _unquoted(name: str) -> str:
+def _unquote(name: str) -> str:
     """Undo git's C-style quoting of a path."""
     if not (name.startswith('"') and name.endswith('"') and len(name) > 1):
         return name

@@ -42,10 +42,10 @@ class Overview:
     def __iter__(self) -> Iterator[pl.Series]:
         return iter(self.frame)
 
-    def _shown(self) -> tuple[list[str], list[list[Any]]]:
+    def _preview(self) -> tuple[list[str], list[list[Any]]]:
         """Return the columns that say anything, and their first rows."""
-        wanted = [name for name in self._columns or self.frame.columns if name in self.frame.columns]
-        filled = [name for name in wanted if any(map(_html.brief, self.frame[name].to_list()))]
+        columns = [name for name in self._columns or self.frame.columns if name in self.frame.columns]
+        filled = [name for name in columns if any(map(_html.brief, self.frame[name].to_list()))]
         return filled, [list(row) for row in self.frame.select(filled).head(_ROWS).iter_rows()]
 
     def _rest(self) -> str:
@@ -54,13 +54,13 @@ class Overview:
 
     def __repr__(self) -> str:
         """Return the title, then one line a row."""
-        columns, rows = self._shown()
+        columns, rows = self._preview()
         return "\n".join(filter(None, [self.title, *aligned(columns, rows), self._rest()]))
 
     def _repr_html_(self) -> str:
-        columns, rows = self._shown()
-        hidden = [name for name in self.frame.columns if name not in columns]
-        note = f"in .frame as well: {', '.join(hidden)}" if hidden else ""
+        columns, rows = self._preview()
+        others = [name for name in self.frame.columns if name not in columns]
+        note = f"in .frame as well: {', '.join(others)}" if others else ""
         return _html.card(self.title, _html.table(columns, rows) + _html.note(self._rest()) + _html.note(note))
 
 
@@ -72,11 +72,11 @@ def counted(what: str, frame: pl.DataFrame) -> str:
 
 def aligned(columns: Sequence[str], rows: Iterable[Sequence[Any]], width: int = 72, ids: int = 56) -> list[str]:
     """Return a table as lines of plain text: numbers right, texts cut after `width` characters, ids in their middle."""
-    given = list(rows)
-    if not columns or not given:
+    contents = list(rows)
+    if not columns or not contents:
         return []
-    cells = [[_cell(name, value, width, ids) for name, value in zip(columns, row, strict=True)] for row in given]
-    right = [all(_html.is_number(row[at]) or row[at] in (None, "") for row in given) for at in range(len(columns))]
+    cells = [[_cell(name, value, width, ids) for name, value in zip(columns, row, strict=True)] for row in contents]
+    right = [all(_html.is_number(row[at]) or row[at] in (None, "") for row in contents) for at in range(len(columns))]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
 
     def line(values: Sequence[str]) -> str:

@@ -163,8 +163,8 @@ def mean(values: Sequence[float], *, level: float = 0.95, seed: int = 0, what: s
         return Estimate(math.nan, n=0, level=level, what=what)
     value = math.fsum(values) / n
     if set(values) in ({0.0}, {1.0}):
-        bound = wilson(round(value * n), n, level=level)
-        return Estimate(value, bound.low, bound.high, n, level, what)
+        interval = wilson(round(value * n), n, level=level)
+        return Estimate(value, interval.low, interval.high, n, level, what)
     low, high = bootstrap(values, level=level, seed=seed)
     return Estimate(value, low, high, n, level, what)
 
@@ -354,7 +354,7 @@ def compare(
 def _rates(rollouts: Any) -> dict[str, float]:
     """Return the share of resolved among the graded attempts of each task."""
     if isinstance(rollouts, Mapping):
-        several = {task: given if isinstance(given, Sequence) else (given,) for task, given in rollouts.items()}
+        several = {task: entry if isinstance(entry, Sequence) else (entry,) for task, entry in rollouts.items()}
         attempts = [(task, verdict) for task, verdicts in several.items() for verdict in verdicts]
     else:
         attempts = [(rollout.task.id, rollout.verdict) for rollout in rollouts]

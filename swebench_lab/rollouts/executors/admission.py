@@ -31,9 +31,9 @@ class Admission:
     def __init__(self, available: Callable[[], int | None] = memory.available) -> None:
         self._available = available
         self._inside: dict[int, Flight] = {}
-        self._taken: dict[int, int] = {}
+        self._usage: dict[int, int] = {}
         self._lock = threading.Lock()
-        self._measured = 0.0
+        self._measure_time = 0.0
         self.peak = 0
         """Bytes of the agent that took most, so far."""
         self.ended = False
@@ -53,7 +53,7 @@ class Admission:
     def leave(self, flight: Flight) -> None:
         """Note that a box has ended; one that never was inside does not matter."""
         with self._lock:
-            if self._inside.pop(id(flight), None) is not None and self._taken.pop(id(flight), 0):
+            if self._inside.pop(id(flight), None) is not None and self._usage.pop(id(flight), 0):
                 self.ended = True
 
     def measure(self) -> None:
@@ -63,13 +63,13 @@ class Admission:
 
     def _measure(self) -> None:
         now = time.monotonic()
-        if now - self._measured < _POLL * len(self._inside) ** 0.5:  # with many, a look takes longer
+        if now - self._measure_time < _POLL * len(self._inside) ** 0.5:  # with many, a look takes longer
             return
-        self._measured = now
+        self._measure_time = now
         firsts = {key: box.first_pid for key, flight in self._inside.items() if (box := flight.box) and box.first_pid}
-        taken = memory.taken_below(firsts.values()) if firsts else {}
-        self._taken |= {key: taken[pid] for key, pid in firsts.items()}
-        self.peak = max(self.peak, *taken.values(), 0)
+        usage = memory.taken_below(firsts.values()) if firsts else {}
+        self._usage |= {key: usage[pid] for key, pid in firsts.items()}
+        self.peak = max(self.peak, *usage.values(), 0)
 
     def _has_room(self) -> bool:
         left, most = self._available(), quotas.quota_of().memory
@@ -77,6 +77,6 @@ class Admission:
             return True
         room = left - self._reserve
         if most is not None:
-            room = min(room, most - sum(self._taken.values()))
+            room = min(room, most - sum(self._usage.values()))
         need = int(self.peak * _MARGIN) if self.ended else max(UNKNOWN, int(self.peak * _MARGIN))
-        return room >= need + sum(max(0, need - self._taken.get(key, 0)) for key in self._inside)
+        return room >= need + sum(max(0, need - self._usage.get(key, 0)) for key in self._inside)

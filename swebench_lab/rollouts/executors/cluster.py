@@ -152,7 +152,7 @@ def cluster(address: str | int = "auto", *, sandbox: int = SANDBOXES, io: int = 
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     options: dict[str, Any] = {"log_to_driver": False, "include_dashboard": False, "configure_logging": False}
     if isinstance(address, int):
-        return _simulated(address, sandbox, io)
+        return _simulate(address, sandbox, io)
     if ray.is_initialized():
         return Cluster(ray.get_runtime_context().gcs_address, ours=False)
     try:
@@ -165,12 +165,12 @@ def cluster(address: str | int = "auto", *, sandbox: int = SANDBOXES, io: int = 
     return Cluster("this machine", ours=True)
 
 
-def _simulated(count: int, sandbox: int, io: int) -> Cluster:
+def _simulate(count: int, sandbox: int, io: int) -> Cluster:
     import ray
     from ray.cluster_utils import Cluster as Simulated
 
-    given = {"num_cpus": 2, "resources": {"sandbox": sandbox, "io": io}, "include_dashboard": False}
-    local = started(lambda: Simulated(initialize_head=True, head_node_args=given))
+    options = {"num_cpus": 2, "resources": {"sandbox": sandbox, "io": io}, "include_dashboard": False}
+    local = started(lambda: Simulated(initialize_head=True, head_node_args=options))
     simulated = Cluster(f"{count} nodes simulated on this machine", True, local)
     for _ in range(count - 1):
         simulated.add_node(sandbox, io)

@@ -104,7 +104,7 @@ class Driver:
         self._died_at: dict[str, float] = {}
         self._lock = threading.RLock()
         self._stopped = threading.Event()
-        self._seen_node = time.monotonic()
+        self._last_node_time = time.monotonic()
         start_thread("lab-nodes", self._look, self._fail)
 
     # --- from outside -----------------------------------------------------------------------------------------------
@@ -139,16 +139,16 @@ class Driver:
             batches = list(self._batches.values())
         for batch in batches:
             batch.results.close()
-        asked = [node.actor.stop.remote() for node in nodes]
-        if asked:
-            ray.wait(asked, num_returns=len(asked), timeout=5)
+        replies = [node.actor.stop.remote() for node in nodes]
+        if replies:
+            ray.wait(replies, num_returns=len(replies), timeout=5)
         for node in nodes:
             ray.kill(node.actor)
 
     def status(self) -> dict[str, Any]:
         """Return what goes on now: stages over all nodes, and each node."""
         with self._lock:
-            nodes, gone = list(self._nodes.values()), list(self._gone)
+            nodes, dead = list(self._nodes.values()), list(self._gone)
         stages: dict[str, dict[str, Any]] = {}
         for node in nodes:
             for name, values in node.status.get("stages", {}).items():
@@ -164,7 +164,7 @@ class Driver:
             "retries": self.retries,
             "cut": self.cut,
             "done": self.done,
-            "nodes": [_shown(node) for node in (*nodes, *gone)],
+            "nodes": [_node_status(node) for node in (*nodes, *dead)],
         }
 
     # --- nodes ------------------------------------------------------------------------------------------------------
@@ -182,14 +182,14 @@ class Driver:
         while not self._stopped.is_set():
             for machine in self._cluster.machines():
                 with self._lock:
-                    joined = machine["id"] in self._nodes
-                joined = joined or time.monotonic() - self._died_at.get(machine["id"], -1e9) < _REJOIN_SECONDS
-                if not joined:
+                    is_member = machine["id"] in self._nodes
+                is_member = is_member or time.monotonic() - self._died_at.get(machine["id"], -1e9) < _REJOIN_SECONDS
+                if not is_member:
                     self._join(machine)
             with self._lock:
                 if self._nodes:
-                    self._seen_node = time.monotonic()
-            if time.monotonic() - self._seen_node > _NO_NODE_SECONDS:
+                    self._last_node_time = time.monotonic()
+            if time.monotonic() - self._last_node_time > _NO_NODE_SECONDS:
                 raise LabError(
                     f"collecting on {self._cluster!r}: no node with the resource 'sandbox' for {_NO_NODE_SECONDS:g} s; "
                     "start one with `swebench-lab cluster worker --address …`; running the same again goes on from here"
@@ -322,14 +322,14 @@ class Driver:
             self._nodes.pop(node.node_id, None)
             self._gone.append(node)
             self._died_at[node.node_id] = time.monotonic()
-            lost, node.jobs = list(node.jobs.items()), {}
+            orphans, node.jobs = list(node.jobs.items()), {}
         node.state = "died"
         reason = f"the machine {node.name} died or fell silent ({type(error).__name__})"
-        _log.warning("%s: %s; %d attempts go to other nodes", reason, error, len(lost))
-        self.sink.event("node died", node=node.name, reason=f"{reason}: {str(error)[:300]}", attempts=len(lost))
+        _log.warning("%s: %s; %d attempts go to other nodes", reason, error, len(orphans))
+        self.sink.event("node died", node=node.name, reason=f"{reason}: {str(error)[:300]}", attempts=len(orphans))
         with contextlib.suppress(RayError, RuntimeError, ValueError):  # it is gone
             ray.kill(node.actor)  # should it still run, it must not go on with what others do now
-        for number, job in lost:
+        for number, job in orphans:
             so_far = node.so_far.get(number)
             job.tries += 1
             self.retries += 1
@@ -356,16 +356,16 @@ class Driver:
 
     def _forget(self, batch: Batch) -> list[tuple[Job, Trajectory | None]]:
         """Take a batch's jobs from the nodes, and return them as far as they got."""
-        taken: list[tuple[Job, Trajectory | None]] = []
+        pairs: list[tuple[Job, Trajectory | None]] = []
         with self._lock:
             for node in self._nodes.values():
                 for number in [number for number, job in node.jobs.items() if job.batch is batch]:
-                    taken.append((node.jobs.pop(number), node.so_far.pop(number, None)))
+                    pairs.append((node.jobs.pop(number), node.so_far.pop(number, None)))
                 number = self._batch_numbers[id(batch)]
                 if number in node.batches:
                     node.batches.discard(number)
                     node.actor.drop.remote(number)
-        return taken
+        return pairs
 
     def _cut(self, job: Job, so_far: Trajectory | None, reason: str) -> None:
         self.cut += 1
@@ -375,7 +375,7 @@ class Driver:
         self.sink.finished(job, record, not_graded(reason))
 
 
-def _shown(node: _Node) -> dict[str, Any]:
+def _node_status(node: _Node) -> dict[str, Any]:
     names = ("load", "processors", "io_bytes", "retries", "cut")
     return {"node": node.name, "state": node.state, "done": node.done, "in_flight": len(node.jobs),
             **{name: node.status[name] for name in names if name in node.status}}  # fmt: skip

@@ -161,7 +161,7 @@ class AttemptSink(Protocol):
         """Note how it ended."""
 
 
-def _granted(job: Job) -> bool:
+def _claim(job: Job) -> bool:
     """Return whether an attempt is to be made here."""
     return job.batch.sharing is None or job.batch.sharing.take(job)
 
@@ -172,71 +172,71 @@ class Source:
     def __init__(self) -> None:
         self._lines: deque[tuple[Batch, deque[Job]]] = deque()
         self._first: deque[Job] = deque()
-        self._changed = threading.Condition()
+        self._condition = threading.Condition()
         self._closed = False
 
     def add(self, batch: Batch, jobs: Iterable[Job]) -> None:
         """Add a batch."""
-        with self._changed:
+        with self._condition:
             self._lines.append((batch, deque(jobs)))
-            self._changed.notify_all()
+            self._condition.notify_all()
 
     def put_first(self, job: Job) -> None:
         """Add a job that goes before all others: it was begun already."""
-        with self._changed:
+        with self._condition:
             self._first.append(job)
-            self._changed.notify()
+            self._condition.notify()
 
     def get(self) -> Job | None:
         """Take the next job, waiting for one; None when closed."""
-        with self._changed:
+        with self._condition:
             while not self._closed:
                 if (job := self._next()) is not None:
                     return job
-                self._changed.wait()
+                self._condition.wait()
             return None
 
     def take(self) -> Job | None:
         """Take the next job if there is one."""
-        with self._changed:
+        with self._condition:
             return None if self._closed else self._next()
 
     def _next(self) -> Job | None:
         while self._first:
-            if _granted(job := self._first.popleft()):
+            if _claim(job := self._first.popleft()):
                 return job
         while self._lines:
             batch, jobs = self._lines.popleft()
             if not jobs or batch.cancelled:
                 continue
             self._lines.append((batch, jobs))
-            if _granted(job := jobs.popleft()):
+            if _claim(job := jobs.popleft()):
                 batch.last_start = time.monotonic()
                 return job
         return None
 
     def waiting(self, batch: Batch | None = None) -> int:
         """Return how many jobs wait, of one batch or of all."""
-        with self._changed:
+        with self._condition:
             first = sum(batch is None or job.batch is batch for job in self._first)
             elsewhere = batch.sharing.waiting() if batch is not None and batch.sharing else 0
             return first + elsewhere + sum(len(jobs) for other, jobs in self._lines if batch in (None, other))
 
     def take_all(self, batch: Batch) -> Iterator[Job]:
         """Take out and yield everything of a batch."""
-        with self._changed:
-            taken = [job for job in self._first if job.batch is batch]
+        with self._condition:
+            matches = [job for job in self._first if job.batch is batch]
             self._first = deque(job for job in self._first if job.batch is not batch)
             for other, jobs in self._lines:
                 if other is batch:
-                    taken += jobs
+                    matches += jobs
                     jobs.clear()
-        yield from taken
+        yield from matches
         if batch.sharing:
             yield from batch.sharing.left()
 
     def close(self) -> None:
         """Wake everyone who waits."""
-        with self._changed:
+        with self._condition:
             self._closed = True
-            self._changed.notify_all()
+            self._condition.notify_all()

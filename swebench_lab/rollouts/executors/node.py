@@ -77,12 +77,12 @@ class NodeAgent:
     def __init__(self, setup: Setup) -> None:
         self.name = setup.name
         self.layers = setup.layers
-        self._shared = Path(setup.sandboxes["cache"])
-        root = os.environ.get(CACHE_VARIABLE) or (str(self._shared) if setup.own_cache else str(default_root()))
+        self._cache_root = Path(setup.sandboxes["cache"])
+        root = os.environ.get(CACHE_VARIABLE) or (str(self._cache_root) if setup.own_cache else str(default_root()))
         self.sandboxes = SandboxFactory.from_dict({**setup.sandboxes, "cache": root})
         cache = self.sandboxes.cache
         self._on_shared_folder = SnapshotCache(
-            self._shared, allow_python=cache.allow_python, specs=cache.specs, repos=cache.repos
+            self._cache_root, allow_python=cache.allow_python, specs=cache.specs, repos=cache.repos
         )
         self._peers: list[Any] = []
         self._batches: dict[int, Batch] = {}
@@ -91,7 +91,7 @@ class NodeAgent:
         self._events: list[tuple[Any, ...]] = []
         self._sent_layers: set[str] = set()
         self._bytes = 0
-        self._changed = threading.Condition()
+        self._condition = threading.Condition()
         self.brought: list[str] = []
         evaluator = Evaluator(self.sandboxes, setup.timeout, canary=setup.canary)
         stages, deadlines = setup.stages, setup.deadlines
@@ -116,7 +116,7 @@ class NodeAgent:
         by_batch: dict[int, list[Job]] = {}
         for order in orders:
             job = Job(order.task, order.attempt, order.seed, self._batches[order.batch])
-            with self._changed:
+            with self._condition:
                 self._numbers[id(job)], self._jobs[order.number] = order.number, job
             by_batch.setdefault(order.batch, []).append(job)
         for number, jobs in by_batch.items():
@@ -125,16 +125,16 @@ class NodeAgent:
     def poll(self, wait: float) -> tuple[list[tuple[Any, ...]], dict[str, Any], str]:
         """Return what has happened, waiting a while for something; with the state, and an error that ended it."""
         end = time.monotonic() + wait
-        with self._changed:
+        with self._condition:
             while not self._events and self.executor.error is None and (left := end - time.monotonic()) > 0:
-                self._changed.wait(min(left, 0.25))
+                self._condition.wait(min(left, 0.25))
             events, size = [], 0
             while self._events and size < _MOST_BYTES:
                 event = self._events.pop(0)
                 size += len(event[2]) if event[0] == "layer" else 0
                 events.append(event)
             self._bytes -= size
-            self._changed.notify_all()
+            self._condition.notify_all()
         error = self.executor.error
         return events, self.executor.status(), describe(error) if error else ""
 
@@ -173,11 +173,11 @@ class NodeAgent:
         from ray.exceptions import RayError
 
         there = self._parts_here()
-        if self._shared != self.sandboxes.cache.root and self._shared.is_dir():
-            packed = ship.pack(self._on_shared_folder, task, there)
-            if packed is not None:
-                with packed:
-                    self._note_brought(ship.unpack(self.sandboxes.cache, packed), str(self._shared))
+        if self._cache_root != self.sandboxes.cache.root and self._cache_root.is_dir():
+            archive = ship.pack(self._on_shared_folder, task, there)
+            if archive is not None:
+                with archive:
+                    self._note_brought(ship.unpack(self.sandboxes.cache, archive), str(self._cache_root))
                 return
         for peer in self._peers:
             try:
@@ -189,10 +189,10 @@ class NodeAgent:
     def _bring_from(self, peer: Any, task: Task, there: Sequence[str]) -> bool:
         import ray
 
-        packed = ray.get(peer.pack.remote(task, there), timeout=600)
-        if packed is not None:
-            self._note_brought(ship.unpack(self.sandboxes.cache, packed), "another node")
-        return packed is not None
+        archive = ray.get(peer.pack.remote(task, there), timeout=600)
+        if archive is not None:
+            self._note_brought(ship.unpack(self.sandboxes.cache, archive), "another node")
+        return archive is not None
 
     def _parts_here(self) -> list[str]:
         root = self.sandboxes.cache.root
@@ -207,14 +207,14 @@ class NodeAgent:
 
     def keep_layer(self, layer: Layer) -> None:
         """Send what a step changed, once."""
-        with self._changed:
+        with self._condition:
             if layer.digest in self._sent_layers:
                 return
             self._sent_layers.add(layer.digest)
         with tempfile.NamedTemporaryFile() as file:
             layer.pack(file.name)
-            packed = Path(file.name).read_bytes()
-        self._put(("layer", layer.digest, packed), len(packed))
+            data = Path(file.name).read_bytes()
+        self._put(("layer", layer.digest, data), len(data))
 
     def began(self, job: Job, trajectory: Trajectory) -> None:
         """Send how an attempt begins."""
@@ -230,18 +230,18 @@ class NodeAgent:
 
     def finished(self, job: Job, trajectory: Trajectory, verdict: Verdict, node: str = "") -> None:
         """Send how it ended."""
-        with self._changed:
+        with self._condition:
             number = self._numbers.pop(id(job))
             self._jobs.pop(number, None)
         self._put(("finished", number, replace(trajectory), verdict, job.tries))
         job.batch.finished += 1
 
     def _put(self, event: tuple[Any, ...], size: int = 0) -> None:
-        with self._changed:
+        with self._condition:
             while len(self._events) >= _MOST_EVENTS or (self._bytes and self._bytes + size > 4 * _MOST_BYTES):
                 if self.executor._stopped.is_set():
                     return
-                self._changed.wait(1.0)  # the driver is slow: nothing is lost, everything waits
+                self._condition.wait(1.0)  # the driver is slow: nothing is lost, everything waits
             self._events.append(event)
             self._bytes += size
-            self._changed.notify_all()
+            self._condition.notify_all()

@@ -139,20 +139,20 @@ class Budget:
         self.most = most
         self.used = 0
         self.peak = 0
-        self._changed = threading.Condition()
+        self._condition = threading.Condition()
 
     @contextmanager
     def of(self, count: int) -> Iterator[None]:
         """Wait until so many bytes fit in, and hold them."""
         count = min(count, self.most)
-        with self._changed:
+        with self._condition:
             while self.used + count > self.most:
-                self._changed.wait()
+                self._condition.wait()
             self.used += count
             self.peak = max(self.peak, self.used)
         try:
             yield
         finally:
-            with self._changed:
+            with self._condition:
                 self.used -= count
-                self._changed.notify_all()
+                self._condition.notify_all()

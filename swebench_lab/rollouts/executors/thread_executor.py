@@ -85,7 +85,7 @@ class ThreadExecutor:
         self.retries = self.cut = self.done = 0
         self._cold: BoundedQueue[Job] = BoundedQueue()
         self._ready: BoundedQueue[Flight] = BoundedQueue(limits["ready"])
-        self._played: BoundedQueue[Flight] = BoundedQueue(2 * workers)
+        self._grade_queue: BoundedQueue[Flight] = BoundedQueue(2 * workers)
         self._later: list[tuple[float, int, Job]] = []
         self._number = itertools.count()
         self._flights: dict[int, Flight] = {}
@@ -132,7 +132,7 @@ class ThreadExecutor:
         """End everything at once: all boxes are closed, unfinished attempts have no row."""
         self._stopped.set()
         self.source.close()
-        left = [*self._ready.close(), *self._played.close()]
+        left = [*self._ready.close(), *self._grade_queue.close()]
         self._cold.close()
         for batch in self._batches:
             batch.results.close()
@@ -215,7 +215,7 @@ class ThreadExecutor:
                 return
 
     def _open_box(self, flight: Flight, snapshot: Snapshot | None) -> None:
-        agent, given_up = flight.job.batch.agent, partial(self._given_up, flight)
+        agent, given_up = flight.job.batch.agent, partial(self._is_moot, flight)
         if isinstance(agent, CLIAgent) and self.sandboxes.backend.startswith("namespace"):  # others cannot be measured
             self.admission.enter(flight, given_up)
         with quotas.reserved(given_up), self._slot(flight, "open"):
@@ -224,7 +224,7 @@ class ThreadExecutor:
             else:
                 flight.box = self.sandboxes.open(snapshot or flight.job.task)
 
-    def _given_up(self, flight: Flight) -> bool:
+    def _is_moot(self, flight: Flight) -> bool:
         """Whether nobody waits for the sandbox of an attempt any more."""
         return flight.settled or self._stopped.is_set()
 
@@ -296,10 +296,10 @@ class ThreadExecutor:
                 self._finish(flight, trajectory, not_graded(reason, trajectory.tier))
         else:
             flight.trajectory = trajectory
-            self._played.put(flight)
+            self._grade_queue.put(flight)
 
     def _grade(self) -> None:
-        while (flight := self._played.get()) is not None:
+        while (flight := self._grade_queue.get()) is not None:
             if flight.settled:
                 continue
             trajectory, job = flight.trajectory, flight.job
@@ -313,7 +313,7 @@ class ThreadExecutor:
                 self.sink.retried(job, None, f"grading again: {verdict.reason}")
                 time.sleep(self.deadlines.backoff * 2 ** (job.grade_tries - 1))
                 flight.enter("played")
-                self._played.put_back(flight)
+                self._grade_queue.put_back(flight)
             elif flight.settle():
                 self._finish(flight, trajectory, verdict)
             elif flight.abandoned:
@@ -457,10 +457,10 @@ class ThreadExecutor:
         }
         playing = [(f, attempt) for f in flights if (attempt := f.attempt) and f.trajectory is None]
         stages["prepare"]["waiting"] += len(self._cold)
-        stages["grade"]["waiting"] += len(self._played)
+        stages["grade"]["waiting"] += len(self._grade_queue)
         stages["play"] = {"running": len(playing), "waiting": len(self._ready), "limit": self.workers}
         slowest = sorted(playing, key=lambda pair: pair[0].start)[:_SHOWN]
-        shown = [
+        rows = [
             {
                 "task": f.job.task.id,
                 "attempt": f.job.attempt,
@@ -475,7 +475,7 @@ class ThreadExecutor:
             "node": self.node,
             "pid": os.getpid(),
             "stages": stages,
-            "going": shown,
+            "going": rows,
             "waiting": self.source.waiting(),
             "in_flight": len(flights),
             "io_bytes": self.budget.used,

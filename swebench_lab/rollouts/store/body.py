@@ -94,8 +94,8 @@ def pack(rollout: Rollout, row: bytes, share: Callable[[str], str], least: int) 
         "verdict": _codec.encode(rollout.verdict),
         "lengths": {name: [len(array) for array in column] for name, column in columns.items()},
     }
-    packed = [_pack_column(column, name) for name, column in columns.items()]
-    arrays = struct.pack("<I", len(packed[0])) + b"".join(packed)
+    parts = [_pack_column(column, name) for name, column in columns.items()]
+    arrays = struct.pack("<I", len(parts[0])) + b"".join(parts)
     return Sections(row, _pack_steps(rollout), zlib.compress(_json(texts), _LEVEL), arrays)
 
 
@@ -159,14 +159,14 @@ def unpack(
         trajectory["opening"], verdict = texts["opening"], {**texts["verdict"]}
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error, zlib.error) as error:
         raise RecordError(f"{where}: its body cannot be read: {error!r}") from error
-    stored = {
+    record = {
         "trajectory": {"schema": _codec.SCHEMA, **trajectory},
         "verdict": {"schema": _codec.SCHEMA, **verdict},
         "reward": row.get("reward"),
         "node": row.get("node") or "",
         "tries": row["tries"],
     }
-    return Rollout.from_dict(stored, task, layers, where)
+    return Rollout.from_dict(record, task, layers, where)
 
 
 def _unpack_column(data: bytes, lengths: list[int], name: str) -> list[npt.NDArray[np.generic]]:

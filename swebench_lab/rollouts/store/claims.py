@@ -25,7 +25,7 @@ class Claims:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._owner: str | None = None
-        self._held: IO[Any] | None = None
+        self._lock_file: IO[Any] | None = None
         self._mine: set[str] = set()
         self._lock = threading.Lock()
 
@@ -39,12 +39,12 @@ class Claims:
             draft = self.folder / f".{owner}.{name}"
             draft.write_text(owner, "utf-8")
             try:
-                taken = self._link(draft, name)
+                success = self._link(draft, name)
             finally:
                 draft.unlink(missing_ok=True)
-            if taken:
+            if success:
                 self._mine.add(name)
-            return taken
+            return success
 
     def free(self, what: tuple[object, ...]) -> bool:
         """Return whether no living owner holds something."""
@@ -65,10 +65,10 @@ class Claims:
             for name in self._mine:
                 (self.folder / name).unlink(missing_ok=True)
             self._mine.clear()
-            if self._held is not None and self._owner is not None:
+            if self._lock_file is not None and self._owner is not None:
                 (self.folder / f"{self._owner}.owner").unlink(missing_ok=True)
-                self._held.close()
-            self._owner = self._held = None
+                self._lock_file.close()
+            self._owner = self._lock_file = None
 
     def _begin(self) -> str:
         """Return this process's name as an owner, which from now on lives."""
@@ -76,8 +76,8 @@ class Claims:
             self.folder.mkdir(exist_ok=True)
             name = f"{os.getpid()}-{secrets.token_hex(4)}"
             draft = self.folder / f".{name}"
-            self._held = draft.open("w")
-            lock(self._held)
+            self._lock_file = draft.open("w")
+            lock(self._lock_file)
             draft.rename(self.folder / f"{name}.owner")  # only now may others ask whether it lives
             self._owner = name
         return self._owner
@@ -90,8 +90,8 @@ class Claims:
         except FileExistsError:
             if self._alive(target):
                 return False
-        with (self.folder / ".lock").open("w") as held:
-            lock(held)  # two that see a dead owner must not take the claim from each other
+        with (self.folder / ".lock").open("w") as lock_file:
+            lock(lock_file)  # two that see a dead owner must not take the claim from each other
             if target.exists() and self._alive(target):
                 return False
             draft.replace(target)
@@ -101,8 +101,8 @@ class Claims:
         """Return whether the owner of a claim lives; of a claim that is gone meanwhile, nobody does."""
         try:
             owner = self.folder / f"{target.read_text('utf-8')}.owner"
-            with owner.open("r") as held:
-                lock(held, wait=False)
+            with owner.open("r") as file:
+                lock(file, wait=False)
         except BlockingIOError:
             return True
         except FileNotFoundError:

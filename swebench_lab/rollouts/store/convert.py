@@ -58,17 +58,17 @@ def convert(path: str | Path, progress: bool = False) -> Conversion | None:
         RecordError: There is no run directory of a known layout, or it cannot be written.
     """
     folder = Path(path).expanduser().resolve()
-    if not folder.is_dir() or (found := version.found(folder)) is None:
+    if not folder.is_dir() or (layout := version.found(folder)) is None:
         raise RecordError(f"converting {folder}: it is no run directory: it holds no attempts")
-    if found == version.VERSION:
+    if layout == version.VERSION:
         return None
-    if found != 1:
+    if layout != 1:
         raise RecordError(
-            f"converting {folder}: its layout is of version {found}, which this swebench_lab does not know"
+            f"converting {folder}: its layout is of version {layout}, which this swebench_lab does not know"
         )
-    with lines.writing(folder), (folder / ".convert.lock").open("w") as held:
+    with lines.writing(folder), (folder / ".convert.lock").open("w") as lock_file:
         try:
-            lock(held, wait=False)
+            lock(lock_file, wait=False)
         except BlockingIOError:
             raise RecordError(f"converting {folder}: another process is converting it") from None
         return _convert(folder, progress)
@@ -179,8 +179,8 @@ def _reply(row: Mapping[str, Any]) -> dict[str, Any]:
     weights = reply.pop("version", -1)
     if weights != -1 and reply.get("token_ids"):
         reply["versions"] = [{"count": len(reply["token_ids"]), "version": weights}]
-    counted = bool(reply.get("prompt_tokens") or reply.get("completion_tokens"))
-    for name in () if counted else ("prompt_tokens", "completion_tokens", "cached_tokens"):
+    has_counts = bool(reply.get("prompt_tokens") or reply.get("completion_tokens"))
+    for name in () if has_counts else ("prompt_tokens", "completion_tokens", "cached_tokens"):
         reply[name] = None
     reply["cost"] = reply.get("cost") or None
     return reply

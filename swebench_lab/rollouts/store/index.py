@@ -120,14 +120,14 @@ def careful_frame(texts: list[bytes]) -> tuple[pl.DataFrame, dict[int, str]]:
     wrong: dict[int, str] = {}
     rows: list[dict[str, Any]] = []
     for number, text in enumerate(texts, 1):
-        row = _checked(text)
+        row = _check_row(text)
         if isinstance(row, str):
             wrong[number], row = row, {}
         rows.append({name: row.get(name) for name in SCHEMA})
     return pl.DataFrame(rows, schema=SCHEMA), wrong
 
 
-def _checked(text: bytes) -> dict[str, Any] | str:
+def _check_row(text: bytes) -> dict[str, Any] | str:
     """Return the row of a line, or why it is none."""
     try:
         row = json.loads(text)
@@ -183,13 +183,13 @@ def entry_of(row: Mapping[str, Any]) -> Entry | None:
 def entries(frame: pl.DataFrame) -> dict[Key, Entry]:
     """Return the entries of a frame by key."""
     names = (*KEY, "verdict", "segment", "at", "stop", "rewarded_by", "reward", "node", "tries")
-    found: dict[Key, Entry] = {}
+    result: dict[Key, Entry] = {}
     same: dict[str, str] = {}  # agents, Snapshots and segments repeat: one string for each
     for task, attempt, seed, snapshot, agent, verdict, segment, at, stop, by, reward, node, tries in frame.select(
         names
     ).iter_rows():
         snapshot, agent, segment, by = (same.setdefault(text, text) for text in (snapshot, agent, segment, by))
         key = (task, attempt, seed, snapshot, agent)
-        found[key] = Entry(key, same.setdefault(verdict, verdict), (segment, at), same.setdefault(stop, stop), by, reward,
+        result[key] = Entry(key, same.setdefault(verdict, verdict), (segment, at), same.setdefault(stop, stop), by, reward,
                            same.setdefault(node, node), tries)  # fmt: skip
-    return found
+    return result

@@ -28,7 +28,7 @@ class Journals:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._mine: Path | None = None
-        self._held: Any = None
+        self._lock_file: Any = None
         self._lock = threading.Lock()
 
     def new(self) -> Journal:
@@ -43,8 +43,8 @@ class Journals:
         folder, draft = self.folder / name, self.folder / f".{name}"
         with lines.writing(folder):
             draft.mkdir(parents=True)
-            self._held = (draft / ".lock").open("w")
-            lock(self._held)
+            self._lock_file = (draft / ".lock").open("w")
+            lock(self._lock_file)
             draft.rename(folder)  # only now may others ask whether its process lives
         return folder
 
@@ -52,8 +52,8 @@ class Journals:
         """Give up the journals of this process."""
         with self._lock:
             if self._mine is not None:
-                self._held.close()
-                self._mine = self._held = None
+                self._lock_file.close()
+                self._mine = self._lock_file = None
 
     def running(self) -> dict[str, Trajectory]:
         """Return the attempts that are being made, as far as they are, by the name of their journal."""
@@ -72,8 +72,8 @@ class Journals:
         count = 0
         for folder in sorted(self.folder.glob("[!.]*")):
             try:
-                with (folder / ".lock").open("w") as held:
-                    lock(held, wait=False)
+                with (folder / ".lock").open("w") as lock_file:
+                    lock(lock_file, wait=False)
                     for file in folder.glob("*.jsonl"):
                         if (trajectory := read(file)) is not None:
                             keep(trajectory, "its process ended before the attempt did")
@@ -87,8 +87,8 @@ class Journals:
 def _alive(folder: Path) -> bool:
     """Return whether the process that writes the journals of a folder lives: it holds the folder's lock."""
     try:
-        with (folder / ".lock").open("rb") as held:
-            lock(held, wait=False, shared=True)
+        with (folder / ".lock").open("rb") as lock_file:
+            lock(lock_file, wait=False, shared=True)
     except BlockingIOError:
         return True
     except OSError:

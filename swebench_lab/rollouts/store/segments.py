@@ -74,7 +74,7 @@ class Segments:
         """Return a segment that nobody writes to, held for this process: one that is there, or a new one."""
         self.folder.mkdir(exist_ok=True)
         for name in reversed(self.names()):
-            if self.path(name).stat().st_size < FULL and (file := self._held(name)) is not None:
+            if self.path(name).stat().st_size < FULL and (file := self._acquire(name)) is not None:
                 self._recover(name, file, self._ends().get(name, 0))
                 file.seek(0, os.SEEK_END)
                 return file
@@ -83,14 +83,14 @@ class Segments:
             try:
                 self.path(name).open("xb").close()
             except FileExistsError:
-                if (file := self._held(name)) is not None:
+                if (file := self._acquire(name)) is not None:
                     return file
                 self.path(f"{int(name) + 1:06d}").touch()  # somebody was faster: take the next
                 continue
-            if (file := self._held(name)) is not None:
+            if (file := self._acquire(name)) is not None:
                 return file
 
-    def _held(self, name: str) -> IO[bytes] | None:
+    def _acquire(self, name: str) -> IO[bytes] | None:
         file = self.path(name).open("r+b", buffering=0)
         try:
             lock(file, wait=False)
@@ -110,7 +110,7 @@ class Segments:
         count = 0
         ends: dict[str, int] | None = None
         for name in self.names():
-            if (file := self._held(name)) is not None:
+            if (file := self._acquire(name)) is not None:
                 with file:
                     ends = self._ends() if ends is None else ends
                     count += self._recover(name, file, ends.get(name, 0))

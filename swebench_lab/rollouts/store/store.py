@@ -132,12 +132,12 @@ class Store:
         """Return why rows cannot be used, by line: their task is missing, or their body is missing or torn."""
         import polars as pl
 
-        sizes, known = self.segments.sizes(), self.tasks.ids
+        sizes, task_ids = self.segments.sizes(), self.tasks.ids
         rows = frame.with_row_index("line", 1).filter(pl.col("segment").is_not_null())
         size = pl.col("segment").replace_strict(sizes, default=-1, return_dtype=pl.Int64) if sizes else pl.lit(-1)
         ends = pl.col("at") + pl.col("bytes")
         wrong: dict[int, str] = {}
-        missing = rows.filter(~pl.col("task").is_in(list(known)))
+        missing = rows.filter(~pl.col("task").is_in(list(task_ids)))
         for line, task_id in missing.select("line", "task").iter_rows():
             wrong[line] = f"its task {task_id!r} is not in tasks.jsonl"
         for line, segment in rows.filter(ends > size).select("line", "segment").iter_rows():
@@ -215,8 +215,8 @@ class StoredAttempts(Attempts):
             return file.read(size)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _stored, (self.store.path, self.store.layers, self.rows)
+        return _attempts, (self.store.path, self.store.layers, self.rows)
 
 
-def _stored(path: Path, layers: str, rows: pl.DataFrame) -> StoredAttempts:
+def _attempts(path: Path, layers: str, rows: pl.DataFrame) -> StoredAttempts:
     return StoredAttempts(Store(path, Path(layers)), rows)

@@ -61,7 +61,7 @@ class TaskRows:
 
     def put(self, task: Task) -> None:
         """Keep a task, unless it is there as it is."""
-        if (stored := self._tasks.get(task.id)) is task or (stored is not None and stored == task):
+        if (current := self._tasks.get(task.id)) is task or (current is not None and current == task):
             return
         with lines.locked(self.path) as file:
             self.update()
@@ -76,8 +76,8 @@ class TaskRows:
         if task_id not in self._at:
             return False
         file.seek(self._at[task_id])
-        stored: bytes = file.read(len(data))
-        return stored == data
+        row: bytes = file.read(len(data))
+        return row == data
 
     def get(self, task_id: str) -> Task:
         """Return a task.

@@ -69,19 +69,19 @@ def changes(upper: int, layers: Sequence[Path], workdir: str, index: Path) -> Wo
         At least all that was changed; None where only a look at every file can tell: the tree is not where it was, too
         much was written, or rules about ignored files were.
     """
-    found = WorkTreeChanges()
+    result = WorkTreeChanges()
     caches = not leaves_out_caches(index.parent)
     try:
         for layer in layers:
             directory = os.open(layer, _DIRECTORY)
             try:
-                _read(directory, workdir, found, caches)
+                _read(directory, workdir, result, caches)
             finally:
                 os.close(directory)
-        _read(upper, workdir, found, caches)
+        _read(upper, workdir, result, caches)
     except (OSError, _TooMuch):
         return None
-    return checked(found)
+    return checked(result)
 
 
 def checked(found: WorkTreeChanges) -> WorkTreeChanges | None:
@@ -95,36 +95,36 @@ def checked(found: WorkTreeChanges) -> WorkTreeChanges | None:
     return found
 
 
-def _read(directory: int, workdir: str, found: WorkTreeChanges, caches: bool) -> None:
+def _read(directory: int, workdir: str, result: WorkTreeChanges, caches: bool) -> None:
     """Add what one layer tells."""
-    held = os.dup(directory)
+    current = os.dup(directory)
     try:
         for name in workdir.strip("/").split("/"):
             try:
-                below = os.open(name, _DIRECTORY, dir_fd=held)
+                below = os.open(name, _DIRECTORY, dir_fd=current)
             except FileNotFoundError:
                 return
-            os.close(held)
-            held = below
-            if _is_opaque(held):
+            os.close(current)
+            current = below
+            if _is_opaque(current):
                 raise _TooMuch
-        _descend(held, found, caches)
+        _descend(current, result, caches)
     finally:
-        os.close(held)
+        os.close(current)
 
 
-def _descend(top: int, found: WorkTreeChanges, caches: bool) -> None:
+def _descend(top: int, result: WorkTreeChanges, caches: bool) -> None:
     """Add every name below an open directory."""
-    seen, waiting = 0, [b""]
+    count, waiting = 0, [b""]
     while waiting:
         prefix = waiting.pop()
         directory = os.open(prefix or b".", _DIRECTORY, dir_fd=top)
         try:
             if prefix and _is_opaque(directory):
-                found.gone.add(prefix.rstrip(b"/"))
+                result.gone.add(prefix.rstrip(b"/"))
             names = [os.fsencode(name) for name in os.listdir(directory)]
-            seen += len(names)
-            if seen > _MOST_SEEN:
+            count += len(names)
+            if count > _MOST_SEEN:
                 raise _TooMuch
             for name in names:
                 if name.lower() == b".git" or (name == CACHE and not caches):
@@ -133,13 +133,13 @@ def _descend(top: int, found: WorkTreeChanges, caches: bool) -> None:
                 if stat.S_ISDIR(status.st_mode):
                     waiting.append(prefix + name + b"/")
                 elif stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
-                    found.written.add(prefix + name)
-                    found.odd = found.odd or status.st_size > LARGE
+                    result.written.add(prefix + name)
+                    result.odd = result.odd or status.st_size > LARGE
                     if status.st_size == 0:
-                        found.gone.add(prefix + name)  # a newer overlay may mean a deletion by an empty file
+                        result.gone.add(prefix + name)  # a newer overlay may mean a deletion by an empty file
                 else:
-                    found.gone.add(prefix + name)
-                    found.odd = found.odd or not stat.S_ISCHR(status.st_mode) or status.st_rdev != 0
+                    result.gone.add(prefix + name)
+                    result.odd = result.odd or not stat.S_ISCHR(status.st_mode) or status.st_rdev != 0
         finally:
             os.close(directory)
 
@@ -213,12 +213,12 @@ def index_of(paths: Iterable[bytes]) -> bytes:
 @functools.lru_cache(maxsize=256)
 def leaves_out_caches(git_dir: Path) -> bool:
     """Whether compiled modules are ignored and none is tracked, so that nobody needs to look at them."""
-    known = tracked(git_dir / "index")
+    index = tracked(git_dir / "index")
     try:
         rules = (git_dir / "info" / "exclude").read_bytes().splitlines()
     except OSError:
         return False
-    return CACHE + b"/" in rules and known is not None and not any(CACHE in name for name in known.names)
+    return CACHE + b"/" in rules and index is not None and not any(CACHE in name for name in index.names)
 
 
 def fingerprint(upper: int) -> bytes | None:
@@ -232,15 +232,15 @@ def fingerprint(upper: int) -> bytes | None:
     Returns:
         None where there is too much to look at, or something that must not be looked at.
     """
-    digest, seen, waiting = hashlib.sha256(), 0, [b""]
+    digest, count, waiting = hashlib.sha256(), 0, [b""]
     try:
         while waiting:
             prefix = waiting.pop()
             directory = os.open(prefix or b".", _DIRECTORY, dir_fd=upper)
             try:
                 names = sorted(map(os.fsencode, os.listdir(directory)))
-                seen += len(names)
-                if seen > _MOST_COMPARED:
+                count += len(names)
+                if count > _MOST_COMPARED:
                     return None
                 for name in names:
                     status = os.stat(name, dir_fd=directory, follow_symlinks=False)

@@ -76,10 +76,10 @@ def _part(line: bytes) -> bytes | None:
         return b""
     # What follows a space in a line about attributes is no pattern; a rule about ignoring may hold one.
     wholes = {rule.lstrip(b"!"), rule.split()[0].lstrip(b"!")}
-    return b"|".join(sorted(rb"(?:^|/)" + _translated(whole) + rb"(?:/|$)" for whole in wholes))
+    return b"|".join(sorted(rb"(?:^|/)" + _translate(whole) + rb"(?:/|$)" for whole in wholes))
 
 
-def _translated(rule: bytes) -> bytes:
+def _translate(rule: bytes) -> bytes:
     rule = rule.strip(b"/").replace(b"**/", b"**")
     pieces = re.split(rb"(\*+|\?|\[[!^]?\]?[^\]]*\])", rule)
     wild = {b"*": b".*", b"?": b".", b"[": b"."}

@@ -235,22 +235,22 @@ def diff(box: Box[Output]) -> str:
 
 def _told(box: Box[Output], changes: WorkTreeChanges) -> bytes | None:
     """The patch of paths that may have changed; None where git has to look at everything."""
-    known = tracked(box.snapshot.sealed_repository / "index")
-    if known is None:
+    index = tracked(box.snapshot.sealed_repository / "index")
+    if index is None:
         return None
-    old = known.touched_by(changes)
-    patch = _compared(box, changes, known, old)
-    return patch if patch is not None else _listed(box, changes, known, old)
+    old = index.touched_by(changes)
+    patch = _compared(box, changes, index, old)
+    return patch if patch is not None else _diff_by_script(box, changes, index, old)
 
 
-def _compared(box: Box[Output], changes: WorkTreeChanges, known: Tracked, old: set[bytes]) -> bytes | None:
+def _compared(box: Box[Output], changes: WorkTreeChanges, index: Tracked, old: set[bytes]) -> bytes | None:
     """The same by one process of git, which compares the work tree with the start; None where that is not enough.
 
     What git needs besides the sealed repository is a list of paths, which it is handed as its index. The list cannot
     hold a file together with what is below it, and no rule about ignoring or converting may concern what it holds.
     """
     replaced = {above for path in changes.written for above in _above(path)}
-    if changes.odd or replaced & changes.written or not replaced.intersection(known.names) <= old:
+    if changes.odd or replaced & changes.written or not replaced.intersection(index.names) <= old:
         return None
     there = changes.written.union(path for path in old - replaced if changes.written.isdisjoint(_above(path)))
     if sum(map(len, there | old)) > _MOST_NAMED or _is_ruled(box, there, there - old):
@@ -283,12 +283,12 @@ def _is_ruled(box: Box[Output], there: set[bytes], new: set[bytes]) -> bool:
     )
 
 
-def _listed(box: Box[Output], changes: WorkTreeChanges, known: Tracked, touched: set[bytes]) -> bytes | None:
+def _diff_by_script(box: Box[Output], changes: WorkTreeChanges, index: Tracked, touched: set[bytes]) -> bytes | None:
     """The same by a script that asks git about each path; None where that fails."""
     old, new = sorted(touched), sorted(changes.written - touched)
-    given = f"LAB_TRACKED={len(old)}\n" + ("" if b".gitattributes" in known.names else "LAB_PLAIN=yes\n")
-    listed = b"".join(path + b"\0" for path in (*old, *new))
-    result = _look(box, f"{_STAGE_LISTED}{_DIFF} {box.snapshot.head}", listed, given)
+    settings = f"LAB_TRACKED={len(old)}\n" + ("" if b".gitattributes" in index.names else "LAB_PLAIN=yes\n")
+    paths = b"".join(path + b"\0" for path in (*old, *new))
+    result = _look(box, f"{_STAGE_LISTED}{_DIFF} {box.snapshot.head}", paths, settings)
     return result.stdout if result.ok and not result.truncated_bytes else None
 
 
@@ -319,19 +319,21 @@ def _git(box: Box[Output], script: str) -> bytes:
         why = f"git was not done after {_SECONDS:g} s; the work tree holds files too large to be told as a patch"
         raise PatchError(f"{doing}: {why}")
     if not result.ok or result.truncated_bytes:
-        said = result.stderr.decode(errors="replace").strip()[-2000:] or "nothing"
-        raise PatchError(f"{doing}: git ended with {result.exit_code}, {result.limit or 'no'} limit, and said: {said}")
+        output = result.stderr.decode(errors="replace").strip()[-2000:] or "nothing"
+        raise PatchError(
+            f"{doing}: git ended with {result.exit_code}, {result.limit or 'no'} limit, and said: {output}"
+        )
     return result.stdout
 
 
-def _look(box: Box[Ended], script: str, stdin: bytes | None = None, given: str = "") -> Ended:
+def _look(box: Box[Ended], script: str, stdin: bytes | None = None, settings: str = "") -> Ended:
     """Run a script over the work tree; what ended commands left behind, files or processes, is not to be in its way."""
-    result = _script(box, script, box.private_temp, cwd="/", stdin=stdin, merge=False, given=given)
+    result = _script(box, script, box.private_temp, cwd="/", stdin=stdin, merge=False, given=settings)
     if result.ok or result.timed_out:
         return result
     if result.signal or result.exit_code in _KILLED:
         box._sweep()
-    return _script(box, script, box.other_temp, cwd="/", stdin=stdin, merge=False, given=given)
+    return _script(box, script, box.other_temp, cwd="/", stdin=stdin, merge=False, given=settings)
 
 
 def _script(

@@ -133,8 +133,8 @@ class Service:
             except RuntimeError:
                 pass  # the box has no room for a thread; one of those there will come to it
 
-    def _work(self, counted: bool = True) -> None:
-        if counted:
+    def _work(self, idle: bool = True) -> None:
+        if idle:
             self._free()
         while True:
             call = self._calls.get()
@@ -170,7 +170,7 @@ class Service:
 
         options["stdin"] = _pipe_of(call) if options["stdin"] else None
         run = self._box.exec if "argv" in options else self._box._exec_script
-        return _sent(call, run(**options, on_start=on_start))
+        return _send_result(call, run(**options, on_start=on_start))
 
     def _op_pack(self, call: Call, path: str) -> Mapping[str, Any]:
         """Send a directory, packed by tar."""
@@ -188,7 +188,7 @@ class Service:
 
     def _op_session_run(self, call: Call, session: int, **options: Any) -> Mapping[str, Any]:
         shell = self._box.sessions[session]
-        return {**_sent(call, shell.run(**options)), "cwd": shell.cwd, "alive": shell.alive}
+        return {**_send_result(call, shell.run(**options)), "cwd": shell.cwd, "alive": shell.alive}
 
     def _op_session_env(self, call: Call, session: int) -> Mapping[str, Any]:
         return {"env": self._box.sessions[session].env()}
@@ -236,12 +236,12 @@ class Service:
             call.on_cancel = running.kill
             if call.unwanted:
                 running.kill()
-            ended = _follow(call, running, reader)
+            outcome = _follow(call, running, reader)
             running.close()
         finally:
             os.close(reader)
-        limit = ended.limit or (self._box._limit_hit(ended.status == -signal.SIGKILL) if ended.status else "")
-        return {"exit": [ended.status, ended.cpu, limit]}
+        limit = outcome.limit or (self._box._limit_hit(outcome.status == -signal.SIGKILL) if outcome.status else "")
+        return {"exit": [outcome.status, outcome.cpu, limit]}
 
     # --- files --------------------------------------------------------------------------------------------------------
 
@@ -281,8 +281,8 @@ class Service:
 
     def _op_capture(self, call: Call) -> Mapping[str, Any]:
         """Send what changed as one packed layer."""
-        wanted = _json_of(call)
-        now = changes.capture(wanted["changes"], wanted["before"], _Sending(call))
+        request = _json_of(call)
+        now = changes.capture(request["changes"], request["before"], _Sending(call))
         return {"seen": now}
 
     def _op_apply(self, call: Call) -> Mapping[str, Any]:
@@ -303,13 +303,13 @@ def _follow(call: Call, running: Running, reader: int) -> Exit:
             if not data:
                 poll.unregister(reader)
         if running.fileno() in ready:
-            ended = running.finish()
+            outcome = running.finish()
             if not read_rest(reader, output):
                 running.drain([reader])
-            return ended
+            return outcome
 
 
-def _sent(call: Call, result: Result) -> Mapping[str, Any]:
+def _send_result(call: Call, result: Result) -> Mapping[str, Any]:
     """Send the outputs of a result; returns the rest of it."""
     call.write(result.stdout)
     call.write(result.stderr)

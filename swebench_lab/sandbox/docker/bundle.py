@@ -69,13 +69,13 @@ def bundle() -> Bundle:
     """
     interpreter = Path(getattr(sys, "_base_executable", "") or sys.executable).resolve()
     program = str(Path(agent.__file__).resolve())
-    done = subprocess.run(
+    result = subprocess.run(
         [interpreter, "-I", "-S", "-c", _STUBS + _PROBE, program], capture_output=True, text=True, cwd="/", check=False
     )
-    if done.returncode:
-        raise SandboxUnavailable(f"packing {interpreter} for containers: {done.stderr.strip()[-500:]}")
-    found = json.loads(done.stdout)
-    files = _files(found, interpreter)
+    if result.returncode:
+        raise SandboxUnavailable(f"packing {interpreter} for containers: {result.stderr.strip()[-500:]}")
+    facts = json.loads(result.stdout)
+    files = _files(facts, interpreter)
     loader = next((name for name in files if Path(name).name.startswith(_LOADERS)), "")
     if not loader:
         raise SandboxUnavailable(f"packing {interpreter} for containers: it maps no loader; use another Python")
@@ -83,34 +83,34 @@ def bundle() -> Bundle:
     start = (f"{PLACE}/{loader}", "--library-path", f"{PLACE}/so", f"{PLACE}/bin/python3", "-I", "-S",
              f"{PLACE}/app/swebench_lab/sandbox/docker/agent.py")  # fmt: skip
     machine = platform.machine()
-    known = {"x86_64": "amd64", "aarch64": "arm64"}
-    return Bundle(hashlib.sha256(archive).hexdigest(), archive, start, known.get(machine, machine))
+    architectures = {"x86_64": "amd64", "aarch64": "arm64"}
+    return Bundle(hashlib.sha256(archive).hexdigest(), archive, start, architectures.get(machine, machine))
 
 
 def own_files() -> tuple[Path, ...]:
     """The modules of ours in a bundle, sorted: those that its program imports as it begins, and what they import."""
     first = Path(agent.__file__).resolve()
-    package, found, waiting = first.parents[2], set[Path](), [first]
+    package, paths, waiting = first.parents[2], set[Path](), [first]
     while waiting:
         path = waiting.pop()
-        if path in found:
+        if path in paths:
             continue
-        found |= {path, *(above / "__init__.py" for above in path.parents if package in above.parents)}
+        paths |= {path, *(above / "__init__.py" for above in path.parents if package in above.parents)}
         for statement in ast.parse(path.read_text("utf-8")).body:
             if isinstance(statement, ast.ImportFrom) and (statement.module or "").split(".")[0] == package.name:
                 place = package.joinpath(*str(statement.module).split(".")[1:])
                 names = [place.with_suffix(".py"), *(place / f"{alias.name}.py" for alias in statement.names)]
                 waiting += [name for name in names if name.is_file()]
-    return tuple(sorted(found))
+    return tuple(sorted(paths))
 
 
-def _files(found: dict[str, Any], interpreter: Path) -> dict[str, Path]:
+def _files(facts: dict[str, Any], interpreter: Path) -> dict[str, Path]:
     """Where each file goes in the bundle, and where it is now."""
-    stdlib, version = Path(str(found["stdlib"])), found["version"]
+    stdlib, version = Path(str(facts["stdlib"])), facts["version"]
     own = Path(agent.__file__).resolve().parents[2]
     program = Path(agent.__file__).resolve()
     files = {"bin/python3": interpreter, f"app/swebench_lab/{program.relative_to(own)}": program}
-    modules: dict[str, str | None] = found["files"]
+    modules: dict[str, str | None] = facts["files"]
     for name, cached in modules.items():
         path = Path(name).resolve()
         if path.is_relative_to(own):
@@ -119,8 +119,8 @@ def _files(found: dict[str, Any], interpreter: Path) -> dict[str, Path]:
             files[f"lib/python{version}/{Path(name).relative_to(stdlib)}"] = path
             if cached and Path(cached).is_file():
                 files[f"lib/python{version}/{Path(cached).relative_to(stdlib)}"] = Path(cached)
-    mapped: list[str] = found["mapped"]
-    for name in mapped:
+    libraries: list[str] = facts["mapped"]
+    for name in libraries:
         if not Path(name).is_relative_to(stdlib):
             files |= {f"so/{alias}": Path(name) for alias in _names_of_library(Path(name))}
     return files

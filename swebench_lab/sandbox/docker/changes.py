@@ -36,27 +36,27 @@ def seen(changes: list[tuple[str, int]]) -> dict[str, list[int]]:
 def capture(changes: list[tuple[str, int]], before: dict[str, list[int]], sink: Any) -> dict[str, list[int]]:
     """Pack what changed since `before` into a file-like object; returns how the paths are now."""
     now: dict[str, list[int]] = {}
-    chosen: dict[str, dict[str, Any]] = {}
+    entries: dict[str, dict[str, Any]] = {}
     folders: dict[str, dict[str, Any]] = {}
     new: set[str] = set()  # directories that are new or were replaced, so that all below them is new
     for entry in _entries(changes):
         path, state = entry["path"], state_of(entry)
-        known, inside = before.get(path), os.path.dirname(path) in new
+        previous, inside = before.get(path), os.path.dirname(path) in new
         now[path] = state
         if entry["kind"] == "dir":
             folders[path] = entry
-            same = not inside and known is not None and len(known) == len(state) and known[:2] == state[:2]
-            replaced = known is not None and not inside and not same
+            same = not inside and previous is not None and len(previous) == len(state) and previous[:2] == state[:2]
+            replaced = previous is not None and not inside and not same
             entry["opaque"] = not same and (entry["opaque"] or replaced)
             if not same and (inside or entry["opaque"] or entry["new"]):
                 new.add(path)
-        if inside or path in new or known != state:
-            chosen |= {folder: folders[folder] for folder in _above(path) if folder in folders}
-            chosen[path] = entry
-    for path in _vanished(before, now, new):
-        chosen |= {folder: folders[folder] for folder in _above(path) if folder in folders}
-        chosen[path] = {"path": path, "kind": "deleted"}
-    _pack(chosen, sink)
+        if inside or path in new or previous != state:
+            entries |= {folder: folders[folder] for folder in _above(path) if folder in folders}
+            entries[path] = entry
+    for path in _missing_paths(before, now, new):
+        entries |= {folder: folders[folder] for folder in _above(path) if folder in folders}
+        entries[path] = {"path": path, "kind": "deleted"}
+    _pack(entries, sink)
     return now
 
 
@@ -66,26 +66,26 @@ def _above(path: str) -> Iterator[str]:
     return ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
 
 
-def _vanished(before: Iterable[str], now: Iterable[str], new: set[str]) -> list[str]:
+def _missing_paths(before: Iterable[str], now: Iterable[str], new: set[str]) -> list[str]:
     """The topmost paths that were there at the last checkpoint and of which nothing is left, not even a deletion."""
-    gone: set[str] = set()
+    missing: set[str] = set()
     for path in sorted(set(before) - set(now), key=lambda path: path.split("/")):
         parents = list(_above(path))
         standing = all(os.path.isdir(f"/{folder}") and not os.path.islink(f"/{folder}") for folder in parents)
-        if standing and not os.path.lexists(f"/{path}") and not gone & {*parents} and not new & {*parents}:
-            gone.add(path)
-    return sorted(gone)
+        if standing and not os.path.lexists(f"/{path}") and not missing & {*parents} and not new & {*parents}:
+            missing.add(path)
+    return sorted(missing)
 
 
-def _pack(chosen: dict[str, dict[str, Any]], sink: Any) -> None:
+def _pack(entries: dict[str, dict[str, Any]], sink: Any) -> None:
     with Packer(sink, Form(level=1)) as packer:
-        for path in sorted(chosen, key=lambda path: path.split("/")):
-            if chosen[path]["kind"] == "deleted":
-                packer.add(chosen[path], -1)
+        for path in sorted(entries, key=lambda path: path.split("/")):
+            if entries[path]["kind"] == "deleted":
+                packer.add(entries[path], -1)
                 continue
             holder = _holder(path)
             try:
-                packer.add(chosen[path], holder)
+                packer.add(entries[path], holder)
             finally:
                 os.close(holder)
 
@@ -98,13 +98,13 @@ def _holder(path: str) -> int:
 def _entries(changes: list[tuple[str, int]]) -> Iterator[dict[str, Any]]:
     """What is at each path now, parents first; nothing of what lies below a deleted one."""
     kinds = {path: kind for path, kind in changes if not _is_outside(path)}
-    gone: set[str] = set()
+    missing: set[str] = set()
     for path in sorted(kinds, key=lambda path: path.split("/")):
-        if gone & {*_above(path)}:
+        if missing & {*_above(path)}:
             continue
         entry = _lookup(path)
         if entry is None:
-            gone.add(path)
+            missing.add(path)
             entry = {"path": path, "kind": "deleted", "state": _GONE}
         elif entry["kind"] == "dir":
             # An image's directory that the engine calls deleted, and that is there all the same, was replaced.

@@ -27,7 +27,7 @@ class Connection:
     """
 
     def __init__(self, attached: Any, name: str) -> None:
-        self._attached = attached  # the SDK's wrapper, which must not be collected
+        self._wrapper = attached  # the SDK's wrapper, which must not be collected
         self._socket = getattr(attached, "_sock", attached)
         self._socket.setblocking(False)
         self._name = name
@@ -51,9 +51,9 @@ class Connection:
         try:
             self.ask(settings, deadline=time.monotonic() + _READY_SECONDS)
         except (Gone, TimeoutError, OSError) as error:
-            said = self._errors.decode(errors="replace").strip()[-500:]
+            output = self._errors.decode(errors="replace").strip()[-500:]
             raise SandboxError(
-                f"starting sandbox {self._name}: its first process did not come up ({error}); it said: {said or 'nothing'}"
+                f"starting sandbox {self._name}: its first process did not come up ({error}); it said: {output or 'nothing'}"
             ) from error
 
     def ask(
@@ -108,7 +108,7 @@ class Connection:
         finally:
             with contextlib.suppress(OSError), self._using:
                 self._socket.close()
-                self._attached.close()
+                self._wrapper.close()
 
     def _receive(self) -> bytes:
         """The next bytes that the first process wrote, out of the engine's parts."""
@@ -149,11 +149,11 @@ class Connection:
                 with self._using:
                     return do()
             except (BlockingIOError, ssl.SSLWantReadError):
-                wanted: int = event if not isinstance(self._socket, ssl.SSLSocket) else select.POLLIN
+                mask: int = event if not isinstance(self._socket, ssl.SSLSocket) else select.POLLIN
             except ssl.SSLWantWriteError:
-                wanted = select.POLLOUT
+                mask = select.POLLOUT
             poll = select.poll()
-            poll.register(self._socket, wanted)
+            poll.register(self._socket, mask)
             poll.poll(1000)
 
 

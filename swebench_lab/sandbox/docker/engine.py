@@ -98,19 +98,19 @@ class ContainerEngine:
         """The volume that holds the interpreter and program of boxes, and the command that starts it."""
         if self._agent is None or again:
             name = f"{LABEL}-agent-{_agent_key()}"
-            note = self.volume(name, self._packed_agent, again)
+            note = self.volume(name, self._agent_bundle, again)
             self._agent = name, tuple(json.loads(note))
         return self._agent
 
-    def _packed_agent(self) -> tuple[bytes, str]:
-        made = bundle.bundle()
-        arch = self.client.version().get("Arch", made.architecture)
-        if arch != made.architecture:
+    def _agent_bundle(self) -> tuple[bytes, str]:
+        package = bundle.bundle()
+        arch = self.client.version().get("Arch", package.architecture)
+        if arch != package.architecture:
             raise SandboxUnavailable(
-                f"the engine runs on {arch}, this machine on {made.architecture}: boxes need the same processor; run "
+                f"the engine runs on {arch}, this machine on {package.architecture}: boxes need the same processor; run "
                 "the workbench on a machine like the engine's"
             )
-        return made.archive, json.dumps(made.command)
+        return package.archive, json.dumps(package.command)
 
     def volume(self, name: str, pack: Callable[[], tuple[bytes, str]], again: bool = False) -> str:
         """Fill a volume once; returns the note that was made of it.
@@ -235,7 +235,7 @@ class ContainerEngine:
         if self.options.pull == "always":
             self._pull(name)
         try:
-            found = self.client.images.get(name)
+            image = self.client.images.get(name)
         except ImageNotFound:
             if self.options.pull == "never":
                 raise SandboxUnavailable(
@@ -243,10 +243,10 @@ class ContainerEngine:
                 ) from None
             self._pull(name)
             try:
-                found = self.client.images.get(name)
+                image = self.client.images.get(name)
             except APIError as error:
                 raise SandboxUnavailable(f"image {name!r} was pulled and is not there: {error}") from error
-        return str(found.id)
+        return str(image.id)
 
     def _pull(self, name: str) -> None:
         from docker.errors import APIError

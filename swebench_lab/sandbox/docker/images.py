@@ -33,7 +33,7 @@ def of_snapshot(engine: ContainerEngine, snapshot: Snapshot) -> str:
     name = str(snapshot.meta.get("image", ""))
     binds = tuple(plan.outside_usr(snapshot.binds))
     if name:
-        image = _with_tree(engine, _loaded(engine, name, Path(snapshot.meta["image_source"])), snapshot)
+        image = _with_tree(engine, _load(engine, name, Path(snapshot.meta["image_source"])), snapshot)
         for bind in () if engine.shares_files else binds:
             image = _with(engine, image, bind, str(bind))
         return image
@@ -69,17 +69,17 @@ def git_volume(engine: ContainerEngine, snapshot: Snapshot) -> str:
 
 def lay(connection: Connection, tree: Path) -> None:
     """Have the program of boxes lay a tree of changes over a container's files; raises OSError."""
-    with tempfile.TemporaryFile(prefix="swebench-lab-layer-") as packed:
-        run_task("pack", [packed.fileno()], tree=str(tree))
-        packed.seek(0)
-        connection.ask({"op": "apply", "with": {}}, _pieces(packed))
+    with tempfile.TemporaryFile(prefix="swebench-lab-layer-") as archive:
+        run_task("pack", [archive.fileno()], tree=str(tree))
+        archive.seek(0)
+        connection.ask({"op": "apply", "with": {}}, _pieces(archive))
 
 
 def _pieces(file: IO[bytes]) -> Iterator[bytes]:
     return iter(lambda: file.read(1 << 20), b"")
 
 
-def _loaded(engine: ContainerEngine, name: str, source: Path) -> str:
+def _load(engine: ContainerEngine, name: str, source: Path) -> str:
     """The id of an image; one that lies in a file is given to the engine."""
     from docker.errors import ImageNotFound
 

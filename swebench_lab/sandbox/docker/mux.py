@@ -48,7 +48,7 @@ class Call:
         self.on_cancel: Callable[[], object] = lambda: None
         self.result: Mapping[str, Any] | None = None
         self._mux = mux
-        self._changed = threading.Condition(mux.lock)
+        self._condition = threading.Condition(mux.lock)
         self._room = _WINDOW
         self._pieces: deque[bytes] = deque()
         self._unwanted = False
@@ -61,9 +61,9 @@ class Call:
         """
         view = memoryview(data)
         while view:
-            with self._changed:
+            with self._condition:
                 while self._room <= 0 and not self._unwanted and not self._mux.gone:
-                    self._changed.wait()
+                    self._condition.wait()
                 self._mux.check()
                 if self._unwanted:
                     return
@@ -86,12 +86,12 @@ class Call:
             Gone: The connection has ended.
             TimeoutError: The deadline has passed.
         """
-        with self._changed:
+        with self._condition:
             while not self._pieces and self.result is None and not self._mux.gone:
                 wait = None if deadline is None else deadline - time.monotonic()
                 if wait is not None and wait <= 0:
                     raise TimeoutError
-                self._changed.wait(wait)
+                self._condition.wait(wait)
             if not self._pieces:
                 if self.result is None:
                     self._mux.check()
@@ -166,7 +166,7 @@ class Call:
 
     def wake(self) -> None:
         """Have those who wait look again."""
-        self._changed.notify_all()
+        self._condition.notify_all()
 
 
 class Mux:
@@ -255,8 +255,8 @@ class Mux:
             self._serve(call)
             return
         with self.lock:
-            known = self._calls.get(number)
-            if known is not None:
-                known.take(kind, data)
-        if known is not None and kind == _CANCEL:
-            known.on_cancel()
+            receiver = self._calls.get(number)
+            if receiver is not None:
+                receiver.take(kind, data)
+        if receiver is not None and kind == _CANCEL:
+            receiver.on_cancel()

@@ -32,7 +32,7 @@ class Program:
 
     def __init__(self, call: Call, output: int, gone: Closed) -> None:
         self._call, self._gone = call, gone
-        self._ended, ending = os.pipe2(os.O_CLOEXEC)
+        self._end_fd, ending = os.pipe2(os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._carry, args=(os.dup(output), ending), daemon=True)
         self._thread.start()
 
@@ -52,7 +52,7 @@ class Program:
 
     def fileno(self) -> int:
         """Readable once it has ended."""
-        return self._ended
+        return self._end_fd
 
     def finish(self) -> Exit:
         """How it ended."""
@@ -75,7 +75,7 @@ class Program:
 
     def close(self) -> None:
         """Let go of it."""
-        os.close(self._ended)
+        os.close(self._end_fd)
 
 
 class Listener(socket.socket):

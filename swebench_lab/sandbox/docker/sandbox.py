@@ -76,8 +76,10 @@ def open_docker(
     """
     if network not in ("none", "host"):
         raise ValueError(f"network must be 'none' or 'host', not {network!r}")
-    chosen = DockerOptions(**options)
-    return DockerSandbox(snapshot, layers, _Options(limits or Limits(), store, network, dict(env or {}), chosen))
+    docker_options = DockerOptions(**options)
+    return DockerSandbox(
+        snapshot, layers, _Options(limits or Limits(), store, network, dict(env or {}), docker_options)
+    )
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class DockerSandbox(Sandbox):
         self._options = options
         self._engine: ContainerEngine = engine(options.docker)
         self._still = threading.Lock()
-        self._seen: dict[str, list[int]] = {}
+        self._baseline: dict[str, list[int]] = {}
         self._link: Connection | None = None
         self._container: Any = None
         try:
@@ -130,7 +132,7 @@ class DockerSandbox(Sandbox):
         for layer in self._store.shortened(self.layers) if self.layers else ():
             self._lay(layer)
         if self.layers:
-            self._seen = self._ask_json("seen", self._changes())
+            self._baseline = self._ask_json("seen", self._changes())
 
     def _start(self, image: str, volume: str, command: Sequence[str]) -> None:
         self._container, self._link = self._engine.start(image, command, self.id, **self._settings(volume))
@@ -147,13 +149,13 @@ class DockerSandbox(Sandbox):
         tmpfs = {}
         hostland = not options.base_image and not snapshot.meta.get("image")
         if hostland:
-            shown = [Path("/usr"), *plan.outside_usr(snapshot.binds)]
-            shown += [
+            paths = [Path("/usr"), *plan.outside_usr(snapshot.binds)]
+            paths += [
                 Path(f"/{name}")
                 for name in plan.MERGED
                 if Path(f"/{name}").is_dir() and not Path(f"/{name}").is_symlink()
             ]
-            volumes |= {str(path): {"bind": str(path), "mode": "ro"} for path in shown}
+            volumes |= {str(path): {"bind": str(path), "mode": "ro"} for path in paths}
             tmpfs = {str(path): "ro,size=4k,mode=755" for path in snapshot.hidden if path.is_dir()}
         elif snapshot.meta.get("image") and self._engine.shares_files:
             volumes |= {str(path): {"bind": str(path), "mode": "ro"} for path in plan.outside_usr(snapshot.binds)}
@@ -202,7 +204,7 @@ class DockerSandbox(Sandbox):
     ) -> dict[str, Any]:
         """Make a call, as `Connection.ask` says, of at most so many seconds; a connection that is gone is a closed box."""
         deadline = None if seconds is None else time.monotonic() + seconds + _GRACE
-        link = self._linked
+        link = self._require_link
         try:
             return link.ask({"op": op, "with": arguments}, body, sink, deadline)
         except Gone as error:
@@ -219,7 +221,7 @@ class DockerSandbox(Sandbox):
         return json.loads(answer.getvalue())
 
     @property
-    def _linked(self) -> Connection:
+    def _require_link(self) -> Connection:
         if self._link is None or self.closed:
             raise SandboxClosed(f"sandbox {self.id} is closed; open another one")
         return self._link
@@ -253,8 +255,8 @@ class DockerSandbox(Sandbox):
         except BlockingIOError:  # the box is full of processes, and this one never got to run
             return result_of(Exit(-signal.SIGKILL, limit="processes"), [b""], began, False, 0), {}
         fields = answer.pop("result")
-        written, size = outputs.getvalue(), fields["stdout"]
-        return Result(**{**fields, "stdout": written[:size], "stderr": written[size:]}), answer
+        data, size = outputs.getvalue(), fields["stdout"]
+        return Result(**{**fields, "stdout": data[:size], "stderr": data[size:]}), answer
 
     def _session(self, cwd: str, env: Mapping[str, str], or_above: bool) -> DockerSession:
         return DockerSession(self, self._ask("session", cwd=cwd, env=dict(env), or_above=or_above))
@@ -268,7 +270,7 @@ class DockerSandbox(Sandbox):
     def _channel(self, op: str, **arguments: Any) -> socket.socket:
         """A socket whose bytes are those of a call."""
         try:
-            call = self._linked.mux.call({"op": op, "with": arguments}, ended=False)
+            call = self._require_link.mux.call({"op": op, "with": arguments}, ended=False)
         except Gone as error:
             raise self._gone(op) from error
         ours, theirs = socket.socketpair()
@@ -276,10 +278,10 @@ class DockerSandbox(Sandbox):
         return ours
 
     def _listen(self, port: int) -> socket.socket:
-        return Listener(self._linked.mux, port, self._gone)
+        return Listener(self._require_link.mux, port, self._gone)
 
     def _beside(self, argv: Sequence[str], cwd: str, env: Mapping[str, str | None], output: int) -> Running:
-        return started(self._linked.mux, argv, cwd, env, output, self._gone)
+        return started(self._require_link.mux, argv, cwd, env, output, self._gone)
 
     def _get(self, path: str, most: int) -> Iterator[bytes]:
         content = io.BytesIO()
@@ -326,19 +328,19 @@ class DockerSandbox(Sandbox):
             return layer
 
     def _capture(self, cwd: str, env: Mapping[str, str]) -> Layer:
-        with tempfile.TemporaryFile(prefix="swebench-lab-checkpoint-") as packed:
-            wanted = {"changes": self._changes(), "before": self._seen}
-            seen = self._ask("capture", [json.dumps(wanted).encode()], packed)["seen"]
-            packed.seek(0)
+        with tempfile.TemporaryFile(prefix="swebench-lab-checkpoint-") as archive:
+            request = {"changes": self._changes(), "before": self._baseline}
+            state = self._ask("capture", [json.dumps(request).encode()], archive)["seen"]
+            archive.seek(0)
             parents = [below.digest for below in self.layers]
-            layer = self._store.make("unpack", [packed.fileno()], cwd=cwd, env=env, parents=parents)
-        self._seen = seen
+            layer = self._store.make("unpack", [archive.fileno()], cwd=cwd, env=env, parents=parents)
+        self._baseline = state
         return layer
 
     def _lay(self, layer: Layer) -> None:
         """Lay a checkpoint over the files of the box."""
         try:
-            images.lay(self._linked, layer.path)
+            images.lay(self._require_link, layer.path)
         except Gone as error:
             raise self._gone("lay a checkpoint") from error
         except OSError as error:

@@ -16,8 +16,8 @@ def touched(found: Any, git_dir: Path) -> WorkTreeChanges | None:
         found: What `work_tree.look` returned.
         git_dir: The sealed repository.
     """
-    known = tracked(git_dir / "index")
-    if found is None or known is None:
+    index = tracked(git_dir / "index")
+    if found is None or index is None:
         return None
     caches, changes = not leaves_out_caches(git_dir), WorkTreeChanges()
     for path, kind, size in found["written"]:
@@ -31,14 +31,14 @@ def touched(found: Any, git_dir: Path) -> WorkTreeChanges | None:
             changes.gone.add(name)
             changes.odd = True
     for path, names in found["folders"].items():
-        _add_gone(os.fsencode(path), {os.fsencode(name) for name in names}, known.names, changes)
+        _add_deletions(os.fsencode(path), {os.fsencode(name) for name in names}, index.names, changes)
     return checked(changes)
 
 
-def _add_gone(folder: bytes, names: set[bytes], known: tuple[bytes, ...], changes: WorkTreeChanges) -> None:
+def _add_deletions(folder: bytes, names: set[bytes], index_paths: tuple[bytes, ...], changes: WorkTreeChanges) -> None:
     """Add what git follows in a directory and is not there any more, or was no directory."""
     prefix = folder + b"/" if folder else b""
-    if folder in known:
+    if folder in index_paths:
         changes.gone.add(folder)
-    below = {path[len(prefix) :].split(b"/", 1)[0] for path in known if path.startswith(prefix)}
+    below = {path[len(prefix) :].split(b"/", 1)[0] for path in index_paths if path.startswith(prefix)}
     changes.gone |= {prefix + name for name in below - names}

@@ -47,18 +47,18 @@ def look(top: str, clock: Clock) -> dict[str, Any] | None:
     """
     if not clock.is_steady() or not _moves_no_directories() or not _is_plain(top):
         return None
-    written: list[tuple[str, str, int]] = []
+    files: list[tuple[str, str, int]] = []
     folders: dict[str, list[str]] = {}
-    waiting, seen, told = [""], 0, 0
+    waiting, total, result_size = [""], 0, 0
     while waiting:
         path = waiting.pop()
         descriptor = os.open(os.path.join(top, path), DIRECTORY)
         try:
             names = os.listdir(descriptor)
-            seen += len(names)
+            total += len(names)
             if os.fstat(descriptor).st_ctime_ns >= clock.began:
                 folders[path] = names
-                told += len(names)
+                result_size += len(names)
             for name in names:
                 if name.lower() == ".git":
                     continue
@@ -67,14 +67,14 @@ def look(top: str, clock: Clock) -> dict[str, Any] | None:
                 if stat.S_ISDIR(status.st_mode):
                     waiting.append(below)
                 elif status.st_ctime_ns >= clock.began:
-                    written.append((below, _KINDS.get(stat.S_IFMT(status.st_mode), "other"), status.st_size))
+                    files.append((below, _KINDS.get(stat.S_IFMT(status.st_mode), "other"), status.st_size))
         except FileNotFoundError:
             return None  # it is being changed right now
         finally:
             os.close(descriptor)
-        if seen > _MOST_SEEN or told + len(written) > _MOST_TOLD:
+        if total > _MOST_SEEN or result_size + len(files) > _MOST_TOLD:
             return None
-    return {"written": written, "folders": folders}
+    return {"written": files, "folders": folders}
 
 
 _KINDS = {stat.S_IFREG: "file", stat.S_IFLNK: "link"}

@@ -103,24 +103,24 @@ def notifying(version: int, forks: bool = False) -> bytes:
     watched = [*METADATA.values(), *(SIGNALS.values() if version < ruleset.SIGNALS_SINCE else ())]
     watched += FORKS.values() if forks else ()
     parts = [_op(_LOAD, 0)]
-    parts += [_when(found, _op(_RETURN, _NOTIFY)) for pair in watched if (found := number(pair)) is not None]
+    parts += [_when(syscall, _op(_RETURN, _NOTIFY)) for pair in watched if (syscall := number(pair)) is not None]
     parts += _marks()
     parts.append(_op(_RETURN, _ALLOW))
     return b"".join(parts)
 
 
 def _sure(pair: tuple[int, int | None]) -> int:
-    found = number(pair)
-    assert found is not None
-    return found
+    syscall = number(pair)
+    assert syscall is not None
+    return syscall
 
 
 def _marks() -> Iterator[bytes]:
     """Setting the limit by which commands are told apart (see `init`): for the first process of the box only."""
     allow, ask = _op(_RETURN, _ALLOW), _op(_RETURN, _NOTIFY)
     yield _when(_sure(MARKING["setrlimit"]), _argument(0) + _op(_EQUAL, _MARKED, 0, 1) + ask + allow)
-    marked = _argument(1) + _op(_EQUAL, _MARKED, 1, 0) + allow
-    yield _when(_sure(MARKING["prlimit64"]), marked + _argument(2) + _op(_EQUAL, 0, 0, 1) + allow + ask)
+    rule = _argument(1) + _op(_EQUAL, _MARKED, 1, 0) + allow
+    yield _when(_sure(MARKING["prlimit64"]), rule + _argument(2) + _op(_EQUAL, 0, 0, 1) + allow + ask)
 
 
 def _sockets(version: int) -> Iterator[bytes]:

@@ -26,31 +26,31 @@ class Starter:
     """A thread of the first process behind one more wall: what it starts cannot signal this process."""
 
     def __init__(self) -> None:
-        self._asked: queue.SimpleQueue[Callable[[], int]] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[int | OSError] = queue.SimpleQueue()
-        self._begun = False
+        self._calls: queue.SimpleQueue[Callable[[], int]] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[int | OSError] = queue.SimpleQueue()
+        self._has_thread = False
 
     def start(self, call: Callable[[], int]) -> int:
         """Have a process started by that thread; its number."""
-        if not self._begun:  # not before there is somebody to ask whether there may be one more
+        if not self._has_thread:  # not before there is somebody to ask whether there may be one more
             threading.Thread(target=self._serve, daemon=True).start()
-            self._begun = True
-        self._asked.put(call)
-        done = self._done.get()
-        if isinstance(done, OSError):
-            raise done
-        return done
+            self._has_thread = True
+        self._calls.put(call)
+        result = self._results.get()
+        if isinstance(result, OSError):
+            raise result
+        return result
 
     def _serve(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         with contextlib.suppress(OSError):
             ruleset.keep_signals_inside()
         while True:
-            call = self._asked.get()
+            call = self._calls.get()
             try:
-                self._done.put(call())
+                self._results.put(call())
             except OSError as error:
-                self._done.put(error)
+                self._results.put(error)
 
 
 def _tell(reply: socket.socket, message: Message) -> None:
@@ -138,11 +138,11 @@ def _end_with_warden(version: int) -> None:
     number = signal.SIGKILL
     if version >= ruleset.SIGNALS_SINCE:
         number = signal.SIGUSR1
-        signal.signal(number, _orphaned)
+        signal.signal(number, _end_all)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
 
 
-def _orphaned(*_: object) -> NoReturn:
+def _end_all(*_: object) -> NoReturn:
     """End all that this process may signal: behind these walls that is the box, and nothing else."""
     os.kill(-1, signal.SIGKILL)
     os._exit(1)

@@ -46,17 +46,19 @@ class _Linked(NamedTuple):
     names: dict[tuple[int, int], str]
 
 
-def _lay(source: int, target: int, path: str, linked: _Linked) -> None:
+def _lay(source: int, target: int, path: str, links: _Linked) -> None:
     for name in os.listdir(source):
         status = os.stat(name, dir_fd=source, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
-            _lay_directory(name, status, source, target, path, linked)
+            _lay_directory(name, status, source, target, path, links)
             continue
         _clear(name, target)
         if stat.S_ISREG(status.st_mode):
-            known = linked.names.setdefault((status.st_dev, status.st_ino), path + name) if status.st_nlink > 1 else ""
-            if known and known != path + name:
-                os.link(known, name, src_dir_fd=linked.tree, dst_dir_fd=target, follow_symlinks=False)
+            original = (
+                links.names.setdefault((status.st_dev, status.st_ino), path + name) if status.st_nlink > 1 else ""
+            )
+            if original and original != path + name:
+                os.link(original, name, src_dir_fd=links.tree, dst_dir_fd=target, follow_symlinks=False)
             else:
                 _copy_file(name, status, source, target)
         elif stat.S_ISLNK(status.st_mode):
@@ -66,7 +68,7 @@ def _lay(source: int, target: int, path: str, linked: _Linked) -> None:
             os.mkfifo(name, stat.S_IMODE(status.st_mode), dir_fd=target)
 
 
-def _lay_directory(name: str, status: os.stat_result, source: int, target: int, path: str, linked: _Linked) -> None:
+def _lay_directory(name: str, status: os.stat_result, source: int, target: int, path: str, links: _Linked) -> None:
     inner = os.open(name, _DIRECTORY, dir_fd=source)
     try:
         if _is_opaque(inner) or not _is_directory(name, target):
@@ -74,7 +76,7 @@ def _lay_directory(name: str, status: os.stat_result, source: int, target: int, 
             os.mkdir(name, 0o700, dir_fd=target)
         below = os.open(name, _DIRECTORY, dir_fd=target)
         try:
-            _lay(inner, below, f"{path}{name}/", linked)
+            _lay(inner, below, f"{path}{name}/", links)
             os.fchmod(below, stat.S_IMODE(status.st_mode) | stat.S_IRWXU)
             os.utime(below, ns=(status.st_mtime_ns, status.st_mtime_ns))
         finally:
@@ -119,18 +121,18 @@ def _clear(name: str, parent: int) -> None:
 
 def _copy_file(name: str, status: os.stat_result, source: int, target: int) -> None:
     """Copy one file."""
-    opened = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source)
+    reader = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source)
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        made = os.open(name, flags, 0o600, dir_fd=target)
+        writer = os.open(name, flags, 0o600, dir_fd=target)
         try:
-            _copy_content(opened, made, status.st_size)
-            os.fchmod(made, stat.S_IMODE(status.st_mode))
-            os.utime(made, ns=(status.st_mtime_ns, status.st_mtime_ns))
+            _copy_content(reader, writer, status.st_size)
+            os.fchmod(writer, stat.S_IMODE(status.st_mode))
+            os.utime(writer, ns=(status.st_mtime_ns, status.st_mtime_ns))
         finally:
-            os.close(made)
+            os.close(writer)
     finally:
-        os.close(opened)
+        os.close(reader)
 
 
 def _copy_content(source: int, target: int, size: int) -> None:
@@ -220,7 +222,7 @@ def _is_naming(name: str) -> bool:
     return name.endswith((".pth", ".egg-link")) or (name.startswith("__editable__") and name.endswith(".py"))
 
 
-def _files(parent: int, path: str, wanted: Callable[[str], bool]) -> Iterator[tuple[int, str]]:
+def _files(parent: int, path: str, predicate: Callable[[str], bool]) -> Iterator[tuple[int, str]]:
     """The regular files of a folder that a function wants, with its open directory."""
     try:
         folder = os.open(path, _DIRECTORY, dir_fd=parent)
@@ -228,7 +230,7 @@ def _files(parent: int, path: str, wanted: Callable[[str], bool]) -> Iterator[tu
         return
     try:
         for name in sorted(os.listdir(folder)):
-            if wanted(name) and stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            if predicate(name) and stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
                 yield folder, name
     finally:
         os.close(folder)
@@ -246,13 +248,13 @@ def _rewrite(folder: int, name: str, places: Places) -> int:
     if b"\0" in content:
         return 0
     text = content.decode("utf-8", "surrogateescape")
-    made = _short_first_line(places.in_text(text))
-    if made == text:
+    new_text = _short_first_line(places.in_text(text))
+    if new_text == text:
         return 0
     os.unlink(name, dir_fd=folder)
     target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
     with open(target, "wb") as file:
-        file.write(made.encode("utf-8", "surrogateescape"))
+        file.write(new_text.encode("utf-8", "surrogateescape"))
         file.flush()
         os.fchmod(target, stat.S_IMODE(status.st_mode))
         os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns))
@@ -269,11 +271,11 @@ def _short_first_line(text: str) -> str:
 
 def remember(root: int, memory: int) -> None:
     """Note what a tree holds, in the form that `capture` compares with."""
-    seen = {}
+    states = {}
     for entry, _ in walk(root):
         state = entry["state"]
         if entry["kind"] == "dir":
             state = [state[0], int(entry["opaque"]), entry["mode"], entry["user"], entry["group"]]
-        seen[entry["path"]] = state
+        states[entry["path"]] = state
     os.ftruncate(memory, 0)
-    os.pwrite(memory, json.dumps(seen).encode(), 0)
+    os.pwrite(memory, json.dumps(states).encode(), 0)

@@ -17,14 +17,14 @@ def below(pid: int) -> Iterator[int]:
 def _children(pid: int) -> list[int]:
     if not _LISTS_CHILDREN:
         return [int(name) for name in os.listdir("/proc") if name.isdigit() and _field(int(name), 1) == str(pid)]
-    found: list[int] = []
+    children: list[int] = []
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
             with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
-                found += map(int, file.read().split())
+                children += map(int, file.read().split())
     except (FileNotFoundError, ProcessLookupError):
         pass
-    return found
+    return children
 
 
 def _field(pid: int, index: int) -> str:

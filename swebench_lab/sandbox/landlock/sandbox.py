@@ -157,8 +157,8 @@ class LandlockSandbox(DescriptorBox, Sandbox):
         if top is not None:
             self._session_cwd = self._places.directory(top.cwd)
             usual = {name: plan.ENVIRONMENT.get(name) for name in self._own()}  # what only says where another box lies
-            kept = {name: value for name, value in top.env.items() if name not in usual or usual[name] != value}
-            self._session_env = {name: self._places.in_text(value) for name, value in kept.items()}
+            variables = {name: value for name, value in top.env.items() if name not in usual or usual[name] != value}
+            self._session_env = {name: self._places.in_text(value) for name, value in variables.items()}
         self._cgroup = cgroup_pool().take(options.limits)
         self.counts_kills = self._cgroup is not None and self._cgroup.counts_kills
         try:
@@ -197,8 +197,8 @@ class LandlockSandbox(DescriptorBox, Sandbox):
             process.kill()
             process.wait()
             remove(self.folder)
-            said = message["error"][1] if message else "the process that makes it died"
-            raise SandboxUnavailable(f"cannot make a sandbox of tier {TIER!r}: {said}")
+            reason = message["error"][1] if message else "the process that makes it died"
+            raise SandboxUnavailable(f"cannot make a sandbox of tier {TIER!r}: {reason}")
         if self._cgroup is not None:
             self._cgroup.add(int(message["first"]))
         return control, commands, process
@@ -239,8 +239,8 @@ class LandlockSandbox(DescriptorBox, Sandbox):
         return f"{self.folder}/gitconfig"
 
     def _environment(self) -> dict[str, str]:
-        given = {**plan.ENVIRONMENT, **self.snapshot.env, **self._options.env}
-        return {**{name: self._places.in_text(value) for name, value in given.items()}, **self._own()}
+        variables = {**plan.ENVIRONMENT, **self.snapshot.env, **self._options.env}
+        return {**{name: self._places.in_text(value) for name, value in variables.items()}, **self._own()}
 
     # --- the backend's part --------------------------------------------------------------------------------------------
 
@@ -271,7 +271,7 @@ class LandlockSandbox(DescriptorBox, Sandbox):
             wire.send(channel, message, [theirs.fileno(), *descriptors])
         except OSError as error:
             ours.close()
-            raise self._gone(message["op"]) from error
+            raise self._death_error(message["op"]) from error
         finally:
             theirs.close()
         return ours
@@ -281,12 +281,12 @@ class LandlockSandbox(DescriptorBox, Sandbox):
         with self._send(channel, message) as replies:
             reply, received = wire.receive(replies)
         if reply is None:
-            raise self._gone(message["op"])
+            raise self._death_error(message["op"])
         if "error" in reply:
             raise OSError(*reply["error"])
         return reply, received
 
-    def _gone(self, doing: str) -> SandboxClosed:
+    def _death_error(self, doing: str) -> SandboxClosed:
         if self.closed:
             return SandboxClosed(f"sandbox {self.id} was closed during {doing!r}")
         return SandboxClosed(f"sandbox {self.id} died during {doing!r}: its first process is gone (killed from outside, or "
@@ -392,7 +392,7 @@ class _Command:
     def finish(self) -> Exit:
         message = self._early if self._early is not None else wire.receive(self._replies)[0]
         if message is None or "gone" in message:
-            raise self._box._gone("run")
+            raise self._box._death_error("run")
         if self.full:
             return Exit(-signal.SIGKILL, limit="processes")  # it never got to run
         if "error" in message:
@@ -430,12 +430,12 @@ def _with_others(rlimits: list[list[int]]) -> list[list[int]]:
 
 def _gaps(version: int) -> tuple[str, ...]:
     """What a version of Landlock leaves open, beyond what the tier always does."""
-    found = {
+    gaps = {
         ruleset.REFER_SINCE: "files cannot be moved or linked between directories (Landlock 1)",
         ruleset.SIGNALS_SINCE: "abstract Unix sockets of this machine's own names can be bound, "
         "signals are judged by a supervisor, and a box can end the process that serves it",
     }
-    return tuple(text for since, text in found.items() if version < since)
+    return tuple(text for since, text in gaps.items() if version < since)
 
 
 def _new_folder(scratch: Path | None, name: str) -> str:
@@ -453,7 +453,7 @@ def _new_folder(scratch: Path | None, name: str) -> str:
 
 def sweep(home: str) -> list[Path]:
     """Remove the folders whose wardens are gone; returns which."""
-    removed = []
+    folders = []
     for name in os.listdir(home):
         if not name.startswith(_PREFIX):
             continue
@@ -464,9 +464,9 @@ def sweep(home: str) -> list[Path]:
         try:
             fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
             remove(f"{home}/{name}")
-            removed.append(Path(home, name))
+            folders.append(Path(home, name))
         except OSError:
             pass  # its warden lives
         finally:
             os.close(lease)
-    return removed
+    return folders

@@ -84,7 +84,7 @@ class Supervisor:
         if name in filters.MARKING:
             return errno.EPERM
         if name in filters.SIGNALS:
-            return self._signal(pid, name, [_signed(value) for value in arguments])
+            return self._signal(pid, name, [_as_int(value) for value in arguments])
         caller = _Caller(pid)
         try:
             place, change = _understand(caller, name, arguments)
@@ -117,11 +117,11 @@ class Supervisor:
         members = set(self._members())
         if name == "pidfd_open":
             return errno.ESRCH  # nothing in a box needs it; programs fall back to process numbers
-        chosen = [target] if target > 0 else list(_group(members, pid, target))
-        chosen = [one for one in chosen if one in members]
-        if not chosen:
+        targets = [target] if target > 0 else list(_group(members, pid, target))
+        targets = [one for one in targets if one in members]
+        if not targets:
             return errno.ESRCH if target > 0 and not os.path.exists(f"/proc/{target}") else errno.EPERM
-        for one in chosen:
+        for one in targets:
             if one != pid or target != -1:
                 os.kill(one, number)
         return 0
@@ -145,29 +145,29 @@ Place = tuple[int, str | None, bool]
 Change = Callable[[int], None]
 
 
-def _understand(caller: "_Caller", name: str, given: Arguments) -> tuple[Place, Change]:
+def _understand(caller: "_Caller", name: str, arguments: Arguments) -> tuple[Place, Change]:
     """The file that a call is about, and the change that it asks for."""
-    numbers = [_signed(value) for value in given]
+    numbers = [_as_int(value) for value in arguments]
     if name in ("chmod", "fchmodat", "fchmod"):
-        place, rest = _place(caller, name, given, "at" in name)
-        return place, _chmod(given[rest])
+        place, rest = _place(caller, name, arguments, "at" in name)
+        return place, _chmod(arguments[rest])
     if name in ("chown", "lchown", "fchown", "fchownat"):
-        place, rest = _place(caller, name, given, "at" in name)
+        place, rest = _place(caller, name, arguments, "at" in name)
         if name == "fchownat":
-            place = _with_flags(place, given[4])
+            place = _with_flags(place, arguments[4])
         return place, _chown(numbers[rest], numbers[rest + 1])
     if "xattr" in name:
-        return _attribute(caller, name, given)
-    return _times(caller, name, given)
+        return _attribute(caller, name, arguments)
+    return _times(caller, name, arguments)
 
 
-def _place(caller: "_Caller", name: str, given: Arguments, at: bool) -> tuple[Place, int]:
+def _place(caller: "_Caller", name: str, arguments: Arguments, at: bool) -> tuple[Place, int]:
     """The file named by the first argument (or two), and the index of the next argument."""
     if at:
-        return (_signed(given[0]), caller.text(given[1]), True), 2
+        return (_as_int(arguments[0]), caller.text(arguments[1]), True), 2
     if name.startswith("f"):
-        return (_signed(given[0]), None, True), 1
-    return (_AT_FDCWD, caller.text(given[0]), not name.startswith("l")), 1
+        return (_as_int(arguments[0]), None, True), 1
+    return (_AT_FDCWD, caller.text(arguments[0]), not name.startswith("l")), 1
 
 
 def _with_flags(place: Place, flags: int) -> Place:
@@ -183,27 +183,27 @@ def _chmod(mode: int) -> Change:
 
 def _chown(user: int, group: int) -> Change:
     def change(target: int) -> None:
-        _checked(_LIBC.fchownat(target, b"", ctypes.c_int(user), ctypes.c_int(group), _EMPTY_PATH))
+        _check(_LIBC.fchownat(target, b"", ctypes.c_int(user), ctypes.c_int(group), _EMPTY_PATH))
 
     return change
 
 
-def _attribute(caller: "_Caller", name: str, given: Arguments) -> tuple[Place, Change]:
-    place, rest = _place(caller, name, given, False)
-    key = caller.text(given[rest])
+def _attribute(caller: "_Caller", name: str, arguments: Arguments) -> tuple[Place, Change]:
+    place, rest = _place(caller, name, arguments, False)
+    key = caller.text(arguments[rest])
     if "remove" in name:
         return place, lambda target: os.removexattr(f"/proc/self/fd/{target}", key)
-    value, flags = caller.data(given[rest + 1], min(given[rest + 2], _MOST_VALUE)), _signed(given[rest + 3])
+    value, flags = caller.data(arguments[rest + 1], min(arguments[rest + 2], _MOST_VALUE)), _as_int(arguments[rest + 3])
     return place, lambda target: os.setxattr(f"/proc/self/fd/{target}", key, value, flags)
 
 
-def _times(caller: "_Caller", name: str, given: Arguments) -> tuple[Place, Change]:
+def _times(caller: "_Caller", name: str, arguments: Arguments) -> tuple[Place, Change]:
     at = name in ("futimesat", "utimensat")
-    path = given[1] if at else given[0]
-    place: Place = (_signed(given[0]) if at else _AT_FDCWD, caller.text(path) if path else None, True)
+    path = arguments[1] if at else arguments[0]
+    place: Place = (_as_int(arguments[0]) if at else _AT_FDCWD, caller.text(path) if path else None, True)
     if name == "utimensat":
-        place = _with_flags(place, given[3]) if path else place
-    where = given[2] if at else given[1]
+        place = _with_flags(place, arguments[3]) if path else place
+    where = arguments[2] if at else arguments[1]
     if not where:
         return place, lambda target: _utime(target, None)
     if name == "utime":
@@ -217,15 +217,15 @@ def _times(caller: "_Caller", name: str, given: Arguments) -> tuple[Place, Chang
 
 def _utime(target: int, words: tuple[int, int, int, int] | None) -> None:
     value = None if words is None else struct.pack("=4q", *words)
-    _checked(_LIBC.utimensat(target, b"", value, _EMPTY_PATH))
+    _check(_LIBC.utimensat(target, b"", value, _EMPTY_PATH))
 
 
-def _checked(result: int) -> None:
+def _check(result: int) -> None:
     if result < 0:
         raise OSError(ctypes.get_errno(), "")
 
 
-def _signed(value: int) -> int:
+def _as_int(value: int) -> int:
     """The low half of an argument as C's int."""
     value &= 0xFFFFFFFF
     return value - (1 << 32) if value >= 1 << 31 else value
@@ -241,22 +241,22 @@ class _Caller:
     def data(self, address: int, size: int) -> bytes:
         """Bytes of its memory."""
         try:
-            found = os.pread(self._memory, size, address)
+            content = os.pread(self._memory, size, address)
         except (OSError, OverflowError):
             raise OSError(errno.EFAULT, "") from None
-        if len(found) < size:
+        if len(content) < size:
             raise OSError(errno.EFAULT, "")
-        return found
+        return content
 
     def text(self, address: int) -> str:
         """A C string of its memory, which may end before the next page does."""
-        found = b""
-        while b"\0" not in found:
-            room = 4096 - (address + len(found)) % 4096
-            found += self.data(address + len(found), room)
-            if len(found) > 2 * _MOST_PATH:
+        content = b""
+        while b"\0" not in content:
+            room = 4096 - (address + len(content)) % 4096
+            content += self.data(address + len(content), room)
+            if len(content) > 2 * _MOST_PATH:
                 raise OSError(errno.ENAMETOOLONG, "")
-        return os.fsdecode(found.partition(b"\0")[0])
+        return os.fsdecode(content.partition(b"\0")[0])
 
     def open(self, place: Place) -> int:
         """The file that it means, opened without any access to its content."""

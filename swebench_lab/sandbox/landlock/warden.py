@@ -56,7 +56,7 @@ class Warden:
         self._memory = descriptors[0]
         self._folder: str = message["folder"]
         self._root = f"{self._folder}/root"
-        self._stopped_before: set[int] = set()
+        self._prior_stops: set[int] = set()
         self._hit = ""
         first.adopt_orphans()
         self._build()
@@ -106,15 +106,15 @@ class Warden:
 
     def serve(self) -> NoReturn:
         """Answer until box or client are gone, then clear away."""
-        ended = os.pidfd_open(self._first)
+        pidfd = os.pidfd_open(self._first)
         poll = select.poll()
-        for descriptor in (self._control.fileno(), self._supervisor.fileno(), ended):
+        for descriptor in (self._control.fileno(), self._supervisor.fileno(), pidfd):
             poll.register(descriptor, select.POLLIN)
         wire.send(self._control, {"ready": True, "first": self._first})
         watch = 0.0
         while True:
             ready = {descriptor for descriptor, _ in poll.poll(_WATCH_SECONDS * 1000)}
-            if ended in ready:
+            if pidfd in ready:
                 break
             if self._supervisor.fileno() in ready:
                 self._supervisor.answer()
@@ -143,14 +143,14 @@ class Warden:
     def _op_kill(self, message: Message) -> Message:
         """End a command with everything it started, or with `since` only what it started from then on."""
         leader, since = message["pid"], message.get("since")
-        self._end_marked(message["mark"], since and processes.Newcomers(leader, since, message["spared"]))
+        self._end_by_mark(message["mark"], since and processes.Newcomers(leader, since, message["spared"]))
         return {"ended": leader}
 
     def _op_living(self, message: Message) -> Message:
         """Tell the processes that a command has now."""
         return {"living": [pid for pid in self._members() if process_table.mark_of(pid) == message["mark"]]}
 
-    def _end_marked(self, mark: int | None, newcomers: processes.Newcomers | None = None) -> None:
+    def _end_by_mark(self, mark: int | None, newcomers: processes.Newcomers | None = None) -> None:
         """End what carries a mark, or of that the newcomers only."""
 
         def chosen(pid: int) -> bool:
@@ -164,11 +164,11 @@ class Warden:
             if chosen(pid):
                 process_table.send(pid, signal.SIGKILL)
 
-    def _stop(self, chosen: Callable[[int], bool]) -> None:
+    def _stop(self, predicate: Callable[[int], bool]) -> None:
         """Stop the chosen processes until none of them moves, or time is up; what they fork is found next round."""
         deadline = time.monotonic() + _STOP_SECONDS
         while time.monotonic() < deadline:
-            moving = [pid for pid in self._members() if process_table.state(pid) not in _STOPPED and chosen(pid)]
+            moving = [pid for pid in self._members() if process_table.state(pid) not in _STOPPED and predicate(pid)]
             if not moving:
                 return
             for pid in moving:
@@ -199,14 +199,14 @@ class Warden:
 
     def _op_pause(self, _: Message) -> Message:
         """Hold every process of the box still."""
-        self._stopped_before = {pid for pid in self._members() if process_table.state(pid) in "tT"}
+        self._prior_stops = {pid for pid in self._members() if process_table.state(pid) in "tT"}
         self._stop(lambda pid: True)
         return {"paused": True}
 
     def _op_resume(self, _: Message) -> Message:
         """Let go what was held still, and not what had been stopped before."""
         for pid in self._members():
-            if pid not in self._stopped_before:
+            if pid not in self._prior_stops:
                 process_table.send(pid, signal.SIGCONT)
         return {"resumed": True}
 
@@ -234,26 +234,26 @@ class Warden:
         if most is not None and len(members) > most:
             marks = Counter(process_table.mark_of(pid) for pid in members)
             self._hit = "processes"
-            self._end_marked(marks.most_common(1)[0][0])
+            self._end_by_mark(marks.most_common(1)[0][0])
             return
         room = self._settings["memory"]
         if room is not None and members:
             sizes = sorted((process_table.resident(pid), pid) for pid in members)
-            held = sum(size for size, _ in sizes)
-            while held > room:
+            total = sum(size for size, _ in sizes)
+            while total > room:
                 self._hit = "memory"
                 size, pid = sizes.pop()
-                held -= size
+                total -= size
                 process_table.send(pid, signal.SIGKILL)
 
     def _reap(self) -> None:
         """Collect orphans that ended."""
         try:
             while os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-                if found is None or found.si_pid == self._first:
+                info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if info is None or info.si_pid == self._first:
                     return
-                os.waitpid(found.si_pid, 0)
+                os.waitpid(info.si_pid, 0)
         except ChildProcessError:
             pass
 

@@ -174,7 +174,7 @@ class _Changes:
 
 def remember(upper: int, memory: int) -> int:
     """Remember what a directory holds, so that `capture` tells what changes from now on; returns how many entries."""
-    seen = {entry["path"]: state_of(entry) for entry, _ in walk(upper)}
+    states = {entry["path"]: state_of(entry) for entry, _ in walk(upper)}
     os.ftruncate(memory, 0)
-    os.pwrite(memory, json.dumps(seen).encode(), 0)
-    return len(seen)
+    os.pwrite(memory, json.dumps(states).encode(), 0)
+    return len(states)

@@ -17,9 +17,9 @@ Merged = dict[str, tuple[Entry, str]]
 
 def squash(layers: list[str], target: str) -> Entry:
     """Merge read-only trees of changes (oldest first) into one new tree that means the same."""
-    merged = _merge(layers)
+    tree = _merge(layers)
     with _new_tree(target, layers) as (writer, holder_of):
-        for path, (entry, layer) in _in_order(merged):
+        for path, (entry, layer) in _in_order(tree):
             if entry["kind"] != "file":
                 writer.add(entry)
                 continue
@@ -30,20 +30,20 @@ def squash(layers: list[str], target: str) -> Entry:
 
 def flatten(layers: list[str], target: str) -> int:
     """Copy layers (oldest first) into one ordinary tree, as an overlay would show them; returns how many entries."""
-    merged = _merge(layers)
+    tree = _merge(layers)
     with _new_tree(target, layers) as (writer, holder_of):
-        for path, (entry, layer) in _in_order(merged):
+        for path, (entry, layer) in _in_order(tree):
             if entry["kind"] == "deleted":
                 continue
             with holder_of(layer, path) as holder:
                 writer.add({**entry, "opaque": False, "inode": f"{layer}:{entry['inode']}"}, source=holder)
         writer.finish()
-    return len(merged)
+    return len(tree)
 
 
-def _in_order(merged: Merged) -> Iterator[tuple[str, tuple[Entry, str]]]:
+def _in_order(tree: Merged) -> Iterator[tuple[str, tuple[Entry, str]]]:
     """Directories first, then what they hold."""
-    return iter(sorted(merged.items(), key=lambda item: item[0].split("/")))
+    return iter(sorted(tree.items(), key=lambda item: item[0].split("/")))
 
 
 @contextmanager
@@ -73,27 +73,27 @@ def _holder(root: int, path: str) -> Iterator[int]:
 
 def _merge(layers: list[str]) -> Merged:
     """What layers (oldest first) come to: for every path its entry and the layer that has it."""
-    merged: Merged = {}
+    tree: Merged = {}
     for layer in layers:
         root = os.open(layer, DIRECTORY)
         try:
             for entry, _ in walk(root):
-                _lay(merged, entry, layer)
+                _lay(tree, entry, layer)
         finally:
             os.close(root)
-    return merged
+    return tree
 
 
-def _lay(merged: Merged, entry: Entry, layer: str) -> None:
+def _lay(tree: Merged, entry: Entry, layer: str) -> None:
     """Put one entry of a newer tree on top of what older ones came to."""
     path = entry["path"]
-    old = merged.get(path, ({"kind": ""}, ""))[0]
+    old = tree.get(path, ({"kind": ""}, ""))[0]
     if entry["kind"] == "dir" and old["kind"] == "dir" and not entry["opaque"]:
         entry["opaque"] = old["opaque"]
     else:
         if old["kind"] == "dir":
-            for below in [other for other in merged if other.startswith(f"{path}/")]:
-                del merged[below]
+            for below in [other for other in tree if other.startswith(f"{path}/")]:
+                del tree[below]
         elif entry["kind"] == "dir" and old["kind"]:
             entry["opaque"] = True  # what was hidden below the name stays hidden
-    merged[path] = (entry, layer)
+    tree[path] = (entry, layer)

@@ -76,7 +76,7 @@ class _Reading:
     def __init__(self) -> None:
         self.kinds: dict[str, str] = {}
         self.read = 0
-        self._kept = 0
+        self._content_size = 0
         self._sizes: dict[str, int] = {}
         self._contents: dict[str, bytes] = {}
         self._opaque: set[str] = set()
@@ -99,14 +99,14 @@ class _Reading:
         self.read += member.size
         if "same" in entry:
             first = checked_name(entry["same"], LAYER)
-            self._sizes[path], linked = self._sizes.get(first, 0), self._contents.get(first)
-            self._contents |= {path: linked} if linked is not None else {}
+            self._sizes[path], first_content = self._sizes.get(first, 0), self._contents.get(first)
+            self._contents |= {path: first_content} if first_content is not None else {}
         elif self._is_kept(entry["size"]) and "blocks" not in entry and content is not None:
-            self._kept += entry["size"]
+            self._content_size += entry["size"]
             self._contents[path] = content().read()
 
     def _is_kept(self, size: int) -> bool:
-        return size <= MOST_FILE and self._kept + size <= _MOST_KEPT
+        return size <= MOST_FILE and self._content_size + size <= _MOST_KEPT
 
     def layer(self, whole: bool = True) -> PackedLayer:
         """All that was noted."""

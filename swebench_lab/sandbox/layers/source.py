@@ -70,10 +70,10 @@ class Source:
         if self.last.strip(b"\0") or len(self.last) != tarfile.BLOCKSIZE:
             raise tarfile.ReadError("it ends too early")
         self.in_content()
-        seen = 0
+        size = 0
         while part := self.read(_PIECE):  # to the end, where compressed ones have their checksum
-            seen += len(part)
-            if part.strip(b"\0") or seen > _MOST_PADDING:
+            size += len(part)
+            if part.strip(b"\0") or size > _MOST_PADDING:
                 raise tarfile.ReadError("something follows its end")
 
 
@@ -99,8 +99,8 @@ def members(source: Source, whole: bool) -> Iterator[tuple[tarfile.TarInfo, Call
 def _opener(archive: tarfile.TarFile, source: Source, member: tarfile.TarInfo) -> Callable[[], IO[bytes]]:
     def content() -> IO[bytes]:
         source.in_content()
-        opened = archive.extractfile(member)
-        assert opened is not None, "a regular file has content"
-        return opened
+        stream = archive.extractfile(member)
+        assert stream is not None, "a regular file has content"
+        return stream
 
     return content

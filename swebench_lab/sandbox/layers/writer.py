@@ -80,7 +80,7 @@ class Writer:
         self._style = style or Style()
         self._folders: list[tuple[str, int]] = [("", os.dup(root))]
         self._times: list[tuple[str, int]] = []
-        self._linked: dict[str, str] = {}
+        self._inode_paths: dict[str, str] = {}
         self._files: set[str] = set()
         self._digest = hashlib.sha256()  # of the entry being written
         self._digests: list[tuple[str, Any]] = []
@@ -154,7 +154,7 @@ class Writer:
         path, kind = entry["path"], entry["kind"]
         folder, name = self.folder(path), os.path.basename(path)
         first = entry.get("same") or (
-            self._linked.get(entry["inode"]) if kind == "file" and entry.get("links", 1) > 1 else None
+            self._inode_paths.get(entry["inode"]) if kind == "file" and entry.get("links", 1) > 1 else None
         )
         if self._style.digests:
             self.entries.append((kind, path))
@@ -298,20 +298,20 @@ class Writer:
         self.size += entry.get("size", 0)
         self._files.add(entry["path"])
         if entry.get("links", 1) > 1:
-            self._linked[entry["inode"]] = entry["path"]
+            self._inode_paths[entry["inode"]] = entry["path"]
 
     # --- content
 
     def _copy_file(self, source: int, name: str, target: int) -> None:
         """Copy the content of a file, passing over its holes, and its user's attributes."""
-        opened = os.open(name, _READ, dir_fd=source)
+        reader = os.open(name, _READ, dir_fd=source)
         try:
-            for position, data in blocks(opened):
+            for position, data in blocks(reader):
                 self._put(data, target, position)
-            os.ftruncate(target, os.fstat(opened).st_size)
-            _copy_attributes(opened, target)
+            os.ftruncate(target, os.fstat(reader).st_size)
+            _copy_attributes(reader, target)
         finally:
-            os.close(opened)
+            os.close(reader)
 
     def _pour(self, content: IO[bytes], target: int, entry: Entry) -> None:
         """Write a file from a stream, whose blocks follow each other or go to the places that are named."""
@@ -331,8 +331,8 @@ class Writer:
             self._digest.update(b"%d:" % position)
             self._digest.update(data)
         while data:
-            written = os.pwrite(target, data, position)
-            data, position = data[written:], position + written
+            count = os.pwrite(target, data, position)
+            data, position = data[count:], position + count
 
     # --- the end
 

@@ -22,11 +22,11 @@ def available(groups: Path = Path("/sys/fs/cgroup"), table: Path = Path("/proc/m
     if not table.exists():
         return None
     rooms = [int(line.split()[1]) * 1024 for line in table.read_text().split("\n") if line.startswith("MemAvailable:")]
-    for bound, usage, cached in _BOUNDS:
+    for limit, usage, cached in _BOUNDS:
         try:
-            most, used = (groups / bound).read_text().strip(), int((groups / usage).read_text())
-            words = ((groups / bound).parent / "memory.stat").read_text().split()
-            rooms += [int(most) - used + int(words[words.index(cached) + 1])] if most != "max" else []
+            most, current = (groups / limit).read_text().strip(), int((groups / usage).read_text())
+            words = ((groups / limit).parent / "memory.stat").read_text().split()
+            rooms += [int(most) - current + int(words[words.index(cached) + 1])] if most != "max" else []
         except (OSError, ValueError):
             continue
     return min(rooms, default=None)
@@ -38,17 +38,17 @@ def taken_below(firsts: Iterable[int]) -> dict[int, int]:
     Args:
         firsts: Process ids.
     """
-    taken = dict.fromkeys(firsts, 0)
+    sizes = dict.fromkeys(firsts, 0)
     parents = {process.pid: process.parent for process in table()}
     page = os.sysconf("SC_PAGE_SIZE")
     for pid in parents:
         above: int | None = pid
-        while above and above not in taken:
+        while above and above not in sizes:
             above = parents.get(above)
         if above:
             try:
                 words = Path(f"/proc/{pid}/statm").read_text().split()
             except OSError:  # it has ended
                 continue
-            taken[above] += (int(words[1]) - int(words[2])) * page
-    return taken
+            sizes[above] += (int(words[1]) - int(words[2])) * page
+    return sizes

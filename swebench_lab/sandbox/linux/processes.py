@@ -92,20 +92,20 @@ def end(chosen: Callable[[Process], bool], whole_groups: bool) -> None:
     """
     deadline = time.monotonic() + STOP_SECONDS
     while True:
-        found = [process for process in table() if process.pid != 1 and chosen(process)]
-        moving = [process for process in found if process.state not in STILL]
+        targets = [process for process in table() if process.pid != 1 and chosen(process)]
+        moving = [process for process in targets if process.state not in STILL]
         if not moving or time.monotonic() > deadline:
             break
         for process in moving:
             send(-process.group if whole_groups and process.group > 1 else process.pid, signal.SIGSTOP)
         time.sleep(0.0005)
-    for process in found:
+    for process in targets:
         send(process.pid, signal.SIGKILL)
-    ended = {(process.pid, process.started) for process in found}
+    identities = {(process.pid, process.started) for process in targets}
 
     def alive(process: Process) -> bool:
-        listed = chosen(process) if whole_groups else (process.pid, process.started) in ended
-        return listed and process.pid != 1 and process.state not in "ZX"
+        is_target = chosen(process) if whole_groups else (process.pid, process.started) in identities
+        return is_target and process.pid != 1 and process.state not in "ZX"
 
     while any(alive(process) for process in table()):
         if time.monotonic() > deadline:

@@ -19,16 +19,18 @@ else:
 
     def record(kind):
         """Make a class a record of its annotated fields, in order, with the values given in the class as defaults."""
-        names = [name for name, said in kind.__annotations__.items() if not str(said).startswith("ClassVar")]
+        names = [
+            name for name, annotation in kind.__annotations__.items() if not str(annotation).startswith("ClassVar")
+        ]
 
         def set_fields(self, *values, **named):
-            given = dict(zip(names, values, strict=False), **named)
-            if len(values) > len(names) or not given.keys() <= set(names):
+            fields = dict(zip(names, values, strict=False), **named)
+            if len(values) > len(names) or not fields.keys() <= set(names):
                 raise TypeError(f"{kind.__name__} has the fields {', '.join(names)}")
             for name in names:
-                if name not in given and not hasattr(kind, name):
+                if name not in fields and not hasattr(kind, name):
                     raise TypeError(f"{kind.__name__} needs {name}")
-                self.__dict__[name] = given[name] if name in given else getattr(kind, name)
+                self.__dict__[name] = fields[name] if name in fields else getattr(kind, name)
 
         def refuse(self, name, value):
             raise AttributeError(f"{kind.__name__} is a value and cannot be changed")

@@ -58,9 +58,9 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     if body == _LARGE:
         with open(descriptors.pop(0), "rb") as large:
             body = large.read()
-    text, found, attached = body.partition(_ATTACHED)
+    text, separator, attached = body.partition(_ATTACHED)
     message = json.loads(text)
-    if found:
+    if separator:
         message["attached"] = attached
     return message, descriptors
 

@@ -143,13 +143,13 @@ class NamespaceSandbox(DescriptorBox, Sandbox):
         self.counts_kills = self._cgroup is not None and self._cgroup.counts_kills
         self._seated = False
         self._pidfd = self._upper = -1
-        self._captured: bytes | None = NOTHING_WRITTEN
+        self._last_fingerprint: bytes | None = NOTHING_WRITTEN
         self._memory = os.memfd_create("lab-seen", os.MFD_CLOEXEC)
         self._control, unused = wire.pair()
         unused.close()
         try:
             self.first_pid = self._make()
-            self._first = FirstProcess(self._control, self._gone)
+            self._first = FirstProcess(self._control, self._death_error)
             start(self, options.services)
         except BaseException:
             self.close()
@@ -305,11 +305,11 @@ class NamespaceSandbox(DescriptorBox, Sandbox):
     def alive(self) -> bool:
         if self.closed:
             return False
-        ended = select.poll()
-        ended.register(self._pidfd, select.POLLIN)
-        return not ended.poll(0)
+        poller = select.poll()
+        poller.register(self._pidfd, select.POLLIN)
+        return not poller.poll(0)
 
-    def _gone(self, doing: str) -> SandboxClosed:
+    def _death_error(self, doing: str) -> SandboxClosed:
         if self.closed:
             return SandboxClosed(f"sandbox {self.id} was closed during {doing!r}")
         return SandboxClosed(
@@ -342,9 +342,9 @@ class NamespaceSandbox(DescriptorBox, Sandbox):
         self._first.ask({"op": "pause"})
         try:
             marks = [trees.OPAQUE[self.tier == "namespace-rootless"]]
-            held = [self._upper, self._memory]
-            layer = self._store.make("capture", held, marks=marks, cwd=cwd, env=env, parents=parents)
-            self._captured = fingerprint(self._upper)
+            descriptors = [self._upper, self._memory]
+            layer = self._store.make("capture", descriptors, marks=marks, cwd=cwd, env=env, parents=parents)
+            self._last_fingerprint = fingerprint(self._upper)
         finally:
             self._first.ask({"op": "resume"})
         return layer
@@ -354,7 +354,7 @@ class NamespaceSandbox(DescriptorBox, Sandbox):
 
         What is written while this looks around is part of the next layer.
         """
-        if self._captured is None or fingerprint(self._upper) != self._captured:
+        if self._last_fingerprint is None or fingerprint(self._upper) != self._last_fingerprint:
             return None
         try:
             return self._store.get(NOTHING, parents, cwd, env)
@@ -432,9 +432,9 @@ def _plan_on_wire(
     """
     stage, upper, work = plan.writable(limits.room(bounded), folder, limits.files or 0)
     stage.append(plan.root(lower, base, upper, work, rootless))
-    hidden, shared = tuple(snapshot.hidden), limits.shared_memory
+    masks, shared = tuple(snapshot.hidden), limits.shared_memory
     kind = (snapshot.own_root, snapshot.usr, rootless)
-    box = plan.box(snapshot.binds, snapshot.git_dir, shared, network, hidden, *kind)
+    box = plan.box(snapshot.binds, snapshot.git_dir, shared, network, masks, *kind)
     box += [layout.Tmpfs(path, limits.memory or 0, mode) for path, mode in memory]
     settings = {
         "stage": layout.to_wire(stage),

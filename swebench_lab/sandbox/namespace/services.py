@@ -57,8 +57,8 @@ def _wait(box: "Sandbox", service: Service) -> None:
     knock = f"until {knock}; do kill -0 $(cat {log}.pid) || exit 1; sleep 0.02; done"
     result = box.run(["bash", "-c", knock], timeout=max(0.1, deadline - time.monotonic()))
     if not result.ok:
-        said = box.run(["tail", "-c", "2000", log]).output.strip()
+        output = box.run(["tail", "-c", "2000", log]).output.strip()
         how = f"did not answer within {service.seconds:g} s" if result.timed_out else "ended"
         raise SandboxError(
-            f"start the service {service.command!r} on port {service.port}: it {how}; it wrote: {said or 'nothing'}"
+            f"start the service {service.command!r} on port {service.port}: it {how}; it wrote: {output or 'nothing'}"
         )

@@ -53,14 +53,14 @@ class BashSession:
         self._launch = launch
         self._judge = judge
         self._cwd = cwd
-        self._given = dict(env)
+        self._initial_env = dict(env)
         self._env = dict(env)
         self._names: list[str] = []
         self._lock = threading.Lock()
         self._running: Running | None = None
         self._input = self._output = self._report = -1
         self._idle_since = 0.0
-        self._asked = False  # whether `_env` is what the shell said after its last command
+        self._is_env_current = False  # whether `_env` is what the shell said after its last command
         self._flags = ""  # bash's options of one letter, as they were after the last line
         self._or_above = or_above  # when `_cwd` is gone; a directory that was asked for has to be there
         self.closed = False
@@ -95,12 +95,12 @@ class BashSession:
             "x" in self._flags
         ):  # bash shows what it is about to do on the descriptor around it, the command's own inside
             line = f"{{ {line} 2>&{_ERRORS} {_ERRORS}>&-; }} {_ERRORS}>&2 2>/dev/null"
-        self._asked = False
+        self._is_env_current = False
         return self._exchange(line, timeout, max_output)[0]
 
     def env(self) -> dict[str, str]:
         """The variables that programs started by the shell would see, asked for once after each command."""
-        if self._asked and self._running is not None:
+        if self._is_env_current and self._running is not None:
             return dict(self._env)
         records = self._exported()
         if records is None:
@@ -108,15 +108,15 @@ class BashSession:
             records = self._exchange(f"{{ /usr/bin/env {words} -0 >&{_REPORT}; }} 2>/dev/null", _ASKING, 1 << 20)[1]
         pairs = (record.decode("utf-8", errors="surrogateescape").partition("=") for record in records)
         self._env = {name: value for name, _, value in pairs if name}
-        self._asked = True
+        self._is_env_current = True
         return dict(self._env)
 
     def _exported(self) -> list[bytes] | None:
         """Exported variables as the shell itself tells them, without a process; None where only a program can tell."""
         for _ in range(2):  # it is asked for those that were there last, and most of the time they still are
             values = " ".join(f'"${{{name}+{name}=${name}}}"' for name in self._names)
-            asked = f"{{ {_LISTS} builtin printf '%s\\0' {values}; }} >&{_REPORT} 2>/dev/null"
-            answer = self._exchange(asked, _ASKING, 1 << 20, starts_nothing=True)[1]
+            query = f"{{ {_LISTS} builtin printf '%s\\0' {values}; }} >&{_REPORT} 2>/dev/null"
+            answer = self._exchange(query, _ASKING, 1 << 20, starts_nothing=True)[1]
             if len(answer) < 3:
                 return None
             functions, variables, arrays = (os.fsdecode(record).split() for record in answer[:3])
@@ -192,22 +192,22 @@ class BashSession:
             if self.closed:
                 raise SandboxClosed("this session is closed; open another one with sandbox.session()")
             spared = () if starts_nothing else self._before(timeout)
-            started, since = time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME)
+            start, since = time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME)
             mark = secrets.token_hex(8)  # a command that writes a report of its own does not know it
             report = f'builtin printf \'\\1end {mark} %d %s %s\\0\' "$?" "$-" "$PWD" >&{_REPORT}'
             text = f"{line}\n\n{{ {report}; }} 2>/dev/null\n"  # after a broken line, bash reads none with a brace
-            deadline = None if timeout is None else started + timeout
+            deadline = None if timeout is None else start + timeout
             line_bytes = text.encode("utf-8", errors="surrogateescape")
-            exchange, finished = self._begin(line_bytes, max_output, deadline, mark)
-            timed_out = not finished
+            exchange, complete = self._begin(line_bytes, max_output, deadline, mark)
+            timed_out = not complete
             if timed_out:
                 assert self._running is not None
                 if not starts_nothing:
                     self._running.kill(since, spared)
-                finished = self._attend(exchange, time.monotonic() + _GRACE)
+                complete = self._attend(exchange, time.monotonic() + _GRACE)
             if not starts_nothing:
                 self._idle_since = time.monotonic()
-            return self._judge(self._conclude(exchange, started, finished, timed_out)), exchange.records
+            return self._judge(self._conclude(exchange, start, complete, timed_out)), exchange.records
 
     def _begin(self, text: bytes, max_output: int, deadline: float | None, mark: str) -> "tuple[_Exchange, bool]":
         """Attend to a line, in a new shell where there is none.
@@ -221,15 +221,15 @@ class BashSession:
             try:
                 if self._running is None:
                     self._start()
-                finished = self._attend(exchange, deadline)
+                complete = self._attend(exchange, deadline)
                 self._or_above = True
-                return exchange, finished
+                return exchange, complete
             except SandboxPathError:
                 self._drop()
                 if self._or_above and self._cwd != "/":
                     self._cwd = os.path.dirname(self._cwd)
-                elif self._env != self._given:
-                    self._env, self._cwd = dict(self._given), place
+                elif self._env != self._initial_env:
+                    self._env, self._cwd = dict(self._initial_env), place
                 else:
                     raise
 
@@ -269,20 +269,20 @@ class BashSession:
             if self._input in ready and not exchange.tell(self._input):
                 poll.unregister(self._input)
 
-    def _conclude(self, exchange: "_Exchange", started: float, finished: bool, timed_out: bool) -> Result:
+    def _conclude(self, exchange: "_Exchange", start: float, complete: bool, timed_out: bool) -> Result:
         """The result of a line; the shell is dropped when it ended or did not come back."""
         assert self._running is not None
-        if finished:
+        if complete:
             commands.read_rest(self._output, exchange.output)
             os.set_blocking(self._output, True)
-        if exchange.ended is not None or not finished:
+        if exchange.ended is not None or not complete:
             self._running.kill()
             self._drop()
         else:
             self._cwd, self._flags = exchange.cwd, exchange.flags
         content = exchange.output.value()
-        ended = exchange.ended or Exit(exchange.status)
-        return commands.result_of(ended, [content], started, timed_out, exchange.output.dropped)
+        outcome = exchange.ended or Exit(exchange.status)
+        return commands.result_of(outcome, [content], start, timed_out, exchange.output.dropped)
 
 
 class _Exchange:
@@ -318,9 +318,9 @@ class _Exchange:
             return False
         *records, self._heard = self._heard.split(b"\0")
         for record in records:
-            _, marked, report = bytes(record).rpartition(self._end)  # a command may have written before it
+            _, marker, report = bytes(record).rpartition(self._end)  # a command may have written before it
             status, flags, cwd = (*report.split(b" ", 2), b"", b"")[:3]
-            if marked and status.isdigit() and len(status) <= 3:
+            if marker and status.isdigit() and len(status) <= 3:
                 self.status, self.flags, self.cwd = int(status), os.fsdecode(flags), os.fsdecode(cwd)
                 return True
             if not record.startswith(_END):

@@ -62,9 +62,9 @@ class Result:
         return self.exit_code == 0
 
     def __repr__(self) -> str:
-        ended = "timed out" if self.timed_out else f"exit {self.exit_code}"
+        outcome = "timed out" if self.timed_out else f"exit {self.exit_code}"
         limit = f", limit: {self.limit}" if self.limit else ""
-        return f"<Result {ended}{limit}, {len(self.stdout) + len(self.stderr)} bytes, {self.seconds:.3f} s>"
+        return f"<Result {outcome}{limit}, {len(self.stdout) + len(self.stderr)} bytes, {self.seconds:.3f} s>"
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,9 @@ class Capped:
             self._tail.append(bytearray(data))
         self._tail_size += len(data)
         while self._tail_size - len(self._tail[0]) >= self._tail_room:
-            gone = self._tail.popleft()
-            self._tail_size -= len(gone)
-            self.dropped += len(gone)
+            part = self._tail.popleft()
+            self._tail_size -= len(part)
+            self.dropped += len(part)
             if not self._tail:
                 break
 
@@ -210,12 +210,12 @@ class Pipes:
 
     def __init__(self, merge: bool) -> None:
         self.read_ends: list[int] = []
-        self._given: list[int] = []
+        self._child_fds: list[int] = []
         self._write_ends: dict[int, int] = {}
         for number in (1,) if merge else (1, 2):
             reader, writer = os.pipe2(os.O_CLOEXEC)
             self.read_ends.append(reader)
-            self._given.append(writer)
+            self._child_fds.append(writer)
             self._write_ends[number] = writer
         self._write_ends.setdefault(2, self._write_ends[1])
 
@@ -227,18 +227,18 @@ class Pipes:
         """A descriptor to read this content from."""
         data = content.encode("utf-8", errors="surrogateescape") if isinstance(content, str) else content
         descriptor = wire.memory_file(data)
-        self._given.append(descriptor)
+        self._child_fds.append(descriptor)
         return descriptor
 
     def take(self, descriptor: int) -> int:
         """A descriptor that is the other side's from now on."""
-        self._given.append(descriptor)
+        self._child_fds.append(descriptor)
         return descriptor
 
     def give(self) -> None:
         """Close what the other side now has."""
-        wire.close_all(self._given)
-        self._given = []
+        wire.close_all(self._child_fds)
+        self._child_fds = []
 
     def __enter__(self) -> Self:
         return self
@@ -253,14 +253,14 @@ class Pipes:
 
 def collect(running: Running, pipes: Pipes, timeout: float | None, max_output: int, keep: Kept | None = None) -> Result:
     """Wait for a command to end, keeping its output (the first one in `keep`, if given); at the timeout, end it."""
-    started = time.monotonic()
+    start = time.monotonic()
     pipes.give()
     outputs: dict[int, Kept] = {descriptor: Capped(max_output) for descriptor in pipes.read_ends}
     if keep is not None:
         outputs[pipes.read_ends[0]] = keep
     try:
-        timed_out = _pump(running, outputs, None if timeout is None else started + timeout)
-        ended = running.finish()
+        timed_out = _pump(running, outputs, None if timeout is None else start + timeout)
+        outcome = running.finish()
         alive = [descriptor for descriptor, output in outputs.items() if not read_rest(descriptor, output)]
         if alive:
             running.drain(alive)
@@ -270,7 +270,7 @@ def collect(running: Running, pipes: Pipes, timeout: float | None, max_output: i
     finally:
         running.close()
     streams = [output.value() for output in outputs.values()]
-    return result_of(ended, streams, started, timed_out, sum(output.dropped for output in outputs.values()))
+    return result_of(outcome, streams, start, timed_out, sum(output.dropped for output in outputs.values()))
 
 
 def result_of(ended: Exit, streams: Sequence[bytes], started: float, timed_out: bool, dropped: int) -> Result:
@@ -304,7 +304,7 @@ def _pump(running: Running, outputs: Mapping[int, Kept], deadline: float | None)
     while True:
         wait = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
         events = poll.poll(wait)
-        if deadline is not None and time.monotonic() >= deadline and not _ended(events, running):
+        if deadline is not None and time.monotonic() >= deadline and not _has_exit(events, running):
             if timed_out:
                 raise SandboxError(f"a command did not end within {_GRACE:g} s of being killed; close this sandbox")
             timed_out, deadline = True, time.monotonic() + _GRACE
@@ -318,11 +318,11 @@ def _pump(running: Running, outputs: Mapping[int, Kept], deadline: float | None)
                     poll.unregister(descriptor)
                 elif len(data) == PIPE_SIZE:
                     widen(descriptor)
-        if _ended(events, running):
+        if _has_exit(events, running):
             return timed_out
 
 
-def _ended(events: Sequence[tuple[int, int]], running: Running) -> bool:
+def _has_exit(events: Sequence[tuple[int, int]], running: Running) -> bool:
     return any(descriptor == running.fileno() for descriptor, _ in events)
 
 

@@ -62,6 +62,6 @@ def pack(execute: Exec, path: str, keep: Kept) -> Result:
 def _shell(execute: Exec, text: str, *words: str, stdin: bytes | None = None, max_output: int = _MOST_NAMES) -> Result:
     result = execute(["sh", "-c", text, *words], cwd="/", env={}, stdin=stdin, merge=False, max_output=max_output)
     if not result.ok:
-        said = _WHY.get(result.exit_code or 0) or result.stderr.decode(errors="replace").strip()
-        raise OSError(errno.EIO, said or f"it ended with {result.exit_code}")
+        reason = _WHY.get(result.exit_code or 0) or result.stderr.decode(errors="replace").strip()
+        raise OSError(errno.EIO, reason or f"it ended with {result.exit_code}")
     return result

@@ -36,7 +36,7 @@ class StatelessSession:
         self._exec = execute
         self._cwd = cwd
         self._env: dict[str, str | None] = dict(env)
-        self._seen: dict[str, str] | None = None
+        self._last_env: dict[str, str] | None = None
         self._whole = True
         self.closed = False
 
@@ -67,9 +67,9 @@ class StatelessSession:
             max_output=room,
         )
         content, dropped = result.stdout, result.truncated_bytes
-        _, said, state = result.stderr.rpartition(f"\n{mark} ".encode())
-        code, self._whole = result.exit_code, bool(said)
-        if said:
+        _, separator, state = result.stderr.rpartition(f"\n{mark} ".encode())
+        code, self._whole = result.exit_code, bool(separator)
+        if separator:
             status, cwd, *variables = state.split(b"\0")
             self._cwd = os.fsdecode(cwd)
             self._remember(variables)
@@ -83,14 +83,16 @@ class StatelessSession:
     def _remember(self, records: list[bytes]) -> None:
         pairs = (record.decode("utf-8", errors="surrogateescape").partition("=") for record in records)
         now = {name: value for name, _, value in pairs if name and name not in _OWN}
-        gone: dict[str, str | None] = {name: None for name in {*self._env, *(self._seen or {})} if name not in now}
-        self._env, self._seen = {**now, **gone}, now
+        removals: dict[str, str | None] = {
+            name: None for name in {*self._env, *(self._last_env or {})} if name not in now
+        }
+        self._env, self._last_env = {**now, **removals}, now
 
     def env(self) -> dict[str, str]:
         """The variables that programs started by the next command would see."""
-        if self._seen is None:
+        if self._last_env is None:
             self.run(":")
-        return dict(self._seen or {})
+        return dict(self._last_env or {})
 
     def state(self) -> tuple[str, dict[str, str]] | None:
         """Directory and variables; None when the session is closed."""

@@ -161,15 +161,15 @@ class ZygoteClient(Channel):
 
     def base(self, binds: Sequence[Path] | None) -> str:
         """The key of the bottom layer for these binds (None: for boxes of nothing but their own files), made the first time."""
-        wanted = None if binds is None else tuple(binds)
+        paths = None if binds is None else tuple(binds)
         with self._lock:
-            key = self._bases.get(wanted)
+            key = self._bases.get(paths)
             if key is None:
                 operations = plan.bare_base() if binds is None else plan.base(binds)
                 key = plan.base_key(operations)
                 if key not in self._bases.values():
                     self.ask({"op": "base", "key": key, "layout": layout.to_wire(operations)})
-                self._bases[wanted] = key
+                self._bases[paths] = key
             return key
 
 

@@ -63,12 +63,12 @@ class Init:
         self._running: dict[int, _Command] = {}
         hard = resource.getrlimit(_MARKED_LIMIT)[1]
         self._mark = _FIRST_MARK if hard == resource.RLIM_INFINITY else hard
-        self._given: set[int] = set()
+        self._marks: set[int] = set()
         for kind, soft, hard in settings["rlimits"]:
             resource.setrlimit(kind, (soft, hard))
         self._paused = False
-        self._held: list[tuple[dict[str, Any], list[int]]] = []
-        self._stopped_before: set[int] = set()
+        self._backlog: list[tuple[dict[str, Any], list[int]]] = []
+        self._prior_stops: set[int] = set()
 
     def serve(self) -> NoReturn:
         """Answer requests until the client is gone."""
@@ -93,7 +93,7 @@ class Init:
         if message is None:
             os._exit(0)  # the kernel ends every process of the pid namespace with its first
         if self._paused and message["op"] != "resume":
-            self._held.append((message, descriptors))
+            self._backlog.append((message, descriptors))
             return
         self._answer(message, descriptors)
 
@@ -114,13 +114,15 @@ class Init:
         """Start a command; its reply, sent when its first process exits, is `{"exit": status, ...}`."""
         env = {name: value for name, value in {**self._env, **message["env"]}.items() if value is not None}
         numbers: list[int] = message["numbers"]
-        moved = [
+        sources = [
             fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _FIRST_SPARE) if descriptor in numbers else descriptor
             for descriptor in descriptors
         ]
-        actions = [(os.POSIX_SPAWN_DUP2, descriptor, number) for descriptor, number in zip(moved, numbers, strict=True)]
+        actions = [
+            (os.POSIX_SPAWN_DUP2, descriptor, number) for descriptor, number in zip(sources, numbers, strict=True)
+        ]
         self._mark -= 1 + int.from_bytes(os.urandom(8), "little") % _STEP
-        self._given.add(self._mark)
+        self._marks.add(self._mark)
         resource.setrlimit(_MARKED_LIMIT, (self._mark, self._mark))
         try:
             os.chdir(message["cwd"])
@@ -135,7 +137,7 @@ class Init:
             raise OSError(error.errno, f"{error.strerror}: {error.filename or message['argv'][0]}") from None
         finally:
             os.chdir("/")
-            wire.close_all([descriptor for descriptor in moved if descriptor not in descriptors])
+            wire.close_all([descriptor for descriptor in sources if descriptor not in descriptors])
         self._running[pid] = _Command(message["id"], self._mark, reply)
 
     def _spawn(
@@ -190,7 +192,7 @@ class Init:
                 if since is None:
                     send(-leader, signal.SIGKILL)  # all that stayed in its group, at one instant
                 newcomers = None if since is None else Newcomers(leader, since, message.get("spared", ()))
-                self._end_marked(command.mark, newcomers)
+                self._end_by_mark(command.mark, newcomers)
         self._reap()  # or a daemon that was ended would still be there to be asked after
         _tell(reply, {"ended": message["id"]})
         reply.close()
@@ -218,13 +220,13 @@ class Init:
         _tell(reply, {"living": living})
         reply.close()
 
-    def _end_marked(self, mark: int, newcomers: Newcomers | None) -> None:
+    def _end_by_mark(self, mark: int, newcomers: Newcomers | None) -> None:
         """End what carries a mark, or of that the newcomers only; and what carries one that was never given."""
 
         def chosen(process: Process) -> bool:
-            found = _mark_of(process.pid)
-            if found != mark:
-                return found is not None and found not in self._given
+            own_mark = _mark_of(process.pid)
+            if own_mark != mark:
+                return own_mark is not None and own_mark not in self._marks
             return newcomers is None or newcomers.include(process)
 
         end(chosen, whole_groups=newcomers is None)
@@ -298,7 +300,7 @@ class Init:
 
     def _op_pause(self, message: dict[str, Any], descriptors: list[int], reply: socket.socket) -> None:
         """Stop every process of the box; requests wait until `resume`."""
-        self._stopped_before = {process.pid for process in table() if process.state in "Tt"}
+        self._prior_stops = {process.pid for process in table() if process.state in "Tt"}
         deadline = time.monotonic() + STOP_SECONDS
         while True:
             send(-1, signal.SIGSTOP)
@@ -314,12 +316,12 @@ class Init:
         """Let go what `pause` stopped (not what had been stopped before), then do what was asked meanwhile."""
         self._paused = False
         for process in table():
-            if process.pid != 1 and process.pid not in self._stopped_before:
+            if process.pid != 1 and process.pid not in self._prior_stops:
                 send(process.pid, signal.SIGCONT)
         _tell(reply, {"resumed": True})
         reply.close()
-        held, self._held = self._held, []
-        for request in held:
+        requests, self._backlog = self._backlog, []
+        for request in requests:
             self._answer(*request)
 
 

@@ -165,12 +165,12 @@ class Overlay:
         ]
         if self.userxattr:
             flags.append(("userxattr", None))
-        opened: list[int] = []
+        descriptors: list[int] = []
         try:
             options: list[tuple[str, str | None]] = [("source", "lab")]
-            options += [("lowerdir+", _short(path, opened)) for path in self.lower]
+            options += [("lowerdir+", _short(path, descriptors)) for path in self.lower]
             if self.upper:
-                options += [("upperdir", _short(self.upper, opened)), ("workdir", _short(self.work, opened))]
+                options += [("upperdir", _short(self.upper, descriptors)), ("workdir", _short(self.work, descriptors))]
             options += flags if self.upper else [flag for flag in flags if flag[0] != "volatile"]
             mount = kernel.detached("overlay", options, kernel.ATTR_NOSUID | kernel.ATTR_NODEV)
             _attach(mount, root, self.at)
@@ -179,7 +179,7 @@ class Overlay:
                 raise
             self._execute_by_string(flags)
         finally:
-            for descriptor in opened:
+            for descriptor in descriptors:
                 os.close(descriptor)
 
     def _execute_by_string(self, flags: Sequence[tuple[str, str | None]]) -> None:
@@ -331,12 +331,12 @@ def from_wire(values: Iterable[Sequence[Any]]) -> list[Operation]:
     return [_OPERATIONS[name](**fields) for name, fields in values]
 
 
-def _short(path: str, opened: list[int]) -> str:
+def _short(path: str, descriptors: list[int]) -> str:
     """The path, or where it is too long for fsconfig a short name for it through an open descriptor."""
     if len(os.fsencode(path)) <= _FSCONFIG_LIMIT:
         return path
-    opened.append(os.open(path, os.O_PATH | os.O_CLOEXEC))
-    return f"/proc/self/fd/{opened[-1]}"
+    descriptors.append(os.open(path, os.O_PATH | os.O_CLOEXEC))
+    return f"/proc/self/fd/{descriptors[-1]}"
 
 
 def _attach(mount: int, root: int, at: str) -> None:

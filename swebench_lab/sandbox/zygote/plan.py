@@ -112,13 +112,13 @@ def bare_base() -> list[layout.Operation]:
 
 def base(binds: Iterable[Path]) -> list[layout.Operation]:
     """The bottom layer of a box: every mount point, the links into /usr, and a small /etc."""
-    made = dict(_DIRECTORIES)
-    operations: list[layout.Operation] = [layout.Dir(at, mode) for at, mode in made.items()]
+    modes = dict(_DIRECTORIES)
+    operations: list[layout.Operation] = [layout.Dir(at, mode) for at, mode in modes.items()]
 
     def directories(path: str) -> None:
         for ancestor in _ancestors(path):
-            if ancestor not in made:
-                made[ancestor] = 0o755
+            if ancestor not in modes:
+                modes[ancestor] = 0o755
                 operations.append(layout.Dir(ancestor))
 
     for name in MERGED:

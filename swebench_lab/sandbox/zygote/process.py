@@ -175,14 +175,14 @@ class Zygote:
     def _op_box(self, message: dict[str, Any], descriptors: list[int], reply: socket.socket) -> None:
         """Have a box made, by a spare or a new clone; it says itself, on the same socket, when it is ready."""
         spare, self._spare = self._spare, None
-        self._next = wanted = _Next(message["network"], message["attached"], tuple(message.get("user", (0, 0))))
-        if spare is not None and self._begin(spare, wanted, reply):
+        self._next = request = _Next(message["network"], message["attached"], tuple(message.get("user", (0, 0))))
+        if spare is not None and self._begin(spare, request, reply):
             pid, pidfd = spare.pid, spare.pidfd
         else:
-            pid, pidfd = self._clone(wanted.network)
+            pid, pidfd = self._clone(request.network)
             if pid == 0:
-                self._leave_zygote(wanted, reply)
-                self._become_box(_read(wanted.plan), reply)
+                self._leave_zygote(request, reply)
+                self._become_box(_read(request.plan), reply)
         wire.send(reply, {"pid": pid}, [pidfd])
         os.close(pidfd)
 
@@ -195,20 +195,20 @@ class Zygote:
             flags |= kernel.CLONE_NEWUSER  # so that bounds per user count each box for itself
         return kernel.clone(flags)
 
-    def _begin(self, spare: _Spare, wanted: _Next, reply: socket.socket) -> bool:
+    def _begin(self, spare: _Spare, request: _Next, reply: socket.socket) -> bool:
         """Tell a spare which box it becomes; False when it cannot become that one, or has died."""
-        told = False
-        if (spare.made_for.network, spare.made_for.user) == (wanted.network, wanted.user):
-            plan = b"" if spare.made_for.plan == wanted.plan else wanted.plan
+        success = False
+        if (spare.made_for.network, spare.made_for.user) == (request.network, request.user):
+            plan = b"" if spare.made_for.plan == request.plan else request.plan
             try:
                 wire.send(spare.channel, {}, [reply.fileno()], plan)
-                told = True
+                success = True
             except (BrokenPipeError, ConnectionResetError):
                 pass
         spare.channel.close()
-        if not told:
+        if not success:
             os.close(spare.pidfd)
-        return told
+        return success
 
     def _prepare(self) -> None:
         """Begin the next box while nothing is asked for: a third of the time to make one is the clone itself."""
@@ -333,10 +333,10 @@ def _process_table() -> int:
 
 def _read(plan: bytes) -> dict[str, Any]:
     """The plan of a box, its layouts ready to be executed."""
-    found: dict[str, Any] = json.loads(plan)
+    result: dict[str, Any] = json.loads(plan)
     for part in ("stage", "layout"):
-        found[part] = layout.from_wire(found[part])
-    return found
+        result[part] = layout.from_wire(result[part])
+    return result
 
 
 def _fail(reply: socket.socket, error: OSError) -> None:
@@ -364,7 +364,7 @@ def _map(user: int, outside: int, group: int, group_outside: int) -> None:
             raise OSError(error.errno, f"write {text!r} to /proc/self/{name}: {error.strerror}") from None
 
 
-def _give_up_rights(call_filter: bytes, bounded: bool, user: list[Any] | None, kept: Sequence[int]) -> None:
+def _give_up_rights(call_filter: bytes, bounded: bool, user: list[Any] | None, capabilities: Sequence[int]) -> None:
     """Leave the rights of an ordinary build, for good; become a user where one is given (number, group, further groups)."""
     null = os.open("/dev/null", os.O_RDWR)
     for standard in (0, 1, 2):
@@ -376,7 +376,7 @@ def _give_up_rights(call_filter: bytes, bounded: bool, user: list[Any] | None, k
         os.setgroups(user[2])
         os.setresgid(user[1], user[1], user[1])
         os.setresuid(user[0], user[0], user[0])
-    kernel.keep_capabilities(kept, bounded)
+    kernel.keep_capabilities(capabilities, bounded)
     kernel.no_new_privileges()
     kernel.hide_from_ptrace()
     if call_filter:

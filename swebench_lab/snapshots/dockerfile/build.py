@@ -110,11 +110,11 @@ def build(dockerfile: Dockerfile, settings: Settings, target: str = "") -> tuple
     builder = _Builder(dockerfile, settings)
     builder.check_arguments()
     state = builder.stage(dockerfile.stage(target))
-    used = {key for other in builder.built.values() for key in other.image.keys} - set(state.image.keys)
-    return _finished(state, dockerfile.syntax.name), sorted(used)
+    stage_keys = {key for other in builder.built.values() for key in other.image.keys} - set(state.image.keys)
+    return _image(state, dockerfile.syntax.name), sorted(stage_keys)
 
 
-def _finished(state: State, source: str) -> Image:
+def _image(state: State, source: str) -> Image:
     config = {**state.config, "User": state.user, "WorkingDir": state.workdir,
               "Env": [f"{name}={value}" for name, value in state.env.items()], "Shell": list(state.shell)}  # fmt: skip
     digest = _files.digest_of("dockerfile", VERSION, state.image.keys, config)
@@ -170,21 +170,21 @@ class _Builder:
     # --- where a stage begins -----------------------------------------------------------------------------------------
 
     def _begin(self, stage: Stage) -> State:
-        wanted = {**self._platform, **self._global}
-        platform = words.expand(stage.begins.flag("platform"), wanted, self._escape)
+        variables = {**self._platform, **self._global}
+        platform = words.expand(stage.begins.flag("platform"), variables, self._escape)
         if platform not in ("", self._platform["TARGETPLATFORM"], f"{self._platform['TARGETPLATFORM']}/"):
             raise self._file.error(
                 stage.begins, f"--platform={platform}: this machine is {self._platform['TARGETPLATFORM']}"
             )
         try:
-            base = words.expand(stage.base, wanted, self._escape)
+            base = words.expand(stage.base, variables, self._escape)
         except words.WordError as error:
             raise self._file.error(stage.begins, str(error)) from error
         if not base:
             raise self._file.error(stage.begins, f"{stage.base!r} comes to nothing; give its ARG a value")
         if (other := self._file.find(base, stage.number)) is not None and not base.isdigit():
-            begun = self.stage(other)
-            return replace(begun, env=dict(begun.env), config=dict(begun.config), declared={}, seen=dict(begun.env))
+            parent = self.stage(other)
+            return replace(parent, env=dict(parent.env), config=dict(parent.config), declared={}, seen=dict(parent.env))
         if base == "scratch":
             env = {"PATH": plain.PATH}
             return State(Image("scratch", "", (), (), {}), env, {}, seen=dict(env))
@@ -253,8 +253,8 @@ class _Builder:
         for port in ports:
             if not re.fullmatch(r"\d+(-\d+)?(/(tcp|udp|sctp))?", port):
                 raise self._file.error(instruction, f"{port!r} is no port, such as 80 or 53/udp")
-        named: dict[str, dict[str, str]] = {port if "/" in port else f"{port}/tcp": {} for port in ports}
-        state.config["ExposedPorts"] = {**(state.config.get("ExposedPorts") or {}), **named}
+        new_ports: dict[str, dict[str, str]] = {port if "/" in port else f"{port}/tcp": {} for port in ports}
+        state.config["ExposedPorts"] = {**(state.config.get("ExposedPorts") or {}), **new_ports}
 
     def _say(self, instruction: Instruction, state: State, stage: Stage) -> None:
         name = {"STOPSIGNAL": "StopSignal", "MAINTAINER": "Author"}[instruction.name]
@@ -283,11 +283,11 @@ class _Builder:
         for source in sources:
             if "://" in source or source.startswith("git@"):
                 raise self._file.error(instruction, f"{source} is an address: nothing is fetched; copy a local file")
-        files, seen = self._files(instruction, stage)
+        files, origin = self._files(instruction, stage)
         documents = [(h.name, self._document(h.content, h.expands, state)) for h in instruction.heredocs]
         copy = Copy(files, sources, documents, _absolute(target, state.workdir or "/"), self._owner(instruction, state),
                     self._mode(instruction, state), instruction.name == "ADD")  # fmt: skip
-        contents = [seen, sources] if seen else copy.digest()
+        contents = [origin, sources] if origin else copy.digest()
         facts = (
             copy.destination,
             copy.owner,
@@ -296,7 +296,7 @@ class _Builder:
             [[n, d.decode("latin-1")] for n, d in documents],
         )
         key = _files.digest_of("copy", VERSION, state.image.keys, contents, *facts, os.geteuid() == 0)
-        self._layer(state, key, functools.partial(_copied, copy, state.image.layers))
+        self._layer(state, key, functools.partial(_copy_layer, copy, state.image.layers))
 
     def _document(self, text: str, expands: bool, state: State) -> bytes:
         return (stages.expand_document(text, state.variables, self._escape) if expands else text).encode()
@@ -331,7 +331,7 @@ class _Builder:
         return int(text, 8) if text else None
 
     def _run(self, instruction: Instruction, state: State, stage: Stage) -> None:
-        given = {name: value for name, value in self._settings.arguments.items() if name in PROXIES}
+        proxies = {name: value for name, value in self._settings.arguments.items() if name in PROXIES}
         memory = stages.mounts(instruction)
         for place in memory:
             state.image = plain.with_directory(state.image, place, self._settings.root, self._settings.build_once)
@@ -340,7 +340,7 @@ class _Builder:
             self._settings.network if instruction.flag("network") != "none" else "none", self._settings.seconds,
             memory,
         )  # fmt: skip
-        self._layer(state, run.key(VERSION), functools.partial(run.build, given))
+        self._layer(state, run.key(VERSION), functools.partial(run.build, proxies))
 
 
 def _absolute(target: str, workdir: str) -> str:
@@ -351,7 +351,7 @@ def _absolute(target: str, workdir: str) -> str:
     return f"{whole.rstrip('/')}/" if is_directory else whole
 
 
-def _copied(copy: Copy, below: tuple[Path, ...], folder: Path) -> dict[str, Any]:
+def _copy_layer(copy: Copy, below: tuple[Path, ...], folder: Path) -> dict[str, Any]:
     folder.chmod(0o700)
     copy.write(folder / "layer", View(below))
     return facts_of(folder)

@@ -42,12 +42,12 @@ class Files:
         clean = posixpath.normpath(f"/{pattern}").strip("/")
         if not re.search(r"[*?\[]", clean):
             node = self.view.find(clean)
-            found = [(clean, node)] if node is not None and not self._hides(node, clean) else []
+            matches = [(clean, node)] if node is not None and not self._hides(node, clean) else []
         else:
-            found = list(self._matching(clean.split("/"), "", self.view.root()))
-        if not found:
+            matches = list(self._matching(clean.split("/"), "", self.view.root()))
+        if not matches:
             raise SnapshotError(f"{pattern!r} is not in {self.name}, or is ignored there")
-        return found
+        return matches
 
     def _hides(self, node: Node, path: str) -> bool:
         if not path or not self._ignored.hides(path):
@@ -117,13 +117,13 @@ class Ignored:
 
     def hides(self, path: str) -> bool:
         """Whether a path is ignored; the last rule that matches it, or a directory above it, decides."""
-        hidden = False
+        result = False
         parts = path.split("/")
         above = ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
         for expression, shows in self._rules:
             if any(expression.fullmatch(each) for each in above):
-                hidden = not shows
-        return hidden
+                result = not shows
+        return result
 
 
 def _glob(pattern: str) -> str:

@@ -54,10 +54,10 @@ class Copy:
         Raises:
             SnapshotError: One matches nothing; or there are several, and the destination is no directory.
         """
-        chosen = [pair for source in self.sources for pair in self.files.choose(source)]
-        if len(chosen) + len(self.documents) > 1 and not self.destination.endswith("/"):
+        pairs = [pair for source in self.sources for pair in self.files.choose(source)]
+        if len(pairs) + len(self.documents) > 1 and not self.destination.endswith("/"):
             raise SnapshotError(f"several sources need a destination that ends with a slash, not {self.destination!r}")
-        return chosen
+        return pairs
 
     def digest(self) -> str:
         """Return a hash of everything that is copied: names, kinds, modes, owners, link targets and content; no times."""
@@ -141,13 +141,13 @@ class Copy:
     def _facts(self, node: Node) -> tuple[Any, ...]:
         """What of a file goes into a layer."""
         status = node.status
-        known: tuple[Any, ...] = (status.st_mode, status.st_uid, status.st_gid)
+        facts: tuple[Any, ...] = (status.st_mode, status.st_uid, status.st_gid)
         if node.is_link:
-            return (*known, os.readlink(node.place))
+            return (*facts, os.readlink(node.place))
         if not node.is_file:
-            return known
+            return facts
         with self._open(node) as file:
-            return (*known, hashlib.file_digest(file, "sha256").hexdigest())  # type: ignore[arg-type]
+            return (*facts, hashlib.file_digest(file, "sha256").hexdigest())  # type: ignore[arg-type]
 
     def _add(self, layer: NewLayer, entry: dict[str, Any], owner: Owner, content: IO[bytes] | None = None) -> None:
         user, group = owner if self.owner is None else self.owner

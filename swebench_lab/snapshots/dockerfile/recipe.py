@@ -76,16 +76,16 @@ class Recipe:
         folder = self.context or self.path.parent
         if not folder.is_dir():
             raise SnapshotError(f"building {self.path}: the build context {folder} is no folder")
-        used: dict[str, str] = {}
+        sources: dict[str, str] = {}
 
         def open_base(name: str) -> Image:
-            used[name] = self._source(name)
-            return rootfs.open_source(used[name], root, build_once)
+            sources[name] = self._source(name)
+            return rootfs.open_source(sources[name], root, build_once)
 
         context = Files.of_context(folder, self.path)
         settings = build.Settings(context, root, build_once, open_base, dict(self.args), self.network, self.seconds)
         image, others = build.build(dockerfile, settings, self.target)
-        further = {"bases": used, "stage_layers": others, "source": str(self.path)}
+        further = {"bases": sources, "stage_layers": others, "source": str(self.path)}
         return plain.assemble(image, root, build_once, workdir=workdir, env=env, user=user, further=further)
 
     def _source(self, name: str) -> str:

@@ -63,9 +63,9 @@ class Run:
 
     def key(self, version: int) -> str:
         """Return the key of its layer: a hash of everything that goes in."""
-        said = (self.instruction.text, self.instruction.words, [h.content for h in self.instruction.heredocs])
+        statement = (self.instruction.text, self.instruction.words, [h.content for h in self.instruction.heredocs])
         variables = dict(sorted(self.variables.items()))
-        return _files.digest_of("run", version, self.image.keys, said, self.shell, variables, self.workdir, self.user,
+        return _files.digest_of("run", version, self.image.keys, statement, self.shell, variables, self.workdir, self.user,
                                 self.network, dict(self.memory), os.geteuid() == 0)  # fmt: skip
 
     def build(self, given: Mapping[str, str], folder: Path) -> dict[str, Any]:
@@ -86,41 +86,47 @@ class Run:
             own_root=True, workdir="/", user=self.user,
         )  # fmt: skip
         folder.chmod(0o700)
-        kept = LayerStore(folder / "store")
+        layer_store = LayerStore(folder / "store")
         scratch = folder / "scratch"
         scratch.mkdir(mode=0o700)
         with open_namespace(
-            start, limits=LIMITS, scratch=scratch, store=kept, network=self.network, builds=True, memory=self.memory
+            start,
+            limits=LIMITS,
+            scratch=scratch,
+            store=layer_store,
+            network=self.network,
+            builds=True,
+            memory=self.memory,
         ) as box:
             output = self._run(box, given)
-            added = box.checkpoint()
+            checkpoint = box.checkpoint()
         layer = folder / "layer"
-        added.path.rename(layer)
-        store.remove(kept.folder)
+        checkpoint.path.rename(layer)
+        store.remove(layer_store.folder)
         store.remove(scratch)
         (folder / "build.log").write_text(output, errors="replace")
         _without_privileges(layer)
-        _without_connection(layer, added.entries)
+        _without_connection(layer, checkpoint.entries)
         return {"command": self.instruction.text, "empty": not any(layer.iterdir()), **facts_of(folder)}
 
-    def _run(self, box: NamespaceSandbox, given: Mapping[str, str]) -> str:
+    def _run(self, box: NamespaceSandbox, proxies: Mapping[str, str]) -> str:
         try:
             own: dict[str, str | None] = {"LANG": None, "TERM": None, "PAGER": None, "GIT_PAGER": None, "USER": None}
             own |= self._for_apt(box)
             result = box.exec(
-                self._argv(box), cwd=self.workdir, env={**own, **given, **self.variables}, timeout=self.seconds,
+                self._argv(box), cwd=self.workdir, env={**own, **proxies, **self.variables}, timeout=self.seconds,
                 max_output=_MOST_OUTPUT,
             )  # fmt: skip
         except SandboxError as error:
             raise error_at(self.file, self.instruction.line, f"RUN: {error}") from error
         if not result.ok:
-            ended = f"took more than {self.seconds:g} s" if result.timed_out else f"ended with {result.exit_code}"
+            outcome = f"took more than {self.seconds:g} s" if result.timed_out else f"ended with {result.exit_code}"
             if result.limit:
-                ended += f" at the limit {result.limit!r}"
+                outcome += f" at the limit {result.limit!r}"
             without = "" if self.network != "none" else "; it had no network, which network='host' gives"
-            shown = shlex.quote(self.instruction.text[:200])
+            command = shlex.quote(self.instruction.text[:200])
             raise error_at(
-                self.file, self.instruction.line, f"RUN {shown} {ended}{without}: {result.output.strip()[-1500:]}"
+                self.file, self.instruction.line, f"RUN {command} {outcome}{without}: {result.output.strip()[-1500:]}"
             )
         return f"$ {self.instruction.text}\n{result.output}"
 
@@ -163,7 +169,7 @@ def _without_privileges(layer: Path) -> None:
 
 def _without_connection(layer: Path, entries: tuple[tuple[str, str], ...]) -> None:
     """Remove what a command wrote to the files of the network."""
-    changed = {path for _, path in entries}
+    paths = {path for _, path in entries}
     for name in _CONNECTION:
-        if name in changed and (layer / name).is_symlink() is False:
+        if name in paths and (layer / name).is_symlink() is False:
             store.remove(layer / name)

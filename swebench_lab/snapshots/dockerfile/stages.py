@@ -68,11 +68,11 @@ class Dockerfile:
         Raises:
             SnapshotError: There is none.
         """
-        found = self.find(target, len(self.stages)) if target else self.stages[-1]
-        if found is None:
+        result = self.find(target, len(self.stages)) if target else self.stages[-1]
+        if result is None:
             names = ", ".join(stage.name or str(stage.number) for stage in self.stages)
             raise SnapshotError(f"{self.syntax.name}: there is no stage {target!r}; its stages are {names}")
-        return found
+        return result
 
     def find(self, name: str, before: int) -> Stage | None:
         """Return the last stage of a name (or number) before a place; None where there is none."""
@@ -222,10 +222,10 @@ def mounts(instruction: Instruction) -> dict[str, int]:
     """
     places: dict[str, int] = {}
     for text in (value for flag, value in instruction.flags if flag == "mount"):
-        known = {"type": "bind"} | dict(part.partition("=")[::2] for part in text.split(","))
-        target = next((known[name] for name in ("target", "dst", "destination") if name in known), "")
-        mode = known.get("mode", "755" if known["type"] == "cache" else "1777")
-        further = set(known) - {
+        options = {"type": "bind"} | dict(part.partition("=")[::2] for part in text.split(","))
+        target = next((options[name] for name in ("target", "dst", "destination") if name in options), "")
+        mode = options.get("mode", "755" if options["type"] == "cache" else "1777")
+        further = set(options) - {
             "type",
             "target",
             "dst",
@@ -237,7 +237,7 @@ def mounts(instruction: Instruction) -> dict[str, int]:
             "rw",
             "readwrite",
         }
-        if known["type"] not in ("cache", "tmpfs") or further or "$" in text:
+        if options["type"] not in ("cache", "tmpfs") or further or "$" in text:
             raise words.WordError(f"{text} is outside the subset, which has type=cache and type=tmpfs with a target")
         if not target.startswith("/") or not _MODE.match(mode):
             raise words.WordError(f"{text} needs an absolute target and a mode such as 755")

@@ -29,14 +29,14 @@ def index_settings() -> dict[str, str]:
     names = {"index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX", "find-links": "UV_FIND_LINKS"}
     if any(os.environ.get(name) for name in (*names.values(), "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")):
         return {}
-    done = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False,
+    result = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False,
                           stdin=subprocess.DEVNULL)  # fmt: skip
-    found: dict[str, str] = {}
-    for key, value in re.findall(r"^(?:global|install|:env:)\.([\w-]+)='(.*)'$", done.stdout, re.MULTILINE):
+    settings: dict[str, str] = {}
+    for key, value in re.findall(r"^(?:global|install|:env:)\.([\w-]+)='(.*)'$", result.stdout, re.MULTILINE):
         if key in names:
-            found[names[key]] = " ".join(value.replace("\\n", " ").split())
+            settings[names[key]] = " ".join(value.replace("\\n", " ").split())
     # pip takes the best version that any of its indexes has; uv would stop at the first index with the name.
-    return found | ({"UV_INDEX_STRATEGY": "unsafe-best-match"} if "UV_INDEX" in found else {})
+    return settings | ({"UV_INDEX_STRATEGY": "unsafe-best-match"} if "UV_INDEX" in settings else {})
 
 
 def build_variables(path: str) -> dict[str, str]:
@@ -52,18 +52,18 @@ def build_variables(path: str) -> dict[str, str]:
 
 def relay_variables(relay: IndexRelay, settings: Mapping[str, str], local: Sequence[Path]) -> dict[str, str]:
     """Return the variables that name the indexes of a build: the relay, and folders of this machine that it is shown."""
-    found = relay.variables()
+    variables = relay.variables()
     for uv_name, pip_name in (("UV_INDEX", "PIP_EXTRA_INDEX_URL"), ("UV_FIND_LINKS", "PIP_FIND_LINKS")):
         words = [
             w for w in settings.get(uv_name, settings.get(pip_name, "")).split() if w.startswith(("file:///", "/"))
         ]
         if words and local:
-            joined = " ".join(filter(None, (found.get(uv_name, ""), *words)))
-            found |= {uv_name: joined, pip_name: joined, "UV_INDEX_STRATEGY": "unsafe-best-match"}
+            value = " ".join(filter(None, (variables.get(uv_name, ""), *words)))
+            variables |= {uv_name: value, pip_name: value, "UV_INDEX_STRATEGY": "unsafe-best-match"}
     first = settings.get("UV_DEFAULT_INDEX", "")
     if first.startswith(("file:///", "/")):
-        found |= {"UV_DEFAULT_INDEX": first, "PIP_INDEX_URL": first}
-    return found
+        variables |= {"UV_DEFAULT_INDEX": first, "PIP_INDEX_URL": first}
+    return variables
 
 
 def local_indexes(settings: Mapping[str, str]) -> list[Path]:

@@ -51,7 +51,7 @@ _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 def lacking(names: Sequence[str]) -> tuple[str, ...]:
     """Return those of some packages that this machine does not have, sorted; all where it is no Debian."""
-    have = _installed() if names else frozenset()
+    have = _packages() if names else frozenset()
     return tuple(sorted({name for name in names if name not in have}))
 
 
@@ -123,10 +123,10 @@ def _unpack(names: Sequence[str], folder: Path) -> dict[str, Any]:
         if not path.is_symlink():
             mode = path.stat().st_mode & 0o777  # no set-user-id program comes into a box this way
             path.chmod(mode | (0o700 if path.is_dir() else 0o400))
-    unpacked = [archive.name.partition("_")[0] for archive in archives]
+    package_names = [archive.name.partition("_")[0] for archive in archives]
     return {
         "names": list(names),
-        "unpacked": unpacked,
+        "unpacked": package_names,
         "generated": generated,
         "digest": store.digest_tree(layer),
         "bytes": _files.size_of(layer),
@@ -175,7 +175,7 @@ def _generate(layer: Path, folder: Path, doing: str) -> list[str]:
     start = Snapshot(
         "system", (stub, layer), (), stub / "testbed" / ".git", "", {}, folder, facts, usr=(layer / "usr",)
     )
-    made: list[str] = []
+    paths: list[str] = []
     try:
         with open_namespace(start) as box:
             for script in scripts:
@@ -186,12 +186,12 @@ def _generate(layer: Path, folder: Path, doing: str) -> list[str]:
                 target = layer / path
                 if target.parent.is_dir() and target.parent.resolve().is_relative_to(layer.resolve()):
                     target.write_bytes(box.read_bytes(f"/tmp/made/{path}"))
-                    made.append(path)
+                    paths.append(path)
     except SandboxError as error:
         raise SnapshotError(f"{doing}: what they generate is made in a box: {error}") from error
     finally:
         store.remove(stub)
-    return sorted(made)
+    return sorted(paths)
 
 
 def _move_below_usr(layer: Path, name: str) -> None:
@@ -205,39 +205,39 @@ def _move_below_usr(layer: Path, name: str) -> None:
 
 def _run(command: Sequence[str], env: dict[str, str], doing: str) -> str:
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C", **env},
             stdin=subprocess.DEVNULL, timeout=_SECONDS, cwd="/",
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SnapshotError(f"{doing}: {error}; {_ADVICE}") from error
-    if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split())[-600:]
-        raise SnapshotError(f"{doing}: {command[0]} ended with {done.returncode}: {said}; {_ADVICE}")
-    return done.stdout
+    if result.returncode:
+        output = " ".join((result.stderr or result.stdout).split())[-600:]
+        raise SnapshotError(f"{doing}: {command[0]} ended with {result.returncode}: {output}; {_ADVICE}")
+    return result.stdout
 
 
 _ADVICE = "install them on this machine, or state system = [] in a file of specs to do without"
 
 
-def _installed() -> frozenset[str]:
+def _packages() -> frozenset[str]:
     """Return the packages that this machine has, and what they stand in for."""
     try:
-        return _installed_at(_STATUS.stat().st_mtime_ns)
+        return _packages_at(_STATUS.stat().st_mtime_ns)
     except OSError:
         return frozenset()
 
 
 @lru_cache(maxsize=2)
-def _installed_at(_: int) -> frozenset[str]:
+def _packages_at(_: int) -> frozenset[str]:
     """Return them; the argument makes a changed list another one."""
     text = _STATUS.read_text("utf-8", "replace")
-    found: set[str] = set()
+    names: set[str] = set()
     for part in text.split("\n\n"):
         if re.search(r"^Status: .* installed$", part, re.MULTILINE):
             for line in re.findall(r"^(?:Package|Provides): (.+)$", part, re.MULTILINE):
-                found |= {word.strip().split(" ")[0].split(":")[0] for word in line.split(",")}
-    return frozenset(found)
+                names |= {word.strip().split(" ")[0].split(":")[0] for word in line.split(",")}
+    return frozenset(names)
 
 
 def _release() -> str:

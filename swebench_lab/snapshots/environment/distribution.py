@@ -54,54 +54,54 @@ def console_scripts(files: Mapping[str, str]) -> dict[str, str]:
         parser.read_string(files.get("entry_points.txt", ""))
     except configparser.Error:
         return {}
-    found = {}
+    scripts = {}
     for name, value in parser.items("console_scripts") if parser.has_section("console_scripts") else ():
         match = re.fullmatch(r"([\w.]+)\s*:\s*([\w.]+)\s*(?:\[.*\])?", value)
         if match and re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name):
             first = match[2].partition(".")[0]
-            found[name] = (
+            scripts[name] = (
                 f"#!python\nimport sys\n\nfrom {match[1]} import {first}\n\n"
                 f"if __name__ == '__main__':\n    sys.exit({match[2]}())\n"
             )
-    return found
+    return scripts
 
 
 def entry_points(toml: Mapping[str, Any], cfg: configparser.ConfigParser, setup: Mapping[str, Any]) -> Scripts:
     """Return what a project registers, from the first of its files that says so."""
     project, poetry = _at(toml, "project"), _at(toml, "tool", "poetry")
-    found: dict[str, dict[str, str]] = {
+    groups: dict[str, dict[str, str]] = {
         "console_scripts": _texts(
             project.get("scripts") or poetry.get("scripts") or _at(toml, "tool", "flit").get("scripts")
         ),
         "gui_scripts": _texts(project.get("gui-scripts")),
     }
     for group, entries in {**_at(poetry, "plugins"), **_at(project, "entry-points")}.items():
-        found[group] = _texts(entries)
-    if not any(found.values()) and cfg.has_section("options.entry_points"):
-        found = {group: _pairs(text.splitlines()) for group, text in cfg.items("options.entry_points")}
-    stated = setup.get("entry_points")
-    if not any(found.values()) and isinstance(stated, Mapping):
-        found = {
+        groups[group] = _texts(entries)
+    if not any(groups.values()) and cfg.has_section("options.entry_points"):
+        groups = {group: _pairs(text.splitlines()) for group, text in cfg.items("options.entry_points")}
+    declaration = setup.get("entry_points")
+    if not any(groups.values()) and isinstance(declaration, Mapping):
+        groups = {
             str(group): _pairs(entries.splitlines() if isinstance(entries, str) else entries)
-            for group, entries in stated.items()
+            for group, entries in declaration.items()
         }
-    return {group: entries for group, entries in found.items() if entries}
+    return {group: entries for group, entries in groups.items() if entries}
 
 
 def version_of(
     root: Path, toml: Mapping[str, Any], cfg: configparser.ConfigParser, setup: Mapping[str, Any], info: str
 ) -> str:
     """Return a project's version as its files state it, nothing of it run; empty where only its build can tell."""
-    stated = (
+    value = (
         _at(toml, "project").get("version")
         or _at(toml, "tool", "poetry").get("version")
         or cfg.get("metadata", "version", fallback="")
         or setup.get("version")
     )
-    written = re.search(r"^Version: (.+)$", info, re.MULTILINE)
-    if written:
-        return written[1].strip()
-    text = str(stated or "")
+    match = re.search(r"^Version: (.+)$", info, re.MULTILINE)
+    if match:
+        return match[1].strip()
+    text = str(value or "")
     if text.startswith("attr:"):
         return _attribute(root, text.removeprefix("attr:").strip())
     if text.startswith("file:"):
@@ -112,8 +112,8 @@ def version_of(
     if isinstance(dynamic.get("attr"), str):
         return _attribute(root, dynamic["attr"])
     for place in (str(_at(toml, "tool", "hatch", "version").get("path", "")), *_usual_places(root)):
-        if place and (found := _assigned(root, root / place, _NAMES)):
-            return found
+        if place and (version := _assignment(root, root / place, _NAMES)):
+            return version
     return ""
 
 
@@ -130,7 +130,7 @@ def _attribute(root: Path, dotted: str) -> str:
     module, _, name = dotted.rpartition(".")
     inside = module.replace(".", "/")
     places = [root / base / f"{inside}{end}" for base in ("", "src", "lib") for end in (".py", "/__init__.py")]
-    return next((found for path in places if (found := _assigned(root, path, (name,)))), "")
+    return next((value for path in places if (value := _assignment(root, path, (name,)))), "")
 
 
 def _first_line(root: Path, name: str) -> str:
@@ -138,19 +138,21 @@ def _first_line(root: Path, name: str) -> str:
     return text.splitlines()[0].strip() if text else ""
 
 
-def _assigned(root: Path, path: Path, names: Iterable[str]) -> str:
+def _assignment(root: Path, path: Path, names: Iterable[str]) -> str:
     """Return the text that a module assigns to one of some names; empty where it computes it."""
     try:
         tree = ast.parse(_read(root, path))
     except (SyntaxError, ValueError):
         return ""
-    wanted = set(names)
+    name_set = set(names)
     for node in tree.body:
         targets = (
             node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
         )
         value = getattr(node, "value", None)
-        if not any(isinstance(t, ast.Name) and t.id in wanted for t in targets) or not isinstance(value, ast.Constant):
+        if not any(isinstance(t, ast.Name) and t.id in name_set for t in targets) or not isinstance(
+            value, ast.Constant
+        ):
             continue
         if isinstance(value.value, str) and re.fullmatch(r"v?\d[\w.+!-]*", value.value):
             return value.value
@@ -180,9 +182,9 @@ def _texts(values: Any) -> dict[str, str]:
 
 
 def _pairs(lines: Iterable[Any]) -> dict[str, str]:
-    found = {}
+    pairs = {}
     for line in lines:
         name, equals, value = str(line).partition("=")
         if equals and name.strip() and value.strip():
-            found[name.strip()] = value.strip()
-    return found
+            pairs[name.strip()] = value.strip()
+    return pairs

@@ -67,10 +67,10 @@ def python_of_date(day: str, requires: str = "", allow_python: str = "") -> str:
         A version such as `"3.9"`; empty: the version that runs the workbench.
     """
     fitting = pythons_of_date(day, requires)
-    chosen = next((version for version in fitting if is_at_hand(version)), "")
-    if not chosen and fitting and allow_python in ("install", "nearest"):
-        chosen = fitting[0]
-    return "" if chosen == RUNNING else chosen
+    choice = next((version for version in fitting if is_at_hand(version)), "")
+    if not choice and fitting and allow_python in ("install", "nearest"):
+        choice = fitting[0]
+    return "" if choice == RUNNING else choice
 
 
 def is_at_hand(version: str) -> bool:
@@ -104,16 +104,18 @@ def allowed_pins(pins: Sequence[str], runtime: Sequence[str], python: str) -> tu
     bounds = []
     for text in runtime:
         try:
-            bound = Requirement(text)
+            requirement = Requirement(text)
         except InvalidRequirement:
             continue
         here = {"python_version": ".".join(python.split(".")[:2]), "python_full_version": python, "extra": ""}
-        if bound.marker is None or bound.marker.evaluate(here):
-            bounds.append((canonicalize_name(bound.name), bound.specifier))
+        if requirement.marker is None or requirement.marker.evaluate(here):
+            bounds.append((canonicalize_name(requirement.name), requirement.specifier))
 
     def fits(pin: str) -> bool:
         name, _, version = pin.partition("==")
-        wanted = canonicalize_name(name.partition("[")[0].strip())
-        return all(bound != wanted or spec.contains(version.strip(), prereleases=True) for bound, spec in bounds)
+        pin_name = canonicalize_name(name.partition("[")[0].strip())
+        return all(
+            requirement != pin_name or spec.contains(version.strip(), prereleases=True) for requirement, spec in bounds
+        )
 
     return tuple(pin for pin in pins if fits(pin))

@@ -37,7 +37,7 @@ def read_image_pins(layers: Sequence[Path]) -> ImagePins:
         if not _there(layers, f"{prefix}/bin/python") and not _there(layers, f"{prefix}/bin/python3"):
             continue
         versions = sorted(
-            {m[1] for name in _names(layers, f"{prefix}/lib") if (m := _LIBRARY.match(name))}, key=_ordered
+            {m[1] for name in _names(layers, f"{prefix}/lib") if (m := _LIBRARY.match(name))}, key=_sort_key
         )
         if versions:
             places = [f"{prefix}/lib/python{versions[-1]}/site-packages"]
@@ -47,7 +47,7 @@ def read_image_pins(layers: Sequence[Path]) -> ImagePins:
     return ImagePins("", "", (), "")
 
 
-def _ordered(version: str) -> tuple[int, ...]:
+def _sort_key(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")))
 
 
@@ -57,16 +57,16 @@ def _there(layers: Sequence[Path], path: str) -> bool:
 
 def _names(layers: Sequence[Path], path: str) -> dict[str, Path]:
     """What a folder shows: name, and where it lies; a device stands for a deletion."""
-    found: dict[str, Path] = {}
-    gone: set[str] = set()
+    entries: dict[str, Path] = {}
+    deletions: set[str] = set()
     for layer in layers:
         folder = layer / path
         for entry in sorted(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else ():
             if entry.is_char_device():
-                gone.add(entry.name)
-            elif entry.name not in gone:
-                found.setdefault(entry.name, entry)
-    return found
+                deletions.add(entry.name)
+            elif entry.name not in deletions:
+                entries.setdefault(entry.name, entry)
+    return entries
 
 
 def _packages(layers: Sequence[Path], place: str) -> set[str]:

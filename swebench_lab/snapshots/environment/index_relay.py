@@ -67,9 +67,9 @@ def upstreams(settings: Mapping[str, str]) -> tuple[Upstream, ...]:
         settings.get(name, "") for name in ("UV_INDEX", "UV_EXTRA_INDEX_URL", "PIP_EXTRA_INDEX_URL")
     ).split()
     links = " ".join(settings.get(name, "") for name in ("UV_FIND_LINKS", "PIP_FIND_LINKS")).replace(",", " ").split()
-    found = [Upstream(re.sub(r"^[\w-]+=(?=https?:)", "", url)) for url in (first, *extra)]
-    found += [Upstream(url, is_index=False) for url in links]
-    return tuple(dict.fromkeys(one for one in found if one.url.startswith(("http://", "https://"))))
+    candidates = [Upstream(re.sub(r"^[\w-]+=(?=https?:)", "", url)) for url in (first, *extra)]
+    candidates += [Upstream(url, is_index=False) for url in links]
+    return tuple(dict.fromkeys(one for one in candidates if one.url.startswith(("http://", "https://"))))
 
 
 class IndexRelay:
@@ -87,7 +87,7 @@ class IndexRelay:
         # As uv reads a date: that day is still part of it.
         self._newest = (date.fromisoformat(exclude_newer) + timedelta(days=1)).isoformat() if exclude_newer else ""
         self._port = int(listener.getsockname()[1])
-        self._known: dict[str, str] = {}  # token to address
+        self._addresses: dict[str, str] = {}  # token to address
         self._tokens: dict[str, str] = {}
         self._lock = threading.Lock()
         self._openers = _opener()
@@ -115,11 +115,11 @@ class IndexRelay:
         pages = [f"{base}/index/{number}/" for number, one in enumerate(self._indexes) if one.is_index]
         links = " ".join(f"{base}/links/{number}/" for number, one in enumerate(self._indexes) if not one.is_index)
         first, rest = (pages or [f"{base}/none/"])[0], " ".join(pages[1:])
-        found = {"UV_DEFAULT_INDEX": first, "PIP_INDEX_URL": first, "UV_INSECURE_HOST": "127.0.0.1"}
-        found |= (
+        result = {"UV_DEFAULT_INDEX": first, "PIP_INDEX_URL": first, "UV_INSECURE_HOST": "127.0.0.1"}
+        result |= (
             {"UV_INDEX": rest, "PIP_EXTRA_INDEX_URL": rest, "UV_INDEX_STRATEGY": "unsafe-best-match"} if rest else {}
         )
-        return found | ({"UV_FIND_LINKS": links, "PIP_FIND_LINKS": links} if links else {})
+        return result | ({"UV_FIND_LINKS": links, "PIP_FIND_LINKS": links} if links else {})
 
     # --- pages --------------------------------------------------------------------------------------------------------
 
@@ -157,7 +157,7 @@ class IndexRelay:
         plain = url.partition("#")[0]
         with self._lock:
             token = self._tokens.setdefault(plain, secrets.token_hex(8))
-            self._known[token] = plain
+            self._addresses[token] = plain
         name = str(file.get("filename") or plain.rpartition("/")[2])
         return f"http://127.0.0.1:{self._port}/file/{token}/{urllib.parse.quote(name)}"
 
@@ -170,7 +170,7 @@ class IndexRelay:
             OSError: It cannot be had.
             KeyError: No page has named it.
         """
-        url = self._known[token] + (".metadata" if name.endswith(".metadata") else "")
+        url = self._addresses[token] + (".metadata" if name.endswith(".metadata") else "")
         return self._fetch(url, headers)
 
     def _fetch(self, url: str, headers: Mapping[str, str]) -> Any:
@@ -179,8 +179,8 @@ class IndexRelay:
             raise OSError("not an address of the web")
         if not login and (match := self._login_of(plain)):
             login = match
-        asked = {"User-Agent": "swebench_lab", **headers, **({"Authorization": login} if login else {})}
-        return self._openers.open(urllib.request.Request(plain, headers=asked), timeout=_SECONDS)
+        request_headers = {"User-Agent": "swebench_lab", **headers, **({"Authorization": login} if login else {})}
+        return self._openers.open(urllib.request.Request(plain, headers=request_headers), timeout=_SECONDS)
 
     def _login_of(self, url: str) -> str:
         """Return the login of the index that a file's address is of the same machine as; else what `.netrc` has."""
@@ -190,8 +190,8 @@ class IndexRelay:
             if login and urllib.parse.urlsplit(plain).netloc == host:
                 return login
         with contextlib.suppress(OSError, netrc.NetrcParseError):
-            if found := netrc.netrc(os.environ.get("NETRC")).hosts.get(host.partition(":")[0]):
-                return _basic(found[0], found[2] or "")
+            if entry := netrc.netrc(os.environ.get("NETRC")).hosts.get(host.partition(":")[0]):
+                return _basic(entry[0], entry[2] or "")
         return ""
 
 
@@ -232,8 +232,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(502, "text/plain", b"the index does not answer", body)
 
     def _pass_on(self, token: str, name: str, body: bool) -> None:
-        asked = {key: self.headers[key] for key in ("Range", "If-None-Match") if key in self.headers}
-        with self.relay.file(token, name, asked) as answer:
+        headers = {key: self.headers[key] for key in ("Range", "If-None-Match") if key in self.headers}
+        with self.relay.file(token, name, headers) as answer:
             self.send_response(answer.status)
             for key in _FORWARDED:
                 if key in answer.headers:
@@ -267,7 +267,7 @@ def _files_of_json(text: str, base: str) -> list[dict[str, Any]]:
 
 
 def _files_of_html(text: str, base: str) -> list[dict[str, Any]]:
-    found = []
+    files = []
     for tag, name in re.findall(r"<a\s([^>]*)>(.*?)</a>", text, re.IGNORECASE | re.DOTALL):
         facts = {
             key.lower(): html.unescape(value) for key, _, value in re.findall(r"([\w-]+)\s*=\s*([\"'])(.*?)\2", tag)
@@ -283,8 +283,8 @@ def _files_of_html(text: str, base: str) -> list[dict[str, Any]]:
         if beside := facts.get("data-core-metadata") or facts.get("data-dist-info-metadata"):
             kind, _, value = beside.partition("=")
             file["core-metadata"] = {kind: value} if value else True
-        found.append(file)
-    return found
+        files.append(file)
+    return files
 
 
 def _as_html(files: Iterable[Mapping[str, Any]]) -> str:

@@ -63,15 +63,15 @@ def build(folder: Path, clean: Snapshot, spec: Spec) -> dict[str, Any]:
 
     program = Path(uv.find_uv_bin()).resolve()
     log: list[str] = []
-    kept = LayerStore(folder / "store")
+    layer_store = LayerStore(folder / "store")
     settings = index_variables()
     # What lies in a folder bears no date.
     dated = bool(spec.exclude_newer) and not settings.get("UV_DEFAULT_INDEX", "").startswith(("file:", "/"))
     local = [] if dated else local_indexes(settings)
-    shown = replace(clean, binds=(*clean.binds, program, *local))
+    snapshot = replace(clean, binds=(*clean.binds, program, *local))
     path = f"{clean.env['PATH']}:{program.parent}"
     with (
-        open_namespace(shown, env=build_variables(path), store=kept) as box,
+        open_namespace(snapshot, env=build_variables(path), store=layer_store) as box,
         IndexRelay(box.listen(), upstreams(settings), spec.exclude_newer) as relay,
     ):
         env = relay_variables(relay, settings, local)
@@ -82,12 +82,12 @@ def build(folder: Path, clean: Snapshot, spec: Spec) -> dict[str, Any]:
         for command in filter(None, (*spec.pre_install, spec.install)):
             log.append(_run(box, command, clean.meta["repo"], env))
         box.run(_TIDY, timeout=300)
-        added = box.checkpoint()
+        checkpoint = box.checkpoint()
     layer = folder / "layer"
-    added.path.rename(layer)  # not copied: the tree may hold the overlay's own marks of deleted files
-    store.remove(kept.folder)
+    checkpoint.path.rename(layer)  # not copied: the tree may hold the overlay's own marks of deleted files
+    store.remove(layer_store.folder)
     (folder / "build.log").write_text("\n".join(log), errors="replace")
-    files = [path for kind, path in added.entries if kind in ("file", "link")]
+    files = [path for kind, path in checkpoint.entries if kind in ("file", "link")]
     return {
         "commands": [*spec.pre_install, spec.install],
         "added": [path.partition("/")[2] for path in files if path.startswith(f"{WORKDIR}/")],
@@ -99,8 +99,8 @@ def build(folder: Path, clean: Snapshot, spec: Spec) -> dict[str, Any]:
 def _run(box: Sandbox, command: str, repo: str, env: Mapping[str, str]) -> str:
     result = box.run(command, timeout=_SECONDS, env=env)
     if not result.ok:
-        ended = (
+        outcome = (
             "ran out of time" if result.timed_out else f"ended with {result.exit_code or result.limit or 'a signal'}"
         )
-        raise SnapshotError(f"building {repo}: {shlex.quote(command)} {ended}: {result.output.strip()[-800:]}")
+        raise SnapshotError(f"building {repo}: {shlex.quote(command)} {outcome}: {result.output.strip()[-800:]}")
     return f"$ {command}\n{result.output}"

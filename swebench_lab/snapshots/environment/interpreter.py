@@ -78,20 +78,20 @@ def find_interpreter(version: str = "", *, nearest: bool = False) -> Interpreter
     Raises:
         SnapshotError: There is none; the message lists what there is.
     """
-    wanted = version or ".".join(map(str, sys.version_info[:3]))
-    if not _VERSION.fullmatch(wanted):
+    target = version or ".".join(map(str, sys.version_info[:3]))
+    if not _VERSION.fullmatch(target):
         raise SnapshotError(f"looking for Python {version!r}: expected a version such as '3.11' or '3.11.7'")
-    found = _find(wanted, tuple(os.environ.get(name, "") for name in _VARIABLES))
-    if found is None and nearest:
-        found = _nearest(wanted)
-    if found is None:
+    interpreter = _find(target, tuple(os.environ.get(name, "") for name in _VARIABLES))
+    if interpreter is None and nearest:
+        interpreter = _nearest(target)
+    if interpreter is None:
         have = sorted({f"{i.version} ({i.origin})" for i in interpreters()})
         raise SnapshotError(
-            f"looking for Python {wanted}: not on this machine, which has {', '.join(have) or 'none'}; install it "
-            f"(uv python install {wanted}), or allow_python='install' (--allow-python install) does, or 'nearest' takes "
+            f"looking for Python {target}: not on this machine, which has {', '.join(have) or 'none'}; install it "
+            f"(uv python install {target}), or allow_python='install' (--allow-python install) does, or 'nearest' takes "
             "the nearest; or state another version in a file of specs"
         )
-    return found
+    return interpreter
 
 
 def install_interpreter(version: str = "") -> Interpreter:
@@ -109,10 +109,10 @@ def install_interpreter(version: str = "") -> Interpreter:
 
     log.info("installing Python %s by uv", version)
     command = [uv.find_uv_bin(), "python", "install", "--no-bin", "--no-progress", version]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", stdin=subprocess.DEVNULL)
-    if done.returncode:
-        said = " ".join(done.stderr.split())[-400:]
-        raise SnapshotError(f"installing Python {version} by uv: {said or f'status {done.returncode}'}")
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", stdin=subprocess.DEVNULL)
+    if result.returncode:
+        output = " ".join(result.stderr.split())[-400:]
+        raise SnapshotError(f"installing Python {version} by uv: {output or f'status {result.returncode}'}")
     _find.cache_clear()
     _ask.cache_clear()
     return find_interpreter(version)
@@ -140,8 +140,8 @@ def other_than(wanted: str, have: str) -> str:
     return f"Python {wanted} was wanted and is not here; the nearest, {have}, was taken as allowed"
 
 
-def _nearest(wanted: str) -> Interpreter | None:
-    parts = [*map(int, wanted.split(".")), 0][:3]
+def _nearest(target: str) -> Interpreter | None:
+    parts = [*map(int, target.split(".")), 0][:3]
     best: tuple[tuple[int, int, int], Interpreter] | None = None
     for one in interpreters():
         major, minor, patch = map(int, one.version.split("."))
@@ -154,11 +154,11 @@ def _nearest(wanted: str) -> Interpreter | None:
 
 def interpreters() -> list[Interpreter]:
     """Return all CPython installations that are found, in the order in which they are preferred."""
-    found: dict[Path, Interpreter] = {}
+    result: dict[Path, Interpreter] = {}
     for origin, path in _candidates(""):
         if (one := _ask(str(path), origin)) is not None:
-            found.setdefault(one.path, one)
-    return list(found.values())
+            result.setdefault(one.path, one)
+    return list(result.values())
 
 
 _VARIABLES = (
@@ -175,11 +175,11 @@ _VARIABLES = (
 
 
 @lru_cache(maxsize=64)
-def _find(wanted: str, variables: tuple[str, ...]) -> Interpreter | None:
-    minor = ".".join(wanted.split(".")[:2])
+def _find(target: str, variables: tuple[str, ...]) -> Interpreter | None:
+    minor = ".".join(target.split(".")[:2])
     for origin, path in _candidates(minor):
         one = _ask(str(path), origin)
-        if one is not None and (one.version == wanted or one.minor == wanted):
+        if one is not None and (one.version == target or one.minor == target):
             return one
     return None
 
@@ -190,8 +190,8 @@ def _candidates(minor: str) -> Iterator[tuple[str, Path]]:
     if not minor or minor == sysconfig.get_python_version():
         yield "running", _running()
     for origin, folder in _installations():
-        named = re.search(r"(?:^|-)(\d+\.\d+)(?:\.\d+)?(?:-|$)", folder.name)
-        if not minor or named is None or named[1] == minor:
+        match = re.search(r"(?:^|-)(\d+\.\d+)(?:\.\d+)?(?:-|$)", folder.name)
+        if not minor or match is None or match[1] == minor:
             yield origin, folder / "bin" / program
     system = ("/usr/bin", "/usr/local/bin", "/bin")
     others = (folder for folder in os.environ.get("PATH", "").split(":") if folder.startswith("/"))
@@ -214,8 +214,8 @@ def _installations() -> Iterator[tuple[str, Path]]:
     roots += [Path(os.environ["CONDA_PREFIX"])] if os.environ.get("CONDA_PREFIX") else []
     roots += [base / name for base in (home, Path("/opt")) for name in
               ("miniconda3", "miniforge3", "mambaforge", "anaconda3", "conda")]  # fmt: skip
-    if stated := os.environ.get("SWEBENCH_LAB_CONDA_ROOT"):
-        roots += [folder / "miniconda3" for folder in _folders(Path(stated))]
+    if conda_root := os.environ.get("SWEBENCH_LAB_CONDA_ROOT"):
+        roots += [folder / "miniconda3" for folder in _folders(Path(conda_root))]
     for root in dict.fromkeys(roots):
         yield "conda", root
         yield from (("conda", folder) for folder in _folders(root / "envs"))
@@ -248,11 +248,11 @@ def _ask(path: str, origin: str) -> Interpreter | None:
         return None
     try:
         # -I -S: neither the caller's variables nor its site-packages may answer in its place.
-        done = subprocess.run(
+        result = subprocess.run(
             [path, "-I", "-S", "-c", _ASK], capture_output=True, text=True, check=True, timeout=60, cwd="/",
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
-        version, implementation, prefix, released = json.loads(done.stdout)
+        version, implementation, prefix, released = json.loads(result.stdout)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
     if implementation != "CPython" or not released:

@@ -105,7 +105,7 @@ class Metadata:
     def from_dict(cls, values: Mapping[str, Any]) -> Metadata:
         """Read the plain values back that `dataclasses.asdict` gives, lists in place of tuples."""
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        fields["listed"] = {name: tuple(found) for name, found in values.get("listed", {}).items()}
+        fields["listed"] = {name: tuple(entries) for name, entries in values.get("listed", {}).items()}
         return cls(**fields)
 
 
@@ -119,11 +119,11 @@ def read_metadata(root: Path) -> Metadata:
     runtime, test = project.runtime(), project.test()
     return Metadata(
         name=name,
-        packages=_merged(runtime, test, own=name),
+        packages=_merge(runtime, test, own=name),
         paths=project.paths(),
         python=_suitable_python(project.requires_python()),
         compiled=project.compiled(),
-        build=_merged(project.build(), own=name, pytest=False),
+        build=_merge(project.build(), own=name, pytest=False),
         read=tuple(project.read),
         listed=project.listed(),
         requires=project.requires_python(),
@@ -185,17 +185,17 @@ class _Project:
             for node in tree.body
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
         }
-        found: dict[str, Any] = {}
+        arguments: dict[str, Any] = {}
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "setup":
                 for keyword in node.keywords:
                     value = keyword.value
                     value = names.get(value.id, value) if isinstance(value, ast.Name) else value
                     try:
-                        found[keyword.arg or ""] = ast.literal_eval(value)
+                        arguments[keyword.arg or ""] = ast.literal_eval(value)
                     except (ValueError, TypeError):
-                        found.setdefault(keyword.arg or "", None)
-        return found
+                        arguments.setdefault(keyword.arg or "", None)
+        return arguments
 
     def _cfg_list(self, section: str, option: str) -> list[str]:
         return _lines(self.cfg.get(section, option, fallback=""))
@@ -204,7 +204,7 @@ class _Project:
 
     def name(self) -> str:
         info = re.search(r"^Name: (.+)$", self.info, re.MULTILINE)
-        found = (
+        value = (
             self.project.get("name")
             or self.poetry.get("name")
             or self.flit.get("dist-name")
@@ -213,18 +213,18 @@ class _Project:
             or self.setup.get("name")
             or (info[1] if info else "")
         )
-        return str(found).strip()
+        return str(value).strip()
 
     def requires_python(self) -> str:
         info = re.search(r"^Requires-Python: (.+)$", self.info, re.MULTILINE)
-        found = (
+        value = (
             self.project.get("requires-python")
             or self.flit.get("requires-python")
             or self.cfg.get("options", "python_requires", fallback="")
             or self.setup.get("python_requires")
             or (info[1] if info else "")
         )
-        return str(found)
+        return str(value)
 
     def about(self) -> dict[str, str]:
         version = distribution.version_of(self.root, self.toml, self.cfg, self.setup, self.info)
@@ -236,7 +236,7 @@ class _Project:
 
     def runtime(self) -> list[str]:
         """What the code itself needs; the first file that states it is believed."""
-        for stated in (
+        for source in (
             self.project.get("dependencies"),
             _poetry(self.poetry.get("dependencies")),
             self.flit.get("requires"),
@@ -245,8 +245,8 @@ class _Project:
             [r for r in self._requires_dist() if "extra" not in r.partition(";")[2]],
             self._requirement_file("requirements.txt") if not self.project else [],
         ):
-            if found := _texts(stated):
-                return found
+            if texts := _texts(source):
+                return texts
         return []
 
     def test(self) -> list[str]:
@@ -254,14 +254,14 @@ class _Project:
         extras = re.findall(r"[\w.-]+", self._ini("tox.ini").get("testenv", "extras", fallback=""))
         for groups in self._groups():
             for name in GROUPS:
-                if found := self._group(groups, name, seen := set[str]()):
-                    found += [text for extra in extras for text in self._group(groups, extra, seen)]
-                    return _for_tests(found) if name.startswith("dev") else found
+                if requirements := self._group(groups, name, seen := set[str]()):
+                    requirements += [text for extra in extras for text in self._group(groups, extra, seen)]
+                    return _for_tests(requirements) if name.startswith("dev") else requirements
         for name in _REQUIREMENT_FILES:
-            if found := self._requirement_file(name):
-                return _for_tests(found) if "dev" in name else found
-        stated = _texts(self.setup.get("tests_require")) or self._cfg_list("options", "tests_require")
-        return self._tox() or _for_tests(stated)
+            if requirements := self._requirement_file(name):
+                return _for_tests(requirements) if "dev" in name else requirements
+        fallback = _texts(self.setup.get("tests_require")) or self._cfg_list("options", "tests_require")
+        return self._tox() or _for_tests(fallback)
 
     def _groups(self) -> Iterable[Mapping[str, Any]]:
         yield _table(self.toml, "dependency-groups")
@@ -282,18 +282,20 @@ class _Project:
         if (key := _normal(name)) in seen or not isinstance(by_name.get(key), (list, tuple)):
             return []
         seen.add(key)
-        found: list[str] = []
+        requirements: list[str] = []
         for item in by_name[key]:
             if isinstance(item, Mapping) and "include-group" in item:
-                found += self._group(groups, str(item["include-group"]), seen)
+                requirements += self._group(groups, str(item["include-group"]), seen)
             elif isinstance(item, str) and _normal(_project_name(item)) == _normal(self.name()):
                 extras = (match[2] or "").strip("[]") if (match := _NAME.match(item)) else ""
                 for extra in extras.split(","):
-                    found += self._group(_table(self.toml, "project", "optional-dependencies"), extra.strip(), seen)
-                    found += self._group(groups, extra.strip(), seen)
+                    requirements += self._group(
+                        _table(self.toml, "project", "optional-dependencies"), extra.strip(), seen
+                    )
+                    requirements += self._group(groups, extra.strip(), seen)
             elif isinstance(item, str):
-                found.append(item)
-        return found
+                requirements.append(item)
+        return requirements
 
     def _requires_dist(self) -> list[str]:
         return [str(v) for v in HeaderParser().parsestr(self.info).get_all("Requires-Dist", [])]
@@ -302,56 +304,56 @@ class _Project:
         """Return the requirements of a file and of the files that it includes."""
         if depth > 4:
             return []
-        found: list[str] = []
+        requirements: list[str] = []
         for line in self._text(name).replace("\\\n", " ").splitlines():
             line = re.sub(r"(^|\s)#.*", "", line).strip()
             if match := re.match(r"(?:-r|--requirement)[\s=]*(\S+)", line):
-                found += self._requirement_file(str((Path(name).parent / match[1]).as_posix()), depth + 1)
+                requirements += self._requirement_file(str((Path(name).parent / match[1]).as_posix()), depth + 1)
             elif line and not line.startswith("-"):
-                found.append(line.split(" --hash")[0].strip())
-        return found
+                requirements.append(line.split(" --hash")[0].strip())
+        return requirements
 
     def listed(self) -> dict[str, tuple[str, ...]]:
         """Return what every requirements file and conda environment asks for, by path; nothing is resolved."""
         before = list(self.read)  # these files are offered, and only some of them will be used
-        found: dict[str, tuple[str, ...]] = {}
+        result: dict[str, tuple[str, ...]] = {}
         for pattern in _LISTS:
             for path in sorted(self.root.glob(pattern)):
                 name = path.relative_to(self.root).as_posix()
                 lines = self._conda(name) if path.suffix in (".yml", ".yaml") else self._requirement_file(name)
-                if wanted := _merged(lines, own=self.name(), pytest=False):
-                    found[name] = wanted
+                if requirements := _merge(lines, own=self.name(), pytest=False):
+                    result[name] = requirements
         self.read[:] = before
-        return found
+        return result
 
     def _conda(self, name: str) -> list[str]:
         """Return a conda environment's dependencies as an index of Python packages knows them."""
         import yaml
 
         try:
-            stated = yaml.safe_load(self._text(name))
+            document = yaml.safe_load(self._text(name))
         except yaml.YAMLError:
             return []
-        found: list[str] = []
-        dependencies = stated.get("dependencies") if isinstance(stated, Mapping) else None
+        requirements: list[str] = []
+        dependencies = document.get("dependencies") if isinstance(document, Mapping) else None
         for item in dependencies if isinstance(dependencies, list) else ():
             if isinstance(item, Mapping):
-                found += [text for text in _texts(item.get("pip")) if not text.startswith("-")]
+                requirements += [text for text in _texts(item.get("pip")) if not text.startswith("-")]
             elif isinstance(item, str) and (text := _from_conda(item)):
-                found.append(text)
-        return found
+                requirements.append(text)
+        return requirements
 
     def _tox(self) -> list[str]:
-        found: list[str] = []
+        requirements: list[str] = []
         for line in _lines(self._ini("tox.ini").get("testenv", "deps", fallback="")):
             text = re.sub(r"^[\w,{}!.-]+:\s+", "", line)  # "py38,py39: mock" holds for those environments only
             if text != line or "{" in text:
                 continue
             if match := re.match(r"-r\s*(\S+)", text):
-                found += self._requirement_file(match[1])
+                requirements += self._requirement_file(match[1])
             elif not text.startswith("-"):
-                found.append(text)
-        return found
+                requirements.append(text)
+        return requirements
 
     def compiled(self) -> bool:
         backend = str(_table(self.toml, "build-system").get("build-backend", ""))
@@ -361,7 +363,7 @@ class _Project:
 
     def paths(self) -> tuple[str, ...]:
         """Return the folders that hold the packages: stated ones, else `src` or `lib`, else the root."""
-        stated = [
+        candidates = [
             *_texts(_table(self.toml, "tool", "setuptools", "packages", "find").get("where")),
             str(_table(self.toml, "tool", "setuptools", "package-dir").get("", "")),
             self.cfg.get("options.packages.find", "where", fallback=""),
@@ -373,8 +375,8 @@ class _Project:
             ),
         ]
         folders = self.setup.get("package_dir")
-        stated += [str(v) for k, v in folders.items() if k == ""] if isinstance(folders, dict) else []
-        inside = [p for p in map(_inside, stated) if p and (self.root / p).is_dir()]
+        candidates += [str(v) for k, v in folders.items() if k == ""] if isinstance(folders, dict) else []
+        inside = [p for p in map(_inside, candidates) if p and (self.root / p).is_dir()]
         if not inside:
             inside = [name for name in ("src", "lib") if _holds_packages(self.root / name)]
         return tuple(dict.fromkeys(inside)) or (".",)
@@ -429,22 +431,22 @@ def _from_conda(text: str) -> str:
     match = re.fullmatch(r"(?:[\w./-]+::)?([\w.-]+)\s*(.*)", text.split("#")[0].strip())
     if match is None or _NOT_PYTHON.fullmatch(match[1].lower()):
         return ""
-    name, bound = _CONDA_NAMES.get(match[1].lower(), match[1]), match[2].strip()
-    if re.match(r"=[^=]", bound):  # "=1.2" means any 1.2; a second "=" would name a build
-        bound = f"=={bound[1:].split('=')[0].rstrip('.*')}.*"
-    return f"{name}{bound}" if name else ""
+    name, specifier = _CONDA_NAMES.get(match[1].lower(), match[1]), match[2].strip()
+    if re.match(r"=[^=]", specifier):  # "=1.2" means any 1.2; a second "=" would name a build
+        specifier = f"=={specifier[1:].split('=')[0].rstrip('.*')}.*"
+    return f"{name}{specifier}" if name else ""
 
 
 def _poetry(table: Any) -> list[str]:
     """Turn poetry's `name = "^1.2"` into requirements; optional and local ones are left out."""
-    found: list[str] = []
-    for name, stated in table.items() if isinstance(table, Mapping) else ():
-        version = stated.get("version", "") if isinstance(stated, Mapping) else stated
-        local = isinstance(stated, Mapping) and (stated.get("optional") or "version" not in stated)
+    requirements: list[str] = []
+    for name, value in table.items() if isinstance(table, Mapping) else ():
+        version = value.get("version", "") if isinstance(value, Mapping) else value
+        local = isinstance(value, Mapping) and (value.get("optional") or "version" not in value)
         if name.lower() == "python" or local or not isinstance(version, str):
             continue
-        found.append(name + ",".join(_poetry_bound(part.strip()) for part in version.split(",")))
-    return found
+        requirements.append(name + ",".join(_poetry_bound(part.strip()) for part in version.split(",")))
+    return requirements
 
 
 def _poetry_bound(version: str) -> str:
@@ -460,27 +462,27 @@ def _poetry_bound(version: str) -> str:
 
 def _extras(requires_dist: list[str]) -> dict[str, list[str]]:
     """Group `Requires-Dist` lines by the extra that their marker asks for."""
-    found: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for line in requires_dist:
         if match := re.search(r"""extra\s*==\s*["']([^"']+)["']""", line):
             marker = re.sub(r"""\s*(and\s+)?extra\s*==\s*["'][^"']+["'](\s+and)?\s*""", " ", line.partition(";")[2])
             marker = marker.strip()
             text = line.partition(";")[0].strip()
-            found.setdefault(match[1], []).append(f"{text}; {marker}" if marker not in ("", "()") else text)
-    return found
+            groups.setdefault(match[1], []).append(f"{text}; {marker}" if marker not in ("", "()") else text)
+    return groups
 
 
-def _merged(*groups: list[str], own: str = "", pytest: bool = True) -> tuple[str, ...]:
+def _merge(*groups: list[str], own: str = "", pytest: bool = True) -> tuple[str, ...]:
     """Return all requirements once, without the project itself and without what is not on a package index."""
-    found: dict[str, None] = {}
+    requirements: dict[str, None] = {}
     for text in (r for group in groups for r in group):
         name = _project_name(text)
         if not name or _normal(name) == _normal(own) or "://" in text or text.startswith((".", "/")) or "@ " in text:
             continue
-        found[" ".join(text.split())] = None
-    if pytest and "pytest" not in (_normal(own), *(_normal(_project_name(text)) for text in found)):
-        found["pytest"] = None
-    return tuple(found)
+        requirements[" ".join(text.split())] = None
+    if pytest and "pytest" not in (_normal(own), *(_normal(_project_name(text)) for text in requirements)):
+        requirements["pytest"] = None
+    return tuple(requirements)
 
 
 def _suitable_python(requires: str) -> str:

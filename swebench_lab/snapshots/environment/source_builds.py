@@ -101,13 +101,15 @@ class UvBox:
             SnapshotError: It failed; the message has what it said.
         """
         command = [str(self._program), *arguments, "--no-progress"]
-        done = self._box.run(command, env=self._env, stdin=data, merge=False, timeout=_SECONDS, cwd=TEMPORARY)
-        if not done.ok:
-            said = " ".join(done.stderr.decode("utf-8", "replace").split())
-            said = said if len(said) <= _SAID else f"{said[: _SAID // 2]} … {said[-_SAID // 2 :]}"
-            how = "it ran out of time" if done.timed_out else done.limit or f"uv ended with status {done.exit_code}"
-            raise SnapshotError(f"{self._doing}, in a box: {said or how}")
-        return done.stdout.decode("utf-8", "replace")
+        result = self._box.run(command, env=self._env, stdin=data, merge=False, timeout=_SECONDS, cwd=TEMPORARY)
+        if not result.ok:
+            output = " ".join(result.stderr.decode("utf-8", "replace").split())
+            output = output if len(output) <= _SAID else f"{output[: _SAID // 2]} … {output[-_SAID // 2 :]}"
+            how = (
+                "it ran out of time" if result.timed_out else result.limit or f"uv ended with status {result.exit_code}"
+            )
+            raise SnapshotError(f"{self._doing}, in a box: {output or how}")
+        return result.stdout.decode("utf-8", "replace")
 
     def take(self, target: Path) -> None:
         """Copy the wheels that were built into a folder of the host; a name is a file's, whatever the box calls it."""

@@ -102,7 +102,7 @@ class Spec:
         Raises:
             TaskError: A field is unknown or of the wrong type.
         """
-        return cls(**{name: _checked(name, value, where) for name, value in values.items()})
+        return cls(**{name: _check(name, value, where) for name, value in values.items()})
 
 
 _TEST_PATCH = re.compile(
@@ -115,7 +115,7 @@ FIELDS = tuple(f.name for f in fields(Spec))
 _CHOICES = {"test_arguments": ("files", "modules", "none"), "allow_python": ("", "exact", "install", "nearest")}
 
 
-def _checked(name: str, value: Any, where: str) -> Any:
+def _check(name: str, value: Any, where: str) -> Any:
     """Return one field's value in its own type, or say what was expected."""
     if name not in FIELDS:
         raise TaskError(f"{where}, field {name!r}: not a field of a Spec; known are {', '.join(FIELDS)}")
@@ -250,36 +250,36 @@ def _entry(row: dict[str, Any], where: str) -> _Entry:
     patterns = {name: _patterns(row.pop(name), f"{where}, field {name!r}") for name in _PATTERNS if name in row}
     if not patterns:
         raise TaskError(f'{where}: it must name a repo, a version or a task; repo = "*" means every one')
-    return _Entry(where, patterns, {name: _checked(name, value, where) for name, value in row.items()})
+    return _Entry(where, patterns, {name: _check(name, value, where) for name, value in row.items()})
 
 
 def _patterns(value: Any, where: str) -> tuple[str, ...]:
-    found = (value,) if isinstance(value, str) else value
-    if not isinstance(found, (list, tuple)) or not all(isinstance(item, str) for item in found):
+    items = (value,) if isinstance(value, str) else value
+    if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
         raise TaskError(f"{where}: expected a text or a list of texts, found {value!r}")
-    return tuple(found)
+    return tuple(items)
 
 
 @lru_cache(maxsize=1)
-def _known_tables() -> tuple[_Entry, ...]:
+def _tables() -> tuple[_Entry, ...]:
     folder = Path(str(files("swebench_lab"))) / "bundled" / "specs"
     return tuple(
         entry for file in sorted(folder.glob("*.toml")) for entry in _entries(str(file), file.read_text("utf-8"))
     )
 
 
-def _known(task: Task) -> dict[str, Any]:
-    return dict(_known_of(task.repo, task.version, task.id))
+def _table_fields(task: Task) -> dict[str, Any]:
+    return dict(_look_up(task.repo, task.version, task.id))
 
 
 @lru_cache(maxsize=4096)
-def _known_of(repo: str, version: str, task_id: str) -> Mapping[str, Any]:
+def _look_up(repo: str, version: str, task_id: str) -> Mapping[str, Any]:
     """Return what the tables say; it is asked for at every sandbox that is opened."""
-    found: dict[str, Any] = {}
-    for entry in _known_tables():
+    result: dict[str, Any] = {}
+    for entry in _tables():
         if entry.fits(repo, version, task_id):
-            found |= entry.for_version(version)
-    return found
+            result |= entry.for_version(version)
+    return result
 
 
 def _user(task: Task, tables: Tables) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -291,7 +291,7 @@ def _user(task: Task, tables: Tables) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def known_repositories() -> tuple[str, ...]:
     """Return the names (or patterns) of the repositories that the tables of this package know."""
-    return tuple(dict.fromkeys(repo for entry in _known_tables() for repo in entry.patterns.get("repo", ())))
+    return tuple(dict.fromkeys(repo for entry in _tables() for repo in entry.patterns.get("repo", ())))
 
 
 def spec_of(snapshot: Snapshot) -> Spec:
@@ -332,17 +332,17 @@ def scripted_spec(task: Task) -> Spec | None:
 
 def needs_checkout(task: Task, tables: Tables = None) -> bool:
     """Whether `spec_for` must look into the task's checkout, because nobody states packages and paths."""
-    stated = _stated(task, tables)
+    stated = _explicit_fields(task, tables)
     return not {"packages", "paths"} <= set(stated) or bool(stated.get("requirements"))
 
 
-def _stated(task: Task, tables: Tables) -> dict[str, Any]:
+def _explicit_fields(task: Task, tables: Tables) -> dict[str, Any]:
     """Return the fields that somebody states, so that they are not derived."""
-    found = _known(task)
+    found = _table_fields(task)
     for _, values in _user(task, tables):
         found |= values
     where = f"spec of task {task.id}"
-    return found | {name: _checked(name, value, where) for name, value in (task.spec or {}).items()}
+    return found | {name: _check(name, value, where) for name, value in (task.spec or {}).items()}
 
 
 def voices(
@@ -350,47 +350,47 @@ def voices(
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield (where it comes from, fields), the quietest first."""
     yield "default", {}
-    known, user = _known(task), list(_user(task, tables))
-    own = {name: _checked(name, value, f"spec of task {task.id}") for name, value in (task.spec or {}).items()}
+    table_fields, user = _table_fields(task), list(_user(task, tables))
+    own = {name: _check(name, value, f"spec of task {task.id}") for name, value in (task.spec or {}).items()}
     loud = {name for _, values in (*user, ("", own)) for name in values}
-    stated = _stated(task, tables)
-    asked, stated_day = str(stated.get("python", "")), stated.get("exclude_newer")
-    found = checkout or own_folder(task)
-    listed: tuple[str, list[str]] = ("", [])
+    stated = _explicit_fields(task, tables)
+    version, stated_day = str(stated.get("python", "")), stated.get("exclude_newer")
+    source = checkout or own_folder(task)
+    extras: tuple[str, list[str]] = ("", [])
     requires, day = "", task.created_at[:10] if stated_day is None else str(stated_day)
-    if found is not None and needs_checkout(task, tables):
-        if isinstance(found, Path):
+    if source is not None and needs_checkout(task, tables):
+        if isinstance(source, Path):
             from swebench_lab.snapshots.environment.metadata import read_metadata
 
-            found = read_metadata(found)
+            source = read_metadata(source)
         if day and stated_day is None:
-            day = max(day, found.date)  # an issue may be older than the commit that its fix starts from
-        listed, requires = _listed(found, stated.get("requirements", ())), found.requires
-        derived = derive(found, stated, dated=bool(day))
-        yield f"derived from {', '.join(found.read) or 'the tree'}", derived
-        if known.get("pins"):
-            known |= {"pins": allowed_pins(known["pins"], found.runtime, asked or RUNNING)}
+            day = max(day, source.date)  # an issue may be older than the commit that its fix starts from
+        extras, requires = _first_list(source, stated.get("requirements", ())), source.requires
+        derived = derive(source, stated, dated=bool(day))
+        yield f"derived from {', '.join(source.read) or 'the tree'}", derived
+        if table_fields.get("pins"):
+            table_fields |= {"pins": allowed_pins(table_fields["pins"], source.runtime, version or RUNNING)}
         stated = derived | stated
     if day and "packages" not in loud:
-        yield _of_date(day, asked, requires, str(stated.get("allow_python") or allow_python))
+        yield _of_date(day, version, requires, str(stated.get("allow_python") or allow_python))
     elif day and (stated.get("install") or stated.get("pre_install")):
-        yield "date of the task, for its build", {"exclude_newer": era(day, asked)}
+        yield "date of the task, for its build", {"exclude_newer": era(day, version)}
     if "test_command" not in stated and (scripted := _scripted(task)):
         yield "eval_script of the row", scripted
-    if known:
-        yield f"known for {task.repo}" + (f" {task.version}" if task.version else ""), known
+    if table_fields:
+        yield f"known for {task.repo}" + (f" {task.version}" if task.version else ""), table_fields
     yield from user
     if own:
         yield f"spec of task {task.id}", own
-    if listed[1]:
-        packages = tuple(dict.fromkeys((*stated.get("packages", ()), *listed[1])))
-        yield f"stated or derived, and {listed[0]}", {"packages": packages}
+    if extras[1]:
+        packages = tuple(dict.fromkeys((*stated.get("packages", ()), *extras[1])))
+        yield f"stated or derived, and {extras[0]}", {"packages": packages}
 
 
-def _of_date(day: str, asked: str, requires: str, allow_python: str) -> tuple[str, dict[str, Any]]:
+def _of_date(day: str, version: str, requires: str, allow_python: str) -> tuple[str, dict[str, Any]]:
     """Return what the date of a task says of its packages, and of its Python where nobody asks for one."""
-    if asked:
-        return "date of the task, and when its Python was in use", {"exclude_newer": era(day, asked)}
+    if version:
+        return "date of the task, and when its Python was in use", {"exclude_newer": era(day, version)}
     python = python_of_date(day, requires, allow_python)
     bounded = {"exclude_newer": era(day, python or RUNNING)}
     return "date of the task", {"python": python, **bounded} if python else bounded
@@ -402,23 +402,23 @@ def _scripted(task: Task) -> dict[str, Any]:
     That is the lines between SWE-bench's two marks and, before them, variables and what follows the test patch: a build.
     """
     script = str(task.extra.get("eval_script") or "")
-    before, begun, rest = script.partition(_START)
-    command, ended, _ = rest.partition(_END)
-    if not (begun and ended):
+    before, start_mark, rest = script.partition(_START)
+    command, end_mark, _ = rest.partition(_END)
+    if not (start_mark and end_mark):
         return {}
     patches = list(_TEST_PATCH.finditer(before))
     cut = patches[-1].end() if patches else len(before)
     head, build = _TEST_PATCH.sub("", before[:cut]), before[cut:]
-    kept = [line for line in head.split("\n") if re.match(r"\s*export\s+\w+=", line)]
-    kept += [line for line in build.split("\n")[:-1] if line.strip()]  # the last one says the mark
-    kept += [line for line in command.split("\n")[1:-1] if line.strip()]
-    return {"test_command": "\n".join(kept), "test_arguments": "none"} if kept else {}
+    script_lines = [line for line in head.split("\n") if re.match(r"\s*export\s+\w+=", line)]
+    script_lines += [line for line in build.split("\n")[:-1] if line.strip()]  # the last one says the mark
+    script_lines += [line for line in command.split("\n")[1:-1] if line.strip()]
+    return {"test_command": "\n".join(script_lines), "test_arguments": "none"} if script_lines else {}
 
 
-def _listed(found: Metadata, names: tuple[str, ...]) -> tuple[str, list[str]]:
+def _first_list(metadata: Metadata, names: tuple[str, ...]) -> tuple[str, list[str]]:
     """Return the first of some files that the checkout has, with the requirements in it."""
-    name = next((name for name in names if name in found.listed), "")
-    return name, list(found.listed.get(name, ()))
+    name = next((name for name in names if name in metadata.listed), "")
+    return name, list(metadata.listed.get(name, ()))
 
 
 def derive(found: Metadata, stated: Mapping[str, Any] | None = None, dated: bool = False) -> dict[str, Any]:
@@ -458,8 +458,8 @@ def from_image(layers: Sequence[Path]) -> Spec:
     """
     from swebench_lab.snapshots.environment.image_pins import read_image_pins
 
-    found = read_image_pins(layers)
-    return Spec(python=found.python, packages=found.packages)
+    pins = read_image_pins(layers)
+    return Spec(python=pins.python, packages=pins.packages)
 
 
 def _name(requirement: str) -> str:

@@ -57,12 +57,12 @@ def resolve(
             return _uv_index_first([*arguments, "--overrides", overrides.name, *_WHEELS_ONLY, *more], doing, data)
 
         try:
-            said, late, source = _resolve_with_late(on_host)
+            output, late, source = _resolve_with_late(on_host)
         except SnapshotError as error:
             if not without_wheels(str(error)):
                 raise
-            said, late, source = _resolve_in_a_box(arguments, forced, data, interpreter, doing)
-    lines = sorted(line.strip() for line in said.splitlines() if line.strip() and not line.startswith(("#", "-")))
+            output, late, source = _resolve_in_a_box(arguments, forced, data, interpreter, doing)
+    lines = sorted(line.strip() for line in output.splitlines() if line.strip() and not line.startswith(("#", "-")))
     newer = f", with releases after {exclude_newer} of {', '.join(sorted(late))}, which others need" if late else ""
     return tuple(lines), (f"uv{newer}{'' if source == _INDEX else _UNASKED}")
 
@@ -92,29 +92,29 @@ def _resolve_with_late(run: Callable[[Sequence[str]], tuple[str, str]]) -> tuple
     while True:
         more = [text for name in sorted(late) for text in ("--exclude-newer-package", f"{name}={late[name]}")]
         try:
-            said, source = run(more)
-            return said, late, source
+            output, source = run(more)
+            return output, late, source
         except SnapshotError as error:
-            found = {name: when for name, when in too_late(str(error)).items() if name not in late}
-            if not found or len(late) >= _MOST_LATE:
+            additions = {name: when for name, when in too_late(str(error)).items() if name not in late}
+            if not additions or len(late) >= _MOST_LATE:
                 raise
-            late |= found
+            late |= additions
 
 
 def without_wheels(said: str) -> list[str]:
     """Return the packages of which uv says that they must be built from source."""
-    found = re.findall(r"Wheels are required for `([\w.-]+)`", said)
-    return found or re.findall(r"\b([\w.-]+?)(?:==\S+)? ha(?:s|ve) no (?:usable )?wheels", said)
+    names = re.findall(r"Wheels are required for `([\w.-]+)`", said)
+    return names or re.findall(r"\b([\w.-]+?)(?:==\S+)? ha(?:s|ve) no (?:usable )?wheels", said)
 
 
 def too_late(said: str) -> dict[str, str]:
     """Return the packages that uv says it would need newer than the date, each with the second after that release."""
-    found = {}
+    result = {}
     hints = r"`([\w.-]+)` was filtered by `exclude-newer`[^`]*?published at (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)"
     for name, when in re.findall(hints, said):
         after = datetime.datetime.fromisoformat(f"{when}+00:00") + datetime.timedelta(seconds=1)
-        found[name] = after.strftime("%Y-%m-%dT%H:%M:%SZ")
-    return found
+        result[name] = after.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return result
 
 
 def install(lines: Sequence[str], venv: Path, interpreter: Interpreter, exclude_newer: str = "") -> str:
@@ -130,22 +130,24 @@ def install(lines: Sequence[str], venv: Path, interpreter: Interpreter, exclude_
         SnapshotError: One cannot be had or built.
     """
     doing, data = f"installing {', '.join(lines)[:200]}", "".join(f"{line}\n" for line in lines)
-    built: set[str] = set()
+    wheel_names: set[str] = set()
     with tempfile.TemporaryDirectory(prefix="swebench_lab-") as wheels:
         arguments = ["pip", "install", "--quiet", "--no-deps", "--link-mode", "hardlink", "--python",
                      str(venv / "bin" / "python"), *_WHEELS_ONLY, "--requirement", "-"]  # fmt: skip
         while True:
-            more = ["--find-links", wheels] if built else []
+            more = ["--find-links", wheels] if wheel_names else []
             try:
                 source = _uv_offline_first([*arguments, *more], doing, data)[1]
-                return f"{source}, {', '.join(sorted(built))} built from source in a box" if built else source
+                return (
+                    f"{source}, {', '.join(sorted(wheel_names))} built from source in a box" if wheel_names else source
+                )
             except SnapshotError as error:
                 names = {_normal(name) for name in without_wheels(str(error))}
-                wanted = [line for line in lines if _normal(line.partition("==")[0]) in names - built]
-                if not wanted:
+                missing = [line for line in lines if _normal(line.partition("==")[0]) in names - wheel_names]
+                if not missing:
                     raise
-                build_wheels(wanted, interpreter, exclude_newer, Path(wheels))
-                built |= names
+                build_wheels(missing, interpreter, exclude_newer, Path(wheels))
+                wheel_names |= names
 
 
 def _normal(name: str) -> str:
@@ -155,12 +157,12 @@ def _normal(name: str) -> str:
 def _uv_offline_first(arguments: list[str], doing: str, data: str) -> tuple[str, str]:
     """Run uv on its cache alone, then with the network; return what it said, and which of the two was enough."""
     with tempfile.TemporaryDirectory(prefix="swebench_lab-") as folder:  # no project's settings lie here
-        done = _uv([*arguments, "--offline"], data, folder, {})
-        if done.returncode == 0:
-            return done.stdout, _CACHE
+        result = _uv([*arguments, "--offline"], data, folder, {})
+        if result.returncode == 0:
+            return result.stdout, _CACHE
         log.info("%s: not all is in uv's cache, asking the package index", doing)
-        done = _uv(arguments, data, folder, index_settings())
-    return _said(done, doing), _INDEX
+        result = _uv(arguments, data, folder, index_settings())
+    return _output(result, doing), _INDEX
 
 
 def _uv_index_first(arguments: list[str], doing: str, data: str) -> tuple[str, str]:
@@ -170,22 +172,22 @@ def _uv_index_first(arguments: list[str], doing: str, data: str) -> tuple[str, s
     """
     with tempfile.TemporaryDirectory(prefix="swebench_lab-") as folder:
         log.info(doing)
-        done = _uv(arguments, data, folder, index_settings())
-        if done.returncode and "Failed to fetch" in done.stderr:
+        result = _uv(arguments, data, folder, index_settings())
+        if result.returncode and "Failed to fetch" in result.stderr:
             log.warning("%s: no package index answers, trying uv's cache alone", doing)
             alone = _uv([*arguments, "--offline"], data, folder, {})
             if alone.returncode == 0:
                 return alone.stdout, _CACHE
-    return _said(done, doing), _INDEX
+    return _output(result, doing), _INDEX
 
 
-def _said(done: subprocess.CompletedProcess[str], doing: str) -> str:
+def _output(result: subprocess.CompletedProcess[str], doing: str) -> str:
     """What uv said; an error where it failed."""
-    if done.returncode:
-        said = " ".join(done.stderr.split())
-        said = said if len(said) <= _SAID else f"{said[: _SAID // 2]} … {said[-_SAID // 2 :]}"
-        raise SnapshotError(f"{doing}: {said or f'uv ended with status {done.returncode}'}")
-    return done.stdout
+    if result.returncode:
+        output = " ".join(result.stderr.split())
+        output = output if len(output) <= _SAID else f"{output[: _SAID // 2]} … {output[-_SAID // 2 :]}"
+        raise SnapshotError(f"{doing}: {output or f'uv ended with status {result.returncode}'}")
+    return result.stdout
 
 
 def _uv(arguments: list[str], data: str, folder: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

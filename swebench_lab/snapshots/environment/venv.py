@@ -118,18 +118,18 @@ def resolve(
     Raises:
         SnapshotError: They contradict each other, or the network is needed and not there.
     """
-    if (known := known_pins(requirements, interpreter, exclude_newer, cache, louder)) is not None:
-        return known
-    wanted = sorted(requirements)
+    if (existing := known_pins(requirements, interpreter, exclude_newer, cache, louder)) is not None:
+        return existing
+    texts = sorted(requirements)
 
     def build(_: Path) -> Mapping[str, Any]:
         pins = None
-        if not louder and (not exclude_newer or all(uv_runs.is_exact(text) for text in wanted)):
-            pins = _resolve_installed(wanted, interpreter)
-        pins = pins or Pins(*uv_runs.resolve(wanted, interpreter, exclude_newer, louder))
-        return {"requirements": wanted, "lines": pins.lines, "origin": pins.origin, "python": interpreter.version}
+        if not louder and (not exclude_newer or all(uv_runs.is_exact(text) for text in texts)):
+            pins = _resolve_locally(texts, interpreter)
+        pins = pins or Pins(*uv_runs.resolve(texts, interpreter, exclude_newer, louder))
+        return {"requirements": texts, "lines": pins.lines, "origin": pins.origin, "python": interpreter.version}
 
-    marker, _ = build_once(pins_folder(wanted, interpreter, exclude_newer, cache, louder), build)
+    marker, _ = build_once(pins_folder(texts, interpreter, exclude_newer, cache, louder), build)
     return Pins(tuple(marker["lines"]), str(marker["origin"]))
 
 
@@ -164,7 +164,7 @@ def build_venv(
     venv = layer / VENV
     site = _write_skeleton(venv, interpreter)
     origin = "installed"
-    if not _copy_installed(pins, interpreter, venv, site):
+    if not _copy_distributions(pins, interpreter, venv, site):
         origin = uv_runs.install(pins.lines, venv, interpreter, exclude_newer)
     (site / "testbed.pth").write_text("".join(f"{_in_box(path)}\n" for path in paths))
     _write_about(about or {}, venv / "bin", site)
@@ -234,26 +234,26 @@ def _write_skeleton(venv: Path, interpreter: Interpreter) -> Path:
 # --- from the environment that runs the workbench ---------------------------------------------------------------------
 
 
-def _resolve_installed(requirements: Iterable[str], interpreter: Interpreter) -> Pins | None:
+def _resolve_locally(requirements: Iterable[str], interpreter: Interpreter) -> Pins | None:
     """Pin requirements to what is installed beside the workbench; nothing when it does not hold them all."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     if not interpreter.is_running:
         return None
     try:
-        wanted = [Requirement(text) for text in requirements]
+        targets = [Requirement(text) for text in requirements]
     except InvalidRequirement:
         return None
-    found: dict[str, installed.Distribution] = {}
-    done: set[tuple[str, str]] = set()
-    if not all(_close(requirement, "", found, done) for requirement in wanted):
+    distributions: dict[str, installed.Distribution] = {}
+    visits: set[tuple[str, str]] = set()
+    if not all(_close(requirement, "", distributions, visits) for requirement in targets):
         return None
-    if any(_files_of(distribution) is None for distribution in found.values()):
+    if any(_files_of(distribution) is None for distribution in distributions.values()):
         return None
-    return Pins(tuple(f"{name}=={found[name].version}" for name in sorted(found)), "installed")
+    return Pins(tuple(f"{name}=={distributions[name].version}" for name in sorted(distributions)), "installed")
 
 
-def _close(requirement: Requirement, extra: str, found: dict[str, Any], done: set[tuple[str, str]]) -> bool:
+def _close(requirement: Requirement, extra: str, distributions: dict[str, Any], visits: set[tuple[str, str]]) -> bool:
     """Add an installed distribution and all it needs; false when one is missing or has another version."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
@@ -264,18 +264,18 @@ def _close(requirement: Requirement, extra: str, found: dict[str, Any], done: se
         return False
     name = canonicalize_name(requirement.name)
     try:
-        distribution = found.get(name) or installed.distribution(requirement.name)
+        distribution = distributions.get(name) or installed.distribution(requirement.name)
     except installed.PackageNotFoundError:
         return False
     if not requirement.specifier.contains(distribution.version, prereleases=True):
         return False
-    found[name] = distribution
-    for wanted in ("", *requirement.extras):
-        if (name, wanted) in done:
+    distributions[name] = distribution
+    for sub_extra in ("", *requirement.extras):
+        if (name, sub_extra) in visits:
             continue
-        done.add((name, wanted))
+        visits.add((name, sub_extra))
         for text in distribution.requires or ():
-            if not _close(Requirement(text), wanted, found, done):
+            if not _close(Requirement(text), sub_extra, distributions, visits):
                 return False
     return True
 
@@ -290,7 +290,7 @@ def _files_of(distribution: installed.Distribution) -> list[tuple[Path, str, str
     sites = {Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib")}
     if names is None or root not in sites:
         return None
-    found: list[tuple[Path, str, str]] = []
+    files: list[tuple[Path, str, str]] = []
     for name in names:
         if name.name == "direct_url.json":
             return None
@@ -303,11 +303,11 @@ def _files_of(distribution: installed.Distribution) -> list[tuple[Path, str, str
             place = str(path.relative_to(prefix))
         else:
             return None
-        found.append((path, place, name.hash.value if name.hash and name.hash.mode == "sha256" else ""))
-    return found
+        files.append((path, place, name.hash.value if name.hash and name.hash.mode == "sha256" else ""))
+    return files
 
 
-def _copy_installed(pins: Pins, interpreter: Interpreter, venv: Path, site: Path) -> bool:
+def _copy_distributions(pins: Pins, interpreter: Interpreter, venv: Path, site: Path) -> bool:
     """Copy every pinned distribution; false, with the site folder empty again, when one is not there unchanged.
 
     Copies, not links: whoever edits the workbench's packages in place must not edit a Snapshot's.

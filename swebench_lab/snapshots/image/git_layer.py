@@ -63,8 +63,8 @@ def layer(root: Path, build_once: BuildOnce = store.build_once) -> Path:
 
 def _libraries(program: str) -> list[tuple[str, str]]:
     """Return name and path of each library that a program is linked with, the loader among them."""
-    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout
-    pairs = re.findall(r"(\S+) => (/\S+)", listed) + [
-        (Path(path).name, path) for path in re.findall(r"^\s*(/\S+)", listed, re.M)
+    output = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout
+    pairs = re.findall(r"(\S+) => (/\S+)", output) + [
+        (Path(path).name, path) for path in re.findall(r"^\s*(/\S+)", output, re.M)
     ]
     return [(Path(name).name, path) for name, path in pairs]

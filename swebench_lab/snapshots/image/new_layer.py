@@ -121,9 +121,9 @@ class NewLayer:
         self._put(entry, content)
 
     def _put(self, entry: dict[str, Any], content: IO[bytes] | None = None) -> None:
-        kept, least = _MODES.get(entry["kind"], (0o777, 0))
+        mask, least = _MODES.get(entry["kind"], (0o777, 0))
         try:
-            self._writer.add({**entry, "mode": entry.get("mode", 0o777) & kept | least}, content=content)
+            self._writer.add({**entry, "mode": entry.get("mode", 0o777) & mask | least}, content=content)
         except OSError as error:
             raise SnapshotError(f"writing /{entry['path']}: {error.strerror}") from error
         self._have[entry["path"]] = entry["kind"]

@@ -83,43 +83,43 @@ def open_image(source: str, root: Path, build_once: BuildOnce = store.build_once
     Raises:
         SnapshotError: It cannot be found or read, or a layer is not what its digest says.
     """
-    if known := _known(source, root):
-        return _image(source, root, known)
+    if record := _load_note(source, root):
+        return _image(source, root, record)
     with _archive(source, lambda diff: store.read_marker(root / KIND / diff) is not None) as archive:
         config_bytes, blobs, names = _parts(archive, source)
         config = json.loads(config_bytes)
-        wanted = [str(diff).removeprefix("sha256:") for diff in config.get("rootfs", {}).get("diff_ids", ())]
-        if len(wanted) != len(blobs):
-            raise SnapshotError(f"reading the image {source}: it names {len(wanted)} layers and holds {len(blobs)}")
-        for diff, blob in zip(wanted, blobs, strict=True):
+        diffs = [str(diff).removeprefix("sha256:") for diff in config.get("rootfs", {}).get("diff_ids", ())]
+        if len(diffs) != len(blobs):
+            raise SnapshotError(f"reading the image {source}: it names {len(diffs)} layers and holds {len(blobs)}")
+        for diff, blob in zip(diffs, blobs, strict=True):
             unpack = functools.partial(_unpack, archive, blob, diff, source)
             build_once(root / KIND / _hex(diff, source), unpack)
     own = config.get("config") or {}
     variables = dict(text.split("=", 1) for text in own.get("Env") or () if "=" in text)
-    found = {"digest": hashlib.sha256(config_bytes).hexdigest(), "keys": wanted[::-1], "env": variables, "names": names,
+    facts = {"digest": hashlib.sha256(config_bytes).hexdigest(), "keys": diffs[::-1], "env": variables, "names": names,
              "config": own}  # fmt: skip
-    _files.write_json(_note(source, root), found)
-    return _image(source, root, found)
+    _files.write_json(_note(source, root), facts)
+    return _image(source, root, facts)
 
 
 def is_unpacked(source: str, root: Path) -> bool:
     """Whether all layers of an image are in the cache; nothing is fetched."""
-    return _known(source, root) is not None
+    return _load_note(source, root) is not None
 
 
 def _note(source: str, root: Path) -> Path:
     return root / "image-names" / _files.digest_of(2, source, *stamp(source))
 
 
-def _known(source: str, root: Path) -> dict[str, Any] | None:
-    known = _files.read_json(_note(source, root))
-    return known if known and all(store.read_marker(root / KIND / key) for key in known["keys"]) else None
+def _load_note(source: str, root: Path) -> dict[str, Any] | None:
+    record = _files.read_json(_note(source, root))
+    return record if record and all(store.read_marker(root / KIND / key) for key in record["keys"]) else None
 
 
-def _image(source: str, root: Path, known: Mapping[str, Any]) -> Image:
-    layers = tuple(root / KIND / key / "layer" for key in known["keys"])
+def _image(source: str, root: Path, record: Mapping[str, Any]) -> Image:
+    layers = tuple(root / KIND / key / "layer" for key in record["keys"])
     return Image(
-        source, known["digest"], layers, tuple(known["keys"]), known["env"], tuple(known["names"]), known["config"]
+        source, record["digest"], layers, tuple(record["keys"]), record["env"], tuple(record["names"]), record["config"]
     )
 
 
@@ -168,11 +168,11 @@ class _Archive:
 
     def read(self, name: str) -> bytes | None:
         """A small file's content."""
-        opened = self.open(name)
-        if opened is None:
+        stream = self.open(name)
+        if stream is None:
             return None
-        with opened:
-            return opened.read(64 << 20)
+        with stream:
+            return stream.read(64 << 20)
 
     def close(self) -> None:
         """Let go of it."""
@@ -217,8 +217,8 @@ def _save(source: str, path: Path) -> None:
 
 def _parts(archive: _Archive, source: str) -> tuple[bytes, list[str], list[str]]:
     """The configuration, the files of the layers (bottom first), and the names of an image."""
-    if (listed := archive.read("manifest.json")) is not None:
-        images = json.loads(listed)
+    if (manifest_bytes := archive.read("manifest.json")) is not None:
+        images = json.loads(manifest_bytes)
         if len(images) != 1:
             raise SnapshotError(f"reading the image {source}: it holds {len(images)} images; save one to a file")
         config = archive.read(images[0]["Config"])
@@ -238,14 +238,14 @@ def _parts(archive: _Archive, source: str) -> tuple[bytes, list[str], list[str]]
 
 def _manifest(archive: _Archive, index: Mapping[str, Any], source: str) -> dict[str, Any]:
     """The manifest for this machine, also by way of nested lists."""
-    chosen = registry.for_this_machine(index, source)
-    content = archive.read(_blob(chosen["digest"]))
+    entry = registry.for_this_machine(index, source)
+    content = archive.read(_blob(entry["digest"]))
     if content is None:
-        raise SnapshotError(f"reading the image {source}: {chosen['digest']} is missing")
-    if hashlib.sha256(content).hexdigest() != chosen["digest"].removeprefix("sha256:"):
+        raise SnapshotError(f"reading the image {source}: {entry['digest']} is missing")
+    if hashlib.sha256(content).hexdigest() != entry["digest"].removeprefix("sha256:"):
         raise SnapshotError(f"reading the image {source}: its manifest is not what its digest says")
-    found: dict[str, Any] = json.loads(content)
-    return _manifest(archive, found, source) if "manifests" in found else found
+    manifest: dict[str, Any] = json.loads(content)
+    return _manifest(archive, manifest, source) if "manifests" in manifest else manifest
 
 
 def _blob(digest: str) -> str:
@@ -256,19 +256,19 @@ def _blob(digest: str) -> str:
 def _unpack(archive: _Archive, blob: str, diff: str, source: str, folder: Path) -> dict[str, Any]:
     """Unpack a layer, checking that its content is what its digest says."""
     folder.chmod(0o700)
-    opened = archive.open(blob)
-    if opened is None:
+    stream = archive.open(blob)
+    if stream is None:
         raise SnapshotError(f"reading the image {source}: its layer {blob} is missing")
-    with opened, tempfile.TemporaryFile(dir=folder) as unpacked:
+    with stream, tempfile.TemporaryFile(dir=folder) as layer_file:
         total = hashlib.sha256()
-        for data in plain(opened, source):
+        for data in plain(stream, source):
             total.update(data)
-            unpacked.write(data)
+            layer_file.write(data)
         if total.hexdigest() != diff:
             raise SnapshotError(f"reading the image {source}: the layer {blob} is not what its digest says")
-        unpacked.seek(0)
+        layer_file.seek(0)
         try:
-            facts = run_task("unpack_image_layer", [unpacked.fileno()], target=str(folder / "layer"))
+            facts = run_task("unpack_image_layer", [layer_file.fileno()], target=str(folder / "layer"))
         except OSError as error:
             remove_tree(folder / "layer")
             raise SnapshotError(f"unpacking the layer {diff[:12]} of {source}: {error.strerror}") from error
@@ -303,10 +303,10 @@ def plain(file: IO[bytes], source: str) -> Iterator[bytes]:
         program = shutil.which("zstd")
         if program is None:
             raise SnapshotError(f"reading the image {source}: a layer is compressed by zstd; install that program")
-        with tempfile.TemporaryFile() as packed:
-            shutil.copyfileobj(file, packed)
-            packed.seek(0)
-            with subprocess.Popen([program, "-dc"], stdin=packed, stdout=subprocess.PIPE) as running:
+        with tempfile.TemporaryFile() as archive:
+            shutil.copyfileobj(file, archive)
+            archive.seek(0)
+            with subprocess.Popen([program, "-dc"], stdin=archive, stdout=subprocess.PIPE) as running:
                 assert running.stdout is not None
                 while data := running.stdout.read(_CHUNK):
                     yield data
@@ -327,27 +327,27 @@ def lay_out(layers: list[Path], target: Path, skip: tuple[str, ...] = ()) -> Non
         skip: Names at the top that are left out.
     """
     target.mkdir()
-    shown: dict[str, list[Path]] = {}
-    hidden: set[str] = set(skip)
+    subfolders: dict[str, list[Path]] = {}
+    final_names: set[str] = set(skip)
     for layer in layers:
         for entry in os.scandir(layer):
-            if entry.name in hidden:
+            if entry.name in final_names:
                 continue
             if entry.is_dir(follow_symlinks=False):
-                shown.setdefault(entry.name, []).append(Path(entry.path))
+                subfolders.setdefault(entry.name, []).append(Path(entry.path))
                 if is_opaque(entry.path):
-                    hidden.add(entry.name)
+                    final_names.add(entry.name)
                 continue
-            hidden.add(entry.name)
-            if entry.name not in shown and not is_deleted(entry.stat(follow_symlinks=False)):
+            final_names.add(entry.name)
+            if entry.name not in subfolders and not is_deleted(entry.stat(follow_symlinks=False)):
                 os.link(entry.path, target / entry.name, follow_symlinks=False)
-    for name, folders in shown.items():
+    for name, folders in subfolders.items():
         lay_out(folders, target / name)
 
 
 def stacked(layers: tuple[Path, ...], path: str) -> list[Path]:
     """The folders of a path in layers (top first), as far down as they show through."""
-    found: list[Path] = []
+    places: list[Path] = []
     for layer in layers:
         place = layer
         for part in path.split("/"):
@@ -355,10 +355,10 @@ def stacked(layers: tuple[Path, ...], path: str) -> list[Path]:
             if place.is_symlink() or not place.is_dir():
                 break
         else:
-            found.append(place)
+            places.append(place)
             if is_opaque(str(place)):
                 break
             continue
         if place.is_symlink() or place.exists():
             break  # deleted, or something else, from here downwards
-    return found
+    return places

@@ -50,25 +50,25 @@ def for_this_machine(index: Mapping[str, Any], source: str) -> dict[str, Any]:
     """
     entries = list(index.get("manifests", ()))
     fitting = [entry for entry in entries if _fits(entry.get("platform") or {})]
-    stated = [entry for entry in fitting if entry.get("platform")] or fitting
-    if not stated:
+    matches = [entry for entry in fitting if entry.get("platform")] or fitting
+    if not matches:
         offered = sorted(
             {"/".join(filter(None, map((e.get("platform") or {}).get, ("os", "architecture")))) for e in entries}
         )
         raise SnapshotError(
             f"reading the image {source}: it holds nothing for linux/{machine()}, only {', '.join(offered) or 'nothing'}"
         )
-    if len({entry["digest"] for entry in stated}) > 1 and not all(entry.get("platform") for entry in stated):
-        names = [(entry.get("annotations") or {}).get("org.opencontainers.image.ref.name", "?") for entry in stated]
+    if len({entry["digest"] for entry in matches}) > 1 and not all(entry.get("platform") for entry in matches):
+        names = [(entry.get("annotations") or {}).get("org.opencontainers.image.ref.name", "?") for entry in matches]
         raise SnapshotError(
-            f"reading the image {source}: it holds {len(stated)} images ({', '.join(names)}); save one to a file"
+            f"reading the image {source}: it holds {len(matches)} images ({', '.join(names)}); save one to a file"
         )
-    chosen: dict[str, Any] = stated[0]
-    return chosen
+    result: dict[str, Any] = matches[0]
+    return result
 
 
-def _fits(wanted: Mapping[str, Any]) -> bool:
-    return bool(wanted.get("os", "linux") == "linux" and wanted.get("architecture", machine()) == machine())
+def _fits(target: Mapping[str, Any]) -> bool:
+    return bool(target.get("os", "linux") == "linux" and target.get("architecture", machine()) == machine())
 
 
 @dataclass(frozen=True)
@@ -271,11 +271,11 @@ def _credentials(host: str) -> str:
     folder = os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker"
     file = Path(os.environ.get("REGISTRY_AUTH_FILE") or Path(folder) / "config.json")
     try:
-        stored = json.loads(file.read_bytes()).get("auths") or {}
+        logins = json.loads(file.read_bytes()).get("auths") or {}
     except (OSError, ValueError):
         return ""
     names = (_HUB_KEY, _HUB, "index.docker.io") if host == _HUB_HOST else (host, f"https://{host}", f"http://{host}")
-    entry: dict[str, Any] = next((stored[name] for name in names if isinstance(stored.get(name), dict)), {})
+    entry: dict[str, Any] = next((logins[name] for name in names if isinstance(logins.get(name), dict)), {})
     if entry.get("username") and entry.get("password"):
         return base64.b64encode(f"{entry['username']}:{entry['password']}".encode()).decode()
     return str(entry.get("auth") or "")

@@ -70,17 +70,17 @@ def _is_image(path: Path, source: str) -> bool:
 
 def _of_tar(path: Path, source: str, root: Path, build_once: BuildOnce) -> Image:
     note = root / "image-names" / _files.digest_of(VERSION, source, *oci.stamp(source))
-    known = _files.read_json(note)
-    if not known or store.read_marker(root / KIND / known["key"]) is None:
+    record = _files.read_json(note)
+    if not record or store.read_marker(root / KIND / record["key"]) is None:
         total = hashlib.sha256()
-        with path.open("rb") as packed, tempfile.TemporaryFile() as plain:
-            for data in oci.plain(packed, source):
+        with path.open("rb") as archive, tempfile.TemporaryFile() as plain:
+            for data in oci.plain(archive, source):
                 total.update(data)
                 plain.write(data)
             build_once(root / KIND / total.hexdigest(), functools.partial(_unpack, plain.fileno(), source))
-        known = {"key": total.hexdigest()}
-        _files.write_json(note, known)
-    return _image(source, root, known["key"])
+        record = {"key": total.hexdigest()}
+        _files.write_json(note, record)
+    return _image(source, root, record["key"])
 
 
 def _unpack(plain: int, source: str, folder: Path) -> dict[str, Any]:
@@ -168,8 +168,8 @@ def _below(directory: int, prefix: str, device: int) -> Iterator[tuple[dict[str,
         if entry is None or entry["kind"] == "deleted":
             continue
         if entry["kind"] in ("file", "dir"):
-            kept, least = (0o1777, 0o700) if entry["kind"] == "dir" else (0o777, 0o400)
-            entry["mode"] = entry["mode"] & kept | least
+            mask, least = (0o1777, 0o700) if entry["kind"] == "dir" else (0o777, 0o400)
+            entry["mode"] = entry["mode"] & mask | least
         yield entry, directory
         if entry["kind"] != "dir" or os.stat(name, dir_fd=directory, follow_symlinks=False).st_dev != device:
             continue

@@ -67,15 +67,15 @@ def environment(image: Root) -> dict[str, str]:
     """Return the variables of every command: the image's, with the environment that `conda activate testbed` gives."""
     prefix = read_image_pins(image.layers).prefix
     path = image.env.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-    given = {name: value for name, value in image.env.items() if name != "HOME"}
+    variables = {name: value for name, value in image.env.items() if name != "HOME"}
     if prefix.startswith("usr") or not prefix:
-        return {**given, "PATH": path}
+        return {**variables, "PATH": path}
     conda = (
         {"CONDA_PREFIX": f"/{prefix}", "CONDA_DEFAULT_ENV": "testbed"}
         if "/envs/" in prefix
         else {"VIRTUAL_ENV": f"/{prefix}"}
     )
-    return {**given, **conda, "PATH": f"/{prefix}/bin:{path}"}
+    return {**variables, **conda, "PATH": f"/{prefix}/bin:{path}"}
 
 
 def assemble(
@@ -98,8 +98,8 @@ def assemble(
     pins = read_image_pins(image.layers)
     env = {**environment(image), **spec.env}
     name = task.image or next(iter(image.names), image.source.removeprefix("engine:").removeprefix("docker://"))
-    seen = {field: marker[field] for field in ("source", "base_commit", "head", "seal", "not_hidden", "bytes")}
-    meta = {"task": task.id, "repo": task.repo, **seen, "python": pins.python, "interpreter": f"/{pins.prefix}/bin/python",
+    tree_facts = {field: marker[field] for field in ("source", "base_commit", "head", "seal", "not_hidden", "bytes")}
+    meta = {"task": task.id, "repo": task.repo, **tree_facts, "python": pins.python, "interpreter": f"/{pins.prefix}/bin/python",
             "pins": list(pins.packages), "packages_from": "image", "paths": [], "site_packages": f"/{pins.site_packages}",
             "tree": folder.name, "env": "", "install": "", "image_layers": list(image.keys), "image": name,
             "workdir": f"/{workdir}", "image_source": image.source, "spec": spec.to_dict(), "masks": list(masks),
@@ -128,32 +128,32 @@ def build_tree(folder: Path, task: Task, image: Root) -> dict[str, Any]:
             seal does not hold.
     """
     workdir = workdir_of(task, image)
-    found = oci.stacked(image.layers, workdir)
-    if not found and task.verifier is None:  # where a script grades, an empty folder may be what it starts from
+    folders = oci.stacked(image.layers, workdir)
+    if not folders and task.verifier is None:  # where a script grades, an empty folder may be what it starts from
         raise SnapshotError(f"task {task.id}: the image {image.source} holds no /{workdir}")
     tree, old = folder / "layer" / workdir, folder / "git"
     tree.parent.mkdir(parents=True)
-    _take(found, tree, image, skip=(".git",))
-    kept = start.keep_tests(tree, folder / "tests", start.test_paths(task))
+    _take(folders, tree, image, skip=(".git",))
+    tests = start.keep_tests(tree, folder / "tests", start.test_paths(task))
     _take(oci.stacked(image.layers, f"{workdir}/.git"), old, image)
-    changed, facts = _sealed(tree, old, task, image.source)
+    changes, facts = _seal(tree, old, task, image.source)
     store.remove(old)
     store.make_opaque(tree)
-    _delta(folder / "delta" / workdir, tree, changed)
+    _delta(folder / "delta" / workdir, tree, changes)
     _remove(folder / "layer", task.removed)
     return {
-        "task": task.id, "repo": task.repo, "source": f"{PREFIX}{image.source}", "tests": kept,
+        "task": task.id, "repo": task.repo, "source": f"{PREFIX}{image.source}", "tests": tests,
         "bytes": _files.size_of(tree / ".git"), "digest": store.digest_tree(folder / "layer"), **facts,
     }  # fmt: skip
 
 
-def _take(found: list[Path], target: Path, image: Root, skip: tuple[str, ...] = ()) -> None:
+def _take(folders: list[Path], target: Path, image: Root, skip: tuple[str, ...] = ()) -> None:
     """Reproduce a folder of an image; by links, unless its files are somebody's."""
     if not image.in_place:
-        oci.lay_out(found, target, skip)
+        oci.lay_out(folders, target, skip)
         return
     target.mkdir()
-    for entry in (entry for place in reversed(found) for entry in place.iterdir() if entry.name not in skip):
+    for entry in (entry for place in reversed(folders) for entry in place.iterdir() if entry.name not in skip):
         if entry.is_dir() and not entry.is_symlink():
             shutil.copytree(entry, target / entry.name, symlinks=True, dirs_exist_ok=True)
         else:
@@ -168,7 +168,7 @@ def _remove(layer: Path, paths: tuple[str, ...]) -> None:
         os.mknod(place, 0o020000, os.makedev(0, 0))
 
 
-def _sealed(tree: Path, old: Path, task: Task, source: str) -> tuple[set[str], dict[str, Any]]:
+def _seal(tree: Path, old: Path, task: Task, source: str) -> tuple[set[str], dict[str, Any]]:
     """Give a tree its sealed repository; returns the files that differ from the image's, and facts."""
     git_dir = tree / ".git"
     make_repository(git_dir, bare=False)
@@ -182,18 +182,18 @@ def _sealed(tree: Path, old: Path, task: Task, source: str) -> tuple[set[str], d
         (git_dir / "refs" / "heads" / "main").write_text(f"{head}\n")
     else:
         git("add", "--all", **places)
-    said = git("status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal", **places).decode(
+    status = git("status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal", **places).decode(
         "utf-8", "surrogateescape"
     )
-    entries = [line for line in said.split("\0") if line]
+    entries = [line for line in status.split("\0") if line]
     untracked = [line[3:] for line in entries if line.startswith("??")] if head else []
     dirty = any(not line.startswith("??") for line in entries)
     git("add", "--update", **places)
-    changed = _planted(task, tree, places)
+    changes = _plant(task, tree, places)
     (git_dir / "refs" / "heads" / "main").unlink(missing_ok=True)
     shallow: tuple[str, ...] = ()
     commits: int | None = None
-    if changed or not head:
+    if changes or not head:
         tip, commits = commit_start(git_dir, tree, objects, IMPORT_DATE, f"task {task.id}"), 1
     else:
         tip = _on_top(head, places) if dirty else head
@@ -201,12 +201,12 @@ def _sealed(tree: Path, old: Path, task: Task, source: str) -> tuple[set[str], d
     seal(git_dir, tip, objects, shallow, f"task {task.id}")
     audit = verify_seal(git_dir, commits=commits)
     exclude(git_dir, [path.rstrip("/") for path in untracked])
-    return changed, {"base_commit": task.base_commit or head, "head": tip, "seal": audit, "not_hidden": []}
+    return changes, {"base_commit": task.base_commit or head, "head": tip, "seal": audit, "not_hidden": []}
 
 
-def _planted(task: Task, tree: Path, places: Mapping[str, Any]) -> set[str]:
+def _plant(task: Task, tree: Path, places: Mapping[str, Any]) -> set[str]:
     """Plant the task's bug and cut out its hidden tests; returns the files that changed."""
-    changed: set[str] = set()
+    changes: set[str] = set()
     if task.setup_patch:
         data = task.setup_patch.encode("utf-8", "surrogateescape")
         git(
@@ -218,11 +218,11 @@ def _planted(task: Task, tree: Path, places: Mapping[str, Any]) -> set[str]:
             data=data,
             doing=f"applying the setup patch of task {task.id}",
         )
-        changed |= set(touched_files(task.setup_patch))
+        changes |= set(touched_files(task.setup_patch))
     if task.hide_tests:
         start.hide_tests(tree, task.fail_to_pass)
-        changed |= {test.partition("::")[0] for test in task.fail_to_pass}
-    return changed
+        changes |= {test.partition("::")[0] for test in task.fail_to_pass}
+    return changes
 
 
 def _check_start(head: str, task: Task, source: str, places: Mapping[str, Any]) -> None:
@@ -264,11 +264,11 @@ def _head(old: Path) -> str:
         name = text.removeprefix("ref: ").strip()
         if not re.fullmatch(r"refs/[\w./-]+", name) or ".." in name:
             return ""
-        text = _text(old / name) or _packed(old, name)
+        text = _text(old / name) or _ref_commit(old, name)
     return ""
 
 
-def _packed(old: Path, name: str) -> str:
+def _ref_commit(old: Path, name: str) -> str:
     lines = (line.split(" ") for line in _lines(old / "packed-refs", words=False) if not line.startswith(("#", "^")))
     return next((line[0] for line in lines if line[1:] == [name]), "")
 
@@ -282,12 +282,12 @@ def _lines(path: Path, words: bool = True) -> tuple[str, ...]:
     return tuple(text.split() if words else text.split("\n"))
 
 
-def _delta(target: Path, tree: Path, changed: set[str]) -> None:
+def _delta(target: Path, tree: Path, changes: set[str]) -> None:
     """Write what an engine's own image lacks: the sealed repository and the changed files, as a tree of changes."""
     target.mkdir(parents=True)
     start.link_tree(tree / ".git", target / ".git")
     store.make_opaque(target / ".git")
-    for path in sorted(changed):
+    for path in sorted(changes):
         place = target / path
         place.parent.mkdir(parents=True, exist_ok=True)
         if (tree / path).exists():

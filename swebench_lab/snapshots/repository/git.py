@@ -79,10 +79,10 @@ def git(
     variables = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")} | off | dict(env or {})
     variables |= {"GIT_DIR": str(git_dir)} if git_dir is not None else {}
     variables |= {"GIT_WORK_TREE": str(work_tree)} if work_tree is not None else {}
-    variables |= {"GIT_ALTERNATE_OBJECT_DIRECTORIES": os.pathsep.join(map(_quoted, objects))} if objects else {}
+    variables |= {"GIT_ALTERNATE_OBJECT_DIRECTORIES": os.pathsep.join(map(_quote, objects))} if objects else {}
     doing = doing or f"running git {arguments[0]}"
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", *_ALWAYS, *map(str, arguments)],
             input=data.encode() if isinstance(data, str) else data,
             capture_output=True,
@@ -92,10 +92,10 @@ def git(
         )
     except FileNotFoundError as error:
         raise SnapshotError(f"{doing}: the program git is not installed; install it and try again") from error
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip() or f"git ended with status {done.returncode}"
-        raise SnapshotError(f"{doing}: {said}")
-    return done.stdout
+    if result.returncode:
+        output = result.stderr.decode("utf-8", "replace").strip() or f"git ended with status {result.returncode}"
+        raise SnapshotError(f"{doing}: {output}")
+    return result.stdout
 
 
 def make_repository(git_dir: Path, bare: bool = True) -> None:
@@ -106,7 +106,7 @@ def make_repository(git_dir: Path, bare: bool = True) -> None:
     (git_dir / "HEAD").write_text("ref: refs/heads/main\n")
 
 
-def _quoted(path: Path) -> str:
+def _quote(path: Path) -> str:
     """Return a folder as git's list of object folders wants it: quoted when it holds the separator or a quote."""
     text = str(path)
     if os.pathsep not in text and '"' not in text:

@@ -23,12 +23,12 @@ def split_id(test: str) -> tuple[str, tuple[str, ...]]:
 
 def by_file(tests: Iterable[str]) -> dict[str, list[tuple[str, ...]]]:
     """Group node ids by their file; ids that name no file or no function are left out."""
-    found: dict[str, list[tuple[str, ...]]] = {}
+    groups: dict[str, list[tuple[str, ...]]] = {}
     for test in tests:
         path, names = split_id(test)
-        if names and path.endswith(".py") and names not in found.setdefault(path, []):
-            found[path].append(names)
-    return found
+        if names and path.endswith(".py") and names not in groups.setdefault(path, []):
+            groups[path].append(names)
+    return groups
 
 
 def cut_tests(text: str, wanted: Iterable[Sequence[str]]) -> tuple[str | None, list[tuple[str, ...]]]:
@@ -49,9 +49,9 @@ def cut_tests(text: str, wanted: Iterable[Sequence[str]]) -> tuple[str | None, l
     doomed: list[ast.stmt] = []
     missing: list[tuple[str, ...]] = []
     for names in wanted:
-        found = list(_find(tree.body, tuple(names), tree))
-        doomed += found
-        if not found:
+        matches = list(_find(tree.body, tuple(names), tree))
+        doomed += matches
+        if not matches:
             missing.append(tuple(names))
     if not doomed:
         return text, missing
@@ -59,8 +59,8 @@ def cut_tests(text: str, wanted: Iterable[Sequence[str]]) -> tuple[str | None, l
     lines = list(io.StringIO(text, newline=""))
     edits: dict[int, str] = {}
     _plan(tree, doomed, lines, edits)
-    kept = "".join(edits.get(number, line) for number, line in enumerate(lines, start=1))
-    return (kept if _has_tests(ast.parse(kept)) else None), missing
+    rest = "".join(edits.get(number, line) for number, line in enumerate(lines, start=1))
+    return (rest if _has_tests(ast.parse(rest)) else None), missing
 
 
 def _find(body: Sequence[ast.stmt], names: tuple[str, ...], tree: ast.Module) -> Iterator[_Function]:
@@ -69,16 +69,16 @@ def _find(body: Sequence[ast.stmt], names: tuple[str, ...], tree: ast.Module) ->
         if len(names) == 1 and isinstance(node, _Function) and node.name == names[0]:
             yield node
         elif len(names) > 1 and isinstance(node, ast.ClassDef) and node.name == names[0]:
-            found = list(_find(node.body, names[1:], tree))
-            yield from found or _inherited(node, names[1:], tree, {node.name})
+            matches = list(_find(node.body, names[1:], tree))
+            yield from matches or _find_in_bases(node, names[1:], tree, {node.name})
 
 
-def _inherited(node: ast.ClassDef, names: tuple[str, ...], tree: ast.Module, seen: set[str]) -> Iterator[_Function]:
+def _find_in_bases(node: ast.ClassDef, names: tuple[str, ...], tree: ast.Module, seen: set[str]) -> Iterator[_Function]:
     bases = {base.id for base in node.bases if isinstance(base, ast.Name)} - seen
     for other in _statements(tree.body):
         if isinstance(other, ast.ClassDef) and other.name in bases:
-            found = list(_find(other.body, names, tree))
-            yield from found or _inherited(other, names, tree, seen | {other.name})
+            matches = list(_find(other.body, names, tree))
+            yield from matches or _find_in_bases(other, names, tree, seen | {other.name})
 
 
 def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:

@@ -74,10 +74,10 @@ class Stretch:
 def cuts(line: Sequence[str], steps: Sequence[int] = STEPS) -> list[str]:
     """Return the commits of a line of first parents, oldest first, at which the history is cut."""
     places: list[int] = []
-    done = 0
+    position = 0
     for step in steps:
-        places += range(done + step, len(line) + 1, step)
-        done = places[-1] if places else 0
+        places += range(position + step, len(line) + 1, step)
+        position = places[-1] if places else 0
     return [line[place - 1] for place in places]
 
 
@@ -120,13 +120,13 @@ def _nearest(root: Path, past: Sequence[str]) -> tuple[Stretch, ...]:
         if 0 < len(chain) < MOST and len(chain) < len(chains.get(noted["head"], range(MOST))):
             chains[noted["head"]] = chain
     for head in past:
-        found = [_known(root, key) for key in chains.get(head, ())]
-        if found and None not in found:
-            return tuple(stretch for stretch in found if stretch)
+        parts = [_load(root, key) for key in chains.get(head, ())]
+        if parts and None not in parts:
+            return tuple(stretch for stretch in parts if stretch)
     return ()
 
 
-def _known(root: Path, key: str) -> Stretch | None:
+def _load(root: Path, key: str) -> Stretch | None:
     noted = store.read_marker(root / KIND / key)
     if noted is None:
         return None
@@ -151,30 +151,32 @@ def _stretch(
     old = below[-1].head if below else ""
     key = _files.digest_of(VERSION, below[-1].key if below else "", head)
     reader = _reader(root, build_once)
-    wanted = f"{head}\n" + (f"^{old}\n" if old else "")
+    revisions = f"{head}\n" + (f"^{old}\n" if old else "")
 
     def build(place: Path) -> dict[str, Any]:
         packs = place / "objects" / "pack"
         packs.mkdir(parents=True)
         doing = f"packing the history of {name} up to {head[:12]}"
-        count = int(git("rev-list", "--count", "--stdin", git_dir=reader, objects=[objects], data=wanted, doing=doing))
+        count = int(
+            git("rev-list", "--count", "--stdin", git_dir=reader, objects=[objects], data=revisions, doing=doing)
+        )
         how = ["--no-reuse-object"] if count <= _FRESH else []
         # --no-sparse: otherwise git also takes objects that lie below already, without looking for them there.
         git("-c", "pack.compression=9", "pack-objects", "--quiet", "--revs", "--no-sparse", "--threads=1", *how,
-            packs / "pack", git_dir=reader, objects=[objects], data=wanted, doing=doing)  # fmt: skip
+            packs / "pack", git_dir=reader, objects=[objects], data=revisions, doing=doing)  # fmt: skip
         for path in packs.iterdir():
             os.utime(path, (IMPORT_DATE, IMPORT_DATE))
         # Read back from sealed packs alone: that nothing is missing is proved as well as that nothing is too much.
         sealed = [place / "objects", *(stretch.folder for stretch in below)]
         doing = f"verifying the history of {name} up to {head[:12]}"
-        lines = git("rev-list", "--objects", "--stdin", git_dir=reader, objects=sealed, data=wanted, doing=doing)
+        lines = git("rev-list", "--objects", "--stdin", git_dir=reader, objects=sealed, data=revisions, doing=doing)
         reached = {line[:40].decode() for line in lines.splitlines()}
-        stored = [name for index in packs.glob("*.idx") for name in pack_names(index)]
-        if surplus := set(stored) - reached:
+        object_names = [name for index in packs.glob("*.idx") for name in pack_names(index)]
+        if surplus := set(object_names) - reached:
             raise SnapshotError(f"{doing}: {len(surplus)} objects do not belong to it, {min(surplus)} first")
         commits = sum(b" " not in line for line in lines.splitlines())
         return {"head": head, "below": old, "chain": [*(stretch.key for stretch in below), key],
-                "objects": len(stored), "commits": commits, "bytes": _files.size_of(place)}  # fmt: skip
+                "objects": len(object_names), "commits": commits, "bytes": _files.size_of(place)}  # fmt: skip
 
     marker, _ = build_once(root / KIND / key, build)
     return Stretch(key, head, root / KIND / key / "objects", int(marker["objects"]), int(marker["commits"]))

@@ -116,18 +116,18 @@ def verify_seal(git_dir: Path, commits: int | None = None, past: Sequence[Stretc
             raise SnapshotError(f"verifying the seal of {git_dir}: it holds {path.name!r}, which may lead to the fix")
     for where, folders, names in os.walk(git_dir / "refs"):
         for name in (*folders, *names):
-            found = Path(where, name).relative_to(git_dir).as_posix()
-            if found not in _ALLOWED_REFS:
-                raise SnapshotError(f"verifying the seal of {git_dir}: it holds the reference {found!r}")
+            reference = Path(where, name).relative_to(git_dir).as_posix()
+            if reference not in _ALLOWED_REFS:
+                raise SnapshotError(f"verifying the seal of {git_dir}: it holds the reference {reference!r}")
     doing = f"verifying the seal of {git_dir}"
     below = past[-1].head if past else ""
     if below:
         git("merge-base", "--is-ancestor", below, "HEAD", git_dir=git_dir, doing=f"{doing}: {below} is no ancestor")
-    stored = _stored_objects(git_dir, {path.name: path.stat().st_size for part in past for path in part.files})
-    wanted = "HEAD\n" + (f"^{below}\n" if below else "")
-    lines = git("rev-list", "--objects", "--stdin", git_dir=git_dir, data=wanted, doing=doing).splitlines()
+    object_names = _object_names(git_dir, {path.name: path.stat().st_size for part in past for path in part.files})
+    revisions = "HEAD\n" + (f"^{below}\n" if below else "")
+    lines = git("rev-list", "--objects", "--stdin", git_dir=git_dir, data=revisions, doing=doing).splitlines()
     reached = {line[:40].decode() for line in lines}
-    if surplus := sorted(set(stored) - reached):
+    if surplus := sorted(set(object_names) - reached):
         raise SnapshotError(
             f"verifying the seal of {git_dir}: {len(surplus)} objects cannot be reached from HEAD, {surplus[0]} first"
         )
@@ -136,32 +136,32 @@ def verify_seal(git_dir: Path, commits: int | None = None, past: Sequence[Stretc
     if commits is not None and count != commits:
         raise SnapshotError(f"verifying the seal of {git_dir}: {count} commits where {commits} must be")
     head = (git_dir / "refs" / "heads" / "main").read_text().strip()
-    objects = len(stored) + sum(part.objects for part in past)
+    objects = len(object_names) + sum(part.objects for part in past)
     return (
         f"sealed at {head}: {count} commit{'s' if count != 1 else ''}, {objects} objects, all reachable from HEAD; "
         "no tag, remote, reflog, stash, hook or alternate"
     )
 
 
-def _stored_objects(git_dir: Path, proved: Mapping[str, int]) -> list[str]:
+def _object_names(git_dir: Path, proved: Mapping[str, int]) -> list[str]:
     """Return the names of all objects in the folder, from its packs' indexes and its loose files.
 
     Args:
         git_dir: The folder.
         proved: Sizes of files among the packs that are left out.
     """
-    found: list[str] = []
+    names: list[str] = []
     for path in (git_dir / "objects").iterdir():
         if len(path.name) == 2:
-            found += [path.name + loose.name for loose in path.iterdir()]
+            names += [path.name + loose.name for loose in path.iterdir()]
         elif path.name not in ("info", "pack") or (path.name == "info" and any(path.iterdir())):
             raise SnapshotError(f"verifying the seal of {git_dir}: objects/{path.name} may lead to other objects")
     for path in sorted((git_dir / "objects" / "pack").iterdir()):
         if path.suffix not in (".idx", ".pack", ".rev"):
             raise SnapshotError(f"verifying the seal of {git_dir}: unexpected {path.name} among the packs")
         if path.suffix == ".idx" and proved.get(path.name) != path.stat().st_size:
-            found += pack_names(path)
-    return found
+            names += pack_names(path)
+    return names
 
 
 def _forget_places(index: Path) -> None:

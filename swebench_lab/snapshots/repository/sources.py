@@ -90,12 +90,12 @@ class Source:
         Raises:
             SnapshotError: The repository has no such commit.
         """
-        wanted = revision or self.head
-        doing = f"looking for commit {wanted!r} in {self.name}"
-        if wanted.startswith("-"):
+        target = revision or self.head
+        doing = f"looking for commit {target!r} in {self.name}"
+        if target.startswith("-"):
             raise SnapshotError(f"{doing}: not the name of a commit")
         try:
-            return git("rev-parse", "--verify", f"{wanted}^{{commit}}", git_dir=self.git_dir).decode().strip()
+            return git("rev-parse", "--verify", f"{target}^{{commit}}", git_dir=self.git_dir).decode().strip()
         except SnapshotError as error:
             hint = (
                 "fetch it there" if self.git_dir.name != _IMPORT else "the files are not those the task was made from"
@@ -150,18 +150,18 @@ def open_source(
     Raises:
         SnapshotError: It is not there, cannot be downloaded, or lacks the commit.
     """
-    kept = _Cache(cache, build_once)
+    source_cache = _Cache(cache, build_once)
     if not text:
-        return _from_repo(repo, kept, commit, default_repos() if repos is None else repos)
+        return _from_repo(repo, source_cache, commit, default_repos() if repos is None else repos)
     if text.startswith(BUNDLED):
-        return _bundled(text, kept)
+        return _bundle(text, source_cache)
     if text.startswith("pypi:"):
-        return _from_pypi(text, kept)
+        return _from_pypi(text, source_cache)
     if text.startswith("file://"):
         text = urllib.parse.unquote(urllib.parse.urlsplit(text).path)
     elif is_remote(text):
-        return _mirror(text, kept, commit)
-    return _from_path(text, kept)
+        return _mirror(text, source_cache, commit)
+    return _from_path(text, source_cache)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ def _from_repo(repo: str, cache: _Cache, commit: str, repos: Sequence[Path]) -> 
     if not repo:
         raise SnapshotError("finding a repository: the task names neither a source nor a repo")
     if is_bundled(repo):
-        return _bundled(repo.replace("/", ":", 1), cache)
+        return _bundle(repo.replace("/", ":", 1), cache)
     if (clone := clone_of(repo, repos)) is not None:
         return _from_path(str(clone), cache)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
@@ -221,13 +221,13 @@ def _from_path(text: str, cache: _Cache) -> Source:
     git_dir = git_dir_of(path)
     if git_dir is None:
         state = _state_of(path)
-        known = _imports.get((text, cache.root))
-        if known is not None and known[0] == state and known[1].objects.exists():
-            return known[1]
-        found = list(_folder_files(path))
-        if not found:
+        previous = _imports.get((text, cache.root))
+        if previous is not None and previous[0] == state and previous[1].objects.exists():
+            return previous[1]
+        entries = list(_folder_files(path))
+        if not entries:
             raise SnapshotError(f"importing {text!r}: the folder is empty, and it is no git repository")
-        source = _imported(text, path.name, found, cache)
+        source = _import_tree(text, path.name, entries, cache)
         _imports[text, cache.root] = state, source
         return source
     head = git("rev-parse", "--verify", "HEAD^{commit}", git_dir=git_dir, doing=f"reading the repository at {text!r}")
@@ -325,16 +325,16 @@ def no_secret(url: str) -> str:
 # --- what has no history ----------------------------------------------------------------------------------------------
 
 
-def _bundled(text: str, cache: _Cache) -> Source:
-    kind, _, given = text.partition(":")
-    name = store.checked_name(given, "finding a bundled repository")
+def _bundle(text: str, cache: _Cache) -> Source:
+    kind, _, suffix = text.partition(":")
+    name = store.checked_name(suffix, "finding a bundled repository")
     root = Path(str(files("swebench_lab"))) / "bundled" / kind / "repos"
     if not (root / name).is_dir():
-        known = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+        names = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
         raise SnapshotError(
-            f"finding bundled repository {name!r}: there is none; known are {', '.join(known) or 'none'}"
+            f"finding bundled repository {name!r}: there is none; known are {', '.join(names) or 'none'}"
         )
-    return _imported(text, name, _folder_files(root / name), cache)
+    return _import_tree(text, name, _folder_files(root / name), cache)
 
 
 def _from_pypi(text: str, cache: _Cache) -> Source:
@@ -345,7 +345,7 @@ def _from_pypi(text: str, cache: _Cache) -> Source:
     name, version = re.sub(r"[-_.]+", "-", match[1]).lower(), match[2]
     folder = cache.root / "downloads" / f"{name}-{version}"
     marker, _ = cache.build_once(folder, lambda temporary: {"archive": _download(name, version, temporary).name})
-    return _imported(text, name, _archive_files(folder / marker["archive"]), cache)
+    return _import_tree(text, name, _archive_files(folder / marker["archive"]), cache)
 
 
 def _download(name: str, version: str, folder: Path) -> Path:
@@ -353,23 +353,23 @@ def _download(name: str, version: str, folder: Path) -> Path:
     log.info(doing)
     try:
         # Only this project must come as source: with ":all:" pip would also build every build tool from source.
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
              "--no-binary", name, "--dest", str(folder), f"{name}=={version}"],
             capture_output=True, text=True, check=False, cwd=folder, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except OSError as error:
         raise SnapshotError(f"{doing}: cannot run pip: {error}") from error
-    found = [p for p in folder.iterdir() if p.name.endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip"))]
-    if done.returncode or len(found) != 1:
-        said = " / ".join((done.stderr or done.stdout).strip().splitlines()[-4:])
-        raise SnapshotError(f"{doing}: {said or 'pip found none'}. This needs the network once")
-    return found[0]
+    archives = [p for p in folder.iterdir() if p.name.endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip"))]
+    if result.returncode or len(archives) != 1:
+        output = " / ".join((result.stderr or result.stdout).strip().splitlines()[-4:])
+        raise SnapshotError(f"{doing}: {output or 'pip found none'}. This needs the network once")
+    return archives[0]
 
 
-def _imported(text: str, name: str, found: Iterable[_File], cache: _Cache) -> Source:
+def _import_tree(text: str, name: str, entries: Iterable[_File], cache: _Cache) -> Source:
     """Return a repository of one commit that holds these files; made once per content."""
-    tree = sorted(found)
+    tree = sorted(entries)
     total = hashlib.sha256()
     for path, mode, content in tree:
         total.update(f"{mode} {len(content)} {path}\0".encode("utf-8", "surrogateescape") + content)
@@ -414,7 +414,7 @@ def _folder_files(root: Path) -> Iterator[_File]:
                 continue
             _check_path(relative, str(root))
             if path.is_symlink():
-                yield relative, "120000", _checked_link(relative, os.readlink(path), str(root))
+                yield relative, "120000", _check_link(relative, os.readlink(path), str(root))
             elif path.is_file():
                 content = path.read_bytes()
                 yield relative, _mode_of(content), content
@@ -433,7 +433,7 @@ def _archive_files(archive: Path) -> Iterator[_File]:
         if total > _MOST_BYTES:
             raise SnapshotError(f"unpacking {archive.name}: more than {_MOST_BYTES >> 20} MiB of files")
         if target:
-            yield relative, "120000", _checked_link(relative, target, archive.name)
+            yield relative, "120000", _check_link(relative, target, archive.name)
         else:
             yield relative, _mode_of(content), content
 
@@ -456,10 +456,10 @@ def _tar_members(archive: Path) -> Iterator[tuple[str, str, bytes]]:
 
 def _zip_members(archive: Path) -> Iterator[tuple[str, str, bytes]]:
     try:
-        with zipfile.ZipFile(archive) as packed:
-            for entry in packed.infolist():
+        with zipfile.ZipFile(archive) as zip_file:
+            for entry in zip_file.infolist():
                 if not entry.is_dir():
-                    with packed.open(entry) as file:
+                    with zip_file.open(entry) as file:
                         yield entry.filename, "", file.read(_MOST_BYTES + 1)
     except zipfile.BadZipFile as error:
         raise SnapshotError(
@@ -474,7 +474,7 @@ def _check_path(path: str, where: str) -> None:
         raise SnapshotError(f"importing {where}: {path!r} is not a path inside the tree")
 
 
-def _checked_link(path: str, target: str, where: str) -> bytes:
+def _check_link(path: str, target: str, where: str) -> bytes:
     """Return a link's target when it stays inside the tree."""
     place = list(PurePosixPath(path).parent.parts)
     for part in PurePosixPath(target).parts:

@@ -41,14 +41,14 @@ _HARNESS = ("conftest.py", "pytest.ini", ".pytest.ini", "tox.ini")
 
 def tree_key(task: Task, commit: str, built: str = "") -> str:
     """Return the key of a task's START tree: a hash of all that goes into it, the project's own build included."""
-    hidden = sorted(task.fail_to_pass) if task.hide_tests else []
-    return _files.digest_of(VERSION, commit, task.setup_patch, hidden, sorted(test_paths(task)), built)
+    tests = sorted(task.fail_to_pass) if task.hide_tests else []
+    return _files.digest_of(VERSION, commit, task.setup_patch, tests, sorted(test_paths(task)), built)
 
 
 def test_paths(task: Task) -> set[str]:
     """Return the files that hold the deciding tests, as far as ids and test patch name them."""
-    named = {test.partition("::")[0] for test in (*task.fail_to_pass, *task.pass_to_pass) if "::" in test}
-    return named | set(touched_files(task.test_patch) if task.test_patch else ())
+    paths = {test.partition("::")[0] for test in (*task.fail_to_pass, *task.pass_to_pass) if "::" in test}
+    return paths | set(touched_files(task.test_patch) if task.test_patch else ())
 
 
 # --- the clean files of a commit --------------------------------------------------------------------------------------
@@ -76,8 +76,10 @@ def build_base(folder: Path, source: Source, commit: str, pool: Path) -> dict[st
     git("update-index", "-q", "--refresh", git_dir=git_dir, work_tree=tree, objects=[source.objects])
     doing = f"reading commit {commit[:12]} of {source.name}"
     # Not `git log`: in a shallow repository that would look for parents that are not there.
-    said = git("cat-file", "commit", commit, git_dir=git_dir, objects=[source.objects], doing=doing).decode("latin-1")
-    date = re.search(r"^committer .* (\d+) [+-]\d+$", said, re.MULTILINE)
+    content = git("cat-file", "commit", commit, git_dir=git_dir, objects=[source.objects], doing=doing).decode(
+        "latin-1"
+    )
+    date = re.search(r"^committer .* (\d+) [+-]\d+$", content, re.MULTILINE)
     (git_dir / "index").rename(folder / "index")
     store.remove(git_dir)
     return {
@@ -158,12 +160,12 @@ def build_tree(
         git("apply", "--index", "--whitespace=nowarn", "-", git_dir=git_dir, work_tree=tree, objects=objects,
             data=task.setup_patch.encode("utf-8", "surrogateescape"),
             doing=f"applying the setup patch of task {task.id} to {source.name} at {commit[:12]}")  # fmt: skip
-    not_hidden, hidden = hide_tests(tree, task.fail_to_pass) if task.hide_tests else ([], 0)
+    not_hidden, change_count = hide_tests(tree, task.fail_to_pass) if task.hide_tests else ([], 0)
     for path in _files.walk(tree):
         if path.relative_to(tree).parts[0] != ".git" and path.lstat().st_mtime != IMPORT_DATE:
             _stamp(path)
     head = commit
-    if task.setup_patch or hidden:
+    if task.setup_patch or change_count:
         marker = store.read_marker(base) or {}
         head = commit_start(git_dir, tree, objects, int(marker.get("date", IMPORT_DATE)), f"task {task.id}")
         seal(git_dir, head, objects, (), f"task {task.id}")
@@ -173,11 +175,11 @@ def build_tree(
         seal(git_dir, head, objects, source.shallow, f"task {task.id}", past)
         audit = verify_seal(git_dir, past=past)
     exclude(git_dir, ignored)
-    kept = keep_tests(base / "tree", folder / "tests", test_paths(task))
+    tests = keep_tests(base / "tree", folder / "tests", test_paths(task))
     return {
         "task": task.id, "repo": task.repo, "source": source.name, "base_commit": commit, "head": head, "seal": audit,
         "submodules_missing": list((store.read_marker(base) or {}).get("submodules_missing", ())),
-        "not_hidden": not_hidden, "tests": kept, "digest": store.digest_tree(folder / "layer"),
+        "not_hidden": not_hidden, "tests": tests, "digest": store.digest_tree(folder / "layer"),
         "bytes": _files.size_of(folder),
     }  # fmt: skip
 
@@ -189,23 +191,23 @@ def hide_tests(tree: Path, tests: Iterable[str]) -> tuple[list[str], int]:
         Those that were not found, as `file::Class::name`, and how many files were changed.
     """
     missing: list[str] = []
-    changed = 0
-    for name, wanted in by_file(tests).items():
+    count = 0
+    for name, functions in by_file(tests).items():
         path = regular_file(tree, name)
         text = _text(path) if path else None
         if path is None or text is None:
-            missing += ["::".join((name, *names)) for names in wanted]
+            missing += ["::".join((name, *names)) for names in functions]
             continue
-        kept, not_found = cut_tests(text, wanted)
+        rest, not_found = cut_tests(text, functions)
         missing += ["::".join((name, *names)) for names in not_found]
-        if kept != text:
-            changed += 1
+        if rest != text:
+            count += 1
             mode = path.stat().st_mode
             path.unlink()  # never write in place: the file is the clean tree's too
-            if kept is not None:
-                path.write_bytes(kept.encode())
+            if rest is not None:
+                path.write_bytes(rest.encode())
                 path.chmod(mode)
-    return missing, changed
+    return missing, count
 
 
 def regular_file(tree: Path, name: str) -> Path | None:
@@ -228,25 +230,25 @@ def _text(path: Path) -> str | None:
 def keep_tests(clean: Path, folder: Path, named: Iterable[str]) -> list[str]:
     """Link the true test and harness files of the clean tree into a folder that no box sees; return their names."""
     named = set(named)
-    wanted = {name for name in named | _test_packages(named) if regular_file(clean, name)} | set(_harness_files(clean))
+    names = {name for name in named | _test_packages(named) if regular_file(clean, name)} | set(_harness_files(clean))
     folder.mkdir()
-    for name in sorted(wanted):
+    for name in sorted(names):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         _link(clean / name, target)
-    return sorted(wanted)
+    return sorted(names)
 
 
-def _test_packages(named: Iterable[str]) -> set[str]:
+def _test_packages(names: Iterable[str]) -> set[str]:
     """Return the `__init__.py` of the folders that hold tests, from a folder called `test` or `tests` downwards.
 
     Those above it belong to the code, which a patch may rightly change.
     """
-    found: set[str] = set()
-    for parts in (Path(name).parts[:-1] for name in named):
+    packages: set[str] = set()
+    for parts in (Path(name).parts[:-1] for name in names):
         first = next((at for at, part in enumerate(parts) if part in ("test", "tests")), len(parts))
-        found |= {"/".join((*parts[: end + 1], "__init__.py")) for end in range(first, len(parts))}
-    return found
+        packages |= {"/".join((*parts[: end + 1], "__init__.py")) for end in range(first, len(parts))}
+    return packages
 
 
 def _harness_files(clean: Path) -> Iterator[str]:

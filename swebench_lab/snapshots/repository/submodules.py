@@ -35,14 +35,14 @@ def fill(tree: Path, git_dir: Path, source: Source, depth: int = 0) -> tuple[lis
     names = _names(tree)
     for path, commit in _links(git_dir):
         place = tree / path
-        found = None
+        result = None
         if depth < _DEEPEST and not place.is_symlink() and place.resolve().is_relative_to(tree.resolve()):
-            found = _fill_one(place, commit, _clones(source, path, names.get(path, path), commit), depth)
-        if found is None:
+            result = _fill_one(place, commit, _clones(source, path, names.get(path, path), commit), depth)
+        if result is None:
             missing.append(path)
             continue
-        filled += [path, *(f"{path}/{name}" for name in found[0])]
-        missing += [f"{path}/{name}" for name in found[1]]
+        filled += [path, *(f"{path}/{name}" for name in result[0])]
+        missing += [f"{path}/{name}" for name in result[1]]
     return filled, missing
 
 
@@ -74,14 +74,14 @@ def _names(tree: Path) -> dict[str, str]:
     file = tree / ".gitmodules"
     if file.is_symlink() or not file.is_file():
         return {}
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     name = ""
     for line in file.read_text("utf-8", "replace").splitlines():
         if section := re.match(r'\s*\[submodule "([^"\\]+)"\]', line):
             name = section[1]
         elif name and (path := re.match(r"\s*path\s*=\s*(\S.*?)\s*$", line)):
-            found[path[1].strip('"')] = name
-    return found
+            names[path[1].strip('"')] = name
+    return names
 
 
 def _clones(source: Source, path: str, name: str, commit: str) -> Iterator[Source]:
@@ -92,6 +92,6 @@ def _clones(source: Source, path: str, name: str, commit: str) -> Iterator[Sourc
     if source.git_dir.name == ".git":
         places.append(source.git_dir.parent / path)
     for place in places:
-        found = git_dir_of(place) if place.is_dir() else None
-        if found is not None:
-            yield Source(f"{source.name}, submodule {path}", found, commit)
+        git_dir = git_dir_of(place) if place.is_dir() else None
+        if git_dir is not None:
+            yield Source(f"{source.name}, submodule {path}", git_dir, commit)

@@ -83,9 +83,9 @@ def build_once(
         temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{folder.name}-", dir=folder.parent))
         try:
             temporary.chmod(0o755)
-            taken = source(temporary) if source is not None else None
+            source_marker = source(temporary) if source is not None else None
             marker = {
-                **(taken or build(temporary)),
+                **(source_marker or build(temporary)),
                 "seconds": round(time.monotonic() - began, 3),
                 "built_at": time.time(),
             }
@@ -95,9 +95,9 @@ def build_once(
         except BaseException:
             remove(temporary)
             raise
-        how = "taken from elsewhere" if taken else "built"
+        how = "taken from elsewhere" if source_marker else "built"
         log.info("%s/%s %s in %.1f s", folder.parent.name, folder.name, how, marker["seconds"])
-        if built is not None and taken is None:
+        if built is not None and source_marker is None:
             built(folder)
         return marker, True
 
@@ -148,12 +148,12 @@ def use(root: Path, key: str) -> IO[str]:
 @contextmanager
 def unused(root: Path, keys: Iterable[str]) -> Iterator[set[str]]:
     """Those keys that nobody uses; nobody begins to meanwhile."""
-    with ExitStack() as held:
+    with ExitStack() as stack:
         free = set()
         for key in keys:
             path = _lock_file(root, "use", key)
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = held.enter_context(path.open("a"))
+            file = stack.enter_context(path.open("a"))
             with suppress(BlockingIOError):
                 lock(file, wait=False)
                 free.add(key)
@@ -205,7 +205,7 @@ def share_files(folder: Path, pool: Path) -> int:
         pool: Where a name of every file is kept; on the same file system.
     """
     pool.mkdir(parents=True, exist_ok=True)
-    saved = 0
+    total = 0
     for path in walk(folder):
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or not status.st_size:
@@ -219,15 +219,15 @@ def share_files(folder: Path, pool: Path) -> int:
         except FileExistsError:
             pass
         except OSError:
-            return saved  # no hard links here
+            return total  # no hard links here
         beside = path.with_name(f".{path.name}-{os.getpid()}")
         try:
             os.link(twin, beside)
         except OSError:
             continue  # as many links as a file can have, or removed this moment
         beside.rename(path)
-        saved += status.st_blocks * 512
-    return saved
+        total += status.st_blocks * 512
+    return total
 
 
 def drop_unused(pool: Path) -> int:

@@ -50,23 +50,23 @@ def write(root: Path, records: Iterable[Mapping[str, Any]], folders: Iterable[Pa
     Returns:
         `snapshots`, `files` (names), `contents` (different ones) and `bytes` of the file.
     """
-    chosen = list(records)
+    rows = list(records)
     contents: dict[str, Path] = {}
-    known: dict[tuple[int, int], str] = {}
+    digests: dict[tuple[int, int], str] = {}
     parts = {}
     for folder in sorted(set(folders)):
         marker = store.read_marker(folder)
         if marker is None:
             raise SnapshotError(f"exporting {folder}: it is not complete; prepare it again")
         entries = [
-            _entry(path, folder, known, contents) for path in sorted(_files.walk(folder)) if path.name != store.MARKER
+            _entry(path, folder, digests, contents) for path in sorted(_files.walk(folder)) if path.name != store.MARKER
         ]
         parts[folder.relative_to(root).as_posix()] = {"marker": marker, "entries": [e for e in entries if e]}
-    index = json.dumps({"schema": SCHEMA, "snapshots": chosen, "parts": parts}).encode()
+    index = json.dumps({"schema": SCHEMA, "snapshots": rows, "parts": parts}).encode()
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}-", delete=False) as draft:
         try:
-            with lzma.open(draft, "wb", preset=_PRESET) as packed, Packer(packed, Form()) as packer:
+            with lzma.open(draft, "wb", preset=_PRESET) as archive, Packer(archive, Form()) as packer:
                 packer.add_bytes("index.json", io.BytesIO(index), len(index))
                 # Alike next to alike: by ending, then by place.
                 for digest, path in sorted(
@@ -80,10 +80,10 @@ def write(root: Path, records: Iterable[Mapping[str, Any]], folders: Iterable[Pa
             Path(draft.name).unlink(missing_ok=True)
             raise
     names = sum(entry[0] == "file" for part in parts.values() for entry in part["entries"])
-    return {"snapshots": len(chosen), "files": names, "contents": len(contents), "bytes": file.stat().st_size}
+    return {"snapshots": len(rows), "files": names, "contents": len(contents), "bytes": file.stat().st_size}
 
 
-def _entry(path: Path, folder: Path, known: dict[tuple[int, int], str], contents: dict[str, Path]) -> Entry | None:
+def _entry(path: Path, folder: Path, digests: dict[tuple[int, int], str], contents: dict[str, Path]) -> Entry | None:
     status = path.lstat()
     name, mode = path.relative_to(folder).as_posix(), stat.S_IMODE(status.st_mode)
     if stat.S_ISDIR(status.st_mode):
@@ -95,10 +95,10 @@ def _entry(path: Path, folder: Path, known: dict[tuple[int, int], str], contents
     if not stat.S_ISREG(status.st_mode):
         return None
     place = (status.st_dev, status.st_ino)
-    if place not in known:
-        known[place] = hashlib.sha256(path.read_bytes()).hexdigest()
-        contents.setdefault(known[place], path)
-    return ["file", name, mode, status.st_mtime_ns, known[place]]
+    if place not in digests:
+        digests[place] = hashlib.sha256(path.read_bytes()).hexdigest()
+        contents.setdefault(digests[place], path)
+    return ["file", name, mode, status.st_mtime_ns, digests[place]]
 
 
 # --- arriving ---------------------------------------------------------------------------------------------------------
@@ -111,8 +111,8 @@ def read(root: Path, file: Path) -> list[str]:
         SnapshotError: The file is no export, is damaged, or holds a folder that is not what its digest says.
     """
     try:
-        with lzma.open(file, "rb") as packed:
-            archive = members(Source(packed), whole=True)
+        with lzma.open(file, "rb") as stream:
+            archive = members(Source(stream), whole=True)
             index = _index(archive, file)
             missing = {n: p for n, p in index["parts"].items() if store.read_marker(_place(root, n, file)) is None}
             root.mkdir(parents=True, exist_ok=True)
@@ -153,28 +153,28 @@ def _place(root: Path, name: str, file: Path) -> Path:
 
 def _contents(archive: Members, parts: Mapping[str, Any], pool: Path, file: Path) -> None:
     """Write the contents that are needed, each under its digest, which is checked."""
-    wanted = {str(entry[4]) for part in parts.values() for entry in part["entries"] if entry[0] == "file"}
+    missing = {str(entry[4]) for part in parts.values() for entry in part["entries"] if entry[0] == "file"}
     for member, content in archive:
-        if member.name not in wanted or content is None or not re.fullmatch("[0-9a-f]{64}", member.name):
+        if member.name not in missing or content is None or not re.fullmatch("[0-9a-f]{64}", member.name):
             continue
-        digest, opened = hashlib.sha256(), content()
+        digest, stream = hashlib.sha256(), content()
         with (pool / member.name).open("xb") as target:
-            while data := opened.read(1 << 20):
+            while data := stream.read(1 << 20):
                 digest.update(data)
                 target.write(data)
         if digest.hexdigest() != member.name:
             raise SnapshotError(f"importing {file}: it is damaged: a content is not what its digest says")
-        wanted.discard(member.name)
-    if wanted:
-        raise SnapshotError(f"importing {file}: it is damaged: {len(wanted)} contents are missing")
+        missing.discard(member.name)
+    if missing:
+        raise SnapshotError(f"importing {file}: it is damaged: {len(missing)} contents are missing")
 
 
 def _build(folder: Path, part: Mapping[str, Any], pool: Path, file: Path) -> None:
     def build(place: Path) -> dict[str, Any]:
         _lay(place, part["entries"], pool)
         noted: dict[str, Any] = dict(part["marker"])
-        found = store.digest_tree(place / "layer") if (place / "layer").is_dir() else noted.get("digest")
-        if found != noted.get("digest"):
+        digest = store.digest_tree(place / "layer") if (place / "layer").is_dir() else noted.get("digest")
+        if digest != noted.get("digest"):
             raise SnapshotError(f"importing {file}: {folder.name} is not what its digest says")
         return noted
 
@@ -204,14 +204,14 @@ def _lay(place: Path, entries: list[Entry], pool: Path) -> None:
                 writer.share(entry, contents, twin.name)
 
             for entry in entries:
-                extraction.add_entry(_unfolded(entry, pool), write)
+                extraction.add_entry(_unfold(entry, pool), write)
             extraction.finish()
     finally:
         os.close(root)
         os.close(contents)
 
 
-def _unfolded(entry: Entry, pool: Path) -> dict[str, Any]:
+def _unfold(entry: Entry, pool: Path) -> dict[str, Any]:
     """One entry of an index, as trees are written of."""
     kind, name, mode, when, what = entry
     if kind not in ("file", "dir", "link", "deleted"):

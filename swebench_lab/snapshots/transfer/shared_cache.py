@@ -67,23 +67,23 @@ class Packs:
             file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             return None
-        unpacked = target / "unpacked"
+        draft = target / "unpacked"
         try:
             if not self._trusted(os.fstat(file)):
                 return None
-            run_task("unpack", [file], target=os.path.abspath(unpacked), mine=True)
-            marker = store.read_marker(unpacked) or {}
-            if not marker or store.digest_tree(unpacked / "layer") != marker.get("digest", _NO_FILES):
+            run_task("unpack", [file], target=os.path.abspath(draft), mine=True)
+            marker = store.read_marker(draft) or {}
+            if not marker or store.digest_tree(draft / "layer") != marker.get("digest", _NO_FILES):
                 raise OSError(errno.EIO, "it is not what was packed")
         except OSError as error:
-            store.remove(unpacked)
+            store.remove(draft)
             warnings.warn(f"passed over {path}: {error.strerror}; whoever owns it should remove it", stacklevel=2)
             return None
         finally:
             os.close(file)
-        for found in unpacked.iterdir():
-            found.rename(target / found.name)
-        unpacked.rmdir()
+        for entry in draft.iterdir():
+            entry.rename(target / entry.name)
+        draft.rmdir()
         log.debug("took %s/%s from %s", kind, key, self.folder)
         return marker
 
@@ -121,10 +121,10 @@ class Packs:
 
     def described(self) -> str:
         """Say what is there, and whether this user adds to it."""
-        found = [path for kind in KINDS for path in (self.folder / kind).glob("*.tar.gz")]
-        size = sum(path.stat().st_size for path in found)
+        packs = [path for kind in KINDS for path in (self.folder / kind).glob("*.tar.gz")]
+        size = sum(path.stat().st_size for path in packs)
         role = "this user adds to it" if os.access(self.folder, os.W_OK) else "this user only reads it"
-        return f"{self.folder}, {len(found)} packs, {size / (1 << 20):.0f} MiB; {role}"
+        return f"{self.folder}, {len(packs)} packs, {size / (1 << 20):.0f} MiB; {role}"
 
     def _writable(self, folder: Path) -> bool:
         try:
@@ -146,8 +146,8 @@ class Packs:
         return self.folder / kind / f"{key}.tar.gz"
 
     def _trusted(self, status: os.stat_result) -> bool:
-        known = {0, os.geteuid(), self.folder.stat().st_uid}
-        return stat.S_ISREG(status.st_mode) and status.st_uid in known and not status.st_mode & _OTHERS_MAY_WRITE
+        owners = {0, os.geteuid(), self.folder.stat().st_uid}
+        return stat.S_ISREG(status.st_mode) and status.st_uid in owners and not status.st_mode & _OTHERS_MAY_WRITE
 
     def __repr__(self) -> str:
         return f"Packs({str(self.folder)!r})"
@@ -157,8 +157,8 @@ def packs_of(root: Path) -> Packs | None:
     """The packs that a cache takes parts from and offers parts to; None when it shares nothing."""
     with suppress(OSError):
         return Packs(os.readlink(root / LINK))
-    named = os.environ.get(VARIABLE)
-    return Packs(named) if named else None
+    folder = os.environ.get(VARIABLE)
+    return Packs(folder) if folder else None
 
 
 def share(root: Path, folder: Path) -> None:

@@ -49,12 +49,12 @@ def pack(cache: Cache, task: Task, there: Collection[str] = ()) -> IO[bytes] | N
     Returns:
         An open file, to be read from its beginning; nothing when the Snapshot is not here.
     """
-    wanted = cache.parts(task)
-    if not wanted:
+    names = cache.parts(task)
+    if not names:
         return None
     file = tempfile.TemporaryFile()
     with Packer(file, Form()) as packer:
-        for name in wanted:
+        for name in names:
             if name not in there:
                 packer.add_tree(str(cache.root / name), name)
     file.seek(0)

@@ -187,10 +187,10 @@ class _Reader:
     def _artifacts(self) -> tuple[str, ...]:
         """Return the paths that are carried over; Harbor always carries /logs/artifacts."""
         paths = ["/logs/artifacts"]
-        listed = self.values.get("artifacts", ())
-        if not isinstance(listed, Sequence) or isinstance(listed, str):
-            raise TaskError(f"{self.where}, field 'artifacts': expected a list, found {shortly(listed)}")
-        for i, entry in enumerate(listed):
+        entries = self.values.get("artifacts", ())
+        if not isinstance(entries, Sequence) or isinstance(entries, str):
+            raise TaskError(f"{self.where}, field 'artifacts': expected a list, found {shortly(entries)}")
+        for i, entry in enumerate(entries):
             row = {"source": entry} if isinstance(entry, str) else entry
             if not isinstance(row, Mapping) or not str(row.get("source", "")).startswith("/") or ".." in row["source"]:
                 raise TaskError(f"{self.where}, field 'artifacts[{i}]': expected an absolute path without '..'")
@@ -236,12 +236,12 @@ class _Reader:
 
     def env(self, values: Mapping[str, Any], name: str) -> dict[str, str]:
         """Return variables; a reference to the host's takes its default, and without one is refused."""
-        found = values.get("env", {})
-        if not isinstance(found, Mapping) or not all(isinstance(value, str) for value in found.values()):
-            raise TaskError(f"{self.where}, field {name!r}: expected names and texts, found {shortly(found)}")
-        return {key: self._filled(value, f"{name}.{key}") for key, value in found.items()}
+        variables = values.get("env", {})
+        if not isinstance(variables, Mapping) or not all(isinstance(value, str) for value in variables.values()):
+            raise TaskError(f"{self.where}, field {name!r}: expected names and texts, found {shortly(variables)}")
+        return {key: self._fill(value, f"{name}.{key}") for key, value in variables.items()}
 
-    def _filled(self, value: str, name: str) -> str:
+    def _fill(self, value: str, name: str) -> str:
         return _HOST.sub(lambda match: self._default(match, name), value)
 
     def _default(self, match: re.Match[str], name: str) -> str:

@@ -69,9 +69,11 @@ def _dataset(folder: Path) -> Rows:
             raise TaskError(
                 f"{file}, [[tasks]] number {i}: no folder beside it holds the task {name!r}; fetch it first"
             )
-        wanted, found = str(row.get("digest") or ""), digest(place)
-        if wanted and wanted != found:
-            raise TaskError(f"{file}: the task {name!r} is not what was published: its digest is {found}, not {wanted}")
+        expected, actual = str(row.get("digest") or ""), digest(place)
+        if expected and expected != actual:
+            raise TaskError(
+                f"{file}: the task {name!r} is not what was published: its digest is {actual}, not {expected}"
+            )
         yield str(place), _read(place)
 
 

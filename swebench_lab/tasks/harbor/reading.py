@@ -41,10 +41,10 @@ def read_task(folder: Path) -> Task:
         issue = (folder / "instruction.md").read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise TaskError(f"{folder / 'instruction.md'}: cannot be read: {error}") from error
-    if asked := {config.network, config.verifier_network} - {"none"}:
+    if networks := {config.network, config.verifier_network} - {"none"}:
         logger.warning(
             "%s asks for the network %s; SandboxFactory(network='task') gives it, by default boxes have none",
-            folder.name, " and ".join(sorted(asked)),
+            folder.name, " and ".join(sorted(networks)),
         )  # fmt: skip
     name = config.name or folder.name
     return Task(
@@ -127,11 +127,11 @@ def _verifier(folder: Path, config: Config) -> Verifier:
 
 def digest(folder: Path) -> str:
     """Return a task's digest as Harbor's datasets name it: `sha256:` and 64 digits."""
-    listed = [folder / name for name in _DIGESTED if (folder / name).is_file()]
+    paths = [folder / name for name in _DIGESTED if (folder / name).is_file()]
     for name in _FOLDERS:
-        listed += [path for path in (folder / name).rglob("*") if path.is_file()] if (folder / name).is_dir() else []
+        paths += [path for path in (folder / name).rglob("*") if path.is_file()] if (folder / name).is_dir() else []
     total = hashlib.sha256()
-    for path in sorted(listed, key=lambda path: path.relative_to(folder).as_posix()):
+    for path in sorted(paths, key=lambda path: path.relative_to(folder).as_posix()):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         total.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
     return f"sha256:{total.hexdigest()}"

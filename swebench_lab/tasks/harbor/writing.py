@@ -85,10 +85,10 @@ def write(
         name = f"{org}/{re.sub(r'[^A-Za-z0-9_.-]', '-', task.id).lstrip('.-').replace('..', '.')}"
         _write_task(task, factory.snapshot(task), place, name, base)
         rows.append((name, digest(place)))
-    listed = "".join(f"\n[[tasks]]\nname = {_toml(name)}\ndigest = {_toml(value)}\n" for name, value in rows)
+    entries = "".join(f"\n[[tasks]]\nname = {_toml(name)}\ndigest = {_toml(value)}\n" for name, value in rows)
     title = re.sub(r"[^A-Za-z0-9_.-]", "-", tasks.name or folder.name) or "tasks"
     (folder / "dataset.toml").write_text(
-        f'schema_version = "1.0"\n\n[dataset]\nname = {_toml(f"{org}/{title}")}\n{listed}', "utf-8"
+        f'schema_version = "1.0"\n\n[dataset]\nname = {_toml(f"{org}/{title}")}\n{entries}', "utf-8"
     )
     logger.info("wrote %d Harbor tasks to %s", len(rows), folder)
     return folder
@@ -121,7 +121,7 @@ def _write_task(task: Task, snapshot: Snapshot, folder: Path, name: str, base: s
     if not own_image:
         _write_environment(snapshot, spec, folder / "environment", base)
     _write_tests(task, snapshot, spec, folder / "tests")
-    (folder / "solution" / "gold.patch").write_text(_ended(task.gold_patch), "utf-8")
+    (folder / "solution" / "gold.patch").write_text(_end_line(task.gold_patch), "utf-8")
     _script(folder / "solution" / "solve.sh", _SOLVE.format(workdir=WORKDIR))
 
 
@@ -171,15 +171,15 @@ def _write_environment(snapshot: Snapshot, spec: Spec, folder: Path, base: str) 
 
 def spec_paths(snapshot: Snapshot) -> Iterable[str]:
     """Return the folders of the repository that Python looks into, relative to it."""
-    found = [str(path) for path in snapshot.meta.get("paths") or spec_of(snapshot).paths]
-    return [path.removeprefix(f"{WORKDIR}/") if path != WORKDIR else "." for path in found]
+    paths = [str(path) for path in snapshot.meta.get("paths") or spec_of(snapshot).paths]
+    return [path.removeprefix(f"{WORKDIR}/") if path != WORKDIR else "." for path in paths]
 
 
 def _write_tests(task: Task, snapshot: Snapshot, spec: Spec, folder: Path) -> None:
     shutil.copytree(snapshot.tests, folder / "files", symlinks=True)
     apply = "cp -a /tests/files/. .\n" if any((folder / "files").iterdir()) else ""
     if task.test_patch:
-        (folder / "test.patch").write_text(_ended(task.test_patch), "utf-8")
+        (folder / "test.patch").write_text(_end_line(task.test_patch), "utf-8")
         names = " ".join(shlex.quote(name) for name in test_files(task))
         apply += (
             f"git checkout -q HEAD -- {names} 2>/dev/null\ngit apply --whitespace=nowarn /tests/test.patch || exit 1\n"
@@ -199,7 +199,7 @@ def _script(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def _ended(text: str) -> str:
+def _end_line(text: str) -> str:
     return text if text.endswith("\n") else text + "\n"
 
 

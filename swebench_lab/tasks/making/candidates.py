@@ -50,9 +50,9 @@ def read_modules(folder: Path, paths: Iterable[str] | None = None) -> tuple[Modu
     Returns:
         The modules, by path.
     """
-    found = paths if paths is not None else (p.relative_to(folder).as_posix() for p in folder.rglob("*.py"))
+    names = paths if paths is not None else (p.relative_to(folder).as_posix() for p in folder.rglob("*.py"))
     modules: list[Module] = []
-    for path in sorted(set(found)):
+    for path in sorted(set(names)):
         if not is_source(path) or not (folder / path).is_file():
             continue
         try:
@@ -123,8 +123,8 @@ def make_candidate(module: Module, edits: Sequence[Edit]) -> Candidate:
     Raises:
         ValueError: The result is no Python, or means the same as before.
     """
-    ordered = tuple(sorted(edits, key=lambda e: (e.first_line, e.last_line, e.strategy)))
-    return Candidate(module, ordered, module.apply(ordered))
+    sequence = tuple(sorted(edits, key=lambda e: (e.first_line, e.last_line, e.strategy)))
+    return Candidate(module, sequence, module.apply(sequence))
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,24 +155,24 @@ class Pool:
         reached: Mapping[str, frozenset[int]] | None = None,
         strategies: Iterable[str] | None = None,
     ) -> None:
-        known = {s.name: s for s in STRATEGIES}
-        chosen = list(known) if strategies is None else list(strategies)
-        if unknown := sorted(set(chosen) - set(known)):
-            raise ValueError(f"making tasks: no strategy is called {unknown[0]!r}; known are {', '.join(known)}")
+        by_name = {s.name: s for s in STRATEGIES}
+        names = list(by_name) if strategies is None else list(strategies)
+        if unknown := sorted(set(names) - set(by_name)):
+            raise ValueError(f"making tasks: no strategy is called {unknown[0]!r}; known are {', '.join(by_name)}")
         self._seen: set[str] = set()
-        sites: dict[str, dict[str, dict[str, list[_Site]]]] = {name: {} for name in chosen}
+        sites: dict[str, dict[str, dict[str, list[_Site]]]] = {name: {} for name in names}
         for module in modules:
             for entity in module.entities:
                 if not _is_reached(module, entity, reached):
                     continue
-                for name in chosen:
+                for name in names:
                     try:
-                        found = [_Site(module, entity, edit) for edit in known[name].edits(module, entity)]
+                        matches = [_Site(module, entity, edit) for edit in by_name[name].edits(module, entity)]
                     except _ODD as error:
                         _log.warning("making tasks: %s in %s: %s", name, entity.name, describe(error))
                         continue
-                    if found:
-                        sites[name].setdefault(module.path, {}).setdefault(entity.name, []).extend(found)
+                    if matches:
+                        sites[name].setdefault(module.path, {}).setdefault(entity.name, []).extend(matches)
         self._queues = {name: in_turns(files, random.Random(f"{seed}:{name}")) for name, files in sites.items()}
 
     def __len__(self) -> int:
@@ -228,19 +228,19 @@ def _is_reached(module: Module, entity: Entity, reached: Mapping[str, frozenset[
 def in_turns(files: Mapping[str, Mapping[str, list[T]]], rng: random.Random) -> list[T]:
     """Return sites in an order in which files take turns, in a file its functions, in a function its edits."""
     order: list[list[T]] = []
-    for path in _shuffled(sorted(files), rng):
-        functions = [_shuffled(files[path][name], rng) for name in _shuffled(sorted(files[path]), rng)]
-        order.append(list(_interleaved(functions)))
-    return list(_interleaved(order))
+    for path in _shuffle(sorted(files), rng):
+        functions = [_shuffle(files[path][name], rng) for name in _shuffle(sorted(files[path]), rng)]
+        order.append(list(_interleave(functions)))
+    return list(_interleave(order))
 
 
-def _shuffled(items: Sequence[T], rng: random.Random) -> list[T]:
-    found = list(items)
-    rng.shuffle(found)
-    return found
+def _shuffle(items: Sequence[T], rng: random.Random) -> list[T]:
+    result = list(items)
+    rng.shuffle(result)
+    return result
 
 
-def _interleaved(lists: Iterable[Sequence[T]]) -> Iterator[T]:
+def _interleave(lists: Iterable[Sequence[T]]) -> Iterator[T]:
     """Yield the first of each, then the second of each, and so on."""
     for row in zip_longest(*lists):
         yield from (item for item in row if item is not None)
@@ -264,14 +264,14 @@ def combine(singles: Sequence[Candidate], count: int, seed: int) -> Iterator[tup
     narrow = [group for group in fit if len({c.targets for c in group}) == 1]
     wide = [group for group in fit if len({c.targets for c in group}) > 1]
     uses: Counter[Candidate] = Counter()
-    for group in _interleaved([narrow, wide]):
+    for group in _interleave([narrow, wide]):
         module = group[0].module
         edits = [edit for c in group for edit in c.edits]
         if max(uses[c] for c in group) > 1 or any(module.conflict(a, b) for a, b in combinations(edits, 2)):
             continue
         try:
-            joined = make_candidate(module, edits)
+            combination = make_candidate(module, edits)
         except (ValueError, *_ODD):  # together they cancel out, are no Python, or too deep
             continue
         uses.update(group)
-        yield joined, group
+        yield combination, group

@@ -64,11 +64,11 @@ def make_demo(
     """
     from swebench_lab.tasks.making.make import make_tasks
 
-    made: list[Task] = []
+    tasks: list[Task] = []
     for name in names if names is not None else repositories():
         split = "test" if name in HELD_OUT else "train"
         source = f"demo:{name}"
-        made += make_tasks(
+        tasks += make_tasks(
             source,
             each,
             SEED,
@@ -78,14 +78,14 @@ def make_demo(
             workers=workers,
             progress=progress,
         )
-    return Tasks(made, "demo")
+    return Tasks(tasks, "demo")
 
 
 def rows(path: Path) -> dict[str, Any]:
     """Return a file's rows by id."""
     with path.open(encoding="utf-8", newline="\n") as file:
-        found = [json.loads(line) for line in file]
-    return {row["instance_id"]: row for row in found}
+        entries = [json.loads(line) for line in file]
+    return {row["instance_id"]: row for row in entries}
 
 
 def differences(path: Path, other: Path, only: Iterable[str] = ()) -> list[str]:
@@ -129,18 +129,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", default=[], choices=repositories(), help="with --check: of these alone")
     parser.add_argument("--each", type=int, default=EACH, help="tasks of each repository")
     parser.add_argument("--workers", type=int, default=None, help="suites that run at once")
-    given = parser.parse_args(arguments)
-    if given.write and given.only:
+    options = parser.parse_args(arguments)
+    if options.write and options.only:
         parser.error("--only: the set is written as a whole")
-    tasks = make_demo(given.only or None, workers=given.workers, each=given.each)
-    if given.write:
-        tasks.save(given.file, schema="swe-smith")
-        sys.stdout.write(f"{len(tasks)} tasks of {len(tasks.repos)} repositories written to {given.file}\n")
+    tasks = make_demo(options.only or None, workers=options.workers, each=options.each)
+    if options.write:
+        tasks.save(options.file, schema="swe-smith")
+        sys.stdout.write(f"{len(tasks)} tasks of {len(tasks.repos)} repositories written to {options.file}\n")
         return 0
     with tempfile.TemporaryDirectory(prefix="swebench_lab-") as folder:
-        found = differences(given.file, tasks.save(Path(folder) / "tasks.jsonl", schema="swe-smith"), given.only)
-    sys.stdout.write("".join(f"{line}\n" for line in found) or f"{given.file}: the same {len(tasks)} tasks\n")
-    return 1 if found else 0
+        report = differences(options.file, tasks.save(Path(folder) / "tasks.jsonl", schema="swe-smith"), options.only)
+    sys.stdout.write("".join(f"{line}\n" for line in report) or f"{options.file}: the same {len(tasks)} tasks\n")
+    return 1 if report else 0
 
 
 if __name__ == "__main__":

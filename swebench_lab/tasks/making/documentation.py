@@ -23,10 +23,10 @@ def first_sentence(subject: str, modules: Iterable[Module]) -> str:
     Returns:
         The sentence on one line; empty where the name is not defined exactly once, says nothing, or says too much.
     """
-    found = [doc for module in modules for name, doc in _docstrings(module) if _fits(name, subject)]
-    if len(found) != 1:
+    docs = [doc for module in modules for name, doc in _docstrings(module) if _fits(name, subject)]
+    if len(docs) != 1:
         return ""
-    paragraph = " ".join(found[0].split("\n\n")[0].split())
+    paragraph = " ".join(docs[0].split("\n\n")[0].split())
     plain = re.sub(r":[\w:]+:`~?([^`]+)`", r"`\1`", paragraph).replace("``", "`")
     sentence = re.split(r"(?<=[.!?])\s", plain)[0]
     return sentence if _SHORTEST <= len(sentence) <= _LONGEST and ">>>" not in sentence else ""
@@ -34,7 +34,7 @@ def first_sentence(subject: str, modules: Iterable[Module]) -> str:
 
 def _docstrings(module: Module) -> list[tuple[str, str]]:
     tree = parse(module.source)
-    found: list[tuple[str, str]] = []
+    pairs: list[tuple[str, str]] = []
     for node in tree.body:
         inner = node.body if isinstance(node, ast.ClassDef) else []
         for owner, item in [
@@ -42,8 +42,8 @@ def _docstrings(module: Module) -> list[tuple[str, str]]:
             *((f"{node.name}." if isinstance(node, ast.ClassDef) else "", i) for i in inner),
         ]:
             if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-                found.append((owner + item.name, ast.get_docstring(item) or ""))
-    return found
+                pairs.append((owner + item.name, ast.get_docstring(item) or ""))
+    return pairs
 
 
 def _fits(name: str, subject: str) -> bool:

@@ -44,8 +44,8 @@ class Evidence:
         """Whether the two trees can be told apart by it."""
         if "none" in (self.broken.kind, self.clean.kind):
             return False
-        wanted = self.snippet.wants_error
-        if self.clean.kind == "error" and not wanted:
+        expects_error = self.snippet.wants_error
+        if self.clean.kind == "error" and not expects_error:
             return False  # the snippet does not stand by itself
         return _bare(self.broken) != _bare(self.clean)
 
@@ -56,8 +56,8 @@ class Evidence:
         cost = self.snippet.size + 0.5 * sum(map(len, texts))
         cost += 200 * any(_ADDRESS.search(text) for text in texts)
         (last,) = parse(self.snippet.probe).body
-        shown = last.value if isinstance(last, ast.Expr) else last
-        cost += 60 * isinstance(shown, (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.IfExp))
+        expression = last.value if isinstance(last, ast.Expr) else last
+        cost += 60 * isinstance(expression, (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.IfExp))
         return cost + 300 * any(len(text) > 500 for text in texts)
 
 
@@ -79,22 +79,22 @@ def gather(
         checkout: The clean tree's files.
         known: Names of the functions and classes that the project defines.
     """
-    chosen: list[tuple[Failure, Snippet]] = []
+    pairs: list[tuple[Failure, Snippet]] = []
     for failure in _telling(trial, baseline):
         source = checkout / failure.test.partition("::")[0]
         snippets = make_snippets(failure, source.read_text("utf-8"), list(_conftests(checkout, failure.test)), known)
-        chosen += [(failure, snippet) for snippet in snippets[:_SNIPPETS]]
+        pairs += [(failure, snippet) for snippet in snippets[:_SNIPPETS]]
 
     def run(items: Sequence[tuple[Failure, Snippet]]) -> list[Evidence]:
         snippets = [snippet for _, snippet in items]
-        broken = suite.outcomes(snippets, trial.candidate)
+        faulty = suite.outcomes(snippets, trial.candidate)
         clean = suite.outcomes(snippets, None)
-        return [Evidence(s, b, c, f.test) for (f, s), b, c in zip(items, broken, clean, strict=True)]
+        return [Evidence(s, b, c, f.test) for (f, s), b, c in zip(items, faulty, clean, strict=True)]
 
-    found = [evidence for evidence in run(chosen) if evidence.shows]
-    picked = _picked(found, trial, baseline)
+    pieces = [evidence for evidence in run(pairs) if evidence.shows]
+    best = _pick(pieces, trial, baseline)
     return tuple(
-        shortened(evidence, lambda e, s: run([(Failure(e.test, 0, "", ""), x) for x in s])) for evidence in picked
+        shortened(evidence, lambda e, s: run([(Failure(e.test, 0, "", ""), x) for x in s])) for evidence in best
     )
 
 
@@ -110,8 +110,8 @@ def carried_over(parts: Sequence[Sequence[Evidence]], candidate: Candidate, suit
         At least one piece an edit; nothing at all where an edit has none that still shows.
     """
     everything = [evidence for part in parts for evidence in part]
-    broken = suite.outcomes([evidence.snippet for evidence in everything], candidate)
-    now = {old: replace(old, broken=outcome) for old, outcome in zip(everything, broken, strict=True)}
+    outcomes = suite.outcomes([evidence.snippet for evidence in everything], candidate)
+    now = {old: replace(old, broken=outcome) for old, outcome in zip(everything, outcomes, strict=True)}
     showing = [[now[old] for old in part if now[old].shows] for part in parts]
     if not all(showing):
         return ()
@@ -135,37 +135,37 @@ def _telling(trial: Trial, baseline: Baseline) -> list[Failure]:
     )
     path = trial.candidate.path
     groups = [[f for f in failures if f.test in baseline.reaching(path, e)] for e in trial.candidate.entities]
-    taken: dict[str, list[Failure]] = {}
+    by_test: dict[str, list[Failure]] = {}
     for group in [*groups, failures] * (_TESTS // (len(groups) + 1) + 1):
         for failure in group:
-            cases = taken.setdefault(failure.test.partition("[")[0], [])
-            if failure not in cases and len(cases) < _EACH and len(taken) <= _TESTS:
+            cases = by_test.setdefault(failure.test.partition("[")[0], [])
+            if failure not in cases and len(cases) < _EACH and len(by_test) <= _TESTS:
                 cases.append(failure)
                 break
-    return [failure for cases in taken.values() for failure in cases]
+    return [failure for cases in by_test.values() for failure in cases]
 
 
-def _picked(found: Sequence[Evidence], trial: Trial, baseline: Baseline) -> list[Evidence]:
+def _pick(pool: Sequence[Evidence], trial: Trial, baseline: Baseline) -> list[Evidence]:
     """Return the best evidence of each edited function, and more of other tests while there is room."""
-    order = sorted(found, key=lambda e: e.cost)
+    order = sorted(pool, key=lambda e: e.cost)
     path, entities = trial.candidate.path, trial.candidate.entities
-    picked: list[Evidence] = []
+    selection: list[Evidence] = []
     if len(entities) > 1:
         only = [baseline.reaching(path, entity) for entity in entities]
         for i, mine in enumerate(only):
             others = frozenset().union(*only[:i], *only[i + 1 :])
             best = [e for e in order if e.test in mine - others] or [e for e in order if e.test in mine]
-            picked += [e for e in best[:1] if e not in picked]
+            selection += [e for e in best[:1] if e not in selection]
     for evidence in order:
-        functions = {e.test.partition("[")[0] for e in picked}
-        if len(picked) < _MOST and evidence.test.partition("[")[0] not in functions and _adds(evidence, picked):
-            picked.append(evidence)
-    return picked
+        functions = {e.test.partition("[")[0] for e in selection}
+        if len(selection) < _MOST and evidence.test.partition("[")[0] not in functions and _adds(evidence, selection):
+            selection.append(evidence)
+    return selection
 
 
-def _adds(evidence: Evidence, picked: Iterable[Evidence]) -> bool:
+def _adds(evidence: Evidence, previous: Iterable[Evidence]) -> bool:
     """Whether a piece of evidence says something new, and briefly."""
-    if not (others := list(picked)):
+    if not (others := list(previous)):
         return True
     return evidence.cost < _BRIEF and all(e.snippet.probe != evidence.snippet.probe for e in others)
 
@@ -200,8 +200,8 @@ def _run(evidence: Evidence, snippets: Sequence[Snippet | None], run: Runner) ->
     """Return, for each snippet, the evidence it is, or nothing where it does not show the same kind of difference."""
     there = [snippet for snippet in snippets if snippet is not None]
     answers = iter(run(evidence, there) if there else [])
-    found = [next(answers) if snippet is not None else None for snippet in snippets]
-    return [e if e and e.shows and _alike(e, evidence) else None for e in found]
+    results = [next(answers) if snippet is not None else None for snippet in snippets]
+    return [e if e and e.shows and _alike(e, evidence) else None for e in results]
 
 
 def _alike(one: Evidence, other: Evidence) -> bool:
@@ -221,11 +221,11 @@ def _units(snippet: Snippet) -> list[_Unit]:
             continue
         if number < len(parse(snippet.setup).body):
             units.append((number, -1))
-        units += [(number, i) for i, _ in enumerate(_named(statement))]
+        units += [(number, i) for i, _ in enumerate(_keywords(statement))]
     return units[:24]
 
 
-def _named(statement: ast.AST) -> list[tuple[ast.Call, ast.keyword]]:
+def _keywords(statement: ast.AST) -> list[tuple[ast.Call, ast.keyword]]:
     return [(n, k) for n in ast.walk(statement) if isinstance(n, ast.Call) for k in n.keywords]
 
 
@@ -236,26 +236,26 @@ def _smaller(snippet: Snippet, units: Iterable[_Unit]) -> Iterator[Snippet | Non
 def _without(snippet: Snippet, units: Sequence[_Unit]) -> Snippet | None:
     """Return a snippet without some of its parts, and without the imports and helpers that nothing uses then."""
     tree, probe = parse(snippet.setup), parse(snippet.probe).body[0]
-    kept: list[tuple[ast.stmt, str]] = []
+    remaining: list[tuple[ast.stmt, str]] = []
     for number, statement in enumerate([*tree.body, probe]):
         if (number, -1) in units:
             continue
-        doomed = [pair for i, pair in enumerate(_named(statement)) if (number, i) in units]
+        doomed = [pair for i, pair in enumerate(_keywords(statement)) if (number, i) in units]
         for call, keyword in doomed:
             call.keywords.remove(keyword)
         source = segment(snippet.setup, statement) if statement is not probe and not doomed else None
-        kept.append((statement, source or ast.unparse(statement)))
-    *setup, (last, text) = kept
-    used = {n.id for s, _ in (*setup, (last, text)) for n in ast.walk(s) if isinstance(n, ast.Name)}
-    lines = [pruned for statement, source in setup if (pruned := _pruned(statement, source, used))]
+        remaining.append((statement, source or ast.unparse(statement)))
+    *setup, (last, text) = remaining
+    references = {n.id for s, _ in (*setup, (last, text)) for n in ast.walk(s) if isinstance(n, ast.Name)}
+    lines = [pruned for statement, source in setup if (pruned := _prune(statement, source, references))]
     return replace(snippet, setup="\n".join(lines), probe=text)
 
 
-def _pruned(statement: ast.stmt, source: str, used: set[str]) -> str:
+def _prune(statement: ast.stmt, source: str, references: set[str]) -> str:
     """Return a statement's text; of an import only the used names, of an unused helper nothing."""
     if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
-        return source + "\n" if statement.name in used else ""
+        return source + "\n" if statement.name in references else ""
     if isinstance(statement, (ast.Import, ast.ImportFrom)):
-        statement.names = [a for a in statement.names if (a.asname or a.name.partition(".")[0]) in used]
+        statement.names = [a for a in statement.names if (a.asname or a.name.partition(".")[0]) in references]
         return ast.unparse(statement) if statement.names else ""
     return source

@@ -43,9 +43,9 @@ class _Case:
     @property
     def kind(self) -> str:
         """`crash`, `no error`, `other error` or `value`."""
-        broken, clean = self.evidence.broken.kind, self.evidence.clean.kind
+        faulty, clean = self.evidence.broken.kind, self.evidence.clean.kind
         return {"error,value": "crash", "value,error": "no error", "error,error": "other error"}.get(
-            f"{broken},{clean}", "value"
+            f"{faulty},{clean}", "value"
         )
 
     @property
@@ -64,11 +64,11 @@ class _Case:
 
     @property
     def got(self) -> str:
-        return _said(self.evidence.broken.kind, self.evidence.broken.type, self.evidence.broken.text)
+        return _message(self.evidence.broken.kind, self.evidence.broken.type, self.evidence.broken.text)
 
     @property
     def wanted(self) -> str:
-        return _said(self.evidence.clean.kind, self.evidence.clean.type, self.evidence.clean.text)
+        return _message(self.evidence.clean.kind, self.evidence.clean.type, self.evidence.clean.text)
 
     @property
     def is_text(self) -> bool:
@@ -81,25 +81,25 @@ class _Case:
         last = f"print({self.probe})" if self.is_text else f"print(repr({self.probe}))" if self.probe else ""
         if self.evidence.clean.kind == "error" and self.evidence.broken.kind == "error":
             last = self.probe
-        return _joined(self.evidence.snippet.setup, last)
+        return _join(self.evidence.snippet.setup, last)
 
     def session(self, outcome: str) -> str:
         """The snippet as typed at the prompt, with what came back."""
         last = f"print({self.probe})" if self.is_text else self.probe
-        return "\n".join([*_prompted(_joined(self.evidence.snippet.setup, last)), outcome])
+        return "\n".join([*_add_prompts(_join(self.evidence.snippet.setup, last)), outcome])
 
 
-def _said(kind: str, type_name: str, text: str) -> str:
+def _message(kind: str, type_name: str, text: str) -> str:
     if kind == "error":
         return f"{type_name}: {_cut(text)}" if text else type_name
     return _cut(text)
 
 
-def _joined(setup: str, last: str) -> str:
+def _join(setup: str, last: str) -> str:
     return "\n".join(part for part in (setup.rstrip("\n"), last) if part)
 
 
-def _prompted(code: str) -> list[str]:
+def _add_prompts(code: str) -> list[str]:
     """Return code as it looks at Python's prompt."""
     lines: list[str] = []
     for node in parse(code).body:
@@ -110,7 +110,7 @@ def _prompted(code: str) -> list[str]:
     return lines
 
 
-def _raised(case: _Case) -> str:
+def _traceback(case: _Case) -> str:
     """What an error looks like at the prompt."""
     return (
         f"Traceback (most recent call last):\n  ...\n{case.got}" if case.evidence.broken.kind == "error" else case.got
@@ -141,7 +141,7 @@ def write_issue(
     if cases:
         text = _from_cases(cases, docs if not tells_the_edit(docs, candidate) else "", rng)
     else:
-        silent = {f: code for f, code in failures.items() if not tells_the_edit(code + _described(f), candidate)}
+        silent = {f: code for f, code in failures.items() if not tells_the_edit(code + _describe(f), candidate)}
         text = _from_failures(silent, rng)
     return text if text and not tells_the_edit(text, candidate) else ""
 
@@ -163,8 +163,8 @@ def tells_the_edit(text: str, candidate: Edited) -> bool:
     """Whether a text holds an edited line, the name of the edited file's path, or the strategy's name."""
     lines = [line[1:].strip() for line in candidate.patch.split("\n") if re.match(r"[+-](?![+-]{2} )", line)]
     flat = " ".join(text.split())
-    found = any(len(line) > _TELLING and " ".join(line.split()) in flat for line in lines)
-    return found or candidate.path in text or candidate.strategy in text
+    has_line = any(len(line) > _TELLING and " ".join(line.split()) in flat for line in lines)
+    return has_line or candidate.path in text or candidate.strategy in text
 
 
 def _from_cases(cases: Sequence[_Case], docs: str, rng: random.Random) -> str:
@@ -175,9 +175,9 @@ def _from_cases(cases: Sequence[_Case], docs: str, rng: random.Random) -> str:
 
 def _title(case: _Case, rng: random.Random) -> str:
     """Return the first line."""
-    s, got, wanted = case.subject, case.got, case.wanted
+    s, got, expected = case.subject, case.got, case.wanted
     error, right = case.evidence.broken.type, case.evidence.clean.type
-    short = len(got) <= _SHORT and len(wanted) <= _SHORT and "\n" not in got + wanted
+    short = len(got) <= _SHORT and len(expected) <= _SHORT and "\n" not in got + expected
     if case.kind == "crash":
         titles = [f"{s} raises {error}", f"{error} from {s}", f"{s} fails with {error} on valid input"]
     elif case.kind == "no error":
@@ -189,7 +189,7 @@ def _title(case: _Case, rng: random.Random) -> str:
     else:
         titles = [f"{s} gives a wrong result", f"Wrong result from {s}", f"Unexpected result of {s}"]
         if short:
-            titles += [f"{s} returns {got} instead of {wanted}"] * 2
+            titles += [f"{s} returns {got} instead of {expected}"] * 2
         if len(case.call) <= _SHORT and not case.call.isidentifier() and case.call:
             titles += [f"Wrong result for `{case.call}`", f"`{case.call}` is wrong"]
     return rng.choice(titles)
@@ -206,16 +206,18 @@ def _value(text: str) -> str:
 
 def _expected(case: _Case, rng: random.Random) -> str:
     """Return one sentence about what should happen."""
-    wanted = case.wanted
-    if case.kind == "crash" and re.search(r"<.* object>", wanted):
+    expected = case.wanted
+    if case.kind == "crash" and re.search(r"<.* object>", expected):
         return rng.choice(("I expected this to work.", "This should work without an error."))
     if case.kind == "crash":
-        return rng.choice(("I expected", "The result should be", "It should give")) + _value(wanted)
+        return rng.choice(("I expected", "The result should be", "It should give")) + _value(expected)
     if case.kind in ("no error", "other error"):
         return rng.choice(("I expected an error here,", "This should be refused with", "It should raise")) + _value(
-            wanted
+            expected
         )
-    return rng.choice(("I expected", "It should be", "The right answer is", "The expected result is")) + _value(wanted)
+    return rng.choice(("I expected", "It should be", "The right answer is", "The expected result is")) + _value(
+        expected
+    )
 
 
 def _happens(case: _Case, rng: random.Random) -> str:
@@ -271,27 +273,27 @@ def _prompt(case: _Case, docs: str, rng: random.Random) -> list[str]:
     lead = rng.choice(
         ("To reproduce:", "In a fresh session:", f"A problem with `{case.subject}`:", "Here is what I see:")
     )
-    shown = "" if case.kind == "no error" and (case.got == "None" or not case.probe) else _raised(case)
-    return [lead, _block(case.session(shown).rstrip(), "python"), _expected(case, rng), *_manual(case, docs, rng)]
+    output = "" if case.kind == "no error" and (case.got == "None" or not case.probe) else _traceback(case)
+    return [lead, _block(case.session(output).rstrip(), "python"), _expected(case, rng), *_manual(case, docs, rng)]
 
 
 def _others(cases: Iterable[_Case], rng: random.Random) -> list[str]:
     """Return what else was seen."""
-    found = list(cases)
-    if not found:
+    extras = list(cases)
+    if not extras:
         return []
     lead = rng.choice(("There is more that looks wrong:", "I also noticed:", "Also affected:", "Something else I saw:"))
     parts = [lead]
-    for case in found:
-        shown = "# no error" if case.kind == "no error" and not case.probe else _raised(case)
-        parts += [_block(case.session(shown), "python"), _expected(case, rng)]
+    for case in extras:
+        output = "# no error" if case.kind == "no error" and not case.probe else _traceback(case)
+        parts += [_block(case.session(output), "python"), _expected(case, rng)]
     return parts
 
 
 # --- without evidence -------------------------------------------------------------------------------------------------
 
 
-def _described(failure: Failure) -> str:
+def _describe(failure: Failure) -> str:
     return "\n".join([failure.error, *failure.message.split("\n")[:6]])
 
 
@@ -304,22 +306,22 @@ def _words(test: str) -> str:
 
 def _from_failures(failures: Mapping[Failure, str], rng: random.Random) -> str:
     """Return a text from the errors alone, where no program could be cut out of the tests."""
-    shown: dict[str, Failure] = {}
+    examples: dict[str, Failure] = {}
     for failure in failures:
         if _words(failure.test):
-            shown.setdefault(_words(failure.test), failure)
-    chosen = list(shown.items())[:_FEW]
-    if not chosen:
+            examples.setdefault(_words(failure.test), failure)
+    topics = list(examples.items())[:_FEW]
+    if not topics:
         return ""
-    topic, _ = chosen[0]
+    topic, _ = topics[0]
     title = rng.choice((f"Something is wrong with {topic!r}", f"Broken: {topic}", f"Unexpected behaviour: {topic}"))
     parts = [title, rng.choice(("These things do not work as they should:", "I see the following go wrong:"))]
-    for words, failure in chosen:
+    for words, failure in topics:
         parts.append(f"**{words}**")
         if code := failures[failure]:
             parts += ["This is the step that fails:", _block(code, "python"), "with"]
         own = "\n".join(failure.message.split("\n")[:6])
-        parts.append(_block(_cut(own if failure.own and own else _described(failure))))
+        parts.append(_block(_cut(own if failure.own and own else _describe(failure))))
     parts.append("I have not been able to cut it down to a smaller program.")
     return "\n\n".join(parts) + "\n"
 

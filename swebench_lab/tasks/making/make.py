@@ -91,13 +91,13 @@ def make_tasks(
     clean = Task(f"clean {name}", repo_name(name), "", "", "", (), (), source=name, split=split, spec=spec)
     factory = sandboxes or SandboxFactory()
     try:
-        return _made(clean, settings, factory, workers or os.cpu_count() or 1)
+        return _make(clean, settings, factory, workers or os.cpu_count() or 1)
     finally:
         if sandboxes is None:
             factory.close()
 
 
-def _made(clean: Task, settings: Settings, factory: SandboxFactory, workers: int) -> MadeTasks:
+def _make(clean: Task, settings: Settings, factory: SandboxFactory, workers: int) -> MadeTasks:
     """Make tasks from a clean tree, which lies in a folder of its own meanwhile."""
     with tempfile.TemporaryDirectory(prefix="swebench_lab-") as folder:
         checkout = Path(folder) / "tree"
@@ -105,18 +105,18 @@ def _made(clean: Task, settings: Settings, factory: SandboxFactory, workers: int
         start = replace(clean, base_commit=commit)
         with ThreadPoolExecutor(workers, thread_name_prefix="make") as pool:
             if settings.language == "python":
-                made = _Maker(start, settings, factory, checkout, pool).make()
+                tasks = _Maker(start, settings, factory, checkout, pool).make()
             else:
                 from swebench_lab.tasks.making.language_make import LanguageMaker
 
-                made = LanguageMaker(start, settings, factory, checkout, pool).make()
-    if len(made) < settings.count:
+                tasks = LanguageMaker(start, settings, factory, checkout, pool).make()
+    if len(tasks) < settings.count:
         warnings.warn(
-            f"making tasks from {clean.source}: {len(made)} of the {settings.count} wanted; "
-            f"{len(made.report)} candidates were tried, see .report",
+            f"making tasks from {clean.source}: {len(tasks)} of the {settings.count} wanted; "
+            f"{len(tasks.report)} candidates were tried, see .report",
             stacklevel=3,
         )
-    return made
+    return tasks
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class _Maker:
             total=self.settings.count, desc=f"make {self.clean.source}", unit="task", disable=not self.settings.progress
         ) as bar:
             self.bar = bar
-            return self._finished(self._choose(self._sites()))
+            return self._finish(self._choose(self._sites()))
 
     def _sites(self) -> Pool:
         """Run the tests of the clean tree, and return the edits that they may notice."""
@@ -186,23 +186,23 @@ class _Maker:
 
     def _choose(self, sites: Pool) -> list[_Made]:
         """Return enough tasks: single edits, then combinations of edits that are no tasks themselves."""
-        count, joined = self.settings.count, round(self.settings.count * self.settings.combined)
+        count, pair_count = self.settings.count, round(self.settings.count * self.settings.combined)
         singles: list[_Made] = []
-        rounds = self._singles(sites, count - joined)
-        while len(singles) < count + joined and (found := next(rounds, None)) is not None:
-            singles += found
-            self._tell(min(len(singles), count - joined))
-        pairs, parts = self._combinations(singles, joined)
-        rest = [made for made in singles if made.candidate not in parts]
-        while len(rest) + len(pairs) < count and (found := next(rounds, None)) is not None:
-            rest += found
-        chosen = [*rest[: count - len(pairs)], *pairs]
-        random.Random(f"{self.settings.seed}:order").shuffle(chosen)
-        self._tell(len(chosen))
-        return chosen
+        rounds = self._singles(sites, count - pair_count)
+        while len(singles) < count + pair_count and (batch := next(rounds, None)) is not None:
+            singles += batch
+            self._tell(min(len(singles), count - pair_count))
+        pairs, parts = self._combinations(singles, pair_count)
+        rest = [single for single in singles if single.candidate not in parts]
+        while len(rest) + len(pairs) < count and (batch := next(rounds, None)) is not None:
+            rest += batch
+        tasks = [*rest[: count - len(pairs)], *pairs]
+        random.Random(f"{self.settings.seed}:order").shuffle(tasks)
+        self._tell(len(tasks))
+        return tasks
 
-    def _tell(self, done: int) -> None:
-        self.bar.update(max(0, done - self.bar.n))
+    def _tell(self, count: int) -> None:
+        self.bar.update(max(0, count - self.bar.n))
         self.bar.set_postfix(tried=len(self.rows))
 
     def _singles(self, sites: Pool, apart: int) -> Iterator[list[_Made]]:
@@ -212,65 +212,65 @@ class _Maker:
             sites: Where candidates are drawn from.
             apart: How many tasks to spread over the functions; later ones come beside earlier ones, to be combined.
         """
-        found = 0
+        count = 0
         weight: dict[str, float] = {}
         load: Counter[tuple[str, str]] = Counter()
         while len(self.rows) < _TRIES * self.settings.count:
-            drawn: list[Candidate] = []
+            batch: list[Candidate] = []
             for _ in range(_ROUND):
-                if (candidate := sites.draw(weight, load, together=found >= apart)) is None:
+                if (candidate := sites.draw(weight, load, together=count >= apart)) is None:
                     break
-                drawn.append(candidate)
+                batch.append(candidate)
                 load[candidate.path, candidate.targets[0]] += 1
                 weight[candidate.strategy] = weight.get(candidate.strategy, 0.0) + 1.0
-            if not drawn:
+            if not batch:
                 return
-            made = self._try(drawn)
-            for candidate in set(drawn) - {m.candidate for m in made}:
+            tasks = self._try(batch)
+            for candidate in set(batch) - {m.candidate for m in tasks}:
                 weight[candidate.strategy] -= 1.0 - _REJECTED
                 load[candidate.path, candidate.targets[0]] -= 1
-            found += len(made)
-            yield made
+            count += len(tasks)
+            yield tasks
 
-    def _combinations(self, singles: Sequence[_Made], wanted: int) -> tuple[list[_Made], set[Candidate]]:
+    def _combinations(self, singles: Sequence[_Made], count: int) -> tuple[list[_Made], set[Candidate]]:
         """Return tasks that join edits, and the candidates that they use up."""
         from swebench_lab.tasks.making.candidates import combine
 
-        made: list[_Made] = []
-        used: set[Candidate] = set()
-        known = {single.candidate: single for single in singles}
-        waiting = combine(list(known), 3, self.settings.seed)
-        while len(made) < wanted:
-            drawn: dict[Candidate, tuple[Candidate, ...]] = {}
-            for joined, group in waiting:
-                if not used.union(*drawn.values()) & set(group):
-                    drawn[joined] = group
-                if len(drawn) == min(_ROUND, wanted - len(made)):
+        tasks: list[_Made] = []
+        parts: set[Candidate] = set()
+        by_candidate = {single.candidate: single for single in singles}
+        waiting = combine(list(by_candidate), 3, self.settings.seed)
+        while len(tasks) < count:
+            batch: dict[Candidate, tuple[Candidate, ...]] = {}
+            for combination, group in waiting:
+                if not parts.union(*batch.values()) & set(group):
+                    batch[combination] = group
+                if len(batch) == min(_ROUND, count - len(tasks)):
                     break
-            if not drawn:
+            if not batch:
                 break
-            for found in self._try(list(drawn), [[known[part] for part in group] for group in drawn.values()]):
-                made.append(found)
-                used.update(drawn[found.candidate])
-            self._tell(self.settings.count - wanted + len(made))
-        return made, used
+            for task in self._try(list(batch), [[by_candidate[part] for part in group] for group in batch.values()]):
+                tasks.append(task)
+                parts.update(batch[task.candidate])
+            self._tell(self.settings.count - count + len(tasks))
+        return tasks, parts
 
     # --- one round ----------------------------------------------------------------------------------------------------
 
     def _try(self, candidates: Sequence[Candidate], parts: Sequence[Sequence[_Made]] | None = None) -> list[_Made]:
         """Try candidates at once, and return those that are tasks, in order."""
-        made: list[_Made] = []
+        tasks: list[_Made] = []
         if self.failed >= _BROKEN and self.error is not None:
             raise self.error
-        for found in list(self.pool.map(self._examined, candidates, parts or [()] * len(candidates))):
-            trial = found.trial
-            if not trial.reason and found.issue in self.issues:
+        for result in list(self.pool.map(self._examined, candidates, parts or [()] * len(candidates))):
+            trial = result.trial
+            if not trial.reason and result.issue in self.issues:
                 trial = replace(trial, reason="another task reads the same")
             self._note(trial)
             if not trial.reason:
-                self.issues.add(found.issue)
-                made.append(found)
-        return made
+                self.issues.add(result.issue)
+                tasks.append(result)
+        return tasks
 
     def _examined(self, candidate: Candidate, parts: Sequence[_Made]) -> _Made:
         """Return what a candidate came to; runs in a worker thread. What goes wrong with one becomes its row."""
@@ -338,23 +338,23 @@ class _Maker:
         owner, _, name = self.clean.repo.partition("/")
         return f"{owner}__{name}.{self.clean.base_commit[:8]}.{candidate.strategy}__{candidate.key}"
 
-    def _finished(self, made: Sequence[_Made]) -> MadeTasks:
+    def _finish(self, results: Sequence[_Made]) -> MadeTasks:
         from swebench_lab.tasks.making.families import families
 
-        names = families([m.shapes for m in made])
-        tasks = [self._task(m, family) for m, family in zip(made, names, strict=True)]
+        names = families([m.shapes for m in results])
+        tasks = [self._task(m, family) for m, family in zip(results, names, strict=True)]
         return MadeTasks(tasks, self.clean.source, self.rows)
 
-    def _task(self, made: _Made, family: str) -> Task:
+    def _task(self, result: _Made, family: str) -> Task:
         return replace(
             self.clean,
-            id=self._id(made.candidate),
-            issue=made.issue,
-            setup_patch=made.candidate.patch,
-            gold_patch=reverse_patch(made.candidate.patch),
-            fail_to_pass=made.trial.fail_to_pass,
-            pass_to_pass=made.trial.pass_to_pass,
+            id=self._id(result.candidate),
+            issue=result.issue,
+            setup_patch=result.candidate.patch,
+            gold_patch=reverse_patch(result.candidate.patch),
+            fail_to_pass=result.trial.fail_to_pass,
+            pass_to_pass=result.trial.pass_to_pass,
             hide_tests=True,
             family=family,
-            extra={"strategy": made.candidate.strategy, "edit": made.candidate.description},
+            extra={"strategy": result.candidate.strategy, "edit": result.candidate.description},
         )

@@ -157,11 +157,11 @@ class Module:
             changes.update(edit.changes)
         way = {ancestor for node in changes for ancestor in self.ancestors(node)}
         try:
-            changed = self.tree.visit(_Replacer(changes, way))
+            tree = self.tree.visit(_Replacer(changes, way))
         except cst.CSTValidationError as error:
             raise ValueError(f"{self.path}: the edit leaves an impossible tree: {error}") from error
-        assert isinstance(changed, cst.Module)
-        code = changed.code
+        assert isinstance(tree, cst.Module)
+        code = tree.code
         try:
             same = ast.dump(parse(code)) == self._meaning
         except SyntaxError as error:

@@ -59,8 +59,8 @@ def _plain(target: cst.CSTNode) -> Iterator[cst.Name]:
 
 def loaded(node: cst.CSTNode) -> frozenset[str]:
     """Return the plain names that code reads; attribute names and keywords are none."""
-    found: set[str] = set()
-    bound = {
+    names: set[str] = set()
+    target_ids = {
         id(part)
         for inner in _walk(node)
         if not isinstance(inner, cst.AugAssign)
@@ -71,13 +71,13 @@ def loaded(node: cst.CSTNode) -> frozenset[str]:
     while stack:
         inner = stack.pop()
         if isinstance(inner, cst.Name):
-            if id(inner) not in bound:
-                found.add(inner.value)
+            if id(inner) not in target_ids:
+                names.add(inner.value)
         elif isinstance(inner, (cst.Attribute, cst.Arg)):
             stack.append(inner.value)
         else:
             stack += inner.children
-    return frozenset(found)
+    return frozenset(names)
 
 
 @lru_cache(maxsize=8)
@@ -99,13 +99,13 @@ def stored_before(module: Module, function: cst.CSTNode, statement: cst.CSTNode)
 
 def safely_removed(module: Module, function: cst.CSTNode, statement: cst.CSTNode) -> bool:
     """Whether a statement can go without leaving a name that the function reads and nothing binds before."""
-    gone = stored(statement) - stored_before(module, function, statement)
+    orphans = stored(statement) - stored_before(module, function, statement)
     if isinstance(function, cst.FunctionDef):
-        gone -= parameters(function)
-    if not gone:
+        orphans -= parameters(function)
+    if not orphans:
         return True
     inside = set(_walk(statement))
-    return not any(isinstance(n, cst.Name) and n.value in gone and n not in inside for n in _walk(function))
+    return not any(isinstance(n, cst.Name) and n.value in orphans and n not in inside for n in _walk(function))
 
 
 def order_matters(first: cst.BaseStatement, second: cst.BaseStatement, bound: frozenset[str]) -> bool:

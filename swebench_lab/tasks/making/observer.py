@@ -90,10 +90,10 @@ def pytest_runtest_makereport(item: Any, call: Any) -> Generator[None, Any, None
     """Note how a test fails: the line of the test, what the names in it hold, and the error."""
     outcome = yield
     if orders.get("explain") and call.excinfo is not None and outcome.get_result().failed:
-        failures.append(_explained(item, call.excinfo, call.when))
+        failures.append(_explain(item, call.excinfo, call.when))
 
 
-def _explained(item: Any, excinfo: Any, when: str) -> Dict[str, Any]:
+def _explain(item: Any, excinfo: Any, when: str) -> Dict[str, Any]:
     function: Any = getattr(item, "function", None) or getattr(item, "obj", None)
     code = getattr(getattr(function, "__func__", function), "__code__", None)
     while hasattr(function, "__wrapped__"):
@@ -121,7 +121,7 @@ def _own_error(error: BaseException) -> bool:
 
 def _values(names: Dict[str, Any]) -> Dict[str, str]:
     """Return the source text of the values that can be written down as literals."""
-    found: Dict[str, str] = {}
+    literals: Dict[str, str] = {}
     for name, value in list(names.items()):
         text = _text(value, repr)
         try:
@@ -129,8 +129,8 @@ def _values(names: Dict[str, Any]) -> Dict[str, str]:
         except Exception:  # any value at all may be compared here, and none of it is ours
             same = False
         if same:
-            found[name] = text
-    return found
+            literals[name] = text
+    return literals
 
 
 def _same(one: Any, other: Any) -> bool:

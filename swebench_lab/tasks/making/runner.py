@@ -23,11 +23,11 @@ def outcome(snippet: Dict[str, str]) -> Dict[str, Any]:
     try:
         exec(compile(snippet["setup"], "<example>", "exec"), names)
         value = eval(compile(snippet["probe"], "<example>", "eval"), names)
-        drawn = hasattr(value, "__next__")
-        if drawn:
+        is_iterator = hasattr(value, "__next__")
+        if is_iterator:
             value = list(value)
         text = str(value) if isinstance(value, str) and "\n" in value else repr(value)
-        return {"kind": "value", "text": text[:LONGEST], "type": type(value).__name__, "drawn": drawn}
+        return {"kind": "value", "text": text[:LONGEST], "type": type(value).__name__, "drawn": is_iterator}
     except Exception as error:  # whatever the code under examination raises is the answer
         return {"kind": "error", "text": str(error)[:LONGEST], "type": type(error).__name__, "drawn": False}
 
@@ -52,8 +52,8 @@ def isolated(snippet: Dict[str, str]) -> Dict[str, Any]:
         data = pipe.read()
     os.waitpid(child, 0)
     try:
-        found: Dict[str, Any] = json.loads(data)
-        return found
+        result: Dict[str, Any] = json.loads(data)
+        return result
     except ValueError:
         return {"kind": "none", "text": "", "type": "", "drawn": False}
 

@@ -115,7 +115,7 @@ def make_snippets(
         test = _Test(source, failure, around, known)
     except (SyntaxError, TooMuchError):
         return ()
-    found: dict[tuple[str, str], Snippet] = {}
+    snippets: dict[tuple[str, str], Snippet] = {}
     for view in test.views():
         for probe, with_checks in product(view.probes(), (False, True)):
             try:
@@ -123,8 +123,8 @@ def make_snippets(
             except TooMuchError:
                 continue
             if snippet.setup:  # without even an import it runs nothing of the project's
-                found.setdefault((snippet.setup, snippet.probe), snippet)
-    return tuple(found.values())
+                snippets.setdefault((snippet.setup, snippet.probe), snippet)
+    return tuple(snippets.values())
 
 
 def failing_code(failure: Failure, source: str) -> str:
@@ -249,8 +249,8 @@ class _Test:
 
         Where a statement is no expression (`log["a"] = 1`, a class), it is kept itself and nothing is shown.
         """
-        found = [value for value in values_of(self._last()) if not isinstance(value, ast.Constant)]
-        return tuple(found) or (ast.Constant(None),)
+        values = [value for value in values_of(self._last()) if not isinstance(value, ast.Constant)]
+        return tuple(values) or (ast.Constant(None),)
 
     def code(self) -> str:
         """Return the failing statement on its own."""
@@ -269,25 +269,25 @@ class _Test:
                 are kept.
         """
         before = [*self.prior, *(self.failing.body[:-1] if isinstance(self.failing, ast.With) else ())]
-        caught = frozenset[str]().union(*(caught_names(s) for s in before if isinstance(s, ast.With)))
-        chosen: list[ast.stmt] = []
+        error_names = frozenset[str]().union(*(caught_names(s) for s in before if isinstance(s, ast.With)))
+        statements: list[ast.stmt] = []
         if isinstance(probe, ast.Constant):
-            chosen = [simplified(self._last(), caught)]
-        probe = simplified(probe, caught)
-        needed = loads(probe).union(*map(needs, chosen))
-        prior = [simplified(statement, caught) for statement in before]
-        shared = related(needed, prior) if with_checks else frozenset()
+            statements = [simplified(self._last(), error_names)]
+        probe = simplified(probe, error_names)
+        names = loads(probe).union(*map(needs, statements))
+        prior = [simplified(statement, error_names) for statement in before]
+        shared = related(names, prior) if with_checks else frozenset()
         for statement in reversed(prior):
-            for part in reversed(list(parts(statement, needed, shared))):
-                chosen.insert(0, part)
-                needed = (needed - rebound(part)) | needs(part)
-        chosen, probe = shortened(chosen, probe)
+            for part in reversed(list(parts(statement, names, shared))):
+                statements.insert(0, part)
+                names = (names - rebound(part)) | needs(part)
+        statements, probe = shortened(statements, probe)
         wants_error = isinstance(self.failing, ast.With) or is_assert_raises(self.failing)
-        head, helpers = self._carried(needed)
-        setup = "\n".join([*head, *map(text_of, chosen)])
-        return Snippet(setup, ast.unparse(probe), subject_of(probe, chosen, helpers, self.known), wants_error)
+        head, helpers = self._carried(names)
+        setup = "\n".join([*head, *map(text_of, statements)])
+        return Snippet(setup, ast.unparse(probe), subject_of(probe, statements, helpers, self.known), wants_error)
 
-    def _carried(self, needed: Iterable[str]) -> tuple[list[str], frozenset[str]]:
+    def _carried(self, names: Iterable[str]) -> tuple[list[str], frozenset[str]]:
         """Return the text of the imports and helpers that give the needed names, and the helpers' names.
 
         Raises:
@@ -295,7 +295,7 @@ class _Test:
         """
         imports: set[tuple[str, str]] = set()
         helpers: dict[str, ast.stmt] = {}
-        todo = sorted(set(needed) - BUILTINS)
+        todo = sorted(set(names) - BUILTINS)
         while todo:
             name = todo.pop(0)
             node = self.attributes.get(name) or self.defined.get(name)
@@ -309,6 +309,6 @@ class _Test:
                     raise TooMuchError(name)
                 helpers[name] = node
                 todo += sorted(free(node) - BUILTINS - set(helpers) - {name})
-        ordered = sorted(dict.fromkeys(helpers.values()), key=lambda n: n.lineno)
-        texts = [text_of(n) + ("\n" if isinstance(n, (ast.FunctionDef, ast.ClassDef)) else "") for n in ordered]
+        nodes = sorted(dict.fromkeys(helpers.values()), key=lambda n: n.lineno)
+        texts = [text_of(n) + ("\n" if isinstance(n, (ast.FunctionDef, ast.ClassDef)) else "") for n in nodes]
         return import_lines(imports) + texts, frozenset(helpers)

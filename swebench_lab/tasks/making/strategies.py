@@ -107,7 +107,7 @@ _OPERATORS: dict[type[cst.CSTNode], tuple[type[cst.CSTNode], ...]] = {
 }
 
 
-def _turned(operator: cst.CSTNode, kind: type[cst.CSTNode]) -> cst.CSTNode:
+def _convert(operator: cst.CSTNode, kind: type[cst.CSTNode]) -> cst.CSTNode:
     """Return an operator of another kind with the same blanks around it."""
     blanks = {
         name: getattr(operator, name)
@@ -129,7 +129,7 @@ def change_operator(module: Module, entity: Entity) -> Found:
         if isinstance(operator, (cst.Add, cst.Modulo, cst.Multiply)) and any(o and _is_text(o) for o in operands):
             continue  # text formatting: another operator is only a TypeError
         for kind in _OPERATORS.get(type(operator), ()):
-            other = _turned(operator, kind)
+            other = _convert(operator, kind)
             words = f"`{module.code(operator)}` becomes `{cst.Module([]).code_for_node(other).strip()}`"
             yield node, words, {operator: other}
     for node in _pick(entity, cst.UnaryOperation):
@@ -174,8 +174,8 @@ def swap_operands(module: Module, entity: Entity) -> Found:
     for node in _pick(entity, cst.Comparison):
         assert isinstance(node, cst.Comparison)
         target = node.comparisons[0]
-        ordered = (cst.LessThan, cst.LessThanEqual, cst.GreaterThan, cst.GreaterThanEqual)
-        if len(node.comparisons) == 1 and isinstance(target.operator, ordered):
+        operators = (cst.LessThan, cst.LessThanEqual, cst.GreaterThan, cst.GreaterThanEqual)
+        if len(node.comparisons) == 1 and isinstance(target.operator, operators):
             swapped = {node.left: _operand(target.comparator), target.comparator: _operand(node.left)}
             yield node, f"the sides of `{module.code(target.operator)}` are swapped", swapped
 
@@ -187,8 +187,8 @@ def break_chain(module: Module, entity: Entity) -> Found:
         alone = isinstance(node, cst.BinaryOperation) and not isinstance(node.left, cst.BinaryOperation)
         if alone and not isinstance(module.parent(node), cst.BinaryOperation):
             continue
-        for kept, lost in ((node.left, node.right), (node.right, node.left)):
-            yield node, f"`{module.code(lost)}` is lost from a chain", {node: _in_parens_of(node, _operand(kept))}
+        for rest, link in ((node.left, node.right), (node.right, node.left)):
+            yield node, f"`{module.code(link)}` is lost from a chain", {node: _in_parens_of(node, _operand(rest))}
     for node in _pick(entity, cst.Comparison):
         assert isinstance(node, cst.Comparison)
         if len(node.comparisons) > 1:
@@ -240,14 +240,14 @@ _OPPOSITE: dict[type[cst.CSTNode], type[cst.CSTNode]] = {
 _OPPOSITE |= {new: old for old, new in _OPPOSITE.items()}
 
 
-def _negated(test: cst.BaseExpression) -> cst.BaseExpression:
+def _negate(test: cst.BaseExpression) -> cst.BaseExpression:
     """Return the opposite of a condition, written as a person would."""
     if isinstance(test, cst.UnaryOperation) and isinstance(test.operator, cst.Not):
         return _in_parens_of(test, test.expression)
     if isinstance(test, cst.Comparison) and len(test.comparisons) == 1:
         target = test.comparisons[0]
         if kind := _OPPOSITE.get(type(target.operator)):
-            return test.with_changes(comparisons=[target.with_changes(operator=_turned(target.operator, kind))])
+            return test.with_changes(comparisons=[target.with_changes(operator=_convert(target.operator, kind))])
     return cst.UnaryOperation(operator=cst.Not(), expression=_operand(test))
 
 
@@ -269,7 +269,7 @@ def invert_if(_: Module, entity: Entity) -> Found:
                 {node.body: node.orelse.body, node.orelse.body: node.body},
             )
         elif node.orelse is None:
-            yield node.test, "a condition is negated", {node.test: _negated(node.test)}
+            yield node.test, "a condition is negated", {node.test: _negate(node.test)}
 
 
 def _blocks(module: Module, entity: Entity) -> Iterator[Sequence[cst.BaseStatement]]:
@@ -282,16 +282,16 @@ def _blocks(module: Module, entity: Entity) -> Iterator[Sequence[cst.BaseStateme
 
 def shuffle_statements(module: Module, entity: Entity) -> Found:
     """Two neighbouring statements change places where their order can matter."""
-    bound = names.parameters(entity.node)
+    parameters = names.parameters(entity.node)
     for block in _blocks(module, entity):
         for first, second in pairwise(block):
-            before = bound | names.stored_before(module, entity.node, first)
+            before = parameters | names.stored_before(module, entity.node, first)
             if not names.order_matters(first, second, before):
                 continue
-            yield first, "two neighbouring statements are swapped", _exchanged(first, second)
+            yield first, "two neighbouring statements are swapped", _swap(first, second)
 
 
-def _exchanged(first: cst.BaseStatement, second: cst.BaseStatement) -> Changes:
+def _swap(first: cst.BaseStatement, second: cst.BaseStatement) -> Changes:
     """Swap two statements; comments go with their statement, blank lines stay where they are."""
     one, other = _leading(first), _leading(second)
     if any(line.comment for line in (*one, *other)):

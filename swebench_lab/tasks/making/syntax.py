@@ -74,7 +74,7 @@ def definitions(body: Iterable[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             yield from ((a.asname or a.name.partition(".")[0], node) for a in node.names)
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            yield from ((name, node) for name in _bound([node]))
+            yield from ((name, node) for name in _bindings([node]))
         elif isinstance(node, (ast.If, ast.Try)):
             for inner in bodies(node):
                 yield from definitions(inner)
@@ -84,7 +84,7 @@ def class_attributes(owner: ast.ClassDef) -> Iterator[tuple[str, ast.stmt]]:
     """Yield the names that a class's own assignments bind."""
     for node in owner.body:
         if isinstance(node, ast.Assign):
-            yield from ((name, node) for name in _bound([node]))
+            yield from ((name, node) for name in _bindings([node]))
 
 
 def bodies(node: ast.stmt) -> Iterator[list[ast.stmt]]:
@@ -143,8 +143,8 @@ def expects_error(node: ast.With) -> bool:
 
 def caught_names(node: ast.With) -> frozenset[str]:
     """Return the names under which a `with raises(...) as name` keeps what it caught."""
-    named = (item.optional_vars for item in node.items) if expects_error(node) else ()
-    return frozenset(target.id for target in named if isinstance(target, ast.Name))
+    targets = (item.optional_vars for item in node.items) if expects_error(node) else ()
+    return frozenset(target.id for target in targets if isinstance(target, ast.Name))
 
 
 def _as_try(node: ast.With) -> ast.stmt:
@@ -153,9 +153,9 @@ def _as_try(node: ast.With) -> ast.stmt:
     kind = call.args[0] if isinstance(call, ast.Call) and call.args else ast.Name("Exception", ast.Load())
     (name,) = caught_names(node)
     keep = ast.Assign([ast.Name(name, ast.Store())], ast.Name("error", ast.Load()))
-    made = ast.Try(node.body, [ast.ExceptHandler(kind, "error", [keep])], [], [])
-    made.binds = frozenset({name})  # type: ignore[attr-defined]
-    return unmarked(ast.fix_missing_locations(made))
+    result = ast.Try(node.body, [ast.ExceptHandler(kind, "error", [keep])], [], [])
+    result.binds = frozenset({name})  # type: ignore[attr-defined]
+    return unmarked(ast.fix_missing_locations(result))
 
 
 def is_assert_raises(node: ast.stmt) -> bool:
@@ -253,18 +253,18 @@ def free(node: ast.stmt) -> frozenset[str]:
     return frozenset(read - own) if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else frozenset(read)
 
 
-def _bound(statements: Iterable[ast.stmt]) -> frozenset[str]:
+def _bindings(statements: Iterable[ast.stmt]) -> frozenset[str]:
     """Return the plain names that statements bind, imports included."""
-    found: set[str] = set()
+    names: set[str] = set()
     for statement in statements:
         for n in ast.walk(statement):
             if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store):
-                found.add(n.id)
+                names.add(n.id)
             elif isinstance(n, (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler)) and n.name:
-                found.add(n.name)
+                names.add(n.name)
             elif isinstance(n, ast.alias):
-                found.add(n.asname or n.name.partition(".")[0])
-    return frozenset(found)
+                names.add(n.asname or n.name.partition(".")[0])
+    return frozenset(names)
 
 
 _UNSURE = (ast.For, ast.While, ast.If, ast.With, ast.Try, ast.AugAssign)
@@ -275,13 +275,13 @@ def rebound(statement: ast.stmt) -> frozenset[str]:
     """Return the names that a statement binds anew, so that what they held before does not matter."""
     if isinstance(statement, _UNSURE):
         return frozenset(getattr(statement, "binds", ()))
-    return _bound([statement])
+    return _bindings([statement])
 
 
 def needs(statement: ast.stmt) -> frozenset[str]:
     """Return the names that must be bound before a statement runs."""
     inner = (
-        _bound([statement])
+        _bindings([statement])
         if isinstance(statement, _UNSURE) and not isinstance(statement, ast.AugAssign)
         else frozenset()
     )
@@ -312,13 +312,13 @@ def _roots(node: ast.AST) -> Iterator[str]:
 
 def related(needed: frozenset[str], prior: Sequence[ast.stmt]) -> frozenset[str]:
     """Return names, the needed ones among them, that are bound together or from one another."""
-    found, before, local = set(needed), -1, _bound(prior)
-    while len(found) > before:
-        before = len(found)
+    result, before, local = set(needed), -1, _bindings(prior)
+    while len(result) > before:
+        before = len(result)
         for statement in prior:
-            if (names := _bound([statement])) & found:
-                found |= names | (loads(statement) & local)
-    return frozenset(found)
+            if (names := _bindings([statement])) & result:
+                result |= names | (loads(statement) & local)
+    return frozenset(result)
 
 
 def parts(statement: ast.stmt, needed: frozenset[str], shared: frozenset[str]) -> Iterator[ast.stmt]:
@@ -334,7 +334,7 @@ def parts(statement: ast.stmt, needed: frozenset[str], shared: frozenset[str]) -
     elif isinstance(statement, ast.With) and expects_error(statement):
         if caught_names(statement) & needed:
             yield _as_try(statement)
-    elif _bound([statement]) & needed or set(_roots(statement)) & needed:
+    elif _bindings([statement]) & needed or set(_roots(statement)) & needed:
         if "__unknown__" in loads(statement):
             raise TooMuchError("a loop's value")
         yield statement
@@ -346,8 +346,8 @@ _SHORT = 48
 
 def shortened(chosen: list[ast.stmt], probe: ast.expr) -> tuple[list[ast.stmt], ast.expr]:
     """Put values in place of names that only carry them: literals, other names, what is used at once and no more."""
-    for name in reversed([_assigned_name(statement) for statement in chosen]):
-        statement = next(s for s in chosen if _assigned_name(s) == name)
+    for name in reversed([_target_name(statement) for statement in chosen]):
+        statement = next(s for s in chosen if _target_name(s) == name)
         others = [other for other in chosen if other is not statement]
         uses = [n for o in (*others, probe) for n in ast.walk(o) if isinstance(n, ast.Name) and n.id == name]
         if not name or not uses or any(not isinstance(n.ctx, ast.Load) for n in uses):
@@ -365,7 +365,7 @@ def shortened(chosen: list[ast.stmt], probe: ast.expr) -> tuple[list[ast.stmt], 
     return chosen, probe
 
 
-def _assigned_name(statement: ast.stmt) -> str:
+def _target_name(statement: ast.stmt) -> str:
     """Return the name that a plain `name = value` binds, or an empty text."""
     if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
         return statement.targets[0].id
@@ -395,9 +395,9 @@ class _Inliner(ast.NodeTransformer):
 def _inlined_in(statement: ast.stmt, inliner: _Inliner) -> ast.stmt:
     if not any(isinstance(n, ast.Name) and n.id == inliner.name for n in ast.walk(statement)):
         return statement
-    found = inliner.visit(copy.deepcopy(statement))
-    assert isinstance(found, ast.stmt)
-    return unmarked(found)
+    result = inliner.visit(copy.deepcopy(statement))
+    assert isinstance(result, ast.stmt)
+    return unmarked(result)
 
 
 class _Simplifier(ast.NodeTransformer):
@@ -422,10 +422,10 @@ class _Simplifier(ast.NodeTransformer):
 def simplified(node: N, caught: frozenset[str]) -> N:
     """Return a copy in which `self.x` is `x` and a caught error is itself; a statement that this changed is marked."""
     simplifier = _Simplifier(caught)
-    found: N = simplifier.visit(copy.deepcopy(node))
-    if simplifier.changed and isinstance(found, ast.stmt):
-        unmarked(found)
-    return found
+    result: N = simplifier.visit(copy.deepcopy(node))
+    if simplifier.changed and isinstance(result, ast.stmt):
+        unmarked(result)
+    return result
 
 
 def one_import(node: ast.Import | ast.ImportFrom, name: str) -> tuple[str, str]:
@@ -453,11 +453,11 @@ def subject_of(probe: ast.expr, chosen: Sequence[ast.stmt], helpers: Iterable[st
     """Return the function or method that a snippet is about: the outermost call of something the project defines."""
     places: list[ast.AST] = [probe, *reversed(chosen)]
     calls = (node for place in places for node in ast.walk(place) if isinstance(node, ast.Call))
-    found = [name for node in calls if (name := _called(node, chosen, helpers))]
+    callees = [name for node in calls if (name := _callee(node, chosen, helpers))]
     names = (getattr(n, "attr", getattr(n, "id", "")) for place in places for n in ast.walk(place))
-    own = [name for name in found if name.rpartition(".")[2] in known]
-    shown = chosen[-1] if chosen and isinstance(probe, ast.Constant) else probe
-    return next(iter([*own, *(name for name in names if name in known), *found]), ast.unparse(shown)[:_SHORT])
+    own = [name for name in callees if name.rpartition(".")[2] in known]
+    expression = chosen[-1] if chosen and isinstance(probe, ast.Constant) else probe
+    return next(iter([*own, *(name for name in names if name in known), *callees]), ast.unparse(expression)[:_SHORT])
 
 
 _DISPLAYS = (
@@ -473,7 +473,7 @@ _DISPLAYS = (
 )
 
 
-def _called(node: ast.Call, chosen: Sequence[ast.stmt], helpers: Iterable[str]) -> str:
+def _callee(node: ast.Call, statements: Sequence[ast.stmt], helpers: Iterable[str]) -> str:
     """Return what a call calls, `Class.method` where the class can be seen; nothing for helpers and builtins."""
     if isinstance(node.func, ast.Name):
         return "" if node.func.id in BUILTINS or node.func.id in helpers else node.func.id
@@ -482,8 +482,8 @@ def _called(node: ast.Call, chosen: Sequence[ast.stmt], helpers: Iterable[str]) 
     base: ast.expr = node.func.value
     if ast.unparse(base) in ("datetime", "date"):
         return ""
-    for statement in chosen if isinstance(base, ast.Name) else ():
-        if _assigned_name(statement) == ast.unparse(base):
+    for statement in statements if isinstance(base, ast.Name) else ():
+        if _target_name(statement) == ast.unparse(base):
             assert isinstance(statement, ast.Assign)
             base = statement.value
     if isinstance(base, _DISPLAYS):

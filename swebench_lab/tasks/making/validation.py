@@ -66,16 +66,16 @@ class Baseline:
 
     def lines(self) -> dict[str, frozenset[int]] | None:
         """Return the first lines of the functions that the suite runs, by path."""
-        return None if self.reached is None else {path: frozenset(found) for path, found in self.reached.items()}
+        return None if self.reached is None else {path: frozenset(by_line) for path, by_line in self.reached.items()}
 
     @cached_property
     def breadth(self) -> Mapping[str, int]:
         """How many functions each test reaches: the fewer, the closer it is to one of them."""
-        found: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for lines in (self.reached or {}).values():
             for tests in lines.values():
-                found.update(tests)
-        return found
+                counts.update(tests)
+        return counts
 
     def expected(self, tests: Iterable[str] | None) -> float:
         """Return about how long some tests take by themselves; all of them when not given."""
@@ -100,8 +100,8 @@ class Baseline:
     def reaching(self, path: str, entity: Entity) -> frozenset[str]:
         """Return the tests that run code of one function or class."""
         places = (self.reached or {}).get(path, {})
-        found = (tests for line, tests in places.items() if entity.first_line <= line <= entity.last_line)
-        return frozenset().union(*found)
+        groups = (tests for line, tests in places.items() if entity.first_line <= line <= entity.last_line)
+        return frozenset().union(*groups)
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class Suite:
         with self.open() as box:
             if not timed:
                 return self._run(box, (), self.spec.timeout), {}
-            result, notes = self._observed(box, (), self.spec.timeout)
+            result, notes = self._observe(box, (), self.spec.timeout)
             return result, notes.get("times", {})
 
     def _no_baseline(self, result: Result) -> str:
@@ -214,7 +214,7 @@ class Suite:
 
     def _reached(self, seconds: float) -> dict[str, dict[int, frozenset[str]]] | None:
         with self.open() as box:
-            result, notes = self._observed(box, (), max(60.0, _TRACED * seconds), trace=True)
+            result, notes = self._observe(box, (), max(60.0, _TRACED * seconds), trace=True)
         if result.timed_out or not notes.get("reached"):
             return None
         tests = notes["tests"]
@@ -235,9 +235,9 @@ class Suite:
         seconds = 0.0
         limit = max(LEAST_TIMEOUT, SLOWDOWN * baseline.seconds)
         near = baseline.affected(candidate)
-        with self._broken(candidate) as box:
+        with self._open_mutant(candidate) as box:
             first = max(LEAST_TIMEOUT, SLOWDOWN * baseline.expected(near))
-            result, notes = self._observed(box, baseline.files, first, only=near, explain=True, times=baseline.times)
+            result, notes = self._observe(box, baseline.files, first, only=near, explain=True, times=baseline.times)
         seconds += result.seconds
         failures = tuple(Failure(**{k: v for k, v in f.items() if k != "when"}) for f in notes.get("failures", ()))
         if reason := self._unfinished(result, near is not None) or ("" if failures else "no test fails"):
@@ -245,9 +245,9 @@ class Suite:
         alone, apart = self._outcomes(result), baseline.apart(near)
         runs: list[dict[str, str]] = []
         while len(runs) < max(self.rules.repeats, 1):
-            with self._broken(candidate) as box:
+            with self._open_mutant(candidate) as box:
                 if apart:
-                    result, _ = self._observed(box, baseline.files, limit, without=apart, times=baseline.times)
+                    result, _ = self._observe(box, baseline.files, limit, without=apart, times=baseline.times)
                 else:
                     result = self._run(box, baseline.files, limit)
             seconds += result.seconds
@@ -258,10 +258,10 @@ class Suite:
                 return Trial(candidate, reason, seconds=seconds)
             if len(runs) == 1 and near is not None and _agree(alone, runs[0], near, baseline):
                 runs.append(runs[0])
-        failing, passing = _decided(runs[0], baseline)
+        failing, passing = _split_tests(runs[0], baseline)
         return Trial(candidate, "", failing, passing, failures, seconds)
 
-    def _broken(self, candidate: Candidate) -> Sandbox:
+    def _open_mutant(self, candidate: Candidate) -> Sandbox:
         box = self.open()
         try:
             box.write(candidate.path, candidate.after.encode("utf-8"))
@@ -270,13 +270,13 @@ class Suite:
             raise
         return box
 
-    def _unfinished(self, result: Result, chosen: bool = False) -> str:
+    def _unfinished(self, result: Result, is_subset: bool = False) -> str:
         """Return why a run of the tests says nothing; a choice of tests may have had none left."""
         if result.timed_out or signal.SIGALRM in (result.signal, (result.exit_code or 0) - 128):
             return "the tests hang"
         if result.limit:
             return f"the tests run into the {result.limit} limit"
-        if chosen and result.exit_code == 5:
+        if is_subset and result.exit_code == 5:
             return "no test fails"
         if result.exit_code not in (0, 1):
             return _NOT_FINISHED.get(result.exit_code or 0, f"the tests end with exit code {result.exit_code}")
@@ -284,7 +284,7 @@ class Suite:
 
     def _unfit(self, runs: Sequence[Mapping[str, str]], baseline: Baseline) -> str:
         """Return why outcomes make no task, or an empty text."""
-        failing, passing = _decided(runs[-1], baseline)
+        failing, passing = _split_tests(runs[-1], baseline)
         if not failing:
             return "no test fails"
         if not passing:
@@ -295,7 +295,7 @@ class Suite:
             return "the tests cannot be collected"
         if len(failing) > self.rules.max_failing * len(baseline.passing):
             return "too many tests fail"
-        if _decided(runs[0], baseline) != (failing, passing):
+        if _split_tests(runs[0], baseline) != (failing, passing):
             return "not the same tests fail each time"
         return ""
 
@@ -310,7 +310,7 @@ class Suite:
         """
         if not snippets:
             return []
-        with self._broken(candidate) if candidate else self.open() as box:
+        with self._open_mutant(candidate) if candidate else self.open() as box:
             text = json.dumps([{"setup": s.setup, "probe": s.probe} for s in snippets])
             box.write(f"{_LAB}/snippets.json", text)
             box.write(f"{_LAB}/runner.py", _in_box("runner.py"))
@@ -318,7 +318,7 @@ class Suite:
             result = box.run(command, timeout=patient(30.0 + 6 * len(snippets)), env={"PYTHONHASHSEED": "0"})
             if not result.ok:
                 return [Outcome("none") for _ in snippets]
-            return [Outcome(**found) for found in json.loads(box.read(f"{_LAB}/outcomes.json"))]
+            return [Outcome(**entry) for entry in json.loads(box.read(f"{_LAB}/outcomes.json"))]
 
     # --- running ------------------------------------------------------------------------------------------------------
 
@@ -333,7 +333,7 @@ class Suite:
     def _outcomes(self, result: Result) -> dict[str, str]:
         return parse_log(self.spec.log_parser, result.output)
 
-    def _observed(
+    def _observe(
         self,
         box: Sandbox,
         files: Iterable[str],
@@ -346,10 +346,10 @@ class Suite:
     ) -> tuple[Result, dict[str, Any]]:
         """Run tests with the observer loaded, and return what it noted."""
         out = f"{_LAB}/notes.json"
-        chosen = {"only": None if only is None else sorted(only), "without": sorted(without)}
+        selection = {"only": None if only is None else sorted(only), "without": sorted(without)}
         box.write(f"{_LAB}/{_OBSERVER}.py", _in_box("observer.py"))
         limits = {test: patient(_HUNG * seconds + _GRACE) for test, seconds in (times or {}).items()}
-        orders = {"out": out, **chosen, "trace": trace, "explain": explain, "limits": limits}
+        orders = {"out": out, **selection, "trace": trace, "explain": explain, "limits": limits}
         box.write(f"{_LAB}/orders.json", json.dumps(orders))
         lead = f"export SWEBENCH_LAB_OBSERVER={_LAB}/orders.json PYTHONPATH={_LAB}${{PYTHONPATH:+:$PYTHONPATH}}\n"
         lead += f'export PYTEST_ADDOPTS="-p {_OBSERVER} ${{PYTEST_ADDOPTS-}}"\n'
@@ -376,7 +376,7 @@ def stable_tests(runs: Sequence[Mapping[str, str]]) -> tuple[tuple[str, ...], tu
     return passing, tuple(sorted(unstable))
 
 
-def _decided(outcomes: Mapping[str, str], baseline: Baseline) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _split_tests(outcomes: Mapping[str, str], baseline: Baseline) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return which of the clean tree's passing tests fail now, and which still pass."""
     failing = tuple(test for test in baseline.passing if outcomes.get(test) in FAILING)
     return failing, tuple(test for test in baseline.passing if outcomes.get(test) == "PASSED")
@@ -384,7 +384,7 @@ def _decided(outcomes: Mapping[str, str], baseline: Baseline) -> tuple[tuple[str
 
 def _agree(alone: Mapping[str, str], whole: Mapping[str, str], near: frozenset[str], baseline: Baseline) -> bool:
     """Whether tests that ran by themselves did what they do among all, and no other test fails."""
-    failing, _ = _decided(whole, baseline)
+    failing, _ = _split_tests(whole, baseline)
     return near.issuperset(failing) and all(alone.get(test) == whole.get(test) for test in near)
 
 

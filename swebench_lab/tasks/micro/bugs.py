@@ -37,22 +37,22 @@ OFF = (-5, -4, -3, -2, -1, 1, 2, 3, 4, 5)
 
 def edits(line: str) -> list[tuple[str, str]]:
     """Return all pairs (old, new) that change a line: swaps of one token, and numbers a little off."""
-    found: list[tuple[str, str]] = []
+    pairs: list[tuple[str, str]] = []
     for token in dict.fromkeys(token for _, token in tokens(line)):
-        found += [(token, other) for other in SWAPS.get(token, ())]
+        pairs += [(token, other) for other in SWAPS.get(token, ())]
         if token.isdigit():
-            found += [(token, str(int(token) + by)) for by in OFF if int(token) + by >= 0]
-    return found
+            pairs += [(token, str(int(token) + by)) for by in OFF if int(token) + by >= 0]
+    return pairs
 
 
 def mends(line: str) -> list[tuple[str, str]]:
     """Return all pairs (old, new) that take some such edit of a line back: what one who only guesses has to try."""
-    found: list[tuple[str, str]] = []
+    pairs: list[tuple[str, str]] = []
     for token in dict.fromkeys(token for _, token in tokens(line)):
-        found += [(token, right) for right, wrong in SWAPS.items() if token in wrong]
+        pairs += [(token, right) for right, wrong in SWAPS.items() if token in wrong]
         if token.isdigit():
-            found += [(token, str(int(token) + by)) for by in OFF if int(token) + by >= 0]
-    return found
+            pairs += [(token, str(int(token) + by)) for by in OFF if int(token) + by >= 0]
+    return pairs
 
 
 def undone(good: str, bad: str, pair: Sequence[str]) -> bool:

@@ -99,10 +99,10 @@ def drafts(split: str, seed: int = 0) -> Iterator[Draft]:
     """
     number = 0
     while True:
-        made = _draft(f"{seed}/{split}/{number}", split == "test")
+        draft = _draft(f"{seed}/{split}/{number}", split == "test")
         number += 1
-        if made is not None:
-            yield made
+        if draft is not None:
+            yield draft
 
 
 def _draft(seed: str, test: bool) -> Draft | None:
@@ -112,10 +112,10 @@ def _draft(seed: str, test: bool) -> Draft | None:
     if held_out(function.family) != test:
         return None
     others = _others(dice, function)
-    broken = _break(dice, function)
-    if broken is None:
+    bug = _break(dice, function)
+    if bug is None:
         return None
-    at, old, new, bad_lines = broken
+    at, old, new, bad_lines = bug
     bad = replace(function, lines=bad_lines)
     place = dice.randint(0, len(others))
     tests: list[tuple[str, str]] = []
@@ -143,13 +143,13 @@ def _draft(seed: str, test: bool) -> Draft | None:
 
 def _others(dice: Random, function: Function) -> list[Function]:
     """Draw none, one or two functions that stand beside the broken one; they are of training families only."""
-    found: list[Function] = []
-    wanted = dice.choice((0, 0, 0, 1, 1, 2))
-    while len(found) < wanted:
-        other = draw(dice, [function.name, *(f.name for f in found)])
+    functions: list[Function] = []
+    count = dice.choice((0, 0, 0, 1, 1, 2))
+    while len(functions) < count:
+        other = draw(dice, [function.name, *(f.name for f in functions)])
         if not held_out(other.family):
-            found.append(other)
-    return found
+            functions.append(other)
+    return functions
 
 
 def _break(dice: Random, function: Function) -> tuple[int, str, str, tuple[str, ...]] | None:
@@ -171,22 +171,24 @@ def _cases(dice: Random, good: Function, bad: Function, count: int) -> list[tupl
 
     Half of the cases show the difference where any input does, and half do not.
     """
-    right = _compiled(good)
-    wrong = right if bad is good else _compiled(bad)
+    right = _compile(good)
+    wrong = right if bad is good else _compile(bad)
     near = sorted({max(0, number + by) for number in good.numbers for by in (-1, 0, 1)} | {0, 1})
     differ: list[tuple[str, str, str]] = []
     agree: list[tuple[str, str, str]] = []
     for _ in range(4 * count if bad is not good else count):
-        given = [dice.choice(near) if dice.random() < 0.6 else dice.randint(0, 45) for _ in range(dice.randint(0, 7))]
-        answers = _answer(right, given), _answer(wrong, given)
+        numbers = [dice.choice(near) if dice.random() < 0.6 else dice.randint(0, 45) for _ in range(dice.randint(0, 7))]
+        answers = _answer(right, numbers), _answer(wrong, numbers)
         if not answers[0].startswith("!"):
-            (differ if answers[0] != answers[1] else agree).append((repr(given), *answers))
+            (differ if answers[0] != answers[1] else agree).append((repr(numbers), *answers))
     half = count // 2 if differ else 0
-    chosen = [*differ[:half], *agree[: count - half]]
-    return [(f"test_{good.name}_{i}", f"{good.name}({given})", one, two) for i, (given, one, two) in enumerate(chosen)]
+    cases = [*differ[:half], *agree[: count - half]]
+    return [
+        (f"test_{good.name}_{i}", f"{good.name}({numbers})", one, two) for i, (numbers, one, two) in enumerate(cases)
+    ]
 
 
-def _compiled(function: Function) -> Any:
+def _compile(function: Function) -> Any:
     space: dict[str, Any] = {}
     exec(compile(function.text, "<micro>", "exec"), space)  # the text is this package's own
     return space[function.name]
@@ -197,19 +199,19 @@ def _run(text: str, suite: str) -> str:
     space: dict[str, Any] = {}
     exec(compile(text, "<micro>", "exec"), space)  # the text is this package's own, but for one token
     exec(compile(suite.partition("\n")[2], "<tests>", "exec"), space)
-    failed = 0
+    failures = 0
     for name, test in [*space.items()]:
         if name.startswith("test_"):
             try:
                 test()
             except (AssertionError, ArithmeticError, LookupError, NameError, TypeError, ValueError):
-                failed += 1
-    return f"{failed} failed" if failed else "passed"
+                failures += 1
+    return f"{failures} failed" if failures else "passed"
 
 
-def _answer(call: Any, given: list[int]) -> str:
+def _answer(call: Any, numbers: list[int]) -> str:
     try:
-        return repr(call(list(given)))
+        return repr(call(list(numbers)))
     except (ArithmeticError, TypeError, ValueError) as error:
         return f"!{type(error).__name__}"
 
@@ -226,11 +228,11 @@ def load(split: str | None = None, seed: int = 0, train: int = TRAIN, test: int 
         train: How many tasks for training.
         test: How many for testing.
     """
-    wanted = {"train": train, "test": test}
-    made: list[Task] = []
+    counts = {"train": train, "test": test}
+    tasks: list[Task] = []
     for name in ("train", "test") if split is None else (split,):
-        made += (to_task(draft, name) for draft in distinct(name, wanted[name], seed))
-    return Tasks(made, "micro")
+        tasks += (to_task(draft, name) for draft in distinct(name, counts[name], seed))
+    return Tasks(tasks, "micro")
 
 
 def distinct(split: str, count: int, seed: int = 0) -> Iterator[Draft]:
@@ -252,8 +254,8 @@ def to_task(draft: Draft, split: str) -> Task:
         repo="micro/base",
         base_commit=BASE_COMMIT,
         issue=draft.issue,
-        gold_patch=_changed(code, draft.bad, draft.good),
-        setup_patch=_added(code, draft.bad) + _added(tests, draft.suite),
+        gold_patch=_file_diff(code, draft.bad, draft.good),
+        setup_patch=_new_file_diff(code, draft.bad) + _new_file_diff(tests, draft.suite),
         fail_to_pass=tuple(f"{tests}::{test}" for test in draft.failing),
         pass_to_pass=tuple(f"{tests}::{test}" for test in draft.passing),
         source="micro:base",
@@ -264,12 +266,12 @@ def to_task(draft: Draft, split: str) -> Task:
     )
 
 
-def _added(path: str, text: str) -> str:
+def _new_file_diff(path: str, text: str) -> str:
     lines = text.split("\n")[:-1]
     body = "".join(f"+{line}\n" for line in lines)
     return f"diff --git a/{path} b/{path}\nnew file mode 100644\n--- /dev/null\n+++ b/{path}\n@@ -0,0 +1,{len(lines)} @@\n{body}"
 
 
-def _changed(path: str, before: str, after: str) -> str:
+def _file_diff(path: str, before: str, after: str) -> str:
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
     return f"diff --git a/{path} b/{path}\n" + "".join(difflib.unified_diff(old, new, f"a/{path}", f"b/{path}"))

@@ -128,20 +128,20 @@ def draw(dice: Random, names: Sequence[str] = ()) -> Function:
         stages.pop()
     give = dice.choice(GIVE)
     words = {"a": dice.choice(LISTS), "v": dice.choice(EACH)}
-    chosen: list[tuple[Stage, dict[str, str | int]]] = []
+    steps: list[tuple[Stage, dict[str, str | int]]] = []
     numbers: list[int] = []
     for stage in (*stages, give):
         low = dice.randint(stage.low, stage.high)
         high = low + dice.randint(2, 20)
-        chosen.append((stage, {**words, "c": low, "d": high}))
+        steps.append((stage, {**words, "c": low, "d": high}))
         numbers += [low, high] if "{d}" in stage.code else [low] if "{c}" in stage.code else []
-    phrases = [stage.phrase.format(**values) for stage, values in chosen]
+    phrases = [stage.phrase.format(**values) for stage, values in steps]
     says = ", ".join(phrases[:-1]) + f" and {phrases[-1]}"
     looped = all(s.kind in ("keep", "each") for s in stages) and give in GIVE[:3] and dice.random() < 0.5
-    body = _loop(chosen, words, dice.choice(TOTALS)) if looped else _pipeline(chosen, words)
+    body = _loop(steps, words, dice.choice(TOTALS)) if looped else _pipeline(steps, words)
     head = f"def {name}({words['a']}):"
     lines = (head, *(f"    {line}" for line in body))
-    key: tuple[bool | str, ...] = (looped, *[stage.code for stage, _ in chosen])
+    key: tuple[bool | str, ...] = (looped, *[stage.code for stage, _ in steps])
     if key not in _families:  # names and constants make no difference, so each shape is parsed once
         _families[key] = family_of("\n".join(lines))
     return Function(name, says, lines, tuple(numbers), _families[key])
@@ -153,11 +153,11 @@ _families: dict[tuple[bool | str, ...], str] = {}
 _Chosen = Sequence[tuple[Stage, dict[str, str | int]]]
 
 
-def _pipeline(chosen: _Chosen, words: dict[str, str]) -> list[str]:
+def _pipeline(steps: _Chosen, words: dict[str, str]) -> list[str]:
     """One line a stage, each making a new list of the last."""
     a, v = words["a"], words["v"]
     lines = []
-    for stage, values in chosen:
+    for stage, values in steps:
         code = stage.code.format(**values)
         if stage.kind == "keep":
             lines.append(f"{a} = [{v} for {v} in {a} if {code}]")
@@ -168,13 +168,13 @@ def _pipeline(chosen: _Chosen, words: dict[str, str]) -> list[str]:
     return lines
 
 
-def _loop(chosen: _Chosen, words: dict[str, str], total: str) -> list[str]:
+def _loop(steps: _Chosen, words: dict[str, str], total: str) -> list[str]:
     """One loop in which conditions nest."""
     a, v = words["a"], words["v"]
-    give = chosen[-1][0]
+    give = steps[-1][0]
     lines = [f"{total} = []" if give is GIVE[2] else f"{total} = 0", f"for {v} in {a}:"]
     depth = 1
-    for stage, values in chosen[:-1]:
+    for stage, values in steps[:-1]:
         code = stage.code.format(**values)
         lines.append("    " * depth + (f"if {code}:" if stage.kind == "keep" else f"{v} = {code}"))
         depth += stage.kind == "keep"

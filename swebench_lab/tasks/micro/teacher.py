@@ -74,9 +74,9 @@ class RandomEdits:
         name = view.issue.split()[0] if self.aimed else ""
 
         def orders(code: str) -> Iterator[str]:
-            found = candidates(code, name)
-            dice.shuffle(found)
-            return iter(found)
+            options = candidates(code, name)
+            dice.shuffle(options)
+            return iter(options)
 
         return MicroConversation(orders, name)
 
@@ -100,11 +100,11 @@ class MicroConversation(Conversation):
         Raises:
             PolicyError: It is out of ideas.
         """
-        said = replies_so_far(messages)
-        seen = messages[-1]["content"]
-        if said == 0:
+        count = replies_so_far(messages)
+        output = messages[-1]["content"]
+        if count == 0:
             return Reply(f"view {self._name}".strip())
-        if said > 1 and seen == "passed":
+        if count > 1 and output == "passed":
             return Reply("submit")
         if self._orders is None:
             assert callable(self._make)
@@ -128,14 +128,14 @@ def candidates(code: str, name: str = "") -> list[str]:
         code: What `view` shows.
         name: The function that is edited; empty: any.
     """
-    found: list[str] = []
+    orders: list[str] = []
     inside = not name
     for number, line in _SHOWN.findall(code):
         if line.startswith("def "):
             inside = not name or line.startswith(f"def {name}(")
         elif inside:
-            found += [f"@{number} {old} {new}" for old, new in mends(line)]
-    return found
+            orders += [f"@{number} {old} {new}" for old, new in mends(line)]
+    return orders
 
 
 def demonstrated_edits(code: str, issue: str, fix: str, slips: float, dice: Random) -> list[str]:

@@ -72,11 +72,11 @@ def read_multi_swe(row: Mapping[str, Any], where: str) -> Task:
 
 def _issue(row: Mapping[str, Any], where: str) -> str:
     """Return the issues that the fix resolves, or else what its pull request says."""
-    found: Any = row.get("resolved_issues")
-    found = found.tolist() if hasattr(found, "tolist") else found
-    if found is not None and not (isinstance(found, (list, tuple)) and all(isinstance(i, Mapping) for i in found)):
-        raise TaskError(f"{where}, field 'resolved_issues': expected a list of issues, found {shortly(found)}")
-    parts = [f"{issue.get('title') or ''}\n\n{issue.get('body') or ''}".strip() for issue in found or [row]]
+    issues: Any = row.get("resolved_issues")
+    issues = issues.tolist() if hasattr(issues, "tolist") else issues
+    if issues is not None and not (isinstance(issues, (list, tuple)) and all(isinstance(i, Mapping) for i in issues)):
+        raise TaskError(f"{where}, field 'resolved_issues': expected a list of issues, found {shortly(issues)}")
+    parts = [f"{issue.get('title') or ''}\n\n{issue.get('body') or ''}".strip() for issue in issues or [row]]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -89,9 +89,9 @@ def _names(row: Mapping[str, Any], column: str, where: str) -> tuple[str, ...]:
     if isinstance(value, str):
         value = as_object(row, column, where)
     if isinstance(value, Mapping):
-        listed = value.get("names", value.get("name"))
-        if isinstance(listed, (list, tuple)):
-            return _texts(listed, column, where)
+        names = value.get("names", value.get("name"))
+        if isinstance(names, (list, tuple)):
+            return _texts(names, column, where)
         return tuple(str(name) for name, states in value.items() if states is not None)  # None: another row's test
     if isinstance(value, (list, tuple)):
         return _texts([item.get("name") if isinstance(item, Mapping) else item for item in value], column, where)
@@ -107,8 +107,8 @@ def _texts(values: Iterable[Any], column: str, where: str) -> tuple[str, ...]:
 
 def _outcomes(row: Mapping[str, Any], column: str, where: str) -> dict[str, list[str]]:
     """Return the names that passed, failed and were skipped in a run that the row tells of."""
-    found = as_object(row, column, where)
-    sides: dict[str, Any] = {name: found.get(name) for name in _OUTCOMES}
+    outcomes = as_object(row, column, where)
+    sides: dict[str, Any] = {name: outcomes.get(name) for name in _OUTCOMES}
     return {
         name: list(_texts(() if names is None else names, f"{column}.{name}", where)) for name, names in sides.items()
     }

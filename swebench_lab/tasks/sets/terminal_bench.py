@@ -118,9 +118,9 @@ def _verifier(folder: Path, parser: str, timeout: float) -> Verifier:
 
 def _environment(folder: Path) -> dict[str, str]:
     """Return the variables that the compose file gives the one container of a task."""
-    known = {"TEST_DIR": TESTS}
+    defaults = {"TEST_DIR": TESTS}
     if not (folder / _COMPOSE).is_file():
-        return known
+        return defaults
     values, where = _yaml(folder / _COMPOSE), folder / _COMPOSE
     services = values.get("services")
     if not isinstance(services, Mapping) or len(services) != 1:
@@ -135,12 +135,14 @@ def _environment(folder: Path) -> dict[str, str]:
     )
     if odd:
         raise TaskError(f"{where}: a container with {odd[0]}: not read")
-    given = client.get("environment") or {}
-    pairs = given.items() if isinstance(given, Mapping) else (str(line).partition("=")[::2] for line in given)
-    return known | {str(name): _filled(str(value), where) for name, value in pairs}
+    variables = client.get("environment") or {}
+    pairs = (
+        variables.items() if isinstance(variables, Mapping) else (str(line).partition("=")[::2] for line in variables)
+    )
+    return defaults | {str(name): _fill(str(value), where) for name, value in pairs}
 
 
-def _filled(text: str, where: Path) -> str:
+def _fill(text: str, where: Path) -> str:
     """Return a value of a compose file with its variables replaced; those of the host count for nothing."""
 
     def value(found: re.Match[str]) -> str:

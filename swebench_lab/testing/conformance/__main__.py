@@ -25,17 +25,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--group", action="append", choices=GROUPS, help="only this group; may be repeated")
     parser.add_argument("--lacks", action="append", choices=list(CAPABILITIES), help="a capability it does not have")
-    chosen = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        opener = _opener(chosen.backend)
+        opener = _opener(options.backend)
     except (ImportError, AttributeError, ValueError) as error:
-        parser.error(f"no backend is called {chosen.backend!r} ({error}); give a name, or MODULE:NAME")
-    shown = failed = left_out = 0
-    for outcome in run(opener, chosen.group or GROUPS, chosen.lacks):
+        parser.error(f"no backend is called {options.backend!r} ({error}); give a name, or MODULE:NAME")
+    successes = failures = left_out = 0
+    for outcome in run(opener, options.group or GROUPS, options.lacks):
         _say(str(outcome))
-        shown, failed, left_out = shown + outcome.passed, failed + outcome.failed, left_out + bool(outcome.lacking)
-    _say(f"{chosen.backend}: {shown} shown, {failed} FAILED, {left_out} not tried, for what it lacks")
-    return min(failed, 99)
+        successes, failures, left_out = (
+            successes + outcome.passed,
+            failures + outcome.failed,
+            left_out + bool(outcome.lacking),
+        )
+    _say(f"{options.backend}: {successes} shown, {failures} FAILED, {left_out} not tried, for what it lacks")
+    return min(failures, 99)
 
 
 def _say(line: str) -> None:

@@ -40,14 +40,14 @@ def run(
                 lacks = EVERYTHING - box.capabilities
         for behaviour in behaviours(groups):
             lacking = tuple(sorted(behaviour.needs & set(lacks)))
-            yield Outcome(behaviour, False, "", 0.0, lacking) if lacking else _tried(behaviour, opener, snapshot)
+            yield Outcome(behaviour, False, "", 0.0, lacking) if lacking else _try(behaviour, opener, snapshot)
 
 
-def _tried(behaviour: Behaviour, opener: Callable[..., Sandbox], snapshot: Snapshot) -> Outcome:
-    started = time.perf_counter()
+def _try(behaviour: Behaviour, opener: Callable[..., Sandbox], snapshot: Snapshot) -> Outcome:
+    start = time.perf_counter()
     try:
         behaviour.check(lambda **options: opener(snapshot, **options))
-        passed, said = True, ""
+        success, message = True, ""
     except (AssertionError, SandboxError, OSError) as error:
-        passed, said = False, f"{type(error).__name__}: {error}"
-    return Outcome(behaviour, passed, said, time.perf_counter() - started)
+        success, message = False, f"{type(error).__name__}: {error}"
+    return Outcome(behaviour, success, message, time.perf_counter() - start)

@@ -110,7 +110,7 @@ def variables_of_a_box_reach_every_command(open_box: Opener) -> None:
 def the_environment_is_clean(box: Sandbox) -> None:
     """No variable of the process that opened the box is passed on."""
     names = {line.partition("=")[0] for line in box.run(["env"]).output.splitlines()}
-    known = {
+    expected = {
         "PATH",
         "HOME",
         "TMPDIR",
@@ -122,8 +122,8 @@ def the_environment_is_clean(box: Sandbox) -> None:
         "GIT_CONFIG_SYSTEM",
         "VIRTUAL_ENV",
     }
-    known |= set(box.snapshot.env)
-    equal(names - known, set(), "unexpected variables")
+    expected |= set(box.snapshot.env)
+    equal(names - expected, set(), "unexpected variables")
 
 
 @in_a_box
@@ -143,10 +143,10 @@ def only_standard_descriptors_are_open(box: Sandbox) -> None:
 @in_a_box
 def a_timeout_ends_a_command_and_keeps_its_output(box: Sandbox) -> None:
     """At the timeout a command ends, what it wrote is kept, and the box goes on."""
-    started = time.monotonic()
+    start = time.monotonic()
     result = box.run("echo early; sleep 60", timeout=0.3)
     equal((result.timed_out, result.exit_code, result.output), (True, None, "early\n"))
-    true(time.monotonic() - started < 10, "it ended soon after the timeout")
+    true(time.monotonic() - start < 10, "it ended soon after the timeout")
     equal(box.run("echo on").output, "on\n")
 
 
@@ -180,9 +180,9 @@ def a_timeout_leaves_other_commands_alone(box: Sandbox) -> None:
 @in_a_box
 def a_background_job_does_not_hold_a_command_up(box: Sandbox) -> None:
     """A command ends with its first process, though a job it left still has its output open."""
-    started = time.monotonic()
+    start = time.monotonic()
     result = box.run("(while :; do echo tick; sleep 0.1; done) & echo started")
-    true(time.monotonic() - started < 5, "the command ended at once")
+    true(time.monotonic() - start < 5, "the command ended at once")
     true("started" in result.output, "its output is there")
 
 

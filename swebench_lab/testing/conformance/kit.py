@@ -176,8 +176,10 @@ def _commit(tree: Path) -> str:
     env: dict[str, Any] = {**os.environ, **who, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(tree), *arguments], env=env, check=True, capture_output=True, text=True)
-        return done.stdout.strip()
+        result = subprocess.run(
+            ["git", "-C", str(tree), *arguments], env=env, check=True, capture_output=True, text=True
+        )
+        return result.stdout.strip()
 
     git("init", "--quiet", "--initial-branch=main", "--template=")
     git("add", "--all")

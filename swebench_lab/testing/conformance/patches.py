@@ -12,8 +12,8 @@ def _round_trip(open_box: Opener, change: str) -> str:
         "\\( -type l -printf '%p %l\\n' \\) | sort"
     )
     with open_box() as box, open_box() as other:
-        done = box.run(change)
-        true(done.ok, f"the change was made: {done.output}")
+        result = box.run(change)
+        true(result.ok, f"the change was made: {result.output}")
         patch = box.diff()
         applied = other.apply_patch(patch) if patch else None
         true(applied is None or applied.ok, f"the patch applies: {applied and applied.output}")

@@ -24,32 +24,35 @@ def check_policy(policy: Policy, view: TaskView, opening: Sequence[Message], rep
     Returns:
         One sentence for each promise that is broken.
     """
-    broken: list[str] = []
+    problems: list[str] = []
     if not isinstance(policy, Policy):
         return [f"{type(policy).__name__} lacks one of: name, fingerprint, start"]
     if not policy.name or policy.fingerprint != policy.fingerprint:
-        broken.append("name must not be empty, and fingerprint must not change between two readings")
+        problems.append("name must not be empty, and fingerprint must not change between two readings")
     first, second = policy.start(view, 0, 0), policy.start(view, 0, 0)
     if not isinstance(first, Conversation):
-        return [*broken, f"start must return a Conversation; {type(first).__name__} lacks one of: brief, reply, close"]
+        return [
+            *problems,
+            f"start must return a Conversation; {type(first).__name__} lacks one of: brief, reply, close",
+        ]
     if first is second:
-        broken.append("start must return a new Conversation for every attempt")
+        problems.append("start must return a new Conversation for every attempt")
     before = list(opening)
     one, other = first.reply(before), second.reply(before)
     if not isinstance(one, Reply) or not isinstance(one.text, str):
-        return [*broken, "reply must return a Reply whose text is a str"]
+        return [*problems, "reply must return a Reply whose text is a str"]
     if before != list(opening):
-        broken.append("reply must not change the messages it is given")
+        problems.append("reply must not change the messages it is given")
     if repeatable and one.text != other.text:
-        broken.append("two attempts with the same task, attempt and seed must say the same")
-    broken += _reentered(policy, view, before, one, first, repeatable)
+        problems.append("two attempts with the same task, attempt and seed must say the same")
+    problems += _reenter(policy, view, before, one, first, repeatable)
     for conversation in (first, second):
         conversation.close()
         conversation.close()
-    return broken + _shipped(policy)
+    return problems + _ship(policy)
 
 
-def _reentered(
+def _reenter(
     policy: Policy, view: TaskView, opening: Sequence[Message], one: Reply, first: Conversation, repeatable: bool
 ) -> list[str]:
     """Ask for the second reply, once from the conversation itself and once from one that enters there."""
@@ -66,7 +69,7 @@ def _reentered(
     return []
 
 
-def _shipped(policy: Policy) -> list[str]:
+def _ship(policy: Policy) -> list[str]:
     """Send the policy through pickle, as other processes receive it."""
     try:
         arrived = pickle.loads(pickle.dumps(policy))

@@ -125,10 +125,10 @@ def a_session_outlives_its_variables(box: Sandbox) -> None:
 def a_background_job_of_a_session_does_not_hold_it_up(box: Sandbox) -> None:
     """A job left in the background lets the session go on, and lives."""
     with box.session() as session:
-        started = time.monotonic()
+        start = time.monotonic()
         session.run("sleep 7811 &")
         session.run("echo on")
-        true(time.monotonic() - started < 5, "nothing waited for the job")
+        true(time.monotonic() - start < 5, "nothing waited for the job")
         true(session.run("kill -0 $!").ok, "the job lives")
 
 
@@ -149,8 +149,8 @@ def the_variables_of_a_session_can_be_asked_for(box: Sandbox) -> None:
         env = session.env()
         equal(env["A"], "x\ny")
         for more in ("", "f() { echo x; }; export -f f"):
-            seen = session.run(f"{more}\n/usr/bin/env -u _ -u SHLVL -u PWD -u OLDPWD -0").output.split("\0")[:-1]
-            equal(sorted(f"{name}={value}" for name, value in session.env().items()), sorted(seen))
+            actual = session.run(f"{more}\n/usr/bin/env -u _ -u SHLVL -u PWD -u OLDPWD -0").output.split("\0")[:-1]
+            equal(sorted(f"{name}={value}" for name, value in session.env().items()), sorted(actual))
         true(env["PATH"].startswith("/opt/more:") and "hidden" not in env, "exported ones, and only those")
 
 

@@ -100,9 +100,9 @@ class Report:
         return self.to_frame()
 
     def _verdict(self) -> str:
-        broken = [finding.name for finding in self.findings if finding.state == State.BROKEN]
+        problems = [finding.name for finding in self.findings if finding.state == State.BROKEN]
         works = "".join(finding.said.partition(":")[0] for finding in self.findings if finding.name == "sandbox")
-        return f"all that is needed works: {works}" if not broken else f"needs attention: {', '.join(broken)}"
+        return f"all that is needed works: {works}" if not problems else f"needs attention: {', '.join(problems)}"
 
     def _notable(self) -> list[Finding]:
         """Return what is wrong, and what a machine that many share has set up."""
@@ -118,8 +118,8 @@ class Report:
         return "\n".join([self._verdict(), *_lines(self._notable())])
 
     def _repr_html_(self) -> str:
-        shown = self._notable()
-        table = _table(shown) if shown else ""
+        notable = self._notable()
+        table = _table(notable) if notable else ""
         whole = f"<details><summary>all {len(self.findings)} findings</summary>{_table(self.findings)}</details>"
         return _html.card(f"doctor: {self._verdict()}", table + whole)
 
@@ -161,8 +161,8 @@ def doctor() -> Report:
 
 
 def _python() -> Finding:
-    said = f"{platform.python_version()} at {sys.executable}, swebench_lab {__version__}"
-    return Finding("python", State.OK, said)
+    detail = f"{platform.python_version()} at {sys.executable}, swebench_lab {__version__}"
+    return Finding("python", State.OK, detail)
 
 
 def _system() -> Finding:
@@ -176,18 +176,18 @@ def _sandboxes() -> Iterator[Finding]:
     """Make sandboxes of every kind, and do each thing that they are made of."""
     from swebench_lab.testing.doctor import probe
 
-    found = probe.probe()
-    tried = {one.name: one for one in found}
-    works = next((name for name in probe.BOXES if tried[name].works), "")
+    findings = probe.probe()
+    by_name = {one.name: one for one in findings}
+    works = next((name for name in probe.BOXES if by_name[name].works), "")
     backend = works.partition("-")[0]
     if works:
         yield Finding(
-            "sandbox", State.OK, f'SandboxFactory("{backend}") makes {works} sandboxes: {tried[works].detail}'
+            "sandbox", State.OK, f'SandboxFactory("{backend}") makes {works} sandboxes: {by_name[works].detail}'
         )
     else:
-        fix = f'{tried["namespace-rootless"].fix}; "local" works without any walls, for trying things out'
+        fix = f'{by_name["namespace-rootless"].fix}; "local" works without any walls, for trying things out'
         yield Finding("sandbox", State.BROKEN, "no kind of sandbox with walls can be made on this machine", fix)
-    for one in found:
+    for one in findings:
         yield Finding(one.name, State.OK if one.works else State.ABSENT, one.detail, "" if one.works else one.fix)
 
 
@@ -208,8 +208,8 @@ def _programs() -> Iterator[Finding]:
 
 
 def _first_line(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
-    return (done.stdout or done.stderr).strip().split("\n")[0]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    return (result.stdout or result.stderr).strip().split("\n")[0]
 
 
 def _room() -> Iterator[Finding]:
@@ -303,8 +303,8 @@ def _accelerator() -> Iterator[Finding]:
         )
         return
     query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
-    found = subprocess.run(query, capture_output=True, text=True, timeout=30).stdout.strip()
-    yield Finding("accelerator", State.OK if found else State.ABSENT, found.replace("\n", "; ") or "none answers")
+    devices = subprocess.run(query, capture_output=True, text=True, timeout=30).stdout.strip()
+    yield Finding("accelerator", State.OK if devices else State.ABSENT, devices.replace("\n", "; ") or "none answers")
 
 
 def _extras() -> Iterator[Finding]:
@@ -312,5 +312,5 @@ def _extras() -> Iterator[Finding]:
     for extra, packages in _EXTRAS.items():
         missing = [package for package in packages if find_spec(package) is None]
         fix = f"if you want it: pip install 'swebench-lab[{extra}]'" if missing else ""
-        said = f"without {', '.join(missing)}" if missing else "installed"
-        yield Finding(f"extra {extra}", State.ABSENT if missing else State.OK, said, fix)
+        detail = f"without {', '.join(missing)}" if missing else "installed"
+        yield Finding(f"extra {extra}", State.ABSENT if missing else State.OK, detail, fix)

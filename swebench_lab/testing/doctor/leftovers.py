@@ -36,12 +36,12 @@ def remove_leftovers(scratch: Iterable[str | Path] = (), cache: Path | None = No
         What was removed.
     """
     homes = [passing_home(), *(Path(folder).expanduser().resolve() for folder in scratch)]
-    found = [one for home in dict.fromkeys(homes) if home.is_dir() for one in _below(home)]
-    found += [Leftover("cgroups", str(place)) for place in cgroups.sweep_pools()]
+    leftovers = [one for home in dict.fromkeys(homes) if home.is_dir() for one in _below(home)]
+    leftovers += [Leftover("cgroups", str(place)) for place in cgroups.sweep_pools()]
     if cache is not None and cache.is_dir():
         count = store.sweep(cache)
-        found += [Leftover("half-built", str(cache))] * count
-    return found
+        leftovers += [Leftover("half-built", str(cache))] * count
+    return leftovers
 
 
 def _below(home: Path) -> Iterator[Leftover]:

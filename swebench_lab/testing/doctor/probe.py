@@ -89,19 +89,19 @@ def _box(tier: str, opener: "Callable[[Snapshot], Sandbox]") -> Finding:
     try:
         with _bare_snapshot() as snapshot:
             opener(snapshot).close()  # the first one waits for the process that makes them
-            started = time.perf_counter()
+            start = time.perf_counter()
             with opener(snapshot) as box:
                 answer = box.run(
                     f"echo $((6 * 7)) >answer; cat answer; kill -0 {os.getpid()} || echo alone", timeout=_SECONDS
                 )
-                first = time.perf_counter() - started
+                first = time.perf_counter() - start
                 gaps = "; ".join(getattr(box, "gaps", ()))
                 with box.fork() as other:
                     forked = other.read("answer").strip()
     except (SandboxError, OSError) as error:
         return Finding(tier, False, "refused", str(error))
-    said = answer.output.split()
-    if forked != "42" or said[0] != "42" or said[-1] != "alone":
+    words = answer.output.split()
+    if forked != "42" or words[0] != "42" or words[-1] != "alone":
         return Finding(
             tier, False, f"a box was made and does not do what it must: {answer.output.strip()!r}", "report this"
         )
@@ -136,30 +136,30 @@ def _trial(name: str) -> Finding:
     with tempfile.TemporaryDirectory(prefix="swebench-lab-probe-") as folder:
         command = [sys.executable, "-I", "-S", trials.__file__, name, os.path.realpath(folder)]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, stdin=subprocess.DEVNULL)
+            result = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, stdin=subprocess.DEVNULL)
         except subprocess.TimeoutExpired:
             return Finding(name, False, f"no answer within {_SECONDS:g} s", "try again on a quieter machine")
-    if done.returncode == 0:
-        return Finding(name, True, done.stdout)
-    said = done.stdout or done.stderr.strip().split("\n")[-1]
-    return Finding(name, False, f"{said} ({errno.errorcode.get(done.returncode, done.returncode)})", _FIXES[name])
+    if result.returncode == 0:
+        return Finding(name, True, result.stdout)
+    reason = result.stdout or result.stderr.strip().split("\n")[-1]
+    return Finding(name, False, f"{reason} ({errno.errorcode.get(result.returncode, result.returncode)})", _FIXES[name])
 
 
 def _bounds() -> Finding:
     """See which controllers can bound a whole box, of which version, and where."""
     from swebench_lab.sandbox.cgroups import find_hierarchies
 
-    found = {name: place.version for place in find_hierarchies() for name in place.controllers}
-    said = ", ".join(f"{name} (version {version})" for name, version in sorted(found.items()))
-    missing = [name for name in ("memory", "pids", "cpu") if name not in found]
+    controllers = {name: place.version for place in find_hierarchies() for name in place.controllers}
+    summary = ", ".join(f"{name} (version {version})" for name, version in sorted(controllers.items()))
+    missing = [name for name in ("memory", "pids", "cpu") if name not in controllers]
     if not missing:
-        return Finding("cgroups", True, f"whole boxes are bounded in {said}")
+        return Finding("cgroups", True, f"whole boxes are bounded in {summary}")
     fix = (
         "without them, bounds hold for single processes and per user. As root in a container, mount cgroups writable; as "
         "an ordinary user, run in a unit with `Delegate=yes` (`systemd-run --user --scope -p Delegate=yes ...`)"
     )
     return Finding(
-        "cgroups", False, f"{said or 'nothing'} can be bounded for whole boxes, not {', '.join(missing)}", fix
+        "cgroups", False, f"{summary or 'nothing'} can be bounded for whole boxes, not {', '.join(missing)}", fix
     )
 
 
@@ -189,16 +189,16 @@ def try_shared_cache() -> str:
 
     with tempfile.TemporaryDirectory(prefix="swebench-lab-probe-") as home:
         os.chmod(home, 0o755)
-        built = Path(home, "built")
-        (built / "layer/testbed").mkdir(parents=True)
-        (built / "layer/testbed/file").write_text("theirs\n")
-        _files.write_json(built / store.MARKER, {"digest": store.digest_tree(built / "layer")})
+        tree = Path(home, "built")
+        (tree / "layer/testbed").mkdir(parents=True)
+        (tree / "layer/testbed/file").write_text("theirs\n")
+        _files.write_json(tree / store.MARKER, {"digest": store.digest_tree(tree / "layer")})
         packs = Packs(Path(home, "packs"))
-        packed = packs.offer("trees", "probe", built)
-        assert packed is not None
+        pack = packs.offer("trees", "probe", tree)
+        assert pack is not None
         if os.geteuid() == 0:
             os.chown(packs.folder, _STRANGER, _STRANGER)
-            os.chown(packed, _STRANGER, _STRANGER)
+            os.chown(pack, _STRANGER, _STRANGER)
         mine, git = Path(home, "mine"), Path(home, "git")
         mine.mkdir()
         git.mkdir()
@@ -220,7 +220,7 @@ def docker() -> Finding:
         "log in again), or set DOCKER_HOST"
     )
     try:
-        with _connected(address) as connected:
+        with _connect(address) as connected:
             connection = http.client.HTTPConnection("localhost")
             connection.sock = connected
             connection.request("GET", "/version")
@@ -231,21 +231,21 @@ def docker() -> Finding:
     return Finding("docker", answer.status == 200, f"{address} answers: {version}", "" if answer.status == 200 else fix)
 
 
-def _connected(address: str) -> socket.socket:
+def _connect(address: str) -> socket.socket:
     """A connection to what DOCKER_HOST or RAY_ADDRESS names."""
     parts = urlsplit(address if "//" in address else f"tcp://{address}")
     if parts.scheme != "unix":
         return socket.create_connection((parts.hostname or "localhost", parts.port or 2375), timeout=3)
     if not hasattr(socket, "AF_UNIX"):
         raise OSError("named pipes are not looked at here; `docker version` tells")
-    made = socket.socket(socket.AF_UNIX)
-    made.settimeout(3)
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(3)
     try:
-        made.connect(parts.path)
+        connection.connect(parts.path)
     except OSError:
-        made.close()
+        connection.close()
         raise
-    return made
+    return connection
 
 
 def ray() -> Finding:
@@ -258,7 +258,7 @@ def ray() -> Finding:
     if address in ("", "local", "auto"):
         return Finding("ray", True, f"{version}; no cluster is named, so one is started on this machine when asked for")
     try:
-        _connected(address).close()
+        _connect(address).close()
     except (OSError, ValueError) as error:
         return Finding(
             "ray", False, f"{version}; RAY_ADDRESS={address}: {error}", "start the cluster, or unset RAY_ADDRESS"

@@ -69,8 +69,8 @@ def landlock(folder: str) -> str:
     _must_fail(lambda: open(f"{folder}/outside").close(), "a file outside was opened")
     if version < ruleset.NETWORK_SINCE:
         return f"version {version}: files are kept in; TCP is refused as a whole (Landlock knows it from version 4, Linux 6.7)"
-    with socket.socket() as made:
-        _must_fail(lambda: made.bind(("127.0.0.1", 0)), "a TCP port was bound")
+    with socket.socket() as server:
+        _must_fail(lambda: server.bind(("127.0.0.1", 0)), "a TCP port was bound")
     scope = (
         ""
         if version >= ruleset.SIGNALS_SINCE
@@ -105,9 +105,9 @@ def idmapped_mounts(folder: str) -> str:
     arguments = (ctypes.c_long(442), ctypes.c_int(mount), b"", ctypes.c_uint(0x1000), value, ctypes.c_size_t(32))
     if libc.syscall(*arguments) < 0:
         raise OSError(ctypes.get_errno(), f"mount_setattr with an id map: {os.strerror(ctypes.get_errno())}")
-    shown = os.stat("file", dir_fd=mount).st_uid
-    if shown != _AS:
-        raise OSError(errno.EIO, f"the file belongs to {shown} where {_AS} was asked for")
+    uid = os.stat("file", dir_fd=mount).st_uid
+    if uid != _AS:
+        raise OSError(errno.EIO, f"the file belongs to {uid} where {_AS} was asked for")
     return "a directory is shown with other owners: one cache can serve several users"
 
 

@@ -152,8 +152,8 @@ class Report:
 
     def __repr__(self) -> str:
         """Return a line of counts, and one for each attack that got through."""
-        held = sum(one.held for one in self.outcomes)
-        counts = f"{held} of {len(self.outcomes)} attacks held, {len(self.stated)} got through as stated"
+        count = sum(one.held for one in self.outcomes)
+        counts = f"{count} of {len(self.outcomes)} attacks held, {len(self.stated)} got through as stated"
         lines = [f"Report({self.tier}: {counts}, {len(self.successes)} SUCCEEDED)"]
         lines += [f"  SUCCEEDED  {one.category}: {one.name}: {one.evidence}" for one in self.successes]
         lines += [
@@ -199,7 +199,7 @@ def redteam(
             f"sandboxes of the backend {sandboxes.backend!r} have no walls: attacks would hit this machine; attack "
             f"{' or '.join(map(repr, _WALLED))} sandboxes"
         )
-    attacks, forgeries, verifiers = _chosen(names)
+    attacks, forgeries, verifiers = _select(names)
     if sandboxes.backend.partition("-")[0] != "namespace":
         verifiers = []  # their victims are shown over this machine's own programs, which other backends do not do
     with tempfile.TemporaryDirectory(prefix="lab-victim-") as folder:
@@ -212,12 +212,12 @@ def redteam(
                 (task, forgery) for task in tasks for forgery in forgeries if forgery.victim == _runner(sandboxes, task)
             ]
         total = len(attacks) + len(pairs) + len(verifiers) * len(MODES)
-        made = chain(
+        attempts = chain(
             _on_boxes(sandboxes, victims["pytest"], attacks),
             _on_grading(sandboxes, pairs),
             _on_verifiers(sandboxes, Path(folder), verifiers),
         )
-        outcomes = list(tqdm(made, "redteam", total, unit="attack", disable=not progress))
+        outcomes = list(tqdm(attempts, "redteam", total, unit="attack", disable=not progress))
     return Report(sandboxes.tier, tuple(outcomes))
 
 
@@ -248,17 +248,17 @@ def catalogue() -> pl.DataFrame:
     return pl.DataFrame(rows, schema=["category", "name", "must", "tries", "stated"], orient="row")
 
 
-def _chosen(names: Iterable[str] | None) -> tuple[list[Attack], list[Forgery], list[VerifierForgery]]:
+def _select(names: Iterable[str] | None) -> tuple[list[Attack], list[Forgery], list[VerifierForgery]]:
     """The attacks with these names or of these categories."""
     if names is None:
         return list(ATTACKS), list(FORGERIES), list(FORGED_VERIFIERS)
-    wanted = {names} if isinstance(names, str) else set(names)
-    attacks = [one for one in ATTACKS if wanted & {one.name, one.category}]
-    forgeries = [one for one in FORGERIES if wanted & {one.name, GRADING}]
-    verifiers = [one for one in FORGED_VERIFIERS if wanted & {one.name, CATEGORY}]
-    found = {name for one in attacks for name in (one.name, one.category)} | {GRADING, CATEGORY}
-    found |= {one.name for one in forgeries} | {one.name for one in verifiers}
-    if unknown := sorted(wanted - found):
+    selection = {names} if isinstance(names, str) else set(names)
+    attacks = [one for one in ATTACKS if selection & {one.name, one.category}]
+    forgeries = [one for one in FORGERIES if selection & {one.name, GRADING}]
+    verifiers = [one for one in FORGED_VERIFIERS if selection & {one.name, CATEGORY}]
+    available = {name for one in attacks for name in (one.name, one.category)} | {GRADING, CATEGORY}
+    available |= {one.name for one in forgeries} | {one.name for one in verifiers}
+    if unknown := sorted(selection - available):
         raise ValueError(
             f"no attack and no category is called {unknown[0]!r}; `swebench_lab.testing.redteam.ATTACKS` lists them"
         )
@@ -278,7 +278,7 @@ def attempt(attack: Attack, ground: Ground) -> Outcome:
 
     An attack that breaks has shown nothing, so it counts as one that got through, with the error as evidence.
     """
-    started = time.monotonic()
+    start = time.monotonic()
     with ground.open(**attack.limits) as box:
         tier = box.tier
         try:
@@ -286,9 +286,9 @@ def attempt(attack: Attack, ground: Ground) -> Outcome:
         except (LabError, OSError, AssertionError) as error:
             ground.harm()
             evidence = f"the attack could not be carried out: {type(error).__name__}: {error}"
-    stated = "" if not evidence else attack.gaps.get(tier, "")
-    spent, got = time.monotonic() - started, _THROUGH if evidence else _HELD
-    return Outcome(attack.name, attack.category, not evidence, evidence, stated, "", attack.tries, spent, _HELD, got)
+    gap = "" if not evidence else attack.gaps.get(tier, "")
+    seconds, got = time.monotonic() - start, _THROUGH if evidence else _HELD
+    return Outcome(attack.name, attack.category, not evidence, evidence, gap, "", attack.tries, seconds, _HELD, got)
 
 
 def _on_grading(sandboxes: SandboxFactory, pairs: Sequence[tuple[Task, Forgery]]) -> Iterator[Outcome]:
@@ -313,17 +313,17 @@ def _on_verifiers(
     with tempfile.TemporaryDirectory(prefix="lab-certificates-") as certificates:
         evaluator = Evaluator(sandboxes, certificates=certificates)
         for one in attack_verifiers(folder, forgeries, evaluator):
-            stated = one.forgery.gap if one.evidence and one.mode == SHARED else ""
+            gap = one.forgery.gap if one.evidence and one.mode == SHARED else ""
             must = one.must if one.mode == SHARED else "unresolved"
             yield Outcome(
-                f"{one.forgery.name} ({one.mode})", CATEGORY, not one.evidence, one.evidence, stated,
+                f"{one.forgery.name} ({one.mode})", CATEGORY, not one.evidence, one.evidence, gap,
                 f"{one.forgery.kind} verifier", one.forgery.tries, one.seconds, must, one.status,
             )  # fmt: skip
 
 
 def grade(forgery: Forgery, task: Task, evaluator: Evaluator) -> Outcome:
     """Grade one forged patch; grading holds when the verdict is anything but *resolved*."""
-    started = time.monotonic()
+    start = time.monotonic()
     with evaluator.sandboxes.open(task) as box:
         facts = target(task, box)
     verdict = evaluator.grade(task, forgery.make(facts))
@@ -332,17 +332,17 @@ def grade(forgery: Forgery, task: Task, evaluator: Evaluator) -> Outcome:
     evidence = f"resolved: {', '.join(verdict.notes) or 'nothing was noticed'}" if verdict.resolved else ""
     if not evidence and must not in ("", verdict.status):
         evidence = f"({'; '.join([verdict.reason, *verdict.notes])})"
-    stated = forgery.gap if verdict.resolved else ""
-    spent = time.monotonic() - started
+    gap = forgery.gap if verdict.resolved else ""
+    seconds = time.monotonic() - start
     return Outcome(
         forgery.name,
         GRADING,
         not verdict.resolved,
         evidence,
-        stated,
+        gap,
         task.id,
         forgery.tries,
-        spent,
+        seconds,
         must,
         verdict.status,
     )

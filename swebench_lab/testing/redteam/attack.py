@@ -83,17 +83,19 @@ class Attack:
 
     def run(self, ground: Ground, box: Sandbox) -> str:
         """Attack a box; returns evidence of success, or an empty text when the box held."""
-        said = b""
+        output = b""
         script = _PRELUDE + dedent(self.script)
         for command, stdin in ((dedent(self.program), None), ("python3 -" if self.script else "", script)):
             if command:
                 # A box that an attack has ended is the attacker's own loss; what counts is what it leaves behind.
                 with contextlib.suppress(SandboxClosed):
-                    said += self._do(box, command, stdin, ground.clues).stdout
-        if _BROKEN in said and self.script:
-            raise AssertionError(f"the attack {self.name!r} itself is broken: {said[-500:].decode('utf-8', 'replace')}")
+                    output += self._do(box, command, stdin, ground.clues).stdout
+        if _BROKEN in output and self.script:
+            raise AssertionError(
+                f"the attack {self.name!r} itself is broken: {output[-500:].decode('utf-8', 'replace')}"
+            )
         evidence = self.then(ground, box) if self.then else ""
-        return gained(said) or evidence or ground.harm(said)
+        return gained(output) or evidence or ground.harm(output)
 
     def _do(self, box: Sandbox, command: str, stdin: str | None, clues: Mapping[str, str]) -> Result:
         return box.run(command, stdin=stdin, env=dict(clues), timeout=self.timeout, max_output=4_000_000)
@@ -102,8 +104,8 @@ class Attack:
 def gained(output: bytes) -> str:
     """Return what a program of ours says it got hold of."""
     mark = GAINED.encode()
-    found = [line for line in output.splitlines() if line.startswith(mark)]
-    return "; ".join(line[len(mark) :].decode("utf-8", "replace").strip() for line in found[:5])
+    lines = [line for line in output.splitlines() if line.startswith(mark)]
+    return "; ".join(line[len(mark) :].decode("utf-8", "replace").strip() for line in lines[:5])
 
 
 CATEGORIES = (

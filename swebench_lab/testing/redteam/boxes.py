@@ -32,17 +32,17 @@ def _host_file_made(ground: Ground, _box: Sandbox) -> str:
 def _next_interpreter_differs(ground: Ground, _box: Sandbox) -> str:
     """Say whether what one box made of its interpreter runs in the next one."""
     with ground.open() as other:
-        said = other.run("python -c 'import json, pytest; print(json.dumps(1))'; pytest --version").output
-    return f"another box's interpreter says {said.strip()[-200:]!r}" if "LAB-WAS-HERE" in said else ""
+        output = other.run("python -c 'import json, pytest; print(json.dumps(1))'; pytest --version").output
+    return f"another box's interpreter says {output.strip()[-200:]!r}" if "LAB-WAS-HERE" in output else ""
 
 
 def _next_box_differs(ground: Ground, _box: Sandbox) -> str:
     """Say whether what one box changed shows in the next one."""
     with ground.open() as other:
-        found = other.run(
+        paths = other.run(
             "grep -rl LAB-WAS-HERE /testbed /opt/venv/bin /tmp /root /etc 2>/dev/null | head -3"
         ).output.strip()
-    return f"another box sees {found}" if found else ""
+    return f"another box sees {paths}" if paths else ""
 
 
 FILES = (
@@ -421,9 +421,9 @@ def _left_behind(ground: Ground, box: Sandbox) -> str:
 
     box.close()
     deadline = time.monotonic() + 5.0
-    while found := tagged(f"LAB_TAG=outlive-{ground.mark}"):
+    while processes := tagged(f"LAB_TAG=outlive-{ground.mark}"):
         if time.monotonic() > deadline:
-            return f"{len(found)} processes live on after the box was closed"
+            return f"{len(processes)} processes live on after the box was closed"
         time.sleep(0.05)
     return ""
 
@@ -432,14 +432,14 @@ def tagged(variable: str) -> list[int]:
     """Return the processes of this machine that have a variable."""
     from pathlib import Path
 
-    found = []
+    pids = []
     for entry in Path("/proc").iterdir():
         try:
             if entry.name.isdigit() and variable.encode() in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
+                pids.append(int(entry.name))
         except OSError:
             continue
-    return found
+    return pids
 
 
 NEIGHBOURS = (

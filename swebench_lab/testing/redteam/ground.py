@@ -76,7 +76,7 @@ class Ground:
         self.files = list(self._lay_files())
         self._process = self._start_process()
         self._sockets = _listeners(self.folder, self.mark)
-        self._shared = _shared_memory(self.token)
+        self._segment = _shared_memory(self.token)
         self._neighbour = self.open()
         self._neighbour.run(
             f"echo {self.token} >${{TMPDIR:-/tmp}}/lab-canary-{self.mark}; echo {self.token} >lab-canary-{self.mark}"
@@ -124,7 +124,9 @@ class Ground:
         return process
 
     def _clues(self) -> dict[str, str]:
-        ports = {name: str(found.getsockname()[1]) for name, found in self._sockets.items() if name.startswith("ip")}
+        ports = {
+            name: str(listener.getsockname()[1]) for name, listener in self._sockets.items() if name.startswith("ip")
+        }
         return {
             "LAB_MARK": self.mark,
             "LAB_FILES": " ".join(map(str, self.files)),
@@ -132,7 +134,7 @@ class Ground:
             "LAB_CLIENT": str(os.getpid()),
             "LAB_SOCKET": str(self.folder / "socket"),
             "LAB_ABSTRACT": f"lab-canary-{self.mark}",
-            "LAB_SHARED": str(self._shared),
+            "LAB_SHARED": str(self._segment),
             "LAB_ANSWERS": str(self.snapshot.tests),
             "LAB_CACHE": str(self.sandboxes.cache.root),
             "LAB_PREFIX": str(Path(sys.base_prefix).resolve()),
@@ -144,9 +146,9 @@ class Ground:
 
     def harm(self, output: bytes = b"") -> str:
         """Say what an attack did to the canaries, or return an empty text; the ground is then as before."""
-        found = [*self._leaks(output), *self._contacts(), *self._changes()]
+        findings = [*self._leaks(output), *self._contacts(), *self._changes()]
         self.repair()
-        return "; ".join(found[:5])
+        return "; ".join(findings[:5])
 
     def _leaks(self, output: bytes) -> Iterator[str]:
         if self.token.encode() in output:
@@ -156,12 +158,12 @@ class Ground:
 
     def _contacts(self) -> Iterator[str]:
         """Name the sockets that somebody has reached."""
-        for name, found in self._sockets.items():
-            while select.select([found], [], [], 0)[0]:
-                if found.type == socket.SOCK_STREAM:
-                    found.accept()[0].close()
+        for name, listener in self._sockets.items():
+            while select.select([listener], [], [], 0)[0]:
+                if listener.type == socket.SOCK_STREAM:
+                    listener.accept()[0].close()
                 else:
-                    found.recv(1 << 16)
+                    listener.recv(1 << 16)
                 yield f"the host's {name} socket was reached"
 
     def _changes(self) -> Iterator[str]:
@@ -174,7 +176,7 @@ class Ground:
     def _state(self) -> dict[str, Any]:
         """Everything of the canaries that can be compared."""
         state: dict[str, Any] = {str(path): _describe(path) for path in self.files}
-        state |= {f"files beside {path}": _marked(path.parent, self.mark) for path in self.files}
+        state |= {f"files beside {path}": _names_with(path.parent, self.mark) for path in self.files}
         state["the host's process"] = _describe_process(self._process.pid)
         state["the neighbour's file"] = self._neighbour.run(
             f"cat ${{TMPDIR:-/tmp}}/lab-canary-{self.mark} lab-canary-{self.mark}", timeout=_PATIENCE
@@ -193,7 +195,7 @@ class Ground:
                 path.write_text(self.token)
                 path.chmod(0o644)
                 self._before[str(path)] = _describe(path)
-            for extra in set(_marked(path.parent, self.mark)) - {path.name}:
+            for extra in set(_names_with(path.parent, self.mark)) - {path.name}:
                 (path.parent / extra).unlink()
         if (
             self._process.poll() is not None
@@ -211,9 +213,9 @@ class Ground:
         """Remove every canary."""
         _end(self._process)
         self._neighbour.close()
-        for found in self._sockets.values():
-            found.close()
-        _libc().shmctl(self._shared, _IPC_REMOVE, None)
+        for listener in self._sockets.values():
+            listener.close()
+        _libc().shmctl(self._segment, _IPC_REMOVE, None)
         os.environ.pop(_VARIABLE, None)
         for path in self.files:
             path.unlink(missing_ok=True)
@@ -231,15 +233,15 @@ class Ground:
 def _describe(path: Path) -> tuple[Any, ...]:
     """Everything of a file that a box could change."""
     try:
-        found = path.lstat()
+        status = path.lstat()
         names = tuple(os.listxattr(path, follow_symlinks=False))
     except OSError as error:
         return (type(error).__name__,)
     content = path.read_text(errors="replace")[:100] if path.is_file() and not path.is_symlink() else ""
-    return (content, oct(found.st_mode), found.st_uid, found.st_gid, found.st_nlink, found.st_mtime_ns, names)
+    return (content, oct(status.st_mode), status.st_uid, status.st_gid, status.st_nlink, status.st_mtime_ns, names)
 
 
-def _marked(folder: Path, mark: str) -> tuple[str, ...]:
+def _names_with(folder: Path, mark: str) -> tuple[str, ...]:
     try:
         return tuple(sorted(entry.name for entry in folder.iterdir() if mark in entry.name))
     except OSError:
@@ -275,27 +277,27 @@ def _setting(path: Path) -> str:
 
 def _listeners(folder: Path, mark: str) -> Mapping[str, socket.socket]:
     """Sockets of the host that wait to be reached: loopback TCP and UDP, a socket file, an abstract name."""
-    found: dict[str, socket.socket] = {}
-    wanted = (
+    listeners: dict[str, socket.socket] = {}
+    endpoints = (
         ("ip4_tcp", socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)),
         ("ip6_tcp", socket.AF_INET6, socket.SOCK_STREAM, ("::1", 0)),
         ("ip4_udp", socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0)),
         ("unix", socket.AF_UNIX, socket.SOCK_STREAM, str(folder / "socket")),
         ("abstract", socket.AF_UNIX, socket.SOCK_STREAM, f"\0lab-canary-{mark}"),
     )
-    for name, family, kind, address in wanted:
-        made = socket.socket(family, kind)
+    for name, family, kind, address in endpoints:
+        listener = socket.socket(family, kind)
         try:
-            made.bind(address)
+            listener.bind(address)
         except OSError:  # a machine without IPv6
-            made.close()
+            listener.close()
             continue
         if kind == socket.SOCK_STREAM:
-            made.listen(16)
-        found[name] = made
+            listener.listen(16)
+        listeners[name] = listener
     (folder / "socket").chmod(0o777)
     folder.chmod(0o755)
-    return found
+    return listeners
 
 
 def _libc() -> ctypes.CDLL:

@@ -31,7 +31,7 @@ def _still_usable(ground: Ground, box: Sandbox) -> str:
         return "" if other.run("echo alive", timeout=20).output == "alive\n" else "no sandbox can be used after it"
 
 
-def _bombed(ground: Ground, box: Sandbox) -> str:
+def _bomb(ground: Ground, box: Sandbox) -> str:
     """Count the bomb's processes from outside while it lives, then see that all goes on."""
     variable = f"LAB_TAG=bomb-{ground.mark}"
     with box.session() as shell:
@@ -117,7 +117,7 @@ RESOURCES = (
             time.sleep(max(0.0, end - time.monotonic()))
             END
         """,
-        then=_bombed,
+        then=_bomb,
         limits={"processes": _PROCESSES},
     ),
     Attack(
@@ -257,7 +257,7 @@ RESOURCES = (
         program="""
             LAB_TAG=outlive-$LAB_MARK sh -c 'trap "" TERM HUP; while :; do :; done' >/dev/null 2>&1 & true
         """,
-        then=lambda ground, box: _ended(ground, box),
+        then=lambda ground, box: _check_end(ground, box),
     ),
     Attack(
         "out of the timeout's reach",
@@ -282,19 +282,19 @@ RESOURCES = (
             " & sleep 60
         """,
         timeout=1.0,
-        then=lambda ground, _: _escaped(ground),
+        then=lambda ground, _: _check_escape(ground),
     ),
 )
 
 
-def _ended(ground: Ground, box: Sandbox) -> str:
+def _check_end(ground: Ground, box: Sandbox) -> str:
     box.close()
     time.sleep(0.2)
     left = tagged(f"LAB_TAG=outlive-{ground.mark}")
     return f"{len(left)} processes live on after the box was closed" if left else ""
 
 
-def _escaped(ground: Ground) -> str:
+def _check_escape(ground: Ground) -> str:
     time.sleep(0.3)
     left = tagged(f"LAB_TAG=escaped-{ground.mark}")
     return f"{len(left)} daemon of a command lives on after the command's timeout" if left else ""

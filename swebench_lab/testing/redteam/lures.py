@@ -43,12 +43,12 @@ def _in_time(operation: Callable[[], object], box: Sandbox, what: str) -> tuple[
     return results[0], ""
 
 
-def _read_planted(ground: Ground, box: Sandbox) -> str:
+def _read_links(ground: Ground, box: Sandbox) -> str:
     """Read, list and write through every planted link."""
-    seen = b""
+    data = b""
     for number in range(len(ground.files)):
-        listed = _quietly(partial(box.list, f"folder-{number}"))
-        if isinstance(listed, list) and any(ground.mark in name for name in listed):
+        entries = _quietly(partial(box.list, f"folder-{number}"))
+        if isinstance(entries, list) and any(ground.mark in name for name in entries):
             return f"list() showed {ground.files[number].parent} of the host"
         for name in (
             f"soft-{number}",
@@ -56,13 +56,13 @@ def _read_planted(ground: Ground, box: Sandbox) -> str:
             f"folder-{number}/{ground.files[number].name}",
             f"hard-{number}",
         ):
-            found = _quietly(partial(box.read_bytes, name))
-            seen += found if isinstance(found, bytes) else b""
+            content = _quietly(partial(box.read_bytes, name))
+            data += content if isinstance(content, bytes) else b""
             _quietly(partial(box.write, name, "LAB-WAS-HERE"))
-    return "read() returned the canaries' secret" if ground.token.encode() in seen else ""
+    return "read() returned the canaries' secret" if ground.token.encode() in data else ""
 
 
-def _download_planted(ground: Ground, box: Sandbox) -> str:
+def _download_links(ground: Ground, box: Sandbox) -> str:
     """Download the tree with the planted links, and what they lead to."""
     target = ground.folder / "downloaded"
     for path in (".", "soft-0", "folder-0", "hard-0"):
@@ -113,12 +113,12 @@ _PLANT = """
 def _exchange(ground: Ground, box: Sandbox) -> str:
     """Read and write a name that changes between a file and a link all the time."""
     deadline = time.monotonic() + 3.0
-    seen = b""
+    data = b""
     while time.monotonic() < deadline:
-        found = _quietly(lambda: box.read_bytes("dance/file"))
-        seen += found if isinstance(found, bytes) else b""
+        content = _quietly(lambda: box.read_bytes("dance/file"))
+        data += content if isinstance(content, bytes) else b""
         _quietly(lambda: box.write("dance/file", "LAB-WAS-HERE"))
-    return "read() returned the canaries' secret" if ground.token.encode() in seen else ""
+    return "read() returned the canaries' secret" if ground.token.encode() in data else ""
 
 
 def _endless(ground: Ground, box: Sandbox) -> str:
@@ -138,7 +138,7 @@ def _endless(ground: Ground, box: Sandbox) -> str:
 
 def _proc_of_keeper(ground: Ground, box: Sandbox) -> str:
     """Read, as the host, names that mean something else for the process that opens them."""
-    seen = b""
+    data = b""
     for name in (
         "environ",
         "maps",
@@ -147,9 +147,9 @@ def _proc_of_keeper(ground: Ground, box: Sandbox) -> str:
         "cwd/" + ground.files[0].name,
         "task/1/environ",
     ):
-        found = _quietly(partial(box.read_bytes, f"/proc/self/{name}"))
-        seen += found if isinstance(found, bytes) else b""
-    return "read() of /proc/self returned the canaries' secret" if ground.token.encode() in seen else ""
+        content = _quietly(partial(box.read_bytes, f"/proc/self/{name}"))
+        data += content if isinstance(content, bytes) else b""
+    return "read() of /proc/self returned the canaries' secret" if ground.token.encode() in data else ""
 
 
 def hostile_tar(where: str) -> bytes:
@@ -200,11 +200,15 @@ def _false_tar(ground: Ground, box: Sandbox) -> str:
     target.mkdir(parents=True, exist_ok=True)
     box.run("mkdir -p loot")
     _quietly(lambda: box.download("loot", target))
-    found = [path for path in (ground.folder / "a").rglob(name) if not path.resolve().is_relative_to(target.resolve())]
-    found += [path for path in (Path("/tmp", name), ground.folder / name, ground.folder.parent / name) if path.exists()]
-    for path in found:
+    escapes = [
+        path for path in (ground.folder / "a").rglob(name) if not path.resolve().is_relative_to(target.resolve())
+    ]
+    escapes += [
+        path for path in (Path("/tmp", name), ground.folder / name, ground.folder.parent / name) if path.exists()
+    ]
+    for path in escapes:
         path.unlink()
-    return f"download() wrote {found[0]}" if found else _through(target)
+    return f"download() wrote {escapes[0]}" if escapes else _through(target)
 
 
 LINKS = (
@@ -213,14 +217,14 @@ LINKS = (
         "links",
         "Plant soft and hard links to host files for `read`, `list` and `write`.",
         program=_PLANT,
-        then=_read_planted,
+        then=_read_links,
     ),
     Attack(
         "planted links, downloaded",
         "links",
         "Plant links to host files in a folder that is downloaded.",
         program=_PLANT,
-        then=_download_planted,
+        then=_download_links,
     ),
     Attack(
         "planted links, uploaded over",
@@ -295,16 +299,16 @@ sed -i 's/return sum(amounts)/# changed\n    return sum(amounts)/' src/ledger/__
 
 def _honest_diff(ground: Ground, box: Sandbox) -> str:
     """Make the patch; it must tell of the one change that was made, and nothing may have been executed on the host."""
-    made, late = _in_time(box.diff, box, "diff()")
+    patch, late = _in_time(box.diff, box, "diff()")
     executed = list(ground.folder.glob("executed-*"))
     for path in executed:
         path.unlink()
     if executed or late:
         return "a program of the box was executed on the host" if executed else late
-    if not isinstance(made, str):
+    if not isinstance(patch, str):
         return "diff() failed"
-    files = [line for line in made.splitlines() if line.startswith("diff --git")]
-    if len(files) != 1 or _HONEST not in made or "LAB-WAS-HERE" in made:
+    files = [line for line in patch.splitlines() if line.startswith("diff --git")]
+    if len(files) != 1 or _HONEST not in patch or "LAB-WAS-HERE" in patch:
         return f"diff() does not tell the truth: {'; '.join(files) or 'nothing changed'}"
     return ""
 

@@ -68,20 +68,20 @@ def _unpack_hostile(ground: Ground, _box: Sandbox) -> str:
     secret = ground.folder / f".lab-canary-{ground.mark}"
     store = ground.folder / "layers" / "in" / "here"
     for way, content in _packs(where, str(secret)):
-        packed = ground.folder / "layer.tar.gz"
-        packed.write_bytes(content)
+        archive = ground.folder / "layer.tar.gz"
+        archive.write_bytes(content)
         try:
-            layer = Layer.unpack(packed, store)
+            layer = Layer.unpack(archive, store)
         except (LabError, OSError):
             layer = None
-        if found := _escaped(ground, where, store) or _holds_secret(store, ground.token):
-            return f"{way}: {found}"
-        if layer is not None and ground.token.encode() in _seen_through(ground, layer):
+        if leak := _find_escape(ground, where, store) or _holds_secret(store, ground.token):
+            return f"{way}: {leak}"
+        if layer is not None and ground.token.encode() in _read_through(ground, layer):
             return f"{way}: a box on the unpacked layer read the canaries' secret"
     return ""
 
 
-def _escaped(ground: Ground, where: str, store: Path) -> str:
+def _find_escape(ground: Ground, where: str, store: Path) -> str:
     places = [
         Path("/tmp", where),
         Path("/", where),
@@ -107,7 +107,7 @@ def _holds_secret(store: Path, token: str) -> str:
     return ""
 
 
-def _seen_through(ground: Ground, layer: object) -> bytes:
+def _read_through(ground: Ground, layer: object) -> bytes:
     try:
         with ground.sandboxes.open(ground.snapshot, layers=[layer]) as other:  # type: ignore[list-item]
             return other.run(
@@ -123,10 +123,10 @@ def _checkpointed(ground: Ground, box: Sandbox) -> str:
         layer = box.checkpoint()
     except LabError:
         return ""
-    if found := _holds_secret(layer.path, ground.token):
-        return found
+    if leak := _holds_secret(layer.path, ground.token):
+        return leak
     return (
-        "a box on the layer read the canaries' secret" if ground.token.encode() in _seen_through(ground, layer) else ""
+        "a box on the layer read the canaries' secret" if ground.token.encode() in _read_through(ground, layer) else ""
     )
 
 
@@ -198,7 +198,7 @@ class _Elements(HTMLParser):
                 self.acting.append(f"{tag} {name}={text[:40]}")
 
 
-def _shown(_ground: Ground, box: Sandbox) -> str:
+def _show(_ground: Ground, box: Sandbox) -> str:
     """Show hostile output everywhere an attempt is shown: in its page, in notebooks, and in a terminal."""
     output = box.run(_HOSTILE, timeout=_TOO_LONG).output
     harmless, hostile = _views(_attempt("some words")), _views(_attempt(output))
@@ -217,10 +217,10 @@ def _views(rollout: Rollout) -> dict[str, str]:
     from swebench_lab.viewer.page import page
 
     parts = (rollout, rollout.trajectory, rollout.trajectory.steps[0], rollout.verdict, rollout.task)
-    shown = {
+    views = {
         f"the HTML of a {type(part).__name__}": part._repr_html_() for part in parts if hasattr(part, "_repr_html_")
     }
-    return {"the page": page(rollout), **shown}
+    return {"the page": page(rollout), **views}
 
 
 def _acts(html: str, harmless: str) -> str:
@@ -229,10 +229,10 @@ def _acts(html: str, harmless: str) -> str:
         return "it holds control characters"
     if "\u202e" in html:
         return "it turns the direction of text"
-    found, usual = _Elements(html), _Elements(harmless)
-    if found.scripts > usual.scripts or found.kinds - usual.kinds - {"details", "summary"}:
-        return f"new elements: {', '.join(sorted(found.kinds - usual.kinds)) or 'script'}"
-    return ", ".join(sorted(set(found.acting) - set(usual.acting))[:3])
+    elements, usual = _Elements(html), _Elements(harmless)
+    if elements.scripts > usual.scripts or elements.kinds - usual.kinds - {"details", "summary"}:
+        return f"new elements: {', '.join(sorted(elements.kinds - usual.kinds)) or 'script'}"
+    return ", ".join(sorted(set(elements.acting) - set(usual.acting))[:3])
 
 
 def _controls(text: str) -> bool:
@@ -297,6 +297,6 @@ OUTPUT = (
         "terminal sequences and HTML in output",
         "output",
         "Take over the terminal or the page in which an attempt is looked at.",
-        then=_shown,
+        then=_show,
     ),
 )

@@ -179,7 +179,7 @@ def attack(folder: Path, forgeries: Sequence[VerifierForgery], evaluator: Evalua
             key = (forgery.kind, mode)
             if key not in victims:
                 victims[key] = victim(folder / f"{forgery.kind}-{mode}", *key)
-            started = time.monotonic()
+            start = time.monotonic()
             verdict = evaluator.grade(victims[key], forged(forgery))
-            said = f"resolved: {', '.join(verdict.notes) or 'nothing was noticed'}" if verdict.resolved else ""
-            yield Judged(forgery, mode, verdict.status, said, time.monotonic() - started)
+            evidence = f"resolved: {', '.join(verdict.notes) or 'nothing was noticed'}" if verdict.resolved else ""
+            yield Judged(forgery, mode, verdict.status, evidence, time.monotonic() - start)

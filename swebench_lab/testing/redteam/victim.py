@@ -128,21 +128,23 @@ def make_victim(folder: Path, kind: str = "pytest") -> Task:
         ("commit", "-q", "--no-gpg-sign", "-m", "ledger"),
         ("rev-parse", "HEAD"),
     ):
-        done = subprocess.run(["git", *who, *command], cwd=folder, env=env, capture_output=True, text=True, check=True)
+        result = subprocess.run(
+            ["git", *who, *command], cwd=folder, env=env, capture_output=True, text=True, check=True
+        )
     tests = "testing" if kind == "testing" else "tests"
-    hidden = tuple(f"{tests}/test_ledger.py::test_nothing_is_lost[{people}]" for people in (3, 7))
+    failing = tuple(f"{tests}/test_ledger.py::test_nothing_is_lost[{people}]" for people in (3, 7))
     going_on: tuple[str, ...] = (f"{tests}/test_ledger.py::test_total", f"{tests}/test_ledger.py::test_even_share")
     if kind == "unittest":
-        hidden = ("The odd cents are paid by somebody.",)  # how the log of a test with a docstring names it
+        failing = ("The odd cents are paid by somebody.",)  # how the log of a test with a docstring names it
         going_on = ("test_total (tests.test_unit.LedgerTest.test_total)",)
     return Task(
         id=KINDS[kind],
         repo="redteam/ledger",
-        base_commit=done.stdout.strip(),
+        base_commit=result.stdout.strip(),
         issue="share() loses the odd cents",
         setup_patch=file_diff(MODULE, _FIXED, _BROKEN),
         gold_patch=file_diff(MODULE, _BROKEN, _FIXED),
-        fail_to_pass=hidden,
+        fail_to_pass=failing,
         pass_to_pass=going_on,
         source=str(folder),
         hide_tests=kind != "unittest",

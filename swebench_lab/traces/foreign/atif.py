@@ -51,7 +51,7 @@ def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
     _check_version(version(record), where)
     opening: list[Message] = []
     steps: list[Step] = []
-    copied = 0
+    copies = 0
     agent = field(record, "agent", Mapping, where, {})
     model = str(agent.get("model_name") or "")
     for number, raw in enumerate(field(record, "steps", list, where, [])):
@@ -62,7 +62,7 @@ def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
                 f"{shortly(raw.get('source') if isinstance(raw, Mapping) else raw)}"
             )
         if raw["source"] != "agent" and steps and raw.get("is_copied_context") is True:
-            copied += 1
+            copies += 1
         elif raw["source"] == "agent":
             steps.append(_step(len(steps), raw, model, at))
         elif not steps:
@@ -82,25 +82,25 @@ def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
         error=str(extra.get("error") or error),
         policy=model or str(agent.get("name") or NAME),
         flavour="xml",
-        started_at=next((made.started_at for made in steps if made.started_at), 0.0),
-        extra=_beside(record, agent, copied, where),
+        started_at=next((step.started_at for step in steps if step.started_at), 0.0),
+        extra=_beside(record, agent, copies, where),
     )
 
 
-def _check_version(named: str, where: str) -> None:
+def _check_version(label: str, where: str) -> None:
     """Refuse a version that is not known.
 
     Raises:
         RecordError: It is newer, or none.
     """
-    found = re.fullmatch(r"ATIF-v1\.(\d+)", named, re.IGNORECASE)
-    if found is None or int(found[1]) > _NEWEST:
+    match = re.fullmatch(r"ATIF-v1\.(\d+)", label, re.IGNORECASE)
+    if match is None or int(match[1]) > _NEWEST:
         raise RecordError(
-            f"{where}, field 'schema_version': {named!r} is not known; ATIF is read from ATIF-v1.0 to ATIF-v1.{_NEWEST}"
+            f"{where}, field 'schema_version': {label!r} is not known; ATIF is read from ATIF-v1.0 to ATIF-v1.{_NEWEST}"
         )
 
 
-def _beside(record: Mapping[str, Any], agent: Mapping[str, Any], copied: int, where: str) -> dict[str, Any]:
+def _beside(record: Mapping[str, Any], agent: Mapping[str, Any], copies: int, where: str) -> dict[str, Any]:
     """Return what a record says beside its steps: the tools, the next file, and how many steps were left out."""
     facts: dict[str, Any] = {}
     if agent.get("tool_definitions"):
@@ -108,30 +108,30 @@ def _beside(record: Mapping[str, Any], agent: Mapping[str, Any], copied: int, wh
     if record.get("continued_trajectory_ref"):
         facts["continued"] = record["continued_trajectory_ref"]
     inner = [sub for sub in field(record, "subagent_trajectories", list, where, ()) if isinstance(sub, Mapping)]
-    dropped = {"steps of sub-agents": sum(len(as_list(sub.get("steps"))) for sub in inner), "copied messages": copied}
+    dropped = {"steps of sub-agents": sum(len(as_list(sub.get("steps"))) for sub in inner), "copied messages": copies}
     if any(dropped.values()):
         facts["dropped"] = {name: count for name, count in dropped.items() if count}
     return facts
 
 
 def _stop(steps: Sequence[Step]) -> str:
-    ended = bool(steps) and (not steps[-1].tool or steps[-1].tool in turns.ENDS)
-    return Stop.SUBMITTED.value if ended else Stop.CANCELLED.value
+    is_complete = bool(steps) and (not steps[-1].tool or steps[-1].tool in turns.ENDS)
+    return Stop.SUBMITTED.value if is_complete else Stop.CANCELLED.value
 
 
 def _step(index: int, raw: Mapping[str, Any], model: str, where: str) -> Step:
     calls = []
-    for number, given in enumerate(field(raw, "tool_calls", list, where, ())):
-        if not isinstance(given, Mapping) or not given.get("function_name"):
-            raise RecordError(f"{where}, tool call {number}, field 'function_name': missing in {shortly(given)}")
-        arguments = turns.unbroken(given.get("arguments"), f"{where}, tool call {number}")
-        calls.append(Call(str(given["function_name"]), arguments))
+    for number, call in enumerate(field(raw, "tool_calls", list, where, ())):
+        if not isinstance(call, Mapping) or not call.get("function_name"):
+            raise RecordError(f"{where}, tool call {number}, field 'function_name': missing in {shortly(call)}")
+        arguments = turns.unbroken(call.get("arguments"), f"{where}, tool call {number}")
+        calls.append(Call(str(call["function_name"]), arguments))
     metrics = field(raw, "metrics", Mapping, where, {})
     extra = field(raw, "extra", Mapping, where, {})
     message = text_of(raw.get("message"))
     reasoning = text_of(raw.get("reasoning_content"))
     words = message if message or calls else reasoning
-    copied, called = raw.get("is_copied_context") is True, raw.get("llm_call_count") != 0
+    is_copy, called = raw.get("is_copied_context") is True, raw.get("llm_call_count") != 0
     at = moment(raw.get("timestamp"))
     ids = _numbers(metrics, "completion_token_ids", where)
     logprobs = _numbers(metrics, "logprobs", where)
@@ -142,7 +142,7 @@ def _step(index: int, raw: Mapping[str, Any], model: str, where: str) -> Step:
         model=str(raw.get("model_name") or model),
         reasoning=reasoning if words != reasoning else "",
         signature=str(extra.get("signature") or ""),
-        **_counts({} if copied or not called else metrics, where, none=copied or not called),
+        **_counts({} if is_copy or not called else metrics, where, none=is_copy or not called),
     )
     code = extra.get("exit_code")
     return turns.step(
@@ -151,34 +151,34 @@ def _step(index: int, raw: Mapping[str, Any], model: str, where: str) -> Step:
         words,
         calls,
         _results(raw, where),
-        ids=[str(given.get("tool_call_id") or "") for given in raw.get("tool_calls") or ()],
+        ids=[str(call.get("tool_call_id") or "") for call in raw.get("tool_calls") or ()],
         command=str(extra.get("command") or ""),
         exit_code=code if isinstance(code, int) else None,
         seconds=amount(extra, "seconds", where),
         cwd=str(extra.get("cwd") or ""),
         started_at=at,
         role="tool" if calls else "user",
-        **_marks(copied, called, extra),
+        **_marks(is_copy, called, extra),
     )
 
 
 def _with_prompts(steps: Sequence[Step], raw: Sequence[Mapping[str, Any]], where: str) -> list[Step]:
     """Return steps with the ids of their prompts, each as what it added to the step before; where all have them."""
     records = [one for one in raw if one["source"] == "agent"]
-    found = [_numbers(field(one, "metrics", Mapping, where, {}), "prompt_token_ids", where) for one in records]
-    made: list[Step] = []
+    prompts = [_numbers(field(one, "metrics", Mapping, where, {}), "prompt_token_ids", where) for one in records]
+    result: list[Step] = []
     whole = arrays.ids(())
-    for step, numbers in zip(steps, found, strict=True):
-        said = step.reply.token_ids
-        if not numbers or said is None:
-            made.append(step)
+    for step, numbers in zip(steps, prompts, strict=True):
+        reply_ids = step.reply.token_ids
+        if not numbers or reply_ids is None:
+            result.append(step)
             continue
         prompt = arrays.ids([int(number) for number in numbers])
         goes_on = 0 < len(whole) <= len(prompt) and bool((prompt[: len(whole)] == whole).all())
         context = prompt[len(whole) :] if goes_on else prompt
-        made.append(replace(step, reply=replace(step.reply, context_ids=context, restart=not goes_on)))
-        whole = arrays.joined(prompt, said)
-    return made
+        result.append(replace(step, reply=replace(step.reply, context_ids=context, restart=not goes_on)))
+        whole = arrays.joined(prompt, reply_ids)
+    return result
 
 
 def _counts(metrics: Mapping[str, Any], where: str, none: bool) -> dict[str, Any]:
@@ -193,8 +193,8 @@ def _counts(metrics: Mapping[str, Any], where: str, none: bool) -> dict[str, Any
     }
 
 
-def _marks(copied: bool, called: bool, extra: Mapping[str, Any]) -> dict[str, Any]:
-    marks: dict[str, Any] = {"copied": True} if copied else {}
+def _marks(is_copy: bool, called: bool, extra: Mapping[str, Any]) -> dict[str, Any]:
+    marks: dict[str, Any] = {"copied": True} if is_copy else {}
     marks |= {} if called else {"llm_calls": 0}
     if marks or extra.get("weight") == 0:
         marks["weight"] = 0
@@ -202,9 +202,9 @@ def _marks(copied: bool, called: bool, extra: Mapping[str, Any]) -> dict[str, An
 
 
 def _numbers(metrics: Mapping[str, Any], name: str, where: str) -> list[float]:
-    found: list[Any] = field(metrics, name, list, where, [])
-    if all(isinstance(value, (int, float)) for value in found):
-        return found
+    values: list[Any] = field(metrics, name, list, where, [])
+    if all(isinstance(value, (int, float)) for value in values):
+        return values
     raise RecordError(f"{where}, field {name!r}: expected a list of numbers")
 
 
@@ -214,11 +214,11 @@ def _results(raw: Mapping[str, Any], where: str) -> list[str]:
     return [text_of(result.get("content")) for result in results if isinstance(result, Mapping)]
 
 
-def _told(made: Step, raw: Mapping[str, Any], where: str) -> Step:
+def _told(step: Step, raw: Mapping[str, Any], where: str) -> Step:
     """Return a step with what a user or the system said after it."""
-    shown = made.calls[-1].observation if made.calls else made.correction
-    text = "\n".join(filter(None, [shown, text_of(raw.get("message")), *_results(raw, where)]))
-    return made.with_call(observation=text)
+    observation = step.calls[-1].observation if step.calls else step.correction
+    text = "\n".join(filter(None, [observation, text_of(raw.get("message")), *_results(raw, where)]))
+    return step.with_call(observation=text)
 
 
 __all__ = ["NAME", "SUFFIX", "VERSION", "is_one", "read", "version", "write"]

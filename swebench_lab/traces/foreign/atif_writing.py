@@ -31,18 +31,18 @@ def write(trajectory: Trajectory) -> dict[str, Any]:
     ids = {step.index: prompt for step, prompt in zip(trajectory.steps, prompts(trajectory), strict=True)}
     whole = f"{trajectory.task_id}.{trajectory.attempt}"
     if not is_captured(trajectory):
-        opening = [_said(message) for message in trajectory.opening]
-        return _document(trajectory, whole, [*opening, *(_written(step, ids) for step in trajectory.steps)])
-    asked = requests_of(trajectory.steps)
+        opening = [_input_step(message) for message in trajectory.opening]
+        return _document(trajectory, whole, [*opening, *(_write(step, ids) for step in trajectory.steps)])
+    requests = requests_of(trajectory.steps)
     main, *others = lines_of(trajectory)
     names = {number: f"{whole}.{line.thread.value}-{line.steps[0].index}" for number, line in enumerate(others)}
-    made = _line(main, asked, ids)
+    entries = _line(main, requests, ids)
     for number, line in enumerate(others):
-        _refer(made, line, names[number])
-    record = _document(replace(trajectory, steps=main.steps), whole, made, trajectory)
+        _refer(entries, line, names[number])
+    record = _document(replace(trajectory, steps=main.steps), whole, entries, trajectory)
     if others:
         record["subagent_trajectories"] = [
-            _embedded(trajectory, line, names[number], _line(line, asked, ids)) for number, line in enumerate(others)
+            _embed(trajectory, line, names[number], _line(line, requests, ids)) for number, line in enumerate(others)
         ]
     return record
 
@@ -84,7 +84,7 @@ def _document(
     }
 
 
-def _embedded(trajectory: Trajectory, line: Line, name: str, steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _embed(trajectory: Trajectory, line: Line, name: str, steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the line of a sub-agent, or a call beside the work, as a trajectory of its own."""
     record = _document(replace(trajectory, steps=line.steps), name, steps, trajectory)
     return {**record, "extra": {"thread": line.thread.value}}
@@ -99,36 +99,36 @@ def _tools(steps: Sequence[Step]) -> list[dict[str, Any]]:
 # --- the steps of a captured line ---------------------------------------------------------------------------------------
 
 
-def _line(line: Line, asked: Sequence[Sequence[dict[str, Any]]], ids: _Ids) -> list[dict[str, Any]]:
+def _line(line: Line, requests: Sequence[Sequence[dict[str, Any]]], ids: _Ids) -> list[dict[str, Any]]:
     """Return the steps of a line: what each conversation of it began with, then its calls."""
-    made: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     for number, step in enumerate(line.steps):
         if step.parent is None or number == 0:
-            made += _began_with(asked[step.index], copied=number > 0)
-        made.append(_written(step, ids))
-    return made
+            entries += _began_with(requests[step.index], copied=number > 0)
+        entries.append(_write(step, ids))
+    return entries
 
 
 def _began_with(messages: Sequence[Mapping[str, Any]], copied: bool) -> list[dict[str, Any]]:
     """Return the messages of a request as steps; replies among them were said earlier, and are copied context."""
-    made: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     for message in messages:
         if message["role"] == "assistant":
-            made.append(_copied_reply(message))
-        elif message["role"] == "tool" and _answers(message, made):
+            entries.append(_copy_reply(message))
+        elif message["role"] == "tool" and _answers(message, entries):
             result = {"source_call_id": message["tool_call_id"], "content": text_of(message["content"])}
-            made[-1].setdefault("observation", {"results": []})["results"].append(result)
+            entries[-1].setdefault("observation", {"results": []})["results"].append(result)
         else:
-            made.append({**_said(message), **({"is_copied_context": True} if copied else {})})
-    return made
+            entries.append({**_input_step(message), **({"is_copied_context": True} if copied else {})})
+    return entries
 
 
-def _answers(message: Mapping[str, Any], made: Sequence[Mapping[str, Any]]) -> bool:
-    calls = made[-1].get("tool_calls", ()) if made else ()
+def _answers(message: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> bool:
+    calls = entries[-1].get("tool_calls", ()) if entries else ()
     return any(call["tool_call_id"] == message.get("tool_call_id") for call in calls)
 
 
-def _copied_reply(message: Mapping[str, Any]) -> dict[str, Any]:
+def _copy_reply(message: Mapping[str, Any]) -> dict[str, Any]:
     calls = [
         {
             "tool_call_id": call["id"],
@@ -166,47 +166,47 @@ def _refer(steps: Sequence[dict[str, Any]], line: Line, name: str) -> None:
 # --- one step -----------------------------------------------------------------------------------------------------------
 
 
-def _said(message: Mapping[str, Any]) -> dict[str, Any]:
+def _input_step(message: Mapping[str, Any]) -> dict[str, Any]:
     source = "system" if message["role"] == "system" else "user"
     return {"source": source, "message": text_of(message["content"])}
 
 
-def _written(made: Step, ids: _Ids) -> dict[str, Any]:
+def _write(step: Step, ids: _Ids) -> dict[str, Any]:
     calls = [
-        {"tool_call_id": turns.call_id(made, i), "function_name": call.name, "arguments": turns.typed(call)}
-        for i, call in enumerate(turns.calls_of(made))
+        {"tool_call_id": turns.call_id(step, i), "function_name": call.name, "arguments": turns.typed(call)}
+        for i, call in enumerate(turns.calls_of(step))
     ]
     results = [
         {"source_call_id": call["tool_call_id"], "content": one.observation}
-        for call, one in zip(calls, made.calls, strict=True)
+        for call, one in zip(calls, step.calls, strict=True)
         if one.observation
     ]
-    if not calls and made.observation:
-        results = [{"content": made.observation}]
-    reply, marks = made.reply, made.extra
-    asked = marks.get("llm_calls") != 0
-    metrics = _metrics(made, ids.get(made.index))
-    extra = {"reply": reply.text, "command": made.command, "exit_code": made.exit_code}
+    if not calls and step.observation:
+        results = [{"content": step.observation}]
+    reply, marks = step.reply, step.extra
+    from_model = marks.get("llm_calls") != 0
+    metrics = _metrics(step, ids.get(step.index))
+    extra = {"reply": reply.text, "command": step.command, "exit_code": step.exit_code}
     extra |= {"signature": reply.signature} if reply.signature else {}
     extra |= {"weight": 0} if marks.get("weight") == 0 else {}
-    extra |= {"step": made.index} if "request" in marks else {}
+    extra |= {"step": step.index} if "request" in marks else {}
     return {
-        **({"timestamp": stamp(made.started_at)} if made.started_at else {}),
+        **({"timestamp": stamp(step.started_at)} if step.started_at else {}),
         "source": "agent",
         **({"model_name": reply.model} if reply.model else {}),
-        "message": turns.words_of(made),
-        **({"reasoning_content": reply.reasoning} if reply.reasoning and asked else {}),
+        "message": turns.words_of(step),
+        **({"reasoning_content": reply.reasoning} if reply.reasoning and from_model else {}),
         **({"tool_calls": calls} if calls else {}),
         **({"observation": {"results": results}} if results else {}),
-        **({"metrics": metrics} if metrics and asked else {}),
+        **({"metrics": metrics} if metrics and from_model else {}),
         **({"is_copied_context": True} if marks.get("copied") else {}),
-        "llm_call_count": 1 if asked else 0,
-        "extra": extra | {"seconds": made.seconds, "cwd": made.cwd},
+        "llm_call_count": 1 if from_model else 0,
+        "extra": extra | {"seconds": step.seconds, "cwd": step.cwd},
     }
 
 
-def _metrics(made: Step, prompt: arrays.Ids | None) -> dict[str, Any]:
-    reply = made.reply
+def _metrics(step: Step, prompt: arrays.Ids | None) -> dict[str, Any]:
+    reply = step.reply
     metrics = without_unknown(
         prompt_tokens=reply.prompt_tokens,
         completion_tokens=reply.completion_tokens,

@@ -62,9 +62,9 @@ def sample(record: Mapping[str, Any], model: str, where: str, version: Any = "")
     if not isinstance(messages, list) or not messages_in(messages):
         raise RecordError(f"{where}, field 'messages': expected a list of messages, each with a 'role'")
     epoch = record.get("epoch")
-    plain = [_inspected(message) for message in messages]
+    plain = [_from_inspect(message) for message in messages]
     row = {"messages": plain, "instance_id": str(record.get("id") or ""), "model": model}
-    made = sft_rows.read(row, where)
+    trajectory = sft_rows.read(row, where)
     facts: dict[str, Any] = {"format": INSPECT, "version": str(version or ""), "record": dict(record)}
     if isinstance(record.get("scores"), Mapping):
         facts["scores"] = {name: as_object(s).get("value") for name, s in record["scores"].items()}
@@ -72,21 +72,25 @@ def sample(record: Mapping[str, Any], model: str, where: str, version: Any = "")
     error = record.get("error")
     text = str(error.get("message") or "") if isinstance(error, Mapping) else ""
     return replace(
-        made, attempt=attempt, stop="error" if text else made.stop, error=text, extra={**made.extra, **facts}
+        trajectory,
+        attempt=attempt,
+        stop="error" if text else trajectory.stop,
+        error=text,
+        extra={**trajectory.extra, **facts},
     )
 
 
-def _inspected(message: Mapping[str, Any]) -> dict[str, Any]:
+def _from_inspect(message: Mapping[str, Any]) -> dict[str, Any]:
     """Return a message of Inspect as chat endpoints have it: reasoning beside the text, errors of tools as what they said."""
     content = message.get("content")
     parts = content if isinstance(content, list) else []
     thoughts = [str(p.get("reasoning") or "") for p in parts if isinstance(p, Mapping) and p.get("type") == "reasoning"]
     words = [p for p in parts if not (isinstance(p, Mapping) and p.get("type") == "reasoning")] if parts else content
-    told: dict[str, Any] = {"role": message["role"], "content": words}
+    result: dict[str, Any] = {"role": message["role"], "content": words}
     if thoughts:
-        told["reasoning_content"] = "\n".join(thoughts)
+        result["reasoning_content"] = "\n".join(thoughts)
     if message.get("tool_calls"):
-        told["tool_calls"] = [
+        result["tool_calls"] = [
             {
                 "id": call.get("id"),
                 "type": "function",
@@ -96,10 +100,10 @@ def _inspected(message: Mapping[str, Any]) -> dict[str, Any]:
         ]
     error = message.get("error")
     if isinstance(error, Mapping) and not content:
-        told["content"] = str(error.get("message") or "")
+        result["content"] = str(error.get("message") or "")
     if message.get("tool_call_id"):
-        told["tool_call_id"] = message["tool_call_id"]
-    return told
+        result["tool_call_id"] = message["tool_call_id"]
+    return result
 
 
 def is_episode(record: Any) -> bool:
@@ -125,41 +129,43 @@ def _trace(record: Mapping[str, Any], where: str) -> Trajectory:
     task = as_object(record.get("task"))
     name = str(as_object(task.get("data")).get("id") or task.get("key") or "")
     errors = "; ".join(str(as_object(error).get("message") or "") for error in as_list(record.get("errors")))
-    counted = {
+    counts = {
         "messages of other branches": len(nodes) - len(path),
         "messages with token ids": sum(bool(nodes[place].get("token_ids")) for place in path),
     }
     facts = {
         "format": VERIFIERS, "version": str(record.get("version") or ""), "record": dict(record),
-        "rewards": record.get("rewards"), "dropped": {what: count for what, count in counted.items() if count},
+        "rewards": record.get("rewards"), "dropped": {what: count for what, count in counts.items() if count},
     }  # fmt: skip
     if not path:
         return Trajectory(name, stop="error", error=errors or "nothing was said", extra=facts)
     calls = as_list(record.get("calls"))
     model = str(as_object(calls[0]).get("model") or "") if calls else ""
-    row = {"messages": [_noded(nodes[place]) for place in path], "instance_id": name, "model": model}
-    made = sft_rows.read(row, where)
+    row = {"messages": [_from_node(nodes[place]) for place in path], "instance_id": name, "model": model}
+    trajectory = sft_rows.read(row, where)
     patch = str(as_object(as_object(record.get("info")).get("swebench_lab")).get("patch") or "")
-    stop = "error" if errors and not record.get("ok") else made.stop
-    dropped = {**as_object(made.extra.get("dropped")), **as_object(facts["dropped"])}
-    return replace(made, stop=stop, error=errors, patch=patch, extra={**made.extra, **facts, "dropped": dropped})
+    stop = "error" if errors and not record.get("ok") else trajectory.stop
+    dropped = {**as_object(trajectory.extra.get("dropped")), **as_object(facts["dropped"])}
+    return replace(
+        trajectory, stop=stop, error=errors, patch=patch, extra={**trajectory.extra, **facts, "dropped": dropped}
+    )
 
 
-def _noded(node: Mapping[str, Any]) -> dict[str, Any]:
+def _from_node(node: Mapping[str, Any]) -> dict[str, Any]:
     """Return a node's message as chat endpoints have it; replies that were not sampled here are not trained on."""
-    told = dict(as_object(node.get("message")))
-    if told.get("tool_calls"):
-        told["tool_calls"] = [
+    message = dict(as_object(node.get("message")))
+    if message.get("tool_calls"):
+        message["tool_calls"] = [
             {
                 "id": c.get("id"),
                 "type": "function",
                 "function": {"name": c.get("name"), "arguments": c.get("arguments")},
             }
-            for c in map(as_object, as_list(told["tool_calls"]))
+            for c in map(as_object, as_list(message["tool_calls"]))
         ]
-    if told.get("role") == "assistant":
-        told = {"content": "", **told, **({} if node.get("sampled") else {"weight": 0})}
-    return told
+    if message.get("role") == "assistant":
+        message = {"content": "", **message, **({} if node.get("sampled") else {"weight": 0})}
+    return message
 
 
 class Verifiers:
@@ -182,13 +188,13 @@ class Verifiers:
     def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
         """Return a row as a Trajectory, its reward in `extra`; no reward is taken for a verdict."""
         prompt = record.get("prompt")
-        asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else as_list(prompt)
+        opening = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else as_list(prompt)
         info = as_object(record.get("info"))
         task = str(
             info.get("instance_id")
             or record.get("instance_id")
             or f"{record.get('task') or name}-{record.get('example_id')}"
         )
-        row = {"messages": [*asked, *record["completion"]], "instance_id": task}
-        made = sft_rows.read(row, where, name)
-        return replace(made, extra={**made.extra, "reward": record["reward"]})
+        row = {"messages": [*opening, *record["completion"]], "instance_id": task}
+        trajectory = sft_rows.read(row, where, name)
+        return replace(trajectory, extra={**trajectory.extra, "reward": record["reward"]})

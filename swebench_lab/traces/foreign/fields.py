@@ -75,8 +75,8 @@ def field(record: Mapping[str, Any], name: str, kind: type | tuple[type, ...], w
         return default
     if not isinstance(value, kind):
         kinds = kind if isinstance(kind, tuple) else (kind,)
-        wanted = " or ".join(_KINDS.get(one, one.__name__) for one in kinds)
-        raise RecordError(f"{where}, field {name!r}: expected {wanted}, found {shortly(value)}")
+        expected = " or ".join(_KINDS.get(one, one.__name__) for one in kinds)
+        raise RecordError(f"{where}, field {name!r}: expected {expected}, found {shortly(value)}")
     return value
 
 
@@ -105,11 +105,11 @@ def without_unknown(**values: Any) -> dict[str, Any]:
 
 def objects(record: Mapping[str, Any], name: str, where: str) -> list[Mapping[str, Any]]:
     """Return a field that is a list of objects, or nothing where it is missing or null; raises RecordError else."""
-    found: list[Any] = field(record, name, list, where, [])
-    for place, item in enumerate(found):
+    items: list[Any] = field(record, name, list, where, [])
+    for place, item in enumerate(items):
         if not isinstance(item, Mapping):
             raise RecordError(f"{where}, field {name!r}, item {place}: expected an object, found {shortly(item)}")
-    return found
+    return items
 
 
 def as_object(value: Any) -> Mapping[str, Any]:

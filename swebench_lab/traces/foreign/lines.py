@@ -33,7 +33,7 @@ def is_captured(trajectory: Trajectory) -> bool:
 
 def lines_of(trajectory: Trajectory) -> list[Line]:
     """Return the lines of a captured attempt: the main work first, then the others in the order in which they began."""
-    asked = requests_of(trajectory.steps)
+    requests = requests_of(trajectory.steps)
     main = tuple(step for step in trajectory.steps if step.thread is Thread.MAIN)
     groups: dict[int, list[Step]] = {}
     for step in trajectory.steps:
@@ -44,7 +44,7 @@ def lines_of(trajectory: Trajectory) -> list[Line]:
         Line(
             group[0].thread,
             tuple(group),
-            _caller(asked[root], [step for step in trajectory.steps[:root] if step.index not in groups]),
+            _caller(requests[root], [step for step in trajectory.steps[:root] if step.index not in groups]),
         )
         for root, group in groups.items()
     ]
@@ -59,13 +59,13 @@ def _root(step: Step, steps: Sequence[Step]) -> int:
 
 def _caller(messages: Sequence[Mapping[str, Any]], before: Sequence[Step]) -> tuple[int, int] | None:
     """Return the one call of the step before a line whose argument, a text of some length, stands in what it was asked."""
-    asked = "\n".join(str(message["content"]) for message in messages if message["role"] == "user")
+    prompt = "\n".join(str(message["content"]) for message in messages if message["role"] == "user")
     for step in reversed(before):
         if step.thread is not Thread.AUXILIARY:
-            held = [
+            matches = [
                 number
                 for number, call in enumerate(step.calls)
-                if any(len(text) > 3 and text in asked for text in call.arguments.values())
+                if any(len(text) > 3 and text in prompt for text in call.arguments.values())
             ]
-            return (step.index, held[0]) if len(held) == 1 else None
+            return (step.index, matches[0]) if len(matches) == 1 else None
     return None

@@ -45,8 +45,8 @@ def is_one(record: Any) -> bool:
     if not isinstance(record, Mapping) or not _talks(record.get("messages")):
         return False
     info = record.get("info")
-    told = isinstance(info, Mapping) and "mini_version" in info
-    return told or str(record.get("trajectory_format", "")).startswith(NAME)
+    has_version = isinstance(info, Mapping) and "mini_version" in info
+    return has_version or str(record.get("trajectory_format", "")).startswith(NAME)
 
 
 def _talks(messages: Any) -> bool:
@@ -80,7 +80,7 @@ def read(record: Any, where: str, name: str = "") -> Trajectory:
         steps[-1] = _with_output(steps[-1], submission)
     config = field(info, "config", Mapping, where, {})
     stop, error = _stop(info, config, last, steps)
-    text = all(made.role == "user" for made in steps)
+    text = all(step.role == "user" for step in steps)
     return Trajectory(
         str(values.get("instance_id") or name),
         opening=tuple(turns.opening_message(m) for m in messages[:first]),
@@ -124,8 +124,8 @@ def _without_end(
 
 
 def _hands_in(message: Mapping[str, Any]) -> bool:
-    said = text_of(message.get("content"))
-    return message["role"] == "assistant" and (MARK in said or _OLD_MARK in said)
+    text = text_of(message.get("content"))
+    return message["role"] == "assistant" and (MARK in text or _OLD_MARK in text)
 
 
 def _stop(
@@ -139,7 +139,7 @@ def _stop(
     return stop, error and (str(last.get("exception_str") or "") or error)
 
 
-def _step(number: int, message: Mapping[str, Any], seen: Sequence[Mapping[str, Any]], where: str) -> Step:
+def _step(number: int, message: Mapping[str, Any], results: Sequence[Mapping[str, Any]], where: str) -> Step:
     words = text_of(message.get("content"))
     extra = field(message, "extra", Mapping, where, {})
     native = turns.native_calls(message, where)
@@ -151,12 +151,12 @@ def _step(number: int, message: Mapping[str, Any], seen: Sequence[Mapping[str, A
     if not calls and len(blocks := _BLOCK.findall(words)) == 1:
         calls = [Call("bash", {"command": blocks[0]})]
     thought = words if native else _BLOCK.split(words)[0].strip() if calls else words
-    outcome = [_outcome(m, where) for m in seen]
+    outcome = [_outcome(m, where) for m in results]
     codes = [code for code, _ in outcome if code is not None]
     outputs = [output for _, output in outcome if output is not None]
     usage = field(field(extra, "response", Mapping, where, {}), "usage", Mapping, where, {})
     at = moment(extra.get("timestamp"))
-    after = [moment(field(m, "extra", Mapping, where, {}).get("timestamp")) for m in seen]
+    after = [moment(field(m, "extra", Mapping, where, {}).get("timestamp")) for m in results]
     return turns.step(
         number,
         Reply(
@@ -167,14 +167,14 @@ def _step(number: int, message: Mapping[str, Any], seen: Sequence[Mapping[str, A
         ),
         thought,
         calls,
-        [text_of(m.get("content")) for m in seen],
+        [text_of(m.get("content")) for m in results],
         ids=turns.ids_of(message) if native else (),
         output="".join(outputs) if outputs else None,
         exit_code=codes[-1] if codes else None,
-        timed_out=any("timed out after" in str((m.get("extra") or {}).get("exception_info") or "") for m in seen),
+        timed_out=any("timed out after" in str((m.get("extra") or {}).get("exception_info") or "") for m in results),
         seconds=max(0.0, after[-1] - at) if after and after[-1] and at else 0.0,
         started_at=at,
-        role="tool" if any(m["role"] == "tool" for m in seen) or native else "user",
+        role="tool" if any(m["role"] == "tool" for m in results) or native else "user",
     )
 
 
@@ -189,10 +189,10 @@ def _outcome(message: Mapping[str, Any], where: str) -> tuple[int | None, str | 
     return None, None
 
 
-def _with_output(made: Step, submission: str) -> Step:
+def _with_output(step: Step, submission: str) -> Step:
     """Return the step that handed the work in, with what its command must have printed."""
     return replace(
-        made.with_call(exit_code=0) if made.calls else made, extra={**made.extra, "output": f"{MARK}\n{submission}"}
+        step.with_call(exit_code=0) if step.calls else step, extra={**step.extra, "output": f"{MARK}\n{submission}"}
     )
 
 
@@ -202,8 +202,8 @@ def _with_output(made: Step, submission: str) -> Step:
 def write(trajectory: Trajectory) -> dict[str, Any]:
     """Return a trajectory as mini-swe-agent 2 stores one."""
     messages: list[dict[str, Any]] = [dict(message) for message in trajectory.opening]
-    for made in trajectory.steps:
-        messages += _said_and_seen(made)
+    for step in trajectory.steps:
+        messages += _messages(step)
     status = _STATUSES.get(trajectory.stop, trajectory.error or trajectory.stop)
     end = {"exit_status": status, "submission": trajectory.patch}
     messages.append({"role": "exit", "content": trajectory.patch or status, "extra": end})
@@ -234,35 +234,35 @@ _STATUSES: Mapping[str, str] = {
 }
 
 
-def _said_and_seen(made: Step) -> list[dict[str, Any]]:
+def _messages(step: Step) -> list[dict[str, Any]]:
     """Return the messages of a step: as text where its reply was one of this format's, else as tool calls."""
-    block = _BLOCK.findall(made.reply.text)
-    as_text = made.malformed or (made.role == "user" and len(block) == 1)
-    calls = [] if as_text else turns.tool_calls(made)
+    block = _BLOCK.findall(step.reply.text)
+    as_text = step.malformed or (step.role == "user" and len(block) == 1)
+    calls = [] if as_text else turns.tool_calls(step)
     actions = [
-        {"command": call.arguments.get("command", ""), **({} if as_text else {"tool_call_id": turns.call_id(made, i)})}
-        for i, call in enumerate(turns.calls_of(made))
+        {"command": call.arguments.get("command", ""), **({} if as_text else {"tool_call_id": turns.call_id(step, i)})}
+        for i, call in enumerate(turns.calls_of(step))
         if call.name in turns.SHELLS
     ]
-    reply = made.reply
-    extra = {"actions": actions, **without_unknown(cost=reply.cost), "timestamp": made.started_at}
+    reply = step.reply
+    extra = {"actions": actions, **without_unknown(cost=reply.cost), "timestamp": step.started_at}
     usage = without_unknown(prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens)
-    said: dict[str, Any] = {
+    message: dict[str, Any] = {
         "role": "assistant",
-        "content": made.reply.text if as_text else turns.words_of(made),
+        "content": step.reply.text if as_text else turns.words_of(step),
         **({"tool_calls": calls} if calls else {}),
         "extra": extra | ({"response": {"usage": usage}} if usage else {}),
     }
-    if not made.observation:
-        return [said]
-    seen: dict[str, Any] = {
+    if not step.observation:
+        return [message]
+    observation: dict[str, Any] = {
         "role": "tool" if calls else "user",
-        "content": made.observation,
+        "content": step.observation,
         **({"tool_call_id": calls[0]["id"]} if calls else {}),
         "extra": {
-            "raw_output": turns.output_of(made),
-            "returncode": -1 if made.exit_code is None else made.exit_code,
-            "timestamp": made.started_at + made.seconds,
+            "raw_output": turns.output_of(step),
+            "returncode": -1 if step.exit_code is None else step.exit_code,
+            "timestamp": step.started_at + step.seconds,
         },
     }
-    return [said, seen]
+    return [message, observation]

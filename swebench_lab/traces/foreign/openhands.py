@@ -67,46 +67,46 @@ def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
     events = _flat(of.field(record, "history", list, where, []))
     if not events and record.get("history"):
         raise RecordError(f"{where}, field 'history': expected a list of events, found {of.shortly(record['history'])}")
-    opening, made = _turns(events, where)
+    opening, replies = _turns(events, where)
     if not opening and record.get("instruction"):
         opening = [{"role": "user", "content": str(record["instruction"])}]
     costs = _accounts(record.get("metrics"), where)
     metadata = of.field(record, "metadata", Mapping, where, {})
     result = of.field(record, "test_result", Mapping, where, {})
     policy = of.field(metadata, "llm_config", Mapping, where, {}).get("model") or metadata.get("model_name") or NAME
-    stop, error = _stop(record, made)
+    stop, error = _stop(record, replies)
     return Trajectory(
         str(record.get("instance_id") or name),
         opening=tuple(opening),
-        steps=tuple(_step(index, turn, costs) for index, turn in enumerate(made)),
+        steps=tuple(_step(index, turn, costs) for index, turn in enumerate(replies)),
         stop=stop,
         patch=str(result.get("git_patch") or record.get("git_patch") or ""),
         error=error,
         policy=str(policy),
         flavour="xml",
-        seconds=made[-1].ended - made[0].began if made and made[-1].ended and made[0].began else 0.0,
-        started_at=made[0].began if made else 0.0,
+        seconds=replies[-1].ended - replies[0].began if replies and replies[-1].ended and replies[0].began else 0.0,
+        started_at=replies[0].began if replies else 0.0,
     )
 
 
 def _turns(events: Sequence[Mapping[str, Any]], where: str) -> tuple[list[Message], list[_Turn]]:
     opening: list[Message] = []
-    made: list[_Turn] = []
+    replies: list[_Turn] = []
     for number, event in enumerate(events):
         at = f"{where}, history {number}"
         if event.get("action"):
-            _acted(event, opening, made, at)
+            _add_action(event, opening, replies, at)
         elif event.get("observation") and event["observation"] not in ("null", "recall", "agent_state_changed"):
-            _observed(event, made)
-    return opening, made
+            _add_observation(event, replies)
+    return opening, replies
 
 
-def _acted(event: Mapping[str, Any], opening: list[Message], made: list[_Turn], where: str) -> None:
+def _add_action(event: Mapping[str, Any], opening: list[Message], replies: list[_Turn], where: str) -> None:
     action, arguments = str(event["action"]), of.field(event, "args", Mapping, where, {})
     if action in ("system", "message") and not (action == "message" and event.get("source") == "agent"):
         text = of.text_of(arguments.get("content")) or of.text_of(event.get("message"))
-        if made:
-            made[-1].seen.append(text)
+        if replies:
+            replies[-1].seen.append(text)
         else:
             opening.append({"role": "system" if action == "system" else "user", "content": text})
         return
@@ -114,15 +114,15 @@ def _acted(event: Mapping[str, Any], opening: list[Message], made: list[_Turn], 
         return
     began = of.moment(event.get("timestamp"))
     words, call, response, model = _call(event, action, arguments, where)
-    if response and made and made[-1].response == response:
-        turn = made[-1]
+    if response and replies and replies[-1].response == response:
+        turn = replies[-1]
     else:
         turn = _Turn(words, response=response, began=began, model=model)
-        made.append(turn)
+        replies.append(turn)
     if call:
-        named = of.field(event, "tool_call_metadata", Mapping, where, {}).get("tool_call_id")
+        call_id = of.field(event, "tool_call_metadata", Mapping, where, {}).get("tool_call_id")
         turn.calls.append(call)
-        turn.ids.append(str(named or ""))
+        turn.ids.append(str(call_id or ""))
     if call and call.name in turns.SHELLS:
         turn.command = "\n".join(filter(None, [turn.command, call.arguments.get("command", "")]))
     turn.events.add(str(event.get("id")))
@@ -147,14 +147,14 @@ def _call(
         return of.text_of(arguments.get("content")) or of.text_of(event.get("message")), None, "", ""
     if action == "run":
         return words, Call("execute_bash", {"command": str(arguments.get("command") or "")}), "", ""
-    hidden = ("thought", "confirmation_state", "security_risk", "hidden", "blocking", "is_static", "is_input")
-    kept = {k: v for k, v in arguments.items() if k not in hidden}
-    return words, Call(str(metadata.get("function_name") or action), turns.arguments_of(kept, where)), "", ""
+    internal = ("thought", "confirmation_state", "security_risk", "hidden", "blocking", "is_static", "is_input")
+    values = {k: v for k, v in arguments.items() if k not in internal}
+    return words, Call(str(metadata.get("function_name") or action), turns.arguments_of(values, where)), "", ""
 
 
-def _observed(event: Mapping[str, Any], made: list[_Turn]) -> None:
+def _add_observation(event: Mapping[str, Any], replies: list[_Turn]) -> None:
     """Add what was seen to the reply it answers; what answers none (a reply that was no call) to the latest."""
-    turn = next((t for t in reversed(made) if str(event.get("cause")) in t.events), made[-1] if made else None)
+    turn = next((t for t in reversed(replies) if str(event.get("cause")) in t.events), replies[-1] if replies else None)
     if turn is None:
         return
     turn.seen.append(of.text_of(event.get("content")) or of.text_of(event.get("message")))
@@ -170,19 +170,19 @@ def _observed(event: Mapping[str, Any], made: list[_Turn]) -> None:
 
 def _accounts(metrics: Any, where: str) -> dict[str, dict[str, Any]]:
     """Return tokens and seconds of each response, by its id."""
-    found: dict[str, dict[str, Any]] = {}
+    accounts: dict[str, dict[str, Any]] = {}
     if not isinstance(metrics, Mapping):
-        return found
+        return accounts
     for usage in of.objects(metrics, "token_usages", where):
-        found.setdefault(str(usage.get("response_id")), {}).update(
+        accounts.setdefault(str(usage.get("response_id")), {}).update(
             prompt_tokens=of.known_count(usage, "prompt_tokens", where),
             completion_tokens=of.known_count(usage, "completion_tokens", where),
             cached_tokens=of.known_count(usage, "cache_read_tokens", where),
         )
     for latency in of.objects(metrics, "response_latencies", where):
-        known = found.setdefault(str(latency.get("response_id")), {})
-        known["seconds"] = of.amount(latency, "latency", where)
-    return found
+        account = accounts.setdefault(str(latency.get("response_id")), {})
+        account["seconds"] = of.amount(latency, "latency", where)
+    return accounts
 
 
 def _step(index: int, turn: _Turn, accounts: Mapping[str, Mapping[str, Any]]) -> Step:
@@ -202,18 +202,18 @@ def _step(index: int, turn: _Turn, accounts: Mapping[str, Mapping[str, Any]]) ->
     )
 
 
-def _stop(record: Mapping[str, Any], made: Sequence[_Turn]) -> tuple[str, str]:
+def _stop(record: Mapping[str, Any], replies: Sequence[_Turn]) -> tuple[str, str]:
     """Return how it ended: by an error, as its agent's state says, by its call of `finish`, or by the limit on steps."""
     if record.get("error"):
         return turns.ending(record["error"])
     for event in reversed(_flat(record.get("history") or ())):
         extras = event.get("extras")
         if event.get("observation") == "agent_state_changed" and isinstance(extras, Mapping):
-            known = {state: stop for stop, state in _STATES.items()}
-            if stop := known.get(str(extras.get("agent_state"))):
+            stops = {state: stop for stop, state in _STATES.items()}
+            if stop := stops.get(str(extras.get("agent_state"))):
                 return stop, ""
-    done = bool(made) and (not made[-1].calls or any(call.name in turns.ENDS for call in made[-1].calls))
-    return (Stop.SUBMITTED.value if done else Stop.MAX_STEPS.value), ""
+    is_over = bool(replies) and (not replies[-1].calls or any(call.name in turns.ENDS for call in replies[-1].calls))
+    return (Stop.SUBMITTED.value if is_over else Stop.MAX_STEPS.value), ""
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
@@ -238,27 +238,27 @@ def write(trajectory: Trajectory) -> dict[str, Any]:
         )
     usages: list[dict[str, Any]] = []
     latencies: list[dict[str, Any]] = []
-    for made in trajectory.steps:
-        said = f"response-{made.index}"
+    for step in trajectory.steps:
+        response_id = f"response-{step.index}"
         usages.append(
             {
-                "model": made.reply.model,
+                "model": step.reply.model,
                 **of.without_unknown(
-                    prompt_tokens=made.reply.prompt_tokens,
-                    completion_tokens=made.reply.completion_tokens,
-                    cache_read_tokens=made.reply.cached_tokens,
+                    prompt_tokens=step.reply.prompt_tokens,
+                    completion_tokens=step.reply.completion_tokens,
+                    cache_read_tokens=step.reply.cached_tokens,
                 ),
-                "response_id": said,
+                "response_id": response_id,
             }
         )
-        latencies.append({"model": made.reply.model, "latency": made.reply.seconds, "response_id": said})
-        _write_step(events, made, said)
+        latencies.append({"model": step.reply.model, "latency": step.reply.seconds, "response_id": response_id})
+        _write_step(events, step, response_id)
     if trajectory.stop in _STATES:
         state = {"agent_state": _STATES[trajectory.stop]}
         _event(events, "environment", observation="agent_state_changed", content="", extras=state)
     limit = f"RuntimeError: Agent reached maximum iteration ({len(trajectory.steps)})"
-    ended = {Stop.SUBMITTED.value: None, Stop.CANCELLED.value: None, Stop.MAX_STEPS.value: limit}
-    failed = trajectory.error or ended.get(trajectory.stop, trajectory.stop)
+    endings = {Stop.SUBMITTED.value: None, Stop.CANCELLED.value: None, Stop.MAX_STEPS.value: limit}
+    error = trajectory.error or endings.get(trajectory.stop, trajectory.stop)
     user = next((m["content"] for m in trajectory.opening if m["role"] == "user"), "")
     return {
         "instance_id": trajectory.task_id,
@@ -267,7 +267,7 @@ def write(trajectory: Trajectory) -> dict[str, Any]:
         "metadata": {"llm_config": {"model": trajectory.policy}},
         "history": events,
         "metrics": {"token_usages": usages, "response_latencies": latencies},
-        "error": failed,
+        "error": error,
     }
 
 
@@ -278,25 +278,25 @@ def _event(events: list[dict[str, Any]], source: str, at: float = 0.0, **values:
     return number
 
 
-def _write_step(events: list[dict[str, Any]], made: Step, said: str) -> None:
-    calls = turns.calls_of(made)
-    raw = turns.tool_calls(made)
-    message = {"role": "assistant", "content": turns.words_of(made), "tool_calls": raw}
-    response = {"id": said, "model": made.reply.model, "choices": [{"index": 0, "message": message}]}
-    began, cause = made.started_at, -1
-    for call, written in zip(calls, raw, strict=True):
+def _write_step(events: list[dict[str, Any]], step: Step, response_id: str) -> None:
+    calls = turns.calls_of(step)
+    raw = turns.tool_calls(step)
+    message = {"role": "assistant", "content": turns.words_of(step), "tool_calls": raw}
+    response = {"id": response_id, "model": step.reply.model, "choices": [{"index": 0, "message": message}]}
+    began, cause = step.started_at, -1
+    for call, entry in zip(calls, raw, strict=True):
         metadata = {
             "function_name": call.name,
-            "tool_call_id": written["id"],
+            "tool_call_id": entry["id"],
             "model_response": response,
             "total_calls_in_response": len(calls),
         }
         action = _ACTIONS.get(call.name, call.name)
         cause = _event(events, "agent", began, action=action, args=turns.typed(call), tool_call_metadata=metadata)
     if not calls:
-        cause = _event(events, "agent", began, action="message", args={"content": made.reply.text})
-    if made.observation:
-        kind = _ACTIONS.get(made.tool, made.tool or "error")
-        extras = {"metadata": {"exit_code": -1 if made.exit_code is None else made.exit_code, "working_dir": made.cwd}}
-        ended = began + made.seconds if began else 0.0
-        _event(events, "agent", ended, observation=kind, content=made.observation, extras=extras, cause=cause)
+        cause = _event(events, "agent", began, action="message", args={"content": step.reply.text})
+    if step.observation:
+        kind = _ACTIONS.get(step.tool, step.tool or "error")
+        extras = {"metadata": {"exit_code": -1 if step.exit_code is None else step.exit_code, "working_dir": step.cwd}}
+        end = began + step.seconds if began else 0.0
+        _event(events, "agent", end, observation=kind, content=step.observation, extras=extras, cause=cause)

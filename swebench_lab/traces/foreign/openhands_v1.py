@@ -51,19 +51,19 @@ def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
         "instance_id": record.get("instance_id") or name,
         "model": policy or NAME,
     }
-    made = sft_rows.read(row, where, name)
+    trajectory = sft_rows.read(row, where, name)
     result = field(record, "test_result", Mapping, where, {})
-    steps = tuple(replace(s, reply=replace(s.reply, model=str(policy or ""))) for s in made.steps)
+    steps = tuple(replace(s, reply=replace(s.reply, model=str(policy or ""))) for s in trajectory.steps)
     for index, (code, cwd) in enumerate(exits[: len(steps)]):
         if steps[index].calls:
             one = replace(steps[index].with_call(exit_code=code), cwd=cwd)
             steps = (*steps[:index], one, *steps[index + 1 :])
     error = str(record.get("error") or "")
-    stop = Stop.ERROR.value if error else made.stop
-    counted = {**dropped, **made.extra.get("dropped", {})}
+    stop = Stop.ERROR.value if error else trajectory.stop
+    counts = {**dropped, **trajectory.extra.get("dropped", {})}
     moments = [m for e in record["history"] if isinstance(e, Mapping) and (m := moment(e.get("timestamp")))]
     return replace(
-        made,
+        trajectory,
         attempt=max(0, (known_count(record, "attempt", where) or 1) - 1),
         steps=steps,
         stop=stop,
@@ -71,7 +71,7 @@ def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
         patch=str(result.get("git_patch") or record.get("git_patch") or ""),
         started_at=moments[0] if moments else 0.0,
         seconds=moments[-1] - moments[0] if moments else 0.0,
-        extra={**made.extra, **({"dropped": counted} if counted else {})},
+        extra={**trajectory.extra, **({"dropped": counts} if counts else {})},
     )
 
 
@@ -93,8 +93,8 @@ def _conversation(
         elif kind == "MessageEvent" and event.get("source") != "agent":
             messages.append({"role": "user", "content": text_of(as_object(event.get("llm_message")).get("content"))})
         elif kind == "MessageEvent":
-            said = as_object(event.get("llm_message"))
-            messages.append({**_thought(said), "role": "assistant", "content": text_of(said.get("content"))})
+            message = as_object(event.get("llm_message"))
+            messages.append({**_thought(message), "role": "assistant", "content": text_of(message.get("content"))})
             exits.append((None, ""))
             response = ""
         elif kind == "ActionEvent":
@@ -111,7 +111,7 @@ def _conversation(
                 exits.append((None, ""))
             messages[-1]["tool_calls"].append(_call(event))
         elif kind in ("ObservationEvent", "AgentErrorEvent", "UserRejectObservation"):
-            messages.append(_observed(event))
+            messages.append(_observation(event))
             if exits:
                 exits[-1] = _exit(event) or exits[-1]
         else:
@@ -120,13 +120,13 @@ def _conversation(
 
 
 def _thought(event: Mapping[str, Any]) -> dict[str, Any]:
-    found = {"reasoning_content": event["reasoning_content"]} if event.get("reasoning_content") else {}
-    return {**found, "thinking_blocks": event["thinking_blocks"]} if event.get("thinking_blocks") else found
+    reasoning = {"reasoning_content": event["reasoning_content"]} if event.get("reasoning_content") else {}
+    return {**reasoning, "thinking_blocks": event["thinking_blocks"]} if event.get("thinking_blocks") else reasoning
 
 
 def _call(event: Mapping[str, Any]) -> dict[str, Any]:
-    given = as_object(event.get("tool_call"))
-    function = as_object(given.get("function")) or given
+    call = as_object(event.get("tool_call"))
+    function = as_object(call.get("function")) or call
     arguments = function.get("arguments")
     if arguments is None and isinstance(event.get("action"), Mapping):
         arguments = {key: value for key, value in event["action"].items() if key != "kind"}
@@ -134,17 +134,23 @@ def _call(event: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": event.get("tool_call_id"), "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def _observed(event: Mapping[str, Any]) -> dict[str, Any]:
-    seen = event.get("observation")
+def _observation(event: Mapping[str, Any]) -> dict[str, Any]:
+    observation = event.get("observation")
     text = text_of(event.get("error") or event.get("rejection_reason") or "")
-    if isinstance(seen, Mapping):
-        text = text_of(seen.get("content") or seen.get("output") or seen.get("text") or seen.get("error") or "")
+    if isinstance(observation, Mapping):
+        text = text_of(
+            observation.get("content")
+            or observation.get("output")
+            or observation.get("text")
+            or observation.get("error")
+            or ""
+        )
     return {"role": "tool", "tool_call_id": event.get("tool_call_id"), "content": text}
 
 
 def _exit(event: Mapping[str, Any]) -> tuple[int | None, str] | None:
-    seen = event.get("observation")
-    facts = seen.get("metadata") if isinstance(seen, Mapping) else None
+    observation = event.get("observation")
+    facts = observation.get("metadata") if isinstance(observation, Mapping) else None
     if not isinstance(facts, Mapping):
         return None
     code = facts.get("exit_code")

@@ -30,21 +30,21 @@ def version(record: Mapping[str, Any]) -> str:  # noqa: ARG001
 
 def _items(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     for name in _COLUMNS:
-        given = record.get(name)
-        if not isinstance(given, list) or not all(isinstance(item, Mapping) for item in given):
+        items = record.get(name)
+        if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
             continue
-        if any(str(item.get("type")) in _ITEMS for item in given) and all("role" in i or "type" in i for i in given):
+        if any(str(item.get("type")) in _ITEMS for item in items) and all("role" in i or "type" in i for i in items):
             more = record.get("output") if name == "input" else None
-            return [*given, *(more if isinstance(more, list) else ())]
+            return [*items, *(more if isinstance(more, list) else ())]
     return []
 
 
 def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
     """Return a record as a Trajectory; see `sft_rows.read`."""
-    known = {key: value for key, value in record.items() if key not in (*_COLUMNS, "output")}
+    row = {key: value for key, value in record.items() if key not in (*_COLUMNS, "output")}
     if isinstance(record.get("instructions"), str):
-        known.setdefault("system", record["instructions"])
-    return sft_rows.read({**known, "messages": messages_of(_items(record))}, where, name)
+        row.setdefault("system", record["instructions"])
+    return sft_rows.read({**row, "messages": messages_of(_items(record))}, where, name)
 
 
 def is_item(item: Mapping[str, Any]) -> bool:
@@ -81,12 +81,12 @@ def _add(reply: dict[str, Any], item: Mapping[str, Any], kind: str) -> None:
         thought = text_of(item.get("content")) or text_of(item.get("summary"))
         reply["reasoning_content"] = "\n".join(filter(None, [reply.get("reasoning_content", ""), thought]))
     elif kind in ("function_call", "custom_tool_call", "local_shell_call"):
-        given: Any = item.get("arguments")
+        arguments: Any = item.get("arguments")
         if kind == "custom_tool_call":
-            given = {"input": item.get("input")}
+            arguments = {"input": item.get("input")}
         elif kind == "local_shell_call":
-            given = item.get("action")
-        function = {"name": str(item.get("name") or "shell"), "arguments": given}
+            arguments = item.get("action")
+        function = {"name": str(item.get("name") or "shell"), "arguments": arguments}
         reply.setdefault("tool_calls", []).append({"id": item.get("call_id"), "type": "function", "function": function})
     else:
         reply["content"] = "\n".join(filter(None, [reply["content"], text_of(item.get("content"))]))

@@ -46,18 +46,20 @@ def read(lines: Sequence[Mapping[str, Any]], where: str, name: str = "") -> Traj
         messages, facts = _claude(lines, dropped)
     if not any(message["role"] == "assistant" for message in messages):
         raise RecordError(f"{where}: the session of {kind} holds no reply")
-    made = sft_rows.read({"messages": messages, "instance_id": name, "model": facts.get("model") or kind}, where, name)
+    trajectory = sft_rows.read(
+        {"messages": messages, "instance_id": name, "model": facts.get("model") or kind}, where, name
+    )
     moments = [m for line in lines if (m := moment(line.get("timestamp")))]
-    counted = {**dropped, **made.extra.get("dropped", {})}
+    counts = {**dropped, **trajectory.extra.get("dropped", {})}
     facts_kept = {
         "format": kind,
         "version": str(facts.get("version") or ""),
         "record": list(lines),
         "traj_id": facts.get("id", ""),
     }
-    extra = {**made.extra, **facts_kept, **({"dropped": counted} if counted else {})}
-    started = moments[0] if moments else 0.0
-    return replace(made, started_at=started, seconds=moments[-1] - started if moments else 0.0, extra=extra)
+    extra = {**trajectory.extra, **facts_kept, **({"dropped": counts} if counts else {})}
+    start = moments[0] if moments else 0.0
+    return replace(trajectory, started_at=start, seconds=moments[-1] - start if moments else 0.0, extra=extra)
 
 
 def _codex(lines: Sequence[Mapping[str, Any]], dropped: Counter[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -77,10 +79,10 @@ def _codex(lines: Sequence[Mapping[str, Any]], dropped: Counter[str]) -> tuple[l
             facts.setdefault("model", payload.get("model"))
         else:
             dropped[f"lines of the kind {line.get('type')}"] += 1
-    known = [item for item in items if responses.is_item(item)]
-    if len(known) < len(items):
-        dropped["items of an unknown kind"] += len(items) - len(known)
-    return responses.messages_of(known), facts
+    valid = [item for item in items if responses.is_item(item)]
+    if len(valid) < len(items):
+        dropped["items of an unknown kind"] += len(items) - len(valid)
+    return responses.messages_of(valid), facts
 
 
 def _claude(lines: Sequence[Mapping[str, Any]], dropped: Counter[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -103,7 +105,7 @@ def _claude(lines: Sequence[Mapping[str, Any]], dropped: Counter[str]) -> tuple[
                 messages.append({"role": "assistant", "content": ""})
             _blocks(messages[-1], message.get("content"))
         else:
-            messages += _shown(message.get("content"))
+            messages += _user_messages(message.get("content"))
     return messages, facts
 
 
@@ -124,15 +126,15 @@ def _blocks(reply: dict[str, Any], content: Any) -> None:
             reply.setdefault("tool_calls", []).append({"id": block.get("id"), "type": "function", "function": function})
 
 
-def _shown(content: Any) -> list[dict[str, Any]]:
+def _user_messages(content: Any) -> list[dict[str, Any]]:
     """Return what a user's message shows: results under the ids of their calls, and texts."""
     if isinstance(content, str):
         return [{"role": "user", "content": content}]
-    shown = []
+    messages = []
     for block in as_list(content):
         if isinstance(block, Mapping) and block.get("type") == "tool_result":
             text = text_of(block.get("content"))
-            shown.append({"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": text})
+            messages.append({"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": text})
         else:
-            shown.append({"role": "user", "content": text_of(block)})
-    return shown
+            messages.append({"role": "user", "content": text_of(block)})
+    return messages

@@ -40,14 +40,14 @@ def is_one(record: Any) -> bool:
 
 def _column(record: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
     for name in _COLUMNS:
-        found = record.get(name)
-        if isinstance(found, str) and found.lstrip().startswith("["):
+        value = record.get(name)
+        if isinstance(value, str) and value.lstrip().startswith("["):
             try:
-                found = json.loads(found)
+                value = json.loads(value)
             except ValueError:
                 continue
-        if isinstance(found, list) and found and all(_is_message(message) for message in found):
-            return [_plain(message) for message in found]
+        if isinstance(value, list) and value and all(_is_message(message) for message in value):
+            return [_plain(message) for message in value]
     return None
 
 
@@ -91,7 +91,7 @@ def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
         if role in _ASSISTANT and _is_empty(message):
             empty += 1
         elif role in _ASSISTANT:
-            steps.append(_said(len(steps), message, kind, at))
+            steps.append(_reply_step(len(steps), message, kind, at))
             said_at = number
         elif role not in _ENVIRONMENT | {"system"}:
             raise RecordError(
@@ -100,7 +100,7 @@ def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
         elif not steps:
             opening.append(turns.opening_message(message))
         else:
-            steps[-1] = _seen(steps[-1], message, role, number - said_at - 1)
+            steps[-1] = _add_observation(steps[-1], message, role, number - said_at - 1)
     task = str(
         record.get("instance_id") or record.get("task_id") or record.get("traj_id") or record.get("uuid") or name
     )
@@ -140,8 +140,8 @@ def _with_beside(record: Mapping[str, Any], messages: list[Mapping[str, Any]]) -
 
 def _is_empty(message: Mapping[str, Any]) -> bool:
     """Say whether a reply says, thinks and calls nothing."""
-    given = ("tool_calls", "function_call", "action", "reasoning_content", "reasoning", "reasoning_details")
-    return not text_of(message.get("content")).strip() and not any(message.get(name) for name in given)
+    names = ("tool_calls", "function_call", "action", "reasoning_content", "reasoning", "reasoning_details")
+    return not text_of(message.get("content")).strip() and not any(message.get(name) for name in names)
 
 
 def _plain(message: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -153,13 +153,13 @@ def _plain(message: Mapping[str, Any]) -> Mapping[str, Any]:
     return message
 
 
-def _said(index: int, message: Mapping[str, Any], kind: str, where: str) -> Step:
+def _reply_step(index: int, message: Mapping[str, Any], kind: str, where: str) -> Step:
     words = (
         chat_messages.words(message) if isinstance(message.get("content"), list) else text_of(message.get("content"))
     )
     native = turns.native_calls(message, where)
     thought: dict[str, Any] = {"reasoning": chat_messages.reasoning(message), "signature": _signature(message)}
-    extra: dict[str, Any] = {"extra": {"weight": 0}} if _untrained(message) else {}
+    extra: dict[str, Any] = {"extra": {"weight": 0}} if _excludes_training(message) else {}
     if native:
         action = str(message.get("action") or "").strip("\n")
         reply = Reply(turns.said(words, native), **thought)
@@ -171,40 +171,40 @@ def _said(index: int, message: Mapping[str, Any], kind: str, where: str) -> Step
 
 def _signature(message: Mapping[str, Any]) -> str:
     """Return what a provider wants back with a reply, where the row keeps it."""
-    kept = {name: message[name] for name in ("reasoning_details", "thinking_blocks") if message.get(name)}
-    return json.dumps(kept, ensure_ascii=False) if kept else ""
+    details = {name: message[name] for name in ("reasoning_details", "thinking_blocks") if message.get(name)}
+    return json.dumps(details, ensure_ascii=False) if details else ""
 
 
-def _untrained(message: Mapping[str, Any]) -> bool:
+def _excludes_training(message: Mapping[str, Any]) -> bool:
     """Say whether a row marks a reply as one to see and not to train on."""
     weight = message.get("weight")
     marks = (message.get(name) for name in ("train", "trainable", "training", "loss"))
     return (isinstance(weight, int | float) and weight == 0) or any(mark is False for mark in marks)
 
 
-def _seen(made: Step, message: Mapping[str, Any], role: str, number: int) -> Step:
+def _add_observation(step: Step, message: Mapping[str, Any], role: str, number: int) -> Step:
     """Return a step with what was shown after it, the `number`-th message since its reply."""
     text = text_of(message.get("content"))
     output = text.removeprefix(_FRAME) if text != _SILENCE else ""
-    known = made.extra.get("output", made.observation)
-    joined = f"{known}\n{output}" if made.observation else output
-    if not made.calls:
-        whole = replace(made, correction=f"{made.correction}\n{text}" if made.correction else text)
+    previous = step.extra.get("output", step.observation)
+    full_output = f"{previous}\n{output}" if step.observation else output
+    if not step.calls:
+        whole = replace(step, correction=f"{step.correction}\n{text}" if step.correction else text)
     else:
-        at = min(number, len(made.calls) - 1)
-        call = made.calls[at]
+        at = min(number, len(step.calls) - 1)
+        call = step.calls[at]
         call = replace(call, observation=f"{call.observation}\n{text}" if call.observation else text)
-        whole = replace(made, calls=(*made.calls[:at], call, *made.calls[at + 1 :]))
-    extra = {k: v for k, v in made.extra.items() if k != "output"}
-    extra |= {"output": joined} if joined != whole.observation else {}
+        whole = replace(step, calls=(*step.calls[:at], call, *step.calls[at + 1 :]))
+    extra = {k: v for k, v in step.extra.items() if k != "output"}
+    extra |= {"output": full_output} if full_output != whole.observation else {}
     return replace(whole, role="tool" if role == "tool" else "user", extra=extra)
 
 
 def _stop(record: Mapping[str, Any], steps: Sequence[Step]) -> str:
     if record.get("exit_status"):
         return turns.ending(record["exit_status"])[0]
-    ended = bool(steps) and (steps[-1].tool in turns.ENDS or not steps[-1].observation)
-    return Stop.SUBMITTED.value if ended else Stop.CANCELLED.value
+    is_complete = bool(steps) and (steps[-1].tool in turns.ENDS or not steps[-1].observation)
+    return Stop.SUBMITTED.value if is_complete else Stop.CANCELLED.value
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
@@ -238,18 +238,18 @@ def row(
     """
     if form not in FORMS:
         raise RecordError(f"writing a row to fine-tune on: unknown form {form!r}; known are {', '.join(FORMS)}")
-    given = _messages(trajectory, form)
+    originals = _messages(trajectory, form)
     if form == "xml":
         prompt = _prompt(system)
-        messages = [_xml(message, prompt) for message in given]
+        messages = [_xml(message, prompt) for message in originals]
     else:
-        messages = [_ticks(message) if form == "ticks" else dict(message) for message in given]
-    known = trajectory.extra.get("resolved") if resolved is None else resolved
+        messages = [_ticks(message) if form == "ticks" else dict(message) for message in originals]
+    verdict = trajectory.extra.get("resolved") if resolved is None else resolved
     name = traj_id or str(trajectory.extra.get("traj_id") or "") or f"{trajectory.task_id}.{trajectory.attempt}"
     return {
         "messages": messages,
         "instance_id": trajectory.task_id,
-        **({} if known is None else {"resolved": bool(known)}),
+        **({} if verdict is None else {"resolved": bool(verdict)}),
         "model": trajectory.policy,
         "traj_id": name,
         "patch": trajectory.patch,
@@ -269,13 +269,13 @@ def _prompt(system: str | Path) -> str:
     import yaml
 
     try:
-        found = yaml.safe_load(text)["agent"]["templates"]["system_template"]
+        template = yaml.safe_load(text)["agent"]["templates"]["system_template"]
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise RecordError(
             f"reading the system prompt {system}: no 'agent.templates.system_template' in it ({error}); give an agent's "
             "YAML file as SWE-agent has it, or the prompt itself"
         ) from error
-    return str(found)
+    return str(template)
 
 
 def _messages(trajectory: Trajectory, form: str) -> list[dict[str, Any]]:
@@ -285,23 +285,23 @@ def _messages(trajectory: Trajectory, form: str) -> list[dict[str, Any]]:
     """
     record = trajectory.extra.get("record")
     if trajectory.extra.get("format") == sweagent.NAME and isinstance(record, Mapping):
-        taken = sweagent.training_messages(record)
+        originals = sweagent.training_messages(record)
         again = sweagent.read(record, "a record", trajectory.task_id)
-        native = form != "tool" or any(message.get("tool_calls") for message in taken)
-        if taken and native and turns.alike(again, trajectory):
-            return [dict(message) for message in taken]
-    made: list[dict[str, Any]] = [dict(message) for message in trajectory.opening]
+        native = form != "tool" or any(message.get("tool_calls") for message in originals)
+        if originals and native and turns.alike(again, trajectory):
+            return [dict(message) for message in originals]
+    messages: list[dict[str, Any]] = [dict(message) for message in trajectory.opening]
     for number, one in enumerate(trajectory.steps):
         calls = turns.tool_calls(one)
         words = turns.words_of(one)
-        said: dict[str, Any] = {"role": "assistant", "content": words, "thought": words, "action": one.command}
-        said |= {"reasoning_content": one.reply.reasoning} if one.reply.reasoning else {}
-        said |= {"weight": 0} if one.extra.get("weight") == 0 else {}
-        made.append(said | ({"tool_calls": calls} if calls else {}))
+        reply: dict[str, Any] = {"role": "assistant", "content": words, "thought": words, "action": one.command}
+        reply |= {"reasoning_content": one.reply.reasoning} if one.reply.reasoning else {}
+        reply |= {"weight": 0} if one.extra.get("weight") == 0 else {}
+        messages.append(reply | ({"tool_calls": calls} if calls else {}))
         if number + 1 < len(trajectory.steps):
             ids = {"tool_call_ids": [call["id"] for call in calls]} if calls else {}
-            made.append({"role": "tool" if calls else "user", "content": one.observation, **ids})
-    return made
+            messages.append({"role": "tool" if calls else "user", "content": one.observation, **ids})
+    return messages
 
 
 def _ticks(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -317,7 +317,7 @@ def _xml(message: Mapping[str, Any], system: str) -> dict[str, Any]:
     if message["role"] == "system":
         return {"role": "system", "content": system or content}
     if message["role"] == "assistant":
-        calls = turns.native_calls(message, "a reply") or _typed_call(message)
+        calls = turns.native_calls(message, "a reply") or _action_call(message)
         if content == "Exit due to cost limit":
             content = ""  # SWE-agent's own words, said in the model's name when the money was spent
             calls = [Call("submit")]
@@ -327,7 +327,7 @@ def _xml(message: Mapping[str, Any], system: str) -> dict[str, Any]:
     return {"role": _two_sided(message), "content": content} | _marks(message)
 
 
-def _typed_call(message: Mapping[str, Any]) -> list[Call]:
+def _action_call(message: Mapping[str, Any]) -> list[Call]:
     """Return the call of a reply that was a command in text, so that its action is not lost."""
     action = str(message.get("action") or "").strip("\n")
     if not action:

@@ -47,14 +47,14 @@ def arguments_of(given: Any, where: str) -> dict[str, str]:
 
 def native_calls(message: Mapping[str, Any], where: str) -> list[Call]:
     """Return the tool calls of an assistant's message, in the form that chat endpoints have."""
-    found = []
+    calls = []
     for number, raw in enumerate(field(message, "tool_calls", list, where, ())):
         at = f"{where}, tool call {number}"
         function = raw.get("function", raw) if isinstance(raw, Mapping) else None
         if not isinstance(function, Mapping) or not function.get("name"):
             raise RecordError(f"{at}: expected an object with 'function' and its 'name', found {str(raw)[:60]!r}")
-        found.append(Call(str(function["name"]), unbroken(function.get("arguments"), at)))
-    return found
+        calls.append(Call(str(function["name"]), unbroken(function.get("arguments"), at)))
+    return calls
 
 
 def ids_of(message: Mapping[str, Any]) -> list[str]:
@@ -102,9 +102,9 @@ def _as_json(call: Call) -> str:
 
 
 def _holds(text: str, call: Call) -> bool:
-    for written in FORMATS.values():
+    for call_format in FORMATS.values():
         try:
-            read = written.parse(text)
+            read = call_format.parse(text)
         except FormatError:
             continue
         if read.name == call.name and dict(read.arguments) == dict(call.arguments):
@@ -163,7 +163,7 @@ def step(
     """
     texts = [*shown[: len(calls) - 1], "\n".join(shown[len(calls) - 1 :])] if calls else []
     texts += [""] * (len(calls) - len(texts))
-    made = [
+    entries = [
         ToolCall(
             call.name,
             dict(call.arguments),
@@ -174,9 +174,9 @@ def step(
         )
         for call, text, name in zip(calls, texts, [*ids, *[""] * len(calls)], strict=False)
     ]
-    if made:
-        made[-1] = replace(made[-1], exit_code=exit_code, timed_out=timed_out, seconds=seconds)
-    whole = Step(index, reply, tuple(made), words, "" if calls else "\n".join(shown), **more)
+    if entries:
+        entries[-1] = replace(entries[-1], exit_code=exit_code, timed_out=timed_out, seconds=seconds)
+    whole = Step(index, reply, tuple(entries), words, "" if calls else "\n".join(shown), **more)
     return whole if output is None or output == whole.observation else replace(whole, extra={"output": output})
 
 
@@ -206,8 +206,8 @@ def typed(call: Call) -> dict[str, Any]:
     schema = _properties().get(call.name, {})
     values: dict[str, Any] = {}
     for key, value in call.arguments.items():
-        wanted = schema.get(key, {}).get("type", "string")
-        values[key] = _value(value) if isinstance(value, JsonValue) or wanted != "string" else value
+        kind = schema.get(key, {}).get("type", "string")
+        values[key] = _value(value) if isinstance(value, JsonValue) or kind != "string" else value
     return values
 
 
@@ -253,7 +253,7 @@ def alike(one: Trajectory, other: Trajectory) -> bool:
 
 
 def _told(trajectory: Trajectory) -> list[Step]:
-    return [replace(made, layer="", cwd="", env={}) for made in trajectory.steps]
+    return [replace(entry, layer="", cwd="", env={}) for entry in trajectory.steps]
 
 
 # --- how attempts ended ---------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
         error=error,
         policy=str(_below(config, "agent", "model").get("name") or NAME),
         flavour="xml" if native else "",
-        seconds=sum(made.seconds for made in steps),
+        seconds=sum(step.seconds for step in steps),
     )
 
 
@@ -95,7 +95,7 @@ def _steps(
     starts = [i for i, m in enumerate(messages) if m["role"] == "assistant" and not m.get("is_demo")]
     first = starts[0] if starts else len(messages)
     opening = tuple(turns.opening_message(m) for m in messages[:first])
-    matched = _matched([messages[i] for i in starts], entries)
+    matched = _match([messages[i] for i in starts], entries)
     steps: list[Step] = []
     after = 0  # entries up to here belong to replies before
     for number, (start, at) in enumerate(zip(starts, matched, strict=True)):
@@ -115,34 +115,34 @@ def _unspoken(number: int, entries: Sequence[Any], where: str, asked_again: bool
 
     Those asked for again were not seen by the replies after them, so they are not trained on.
     """
-    made: list[Step] = []
+    steps: list[Step] = []
     for entry in entries:
         if not isinstance(entry, Mapping) or not str(entry.get("action") or "").strip():
             continue
-        said = {"role": "assistant", "content": entry.get("response") or "", "thought": entry.get("thought") or ""}
-        seen = text_of(entry.get("observation"))
-        shown = [{"role": "user", "content": seen}] if seen else []
-        one = _step(number + len(made), {**said, "action": entry["action"]}, shown, entry, where)
-        made.append(replace(one, extra={**one.extra, "weight": 0}) if asked_again else one)
-    return made
+        reply = {"role": "assistant", "content": entry.get("response") or "", "thought": entry.get("thought") or ""}
+        observation = text_of(entry.get("observation"))
+        messages = [{"role": "user", "content": observation}] if observation else []
+        one = _step(number + len(steps), {**reply, "action": entry["action"]}, messages, entry, where)
+        steps.append(replace(one, extra={**one.extra, "weight": 0}) if asked_again else one)
+    return steps
 
 
-def _matched(replies: Sequence[Mapping[str, Any]], entries: Sequence[Any]) -> list[int]:
+def _match(replies: Sequence[Mapping[str, Any]], entries: Sequence[Any]) -> list[int]:
     """Return the place of the record's step that each reply belongs to; -1 where there is none."""
     if len(replies) == len(entries):
         return list(range(len(entries)))
-    found: list[int] = []
+    places: list[int] = []
     after = 0
     for reply in replies:
         content = text_of(reply.get("content"))
         at = next((i for i in range(after, len(entries)) if entries[i].get("response") == content), -1)
-        found.append(at)
+        places.append(at)
         after = at + 1 if at >= 0 else after
-    return found
+    return places
 
 
 def _step(
-    number: int, message: Mapping[str, Any], seen: Sequence[Mapping[str, Any]], entry: Mapping[str, Any], where: str
+    number: int, message: Mapping[str, Any], messages: Sequence[Mapping[str, Any]], entry: Mapping[str, Any], where: str
 ) -> Step:
     content = text_of(message.get("content"))
     action = field(message, "action", str, where) or field(entry, "action", str, where)
@@ -155,20 +155,20 @@ def _step(
         text = content
     else:
         text = turns.said(content, calls, str(entry.get("response") or ""))
-    shown = [text_of(m.get("content")) for m in seen]
+    texts = [text_of(m.get("content")) for m in messages]
     return turns.step(
         number,
         Reply(text),
         words,
         calls,
-        shown,
+        texts,
         ids=turns.ids_of(message),
         command=str(action or "").strip("\n"),
         output=entry.get("observation"),
-        timed_out="was cancelled because it took more than" in "\n".join(shown)[:2000],
+        timed_out="was cancelled because it took more than" in "\n".join(texts)[:2000],
         seconds=amount(entry, "execution_time", where),
         cwd=str(_state(entry).get("working_dir", "")),
-        role="tool" if any(m["role"] == "tool" for m in seen) else "user",
+        role="tool" if any(m["role"] == "tool" for m in messages) else "user",
     )
 
 
@@ -234,17 +234,17 @@ def write(trajectory: Trajectory) -> dict[str, Any]:
         for message in trajectory.opening
     ]
     entries: list[dict[str, Any]] = []
-    for made in trajectory.steps:
+    for step in trajectory.steps:
         query = list(history)
-        history += _said_and_seen(made)
+        history += _step_messages(step)
         entries.append(
             {
-                "action": made.command,
-                "observation": turns.output_of(made),
-                "response": made.reply.text,
-                "thought": turns.words_of(made),
-                "execution_time": made.seconds,
-                "state": {"working_dir": made.cwd},
+                "action": step.command,
+                "observation": turns.output_of(step),
+                "response": step.reply.text,
+                "thought": turns.words_of(step),
+                "execution_time": step.seconds,
+                "state": {"working_dir": step.cwd},
                 "query": query,
                 "extra_info": {},
             }
@@ -271,24 +271,24 @@ def write(trajectory: Trajectory) -> dict[str, Any]:
     }
 
 
-def _said_and_seen(made: Step) -> list[dict[str, Any]]:
+def _step_messages(step: Step) -> list[dict[str, Any]]:
     """Return the two messages of a step, in the form of function calling."""
-    calls = turns.tool_calls(made)
-    words = turns.words_of(made)
-    said: dict[str, Any] = {
+    calls = turns.tool_calls(step)
+    words = turns.words_of(step)
+    reply: dict[str, Any] = {
         "role": "assistant",
         "content": words,
         "thought": words,
-        "action": made.command,
+        "action": step.command,
         "agent": "main",
         **({"tool_calls": calls} if calls else {}),
         "message_type": "action",
     }
-    seen: dict[str, Any] = {
+    observation: dict[str, Any] = {
         "role": "tool" if calls else "user",
-        "content": [{"type": "text", "text": made.observation}],
+        "content": [{"type": "text", "text": step.observation}],
         "agent": "main",
         "message_type": "observation",
         **({"tool_call_ids": [call["id"] for call in calls]} if calls else {}),
     }
-    return [said, seen] if made.observation or not calls else [said]
+    return [reply, observation] if step.observation or not calls else [reply]

@@ -39,13 +39,13 @@ def write(trajectory: Trajectory) -> dict[str, Any]:
     if not trajectory.steps:
         raise RecordError(f"{where}: it has no model call")
     steps = trajectory.steps
-    asked: Sequence[dict[str, Any]] = [{"messages": trajectory[:at].messages} for at in range(len(steps))]
+    requests: Sequence[dict[str, Any]] = [{"messages": trajectory[:at].messages} for at in range(len(steps))]
     if is_captured(trajectory):
-        asked = [
+        requests = [
             {**step.extra["request"], "messages": messages}
             for step, messages in zip(steps, requests_of(steps), strict=True)
         ]
-    turns_of = [_turn(*one, where) for one in zip(steps, prompts(trajectory), asked, strict=True)]
+    turns_of = [_turn(*one, where) for one in zip(steps, prompts(trajectory), requests, strict=True)]
     return {"schema_version": VERSION, "turns": turns_of}
 
 

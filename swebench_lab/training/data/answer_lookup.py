@@ -25,18 +25,18 @@ def answer_lookup(rollout: Rollout) -> str:
     for step in rollout.trajectory.steps:
         if _LOOKS_UP.search(step.command):
             return "it looks elsewhere for the answer"
-    added = {
+    additions = {
         line[1:].strip()
         for line in rollout.task.gold_patch.splitlines()
         if line.startswith("+") and not line.startswith("+++") and len(line[1:].strip()) >= _LONG_ENOUGH
     }
-    removed = {line[1:].strip() for line in rollout.task.gold_patch.splitlines() if line.startswith("-")}
-    revealing = added - removed
+    removals = {line[1:].strip() for line in rollout.task.gold_patch.splitlines() if line.startswith("-")}
+    revealing = additions - removals
     if not revealing:
         return ""
     for step in rollout.trajectory.steps:
         revealing = {line for line in revealing if line not in step.reply.text}
-        shown = {line.strip() for line in step.observation.splitlines()}
-        if len(revealing) == len(added - removed) and revealing <= shown:
+        lines = {line.strip() for line in step.observation.splitlines()}
+        if len(revealing) == len(additions - removals) and revealing <= lines:
             return "the gold patch was shown before it was written"
     return ""

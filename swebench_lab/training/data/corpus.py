@@ -102,7 +102,7 @@ class Corpus(Sequence[Row]):
         good: list[tuple[Rollout, list[Row]]] = []
         for rollout in rollouts:
             reason = rules.verdict(rollout)
-            if not reason and _captured(rollout.trajectory) and not _own_ids(rollout.trajectory, renderer):
+            if not reason and _is_foreign(rollout.trajectory) and not _own_ids(rollout.trajectory, renderer):
                 reason = "captured without the ids of this tokenizer"
             rows = [] if reason else rows_of(rollout.trajectory, renderer, rollout.task.repo)
             if not reason and any(len(row) > rules.max_length for row in rows):
@@ -115,8 +115,8 @@ class Corpus(Sequence[Row]):
             else:
                 seen.add(digest)
                 good.append((rollout, rows))
-        chosen = _balanced(good, rules, dropped)
-        return cls((row for _, rows in chosen for row in rows), dropped, len(chosen))
+        selection = _balance(good, rules, dropped)
+        return cls((row for _, rows in selection for row in rows), dropped, len(selection))
 
     @classmethod
     def of_trajectories(cls, trajectories: Iterable[Trajectory], renderer: Renderer) -> Corpus:
@@ -297,26 +297,26 @@ class Curation:
 _Good = list[tuple[Rollout, list[Row]]]
 
 
-def _balanced(good: _Good, rules: Curation, dropped: Counter[str]) -> _Good:
+def _balance(good: _Good, rules: Curation, dropped: Counter[str]) -> _Good:
     """Keep the caps: attempts are shuffled by the seed, and those beyond a cap left out; the order stays."""
     order = list(range(len(good)))
     random.Random(rules.seed).shuffle(order)
     tasks: Counter[str] = Counter()
     repos: Counter[str] = Counter()
-    chosen: list[int] = []
+    indices: list[int] = []
     for index in order:
         task = good[index][0].task
         if rules.per_task is not None and tasks[task.id] >= rules.per_task:
             dropped["above the cap of its task"] += 1
         elif rules.per_repo is not None and repos[task.repo] >= rules.per_repo:
             dropped["above the cap of its repository"] += 1
-        elif rules.total is not None and len(chosen) >= rules.total:
+        elif rules.total is not None and len(indices) >= rules.total:
             dropped["above the cap of all"] += 1
         else:
             tasks[task.id] += 1
             repos[task.repo] += 1
-            chosen.append(index)
-    return [good[index] for index in sorted(chosen)]
+            indices.append(index)
+    return [good[index] for index in sorted(indices)]
 
 
 def rows_of(trajectory: Trajectory, renderer: Renderer, repo: str = "") -> list[Row]:
@@ -325,7 +325,7 @@ def rows_of(trajectory: Trajectory, renderer: Renderer, repo: str = "") -> list[
     Ids are taken over only where they can be this renderer's: every reply's text must be what its ids say.
     """
     own = _own_ids(trajectory, renderer)
-    if not own and _captured(trajectory):
+    if not own and _is_foreign(trajectory):
         raise TrainingError(
             f"training on attempt {trajectory.attempt} at {trajectory.task_id}: {trajectory.flavour} wrote its prompts "
             "itself, so they cannot be tokenised here; use a policy that keeps ids, of the model that is trained"
@@ -334,7 +334,7 @@ def rows_of(trajectory: Trajectory, renderer: Renderer, repo: str = "") -> list[
     return [Row(s.ids, s.mask, trajectory.task_id, repo, trajectory.policy) for s in parts if s.sampled]
 
 
-def _captured(trajectory: Trajectory) -> bool:
+def _is_foreign(trajectory: Trajectory) -> bool:
     """Whether an agent of others made the attempt, whose prompts nobody else can write again."""
     return any("request" in step.extra for step in trajectory.steps)
 

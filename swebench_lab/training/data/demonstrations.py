@@ -44,16 +44,16 @@ def demonstration(draft: Draft, slips: float, seed: int = 0, attempt: int = 0) -
     code = shown(draft.bad, draft.function.name)
     rng = Random(f"slips/{seed}/{draft.id}/{attempt}")
     exchanges = [(f"view {draft.function.name}", code)]
-    exchanges += [(f"sub {order}", draft.said(order)) for order in _until_passed(draft, code, slips, rng)]
+    exchanges += [(f"sub {order}", draft.said(order)) for order in _edits_until_pass(draft, code, slips, rng)]
     exchanges.append(("submit", HANDED_IN))
     steps = tuple(
-        Step.of(i, Reply(text), tool=text.split()[0], observation=seen) for i, (text, seen) in enumerate(exchanges)
+        Step.of(i, Reply(text), tool=text.split()[0], observation=output) for i, (text, output) in enumerate(exchanges)
     )
     return Trajectory(draft.id, attempt, opening=_opening(draft), steps=steps, stop=Stop.SUBMITTED.value,
                       policy="micro teacher", flavour="micro")  # fmt: skip
 
 
-def _until_passed(draft: Draft, code: str, slips: float, rng: Random) -> Iterator[str]:
+def _edits_until_pass(draft: Draft, code: str, slips: float, rng: Random) -> Iterator[str]:
     for order in demonstrated_edits(code, draft.issue, draft.fix, slips, rng):
         yield order
         if draft.said(order) == "passed":

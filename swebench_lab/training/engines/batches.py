@@ -78,8 +78,8 @@ def samples(group: Sequence[Rollout], settings: GRPOSettings) -> list[Sample]:
         scale = spread + EPSILON if settings.scale_rewards == "group" else 1.0
         advantage = 0.0 if masked or reward is None else (reward - mean) / scale
         if advantage > 0 and rules.failed_commands == "mask":
-            failed = [step.index for step in rollout.trajectory.steps if step.exit_code]
-            parts = segments(rollout.trajectory, failed)
+            failures = [step.index for step in rollout.trajectory.steps if step.exit_code]
+            parts = segments(rollout.trajectory, failures)
         batch.append(Sample(rollout, parts, reward, advantage, masked))
     return batch
 
@@ -126,5 +126,5 @@ def by_difficulty(tasks: Tasks, measured: Rollouts, low: float = 0.05, high: flo
         high: Largest.
     """
     rates = {name: group.graded_resolved_rate for name, group in measured.by_task().items() if len(group.graded)}
-    chosen = [task for task in tasks if low <= rates.get(task.id, -1.0) <= high]
-    return Tasks(sorted(chosen, key=lambda task: -rates[task.id]), tasks.name)
+    selection = [task for task in tasks if low <= rates.get(task.id, -1.0) <= high]
+    return Tasks(sorted(selection, key=lambda task: -rates[task.id]), tasks.name)

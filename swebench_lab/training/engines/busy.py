@@ -36,9 +36,9 @@ class Busy:
     def seconds(self, begin: float, end: float, *kinds: str) -> float:
         """Return how much of a time was spent on any of some kinds; with none named, on anything."""
         with self._lock:
-            chosen = sorted(span for kind in kinds or self._spans for span in self._spans.get(kind, ()))
+            spans = sorted(span for kind in kinds or self._spans for span in self._spans.get(kind, ()))
         covered, at = 0.0, begin
-        for first, last in chosen:
+        for first, last in spans:
             first, last = max(first, at), min(last, end)
             if last > first:
                 covered += last - first

@@ -60,15 +60,15 @@ class Distillation:
         Args:
             batch: The samples; those that are masked are not graded.
         """
-        chosen = [sample for sample in batch if not sample.masked]
-        parts = [part for sample in chosen for part in sample.segments if part.sampled]
+        active = [sample for sample in batch if not sample.masked]
+        parts = [part for sample in active for part in sample.segments if part.sampled]
         with ThreadPoolExecutor(AT_ONCE) as pool:
             graded = pool.map(self.teacher.logprobs, [part.ids for part in parts])
             terms = iter([
                 np.where(part.mask == 1, self.weight * (np.asarray(scores) - part.logprobs), 0.0).astype("float32")
                 for part, scores in zip(parts, graded, strict=True)
             ])  # fmt: skip
-        return {id(s): np.concatenate([next(terms) for part in s.segments if part.sampled]) for s in chosen}
+        return {id(s): np.concatenate([next(terms) for part in s.segments if part.sampled]) for s in active}
 
 
 def add_hints(output: Any, hints: Mapping[bytes, Logprobs], key: Callable[[Sequence[int]], bytes]) -> float:
@@ -87,12 +87,12 @@ def add_hints(output: Any, hints: Mapping[bytes, Logprobs], key: Callable[[Seque
     rows, width = output["completion_ids"].shape
     advantages = output["advantages"][:, None].expand(rows, width).clone()
     ids, mask = (torch.cat([output[f"prompt_{what}"], output[f"completion_{what}"]], 1) for what in ("ids", "mask"))
-    added: list[Logprobs] = []
+    additions: list[Logprobs] = []
     for number in range(rows):
         hint = hints.get(key(ids[number][mask[number].bool()].tolist()))
         if hint is not None:
             advantages[number, : len(hint)] += torch.as_tensor(hint, device=advantages.device)
-            added.append(hint[hint != 0])
+            additions.append(hint[hint != 0])
     output["advantages"] = advantages
-    every = np.concatenate(added) if added else np.zeros(0)
+    every = np.concatenate(additions) if additions else np.zeros(0)
     return float(every.mean()) if len(every) else 0.0

@@ -42,13 +42,13 @@ class AsyncEngine:
         os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
         without_flash_attention()
         settings = run.settings
-        given = arguments(settings, run.size, run.temperature)  # accelerate gives each process its GPU here
+        config = arguments(settings, run.size, run.temperature)  # accelerate gives each process its GPU here
         policy = run.policy.in_training(run.temperature) if is_main() else None
         if policy is not None and isinstance(policy, LocalPolicy):
             policy.sampler.on_batch = partial(run.busy.add, SAMPLING)
         trainer = _following_trainer()(
             model=run.base(),
-            args=given,
+            args=config,
             train_dataset=Dataset.from_list([{"prompt": task.id} for task in run.tasks]),
             processing_class=tokenizer,
             peft_config=adapter(settings.lora),
@@ -91,7 +91,7 @@ def arguments(settings: GRPOSettings, size: UpdateSize, temperature: float) -> A
     from trl.experimental.async_grpo import AsyncGRPOConfig
 
     on_gpu = torch.cuda.is_available()
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         "output_dir": settings.output_dir,
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": settings.lr_scheduler_type,
@@ -119,7 +119,7 @@ def arguments(settings: GRPOSettings, size: UpdateSize, temperature: float) -> A
         "report_to": settings.report_to,
         "seed": settings.seed,
     }
-    return AsyncGRPOConfig(**{**given, **settings.options})
+    return AsyncGRPOConfig(**{**values, **settings.options})
 
 
 class _Selected:
@@ -165,19 +165,19 @@ def _scores(trainer: Any, model: Any, ids: Sequence[int]) -> list[float]:
     whole = np.ones(len(ids), "int64")
     row.add({"input_ids": np.asarray(ids, "int64"), "completion_mask": whole, "old_log_probs": whole * 0.0,
              "advantage": 0.0, "group_id": 0})  # fmt: skip
-    packed = {name: value.to(trainer.accelerator.device) for name, value in row.pack().items()}
-    longest = packed.pop("tree_max_seqlens").tolist()
-    given = {name: packed[name] for name in ("tree_kv_index", "tree_cu_seqlens_q", "tree_cu_seqlens_k")}
-    given |= {"tree_max_seqlen_q": longest[0], "tree_max_seqlen_k": longest[1]}
-    rows = {name: packed[name][None] for name in ("input_ids", "position_ids", "shift_labels")}
+    tensors = {name: value.to(trainer.accelerator.device) for name, value in row.pack().items()}
+    longest = tensors.pop("tree_max_seqlens").tolist()
+    tree = {name: tensors[name] for name in ("tree_kv_index", "tree_cu_seqlens_q", "tree_cu_seqlens_k")}
+    tree |= {"tree_max_seqlen_q": longest[0], "tree_max_seqlen_k": longest[1]}
+    rows = {name: tensors[name][None] for name in ("input_ids", "position_ids", "shift_labels")}
     training = model.training
     model.eval()
     try:
         with torch.no_grad(), trainer.accelerator.autocast():
-            outputs = trainer.model(**rows, fused_lm_head=True, **given)
+            outputs = trainer.model(**rows, fused_lm_head=True, **tree)
     finally:
         model.train(training)
-    return [float(value) for value in outputs.log_probs.flatten()[packed["token_index"]]]
+    return [float(value) for value in outputs.log_probs.flatten()[tensors["token_index"]]]
 
 
 def _following_trainer() -> Any:
@@ -212,8 +212,8 @@ def _following_trainer() -> Any:
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
-            chosen = inputs["token_index"] >= 0
-            places, old = inputs["token_index"][chosen], inputs["old_log_probs"][chosen]
+            mask = inputs["token_index"] >= 0
+            places, old = inputs["token_index"][mask], inputs["old_log_probs"][mask]
 
             def forward(**given: Any) -> _Outputs:
                 outputs = model(**given)

@@ -43,7 +43,7 @@ class SyncEngine:
 
         os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
         settings = run.settings
-        given = arguments(settings, run.size, run.temperature)  # accelerate gives each process its GPU here
+        config = arguments(settings, run.size, run.temperature)  # accelerate gives each process its GPU here
         attempts = _Attempts(run)
         model = load_model(run.policy, frozen=frozen_type(settings.dtype, settings.lora))
         optimizer = (
@@ -52,7 +52,7 @@ class SyncEngine:
         trainer = _segment_trainer()(
             model=model,
             reward_funcs=[_reward],
-            args=given,
+            args=config,
             train_dataset=Dataset.from_list([{"prompt": task.id} for task in run.tasks]),
             processing_class=tokenizer,
             rollout_func=attempts,
@@ -88,7 +88,7 @@ def arguments(settings: GRPOSettings, size: UpdateSize, temperature: float) -> A
     from trl import GRPOConfig
 
     on_gpu = torch.cuda.is_available()
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         "output_dir": settings.output_dir,
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": settings.lr_scheduler_type,
@@ -121,7 +121,7 @@ def arguments(settings: GRPOSettings, size: UpdateSize, temperature: float) -> A
         "seed": settings.seed,
         "data_seed": settings.seed,
     }
-    return GRPOConfig(**{**given, **settings.options})
+    return GRPOConfig(**{**values, **settings.options})
 
 
 class _Attempts:
@@ -192,8 +192,10 @@ class _Attempts:
         first = trainer.accelerator.process_index * len(prompts)
         own = rows[first : first + len(prompts)]
         for name in ASIDE:
-            kept = {_key(row["prompt_ids"] + row["completion_ids"]): row[name] for row in own if row[name] is not None}
-            setattr(trainer, name, kept)
+            values = {
+                _key(row["prompt_ids"] + row["completion_ids"]): row[name] for row in own if row[name] is not None
+            }
+            setattr(trainer, name, values)
         return {name: [row[name] for row in own] for name in own[0] if name not in ASIDE}
 
     def _rows(self, update: int, prompts: Sequence[str], trainer: Any) -> list[dict[str, Any]]:
@@ -250,7 +252,7 @@ def _segment_trainer() -> Any:
                 return input_ids.new_zeros(shape, dtype=torch.float32), None, None
             pieces = _pieces(input_ids, attention_mask, read, self.cuts)
             width = max(end - start for _, start, end in pieces)
-            ids, mask = _stacked(pieces, width, input_ids)
+            ids, mask = _stack(pieces, width, input_ids)
             here, there = _places(pieces, input_ids.shape[1] - logits_to_keep)
             logps, entropies, loss = parent(model, ids, mask, width - 1, *given, **options)
             source, target = (torch.tensor(places, device=input_ids.device).T for places in (here, there))
@@ -280,7 +282,7 @@ def _pieces(
     return pieces
 
 
-def _stacked(pieces: Sequence[tuple[int, int, int]], width: int, input_ids: Any) -> tuple[Any, Any]:
+def _stack(pieces: Sequence[tuple[int, int, int]], width: int, input_ids: Any) -> tuple[Any, Any]:
     """Return the ids of pieces as rows of one width, and where they are."""
     ids, mask = (input_ids.new_zeros((len(pieces), width)) for _ in range(2))
     for number, (row, start, end) in enumerate(pieces):
@@ -299,9 +301,9 @@ def _places(pieces: Sequence[tuple[int, int, int]], first: int) -> tuple[list[tu
     here: list[tuple[int, int]] = []
     there: list[tuple[int, int]] = []
     for number, (row, start, end) in enumerate(pieces):
-        wanted = range(max(start + 1, first), end)
-        here += [(number, place - start - 1) for place in wanted]
-        there += [(row, place - first) for place in wanted]
+        columns = range(max(start + 1, first), end)
+        here += [(number, place - start - 1) for place in columns]
+        there += [(row, place - first) for place in columns]
     return here, there
 
 

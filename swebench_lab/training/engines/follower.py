@@ -64,7 +64,7 @@ class Follower:
             return
         began = time.monotonic()
         try:
-            adapter_only, untied, tolerance = self._opened(model)
+            adapter_only, untied, tolerance = self._open(model)
             if adapter_only:
                 self._bring_adapter(model, version)
             else:
@@ -76,7 +76,7 @@ class Follower:
         self.seconds.append(time.monotonic() - began)
         _log.info("weights %d brought in %.2f s, logprob gap %s", version, self.seconds[-1], self.gaps[-1:])
 
-    def _opened(self, model: Any) -> tuple[bool, bool, float]:
+    def _open(self, model: Any) -> tuple[bool, bool, float]:
         """Set up the way once; return how it wants its weights, which all processes have to know."""
         if self._way is None:
 
@@ -108,7 +108,7 @@ class Follower:
     def _bring_adapter(self, model: Any, version: int) -> None:
         """Write the adapter alone and have it loaded."""
         folder = self.folder / f"adapter-{version}"
-        gathered = {
+        weights = {
             name: (value.full_tensor() if hasattr(value, "full_tensor") else value).detach().cpu().contiguous()
             for name, value in model.state_dict().items()
             if model.prefix in name
@@ -116,7 +116,7 @@ class Follower:
 
         def load() -> None:
             assert self.sink is not None
-            model.save_pretrained(folder, state_dict=gathered)
+            model.save_pretrained(folder, state_dict=weights)
             self.sink.take_adapter(folder.resolve(), version)
 
         shared(load)

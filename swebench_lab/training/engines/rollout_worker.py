@@ -169,9 +169,9 @@ class Worker:
     def _note(self, version: int, group: list[Sample], began: float) -> None:
         """Add a group to the row of the update whose weights it began with; what no group can join is let go."""
         with self._lock:
-            started, groups = self._versions.setdefault(version, (began, []))
+            start, groups = self._versions.setdefault(version, (began, []))
             groups.append(group)
-            self.run.table.note(version, about(groups, time.monotonic() - started))
+            self.run.table.note(version, about(groups, time.monotonic() - start))
             self._begun[version] -= 1
             self._begun = +self._begun
             oldest = min([self.version, *self._begun])

@@ -120,8 +120,8 @@ class Run:
     @property
     def temperature(self) -> float:
         """Sampling temperature of the attempts."""
-        given = self.settings.temperature
-        return self.policy.temperature if given is None else given
+        override = self.settings.temperature
+        return self.policy.temperature if override is None else override
 
     @property
     def out_of_time(self) -> bool:
@@ -146,21 +146,21 @@ class Run:
         Raises:
             TrainingError: Not one attempt was graded.
         """
-        started = time.monotonic()
+        start = time.monotonic()
         groups = self._groups(update, tasks, policy)
         every = list(groups)
         names = {task.id for task in tasks}
         spares = self.schedule.spares(names, Random(f"{self.settings.seed}/{update}/refill"))
         for _ in range(self.settings.refill):
             flat = [number for number, group in enumerate(groups) if all(sample.masked for sample in group)]
-            chosen = [(number, task) for number in flat if (task := next(spares[tasks[number].id], None))]
-            if not chosen:
+            replacements = [(number, task) for number in flat if (task := next(spares[tasks[number].id], None))]
+            if not replacements:
                 break
-            others = self._groups(update, [task for _, task in chosen], policy)
+            others = self._groups(update, [task for _, task in replacements], policy)
             every += others
-            for (number, _), group in zip(chosen, others, strict=True):
+            for (number, _), group in zip(replacements, others, strict=True):
                 groups[number] = group
-        self._record(update, every, time.monotonic() - started)
+        self._record(update, every, time.monotonic() - start)
         return groups
 
     def _groups(self, update: int, tasks: Sequence[Task], policy: Policy) -> list[list[Sample]]:
@@ -180,17 +180,17 @@ class Run:
 
     def update_collector(self, update: int, workers: int | None = None) -> RolloutCollector:
         """Return the collector of one update, or of one group; `workers` other than the given collector's."""
-        given = self.collector
+        collector = self.collector
         return RolloutCollector(
-            given.sandboxes,
+            collector.sandboxes,
             self.evaluator,
-            workers=workers or given.workers,
+            workers=workers or collector.workers,
             run_dir=self.folder / "rollouts" / f"update-{update:05}",
-            reward=given.reward,
-            seed=(self.settings.seed * 1_000_003 + given.seed) * 1_000_003 + update,
-            stages=given.stages,
-            deadlines=given.deadlines,
-            executor=given.executor,
+            reward=collector.reward,
+            seed=(self.settings.seed * 1_000_003 + collector.seed) * 1_000_003 + update,
+            stages=collector.stages,
+            deadlines=collector.deadlines,
+            executor=collector.executor,
         )
 
     def _record(self, update: int, batch: Sequence[Sequence[Sample]], seconds: float) -> None:
@@ -241,10 +241,10 @@ class Run:
     def record_time(self, update: int) -> None:
         """Add to the table how the time since the last update was spent: model sampling, model training, neither."""
         begin, end = self.ended or self.began, time.monotonic()
-        spent = {kind: self.busy.seconds(begin, end, kind) for kind in (SAMPLING, TRAINING)}
+        times = {kind: self.busy.seconds(begin, end, kind) for kind in (SAMPLING, TRAINING)}
         idle = end - begin - self.busy.seconds(begin, end)
-        self.table.note(update, {"update_seconds": end - begin, "sampling_seconds": spent[SAMPLING],
-                                 "train_seconds": spent[TRAINING], "idle_seconds": idle})  # fmt: skip
+        self.table.note(update, {"update_seconds": end - begin, "sampling_seconds": times[SAMPLING],
+                                 "train_seconds": times[TRAINING], "idle_seconds": idle})  # fmt: skip
         self.ended = end
 
     def record_log(self, entry: Mapping[str, Any]) -> None:

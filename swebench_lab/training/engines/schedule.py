@@ -49,7 +49,7 @@ class Schedule:
                                     "take of it")  # fmt: skip
         self._order: list[tuple[str, int]] = []
         self._counts = dict.fromkeys(sources.tasks, 0)
-        self._drawn: dict[int, str] = {}
+        self._draws: dict[int, str] = {}
         self._evidence: dict[str, tuple[float, float]] = {}
         self._learnt: set[str] = set()
         self._lock = threading.RLock()
@@ -60,7 +60,7 @@ class Schedule:
                 if "rewards" in entry:
                     self._learn(entry["group"], entry["task"], entry["rewards"])
                 else:
-                    self._drawn[entry["number"]] = entry["task"]
+                    self._draws[entry["number"]] = entry["task"]
 
     @property
     def own(self) -> bool:
@@ -79,10 +79,10 @@ class Schedule:
             tasks = self.sources.tasks[name]
             if not self.settings.curriculum:
                 return self._next(name, tasks, before, taken)
-            if number not in self._drawn:
-                self._drawn[number] = self._uncertain(number, tasks, taken).id
-                self._keep({"number": number, "task": self._drawn[number], "source": name})
-            return self._by_id[self._drawn[number]]
+            if number not in self._draws:
+                self._draws[number] = self._uncertain(number, tasks, taken).id
+                self._keep({"number": number, "task": self._draws[number], "source": name})
+            return self._by_id[self._draws[number]]
 
     def update(self, number: int, count: int) -> list[Task]:
         """Return the tasks of an update, all different.
@@ -91,11 +91,11 @@ class Schedule:
             number: Number of the update, from 1.
             count: Tasks of an update.
         """
-        chosen: dict[str, Task] = {}
+        tasks: dict[str, Task] = {}
         for place in range((number - 1) * count, number * count):
-            task = self.task(place, chosen)
-            chosen[task.id] = task
-        return list(chosen.values())
+            task = self.task(place, tasks)
+            tasks[task.id] = task
+        return list(tasks.values())
 
     def spares(self, taken: Collection[str], random: Random) -> dict[str, Iterator[Task]]:
         """Return task id → what may stand in for the task: others of its source that are not taken, in random order.
@@ -149,7 +149,7 @@ class Schedule:
             self._counts[name] += 1
         return self._order[number]
 
-    def _next(self, name: str, tasks: Tasks, before: int, taken: Collection[str]) -> Task:
+    def _next(self, name: str, tasks: Tasks, before: int, exclusions: Collection[str]) -> Task:
         """Return a source's next task: every one once, in an order drawn from the seed, then all again."""
         cycle, place = divmod(before, len(tasks))
         order = list(range(len(tasks)))
@@ -157,10 +157,10 @@ class Schedule:
             several = f"/{name}" if len(self.sources.tasks) > 1 else ""
             Random(f"{self.settings.seed}/{cycle}{several}").shuffle(order)
         candidates = (tasks[at] for at in [*order[place:], *order[:place]])
-        return next(task for task in candidates if task.id not in taken)
+        return next(task for task in candidates if task.id not in exclusions)
 
-    def _uncertain(self, number: int, tasks: Tasks, taken: Collection[str]) -> Task:
-        free = [task for task in tasks if task.id not in taken]
+    def _uncertain(self, number: int, tasks: Tasks, exclusions: Collection[str]) -> Task:
+        free = [task for task in tasks if task.id not in exclusions]
         weights = [self.weight(task) for task in free]
         return Random(f"{self.settings.seed}/{number}/curriculum").choices(free, weights)[0]
 

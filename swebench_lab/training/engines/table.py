@@ -79,9 +79,9 @@ class Updates:
 
     def _repr_html_(self) -> str:
         frame = self.to_frame().tail(10)
-        shown = [name for name in _SHOWN if name in frame.columns]
-        rows = [[_brief(v) for v in row] for row in frame.select(shown).iter_rows()]
-        return _html.card(repr(self), _html.table(shown, rows))
+        columns = [name for name in _SHOWN if name in frame.columns]
+        rows = [[_brief(v) for v in row] for row in frame.select(columns).iter_rows()]
+        return _html.card(repr(self), _html.table(columns, rows))
 
 
 _PANELS: Mapping[str, tuple[str, ...]] = {

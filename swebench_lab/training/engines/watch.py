@@ -67,17 +67,17 @@ class Watch:
             folder: Where the attempts are kept, below `watched/`.
             served: What answers with the model's weights; None: the model itself does, in this process.
         """
-        began, given = time.monotonic(), self.collector
+        began, base = time.monotonic(), self.collector
         collector = RolloutCollector(
-            given.sandboxes,
-            given.evaluator,
-            workers=given.workers,
+            base.sandboxes,
+            base.evaluator,
+            workers=base.workers,
             run_dir=folder / "watched" / f"step-{step:06}",
-            reward=given.reward,
-            seed=given.seed,
-            stages=given.stages,
-            deadlines=given.deadlines,
-            executor=given.executor,
+            reward=base.reward,
+            seed=base.seed,
+            stages=base.stages,
+            deadlines=base.deadlines,
+            executor=base.executor,
         )
         try:
             with answering(model) if served is None else nullcontext():
@@ -117,10 +117,10 @@ def sampling_from(policy: Any, model: Any, tokenizer: Any, temperature: float | 
         tokenizer: Its tokenizer.
         temperature: Sampling temperature in place of the policy's; None: the policy's.
     """
-    given = policy.sampling | {"name": policy.name, "renderer": policy.renderer}
+    options = policy.sampling | {"name": policy.name, "renderer": policy.renderer}
     if temperature is not None:
-        given["temperature"] = temperature
-    return LocalPolicy(model, tokenizer, **given)
+        options["temperature"] = temperature
+    return LocalPolicy(model, tokenizer, **options)
 
 
 def watching(
@@ -142,7 +142,7 @@ def watching(
     """
     if watch is None:
         return []
-    chosen = watch
+    active = watch
     from transformers import TrainerCallback
 
     class Watching(TrainerCallback):
@@ -150,11 +150,11 @@ def watching(
 
         def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
             update, rest = divmod(state.global_step, steps)
-            if rest or update % chosen.every:
+            if rest or update % active.every:
                 return
             model = getattr(given["model"], "module", given["model"])
             served = bring(model, update) if bring else None
             if state.is_world_process_zero:
-                note(update, chosen.look(model, given["processing_class"], update, folder, served))
+                note(update, active.look(model, given["processing_class"], update, folder, served))
 
     return [Watching()]

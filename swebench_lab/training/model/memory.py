@@ -48,16 +48,16 @@ class Training:
 
 def activations_of_layer(shape: Shape, training: Training) -> int:
     """Return the bytes that one layer keeps of one token for the backward pass, masks left out."""
-    hidden, wide, narrow, inner = shape.hidden, shape.wide, shape.narrow, shape.intermediate
+    hidden_size, wide, narrow, inner = shape.hidden, shape.wide, shape.narrow, shape.intermediate
     heads = wide + narrow
     norms = 2 if training.rank else 4  # a norm whose weight is frozen keeps its input alone
     head_norms = norms // 2 * heads if shape.normed_heads else 0
     if training.gpu:  # norms in float32; each matrix keeps its own copy of its input in bfloat16
-        return (4 * norms + 10) * hidden + 4 * heads + 8 * inner + 4 * head_norms + 4 * 7 * training.rank
-    kept = (norms + 2) * hidden + 2 * heads + 4 * inner + head_norms
+        return (4 * norms + 10) * hidden_size + 4 * heads + 8 * inner + 4 * head_norms + 4 * 7 * training.rank
+    total = (norms + 2) * hidden_size + 2 * heads + 4 * inner + head_norms
     if training.mask:  # keys and values are repeated for each query head
-        kept += 2 * (wide - narrow)
-    return 4 * (kept + 7 * training.rank)
+        total += 2 * (wide - narrow)
+    return 4 * (total + 7 * training.rank)
 
 
 def trainer(shape: Shape, training: Training, shards: int, processes: int) -> dict[str, int]:

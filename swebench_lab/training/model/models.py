@@ -53,10 +53,10 @@ def load_model(source: Any, *, frozen: str = "", load_in_4bit: bool = False) -> 
 
     kind = getattr(torch, frozen or "float32")
     policy = source if is_trainable(source) else None
-    given = policy.source if policy else source
-    revision = getattr(policy, "revision", "") if isinstance(given, str) and not Path(given).exists() else ""
-    if not isinstance(given, str | Path):
-        return copy.deepcopy(given).to(kind)  # the policy stays as it is, for comparison
+    origin = policy.source if policy else source
+    revision = getattr(policy, "revision", "") if isinstance(origin, str) and not Path(origin).exists() else ""
+    if not isinstance(origin, str | Path):
+        return copy.deepcopy(origin).to(kind)  # the policy stays as it is, for comparison
     more: dict[str, Any] = {"revision": revision} if revision else {}
     if load_in_4bit:
         from transformers import BitsAndBytesConfig
@@ -66,9 +66,9 @@ def load_model(source: Any, *, frozen: str = "", load_in_4bit: bool = False) -> 
         )
         kind = torch.bfloat16
     try:
-        model = AutoModelForCausalLM.from_pretrained(str(given), dtype=kind, **more)
+        model = AutoModelForCausalLM.from_pretrained(str(origin), dtype=kind, **more)
     except (OSError, ValueError) as error:
-        raise TrainingError(f"training: loading the model {given}: {error}") from error
+        raise TrainingError(f"training: loading the model {origin}: {error}") from error
     if head := getattr(policy, "head", ""):
         widen_head(model, head)
     return model
@@ -136,12 +136,12 @@ def save_trained(trainer: Any, tokenizer: Any, folder: Path, *, base: str, merge
         if is_main():
             tokenizer.save_pretrained(folder)
             if configs and merge:
-                _merge_saved(folder)
+                _merge_adapter(folder)
         return folder
     return save_model(model.merge_and_unload() if configs and merge else model, tokenizer, folder)
 
 
-def _merge_saved(folder: Path) -> None:
+def _merge_adapter(folder: Path) -> None:
     """Replace an adapter in a folder by its base model with the adapter merged into it."""
     import torch
     from peft import AutoPeftModelForCausalLM

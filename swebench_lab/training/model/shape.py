@@ -59,19 +59,19 @@ class Shape:
                 f"plan: the memory of model_type={kind!r} is not known; known are {', '.join(KNOWN)} (dense decoders)"
             )
         heads = int(values["num_attention_heads"])
-        hidden, intermediate = int(values["hidden_size"]), int(values["intermediate_size"])
+        hidden_size, intermediate = int(values["hidden_size"]), int(values["intermediate_size"])
         kv_heads = int(values.get("num_key_value_heads") or heads)
-        head_dim = int(values.get("head_dim") or hidden // heads)
+        head_dim = int(values.get("head_dim") or hidden_size // heads)
         wide, narrow = heads * head_dim, kv_heads * head_dim
         biases = wide + 2 * narrow if kind == "qwen2" else 0
         if values.get("attention_bias"):
-            biases += wide + 2 * narrow + hidden
+            biases += wide + 2 * narrow + hidden_size
         if values.get("mlp_bias"):
-            biases += 2 * intermediate + hidden
+            biases += 2 * intermediate + hidden_size
         return cls(
             kind,
             int(values["num_hidden_layers"]),
-            hidden,
+            hidden_size,
             heads,
             kv_heads,
             head_dim,
@@ -139,8 +139,8 @@ def _values(model: Any) -> Mapping[str, Any]:
     if isinstance(model, Mapping):
         return model
     if hasattr(model, "to_dict"):
-        found: Mapping[str, Any] = model.to_dict()
-        return found
+        values: Mapping[str, Any] = model.to_dict()
+        return values
     file = Path(str(model)) / "config.json"
     if file.exists():
         read: Mapping[str, Any] = json.loads(file.read_text("utf-8"))

@@ -48,11 +48,11 @@ class TorchVarlen:
             behind = (end_key - first_key) - (end - first)
             place = torch.arange(end - first, device=q.device)[:, None] + behind
             other = torch.arange(end_key - first_key, device=q.device)[None]
-            seen = other <= place
+            visible = other <= place
             if window_size[0] >= 0:
-                seen &= other >= place - window_size[0]
+                visible &= other >= place - window_size[0]
             attended = torch.nn.functional.scaled_dot_product_attention(
-                query, key, value, attn_mask=seen, scale=softmax_scale
+                query, key, value, attn_mask=visible, scale=softmax_scale
             )
             parts.append(attended.transpose(0, 1))
         return torch.cat(parts)

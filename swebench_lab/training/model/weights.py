@@ -20,7 +20,7 @@ def manifest(model: Any, untied: bool = False) -> list[Weight]:
     """
     return [
         Weight(name, str(value.dtype).removeprefix("torch."), tuple(value.shape))
-        for name, value in _named(model, untied)
+        for name, value in _parameters(model, untied)
     ]
 
 
@@ -33,13 +33,13 @@ def stream(model: Any, untied: bool = False) -> Iterator[tuple[str, Any]]:
         model: The model, bare of what a trainer wraps around it; an adapter may be on it.
         untied: Whether a last layer that shares its tensor with the embedding is sent as well.
     """
-    with _merged(model):
-        for name, value in _named(model, untied):
+    with _fold_adapter(model):
+        for name, value in _parameters(model, untied):
             whole = value.full_tensor() if hasattr(value, "full_tensor") else value
             yield name, whole.detach()
 
 
-def _named(model: Any, untied: bool) -> Iterator[tuple[str, Any]]:
+def _parameters(model: Any, untied: bool) -> Iterator[tuple[str, Any]]:
     prefix = getattr(model, "prefix", "lora_") if hasattr(model, "peft_config") else ""
     for name, value in model.named_parameters():
         if (prefix and prefix in name) or "original_module" in name:
@@ -58,7 +58,7 @@ def _plain(name: str) -> str:
 
 
 @contextmanager
-def _merged(model: Any) -> Iterator[None]:
+def _fold_adapter(model: Any) -> Iterator[None]:
     """Fold an adapter into the weights meanwhile."""
     if not hasattr(model, "peft_config"):
         yield

@@ -72,7 +72,7 @@ def names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-def _refused(*groups: tuple[str, str]) -> dict[str, str]:
+def _refusals(*groups: tuple[str, str]) -> dict[str, str]:
     """Return name → reason, of groups of names and their reason; a name in two groups is an error."""
     table: dict[str, str] = {}
     for names, reason in groups:
@@ -94,7 +94,7 @@ _SHARED = names(
     "ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph ddp_backend ddp_timeout fsdp fsdp_config deepspeed debug "
     "skip_memory_metrics restore_callback_states_from_checkpoint router_aux_loss_coef"
 )
-_NEVER = _refused(
+_NEVER = _refusals(
     ("max_steps", "the length of a training is the setting `updates`; `max_steps` is an attempt's limit"),
     ("data_seed", "it follows the setting `seed`"),
     ("use_cpu", "a GPU is used where torch finds one; hide it with CUDA_VISIBLE_DEVICES"),
@@ -135,7 +135,7 @@ SFT = Capabilities(
         "pad_token"
     ),
     _NEVER
-    | _refused(
+    | _refusals(
         (
             "chat_template_path dataset_text_field dataset_kwargs eos_token",
             "rows hold token ids already; SFT(renderer=…) decides how messages become ids",
@@ -156,7 +156,7 @@ _SAMPLED = "attempts are sampled by the agent's policy, not by TRL; set it on th
 _SERVED = "TRL talks to no vLLM server here; lab.serve starts one, and its policy() asks it"
 _LOADER = "rows come from attempts as they are made, not from a data loader"
 _EVALUATED = "TRL evaluates nothing here; GRPO(watch=…) attempts held-out tasks"
-_GRPO = _NEVER | _refused(
+_GRPO = _NEVER | _refusals(
     ("num_train_epochs", "the length of a training is the setting `updates`"),
     ("logging_steps logging_first_step", "every update is logged: `table` is made of it"),
     ("average_tokens_across_devices", "the loss of GRPO counts tokens over all devices already"),
@@ -199,7 +199,7 @@ SYNC = Capabilities(
         "use_bias_correction_kl log_completions num_completions_to_print log_unique_prompts"
     ),
     _GRPO
-    | _refused(
+    | _refusals(
         ("num_generations_eval", _EVALUATED),
         ("generation_batch_size", "it is num_generations × tasks_per_update"),
         (
@@ -227,7 +227,7 @@ ASYNC = Capabilities(
     "AsyncGRPOConfig",
     _SHARED,
     _GRPO
-    | _refused(
+    | _refusals(
         ("request_timeout weight_sync_timeout", _SERVED),
         ("fork_threshold_tokens", "rows are the sampled ids themselves; nothing is tokenised again"),
         ("token_budget", "a forward pass holds per_device_train_batch_size rows"),

@@ -104,14 +104,14 @@ class Config:
             least: Field → smallest value.
             whole: Fields whose values are whole numbers.
         """
-        for name, bound in least.items():
+        for name, limit in least.items():
             value = getattr(self, name)
             if value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int if name in whole else int | float):
                 self.refuse(name, f"it takes a {'whole ' if name in whole else ''}number")
-            if not value >= bound:
-                self.refuse(name, f"it must be at least {bound:g}")
+            if not value >= limit:
+                self.refuse(name, f"it must be at least {limit:g}")
 
     def check_choice(self, name: str, choices: tuple[str, ...]) -> None:
         """Refuse a value that is not one of the choices."""
@@ -123,9 +123,9 @@ class Config:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.changed.items())})"
 
     def _repr_html_(self) -> str:
-        docs, changed = field_docs(type(self)), self.changed
+        docs, changes = field_docs(type(self)), self.changed
         rows = [
-            [item.name, repr(getattr(self, item.name)), "changed" if item.name in changed else "", docs[item.name]]
+            [item.name, repr(getattr(self, item.name)), "changed" if item.name in changes else "", docs[item.name]]
             for item in _fields(type(self))
         ]
         return _html.card(type(self).__name__, _html.table(["setting", "value", "", "meaning"], rows))

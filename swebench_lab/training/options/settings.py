@@ -162,7 +162,7 @@ class GRPOSettings(Config):
         object.__setattr__(self, "output_dir", str(self.output_dir))
         self.check_numbers(_LEAST_GRPO, _WHOLE_GRPO)
         self.check_choice("scale_rewards", ("group", "none"))
-        _check_shared(self)
+        _check_common(self)
         if not isinstance(self.rules, Rules):
             self.refuse("rules", "it takes Rules(…)")
         if self.refill and self.rules.zero_variance == "keep":
@@ -305,7 +305,7 @@ class SFTSettings(Config):
     def __post_init__(self) -> None:
         object.__setattr__(self, "output_dir", str(self.output_dir))
         self.check_numbers(_LEAST_SFT, _WHOLE_SFT)
-        _check_shared(self)
+        _check_common(self)
         if not isinstance(self.curation, Curation):
             self.refuse("curation", "it takes Curation(…)")
         if self.held_out >= 1:
@@ -365,7 +365,7 @@ _WHOLE_GRPO = _WHOLE | capabilities.names(
 _WHOLE_SFT = _WHOLE | {"eval_steps", "logging_steps"}
 
 
-def _check_shared(settings: GRPOSettings | SFTSettings) -> None:
+def _check_common(settings: GRPOSettings | SFTSettings) -> None:
     """Refuse what neither kind of training can be done with."""
     settings.check_choice("report_to", TRACKERS)
     settings.check_choice("dtype", DTYPES)

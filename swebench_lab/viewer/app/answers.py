@@ -107,28 +107,28 @@ class Answers:
         except LabError as error:
             return _refusal(str(error), 400)
 
-    def _note(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        tags, note = given.get("tags"), given.get("note")
+    def _note(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        tags, note = body.get("tags"), body.get("note")
         if not isinstance(note, str) or not isinstance(tags, list):
             raise RecordError("a note is a text, and its tags are a list")
-        return self.catalogue.mark(str(given.get("run")), str(given.get("id")), note, [str(tag) for tag in tags])
+        return self.catalogue.mark(str(body.get("run")), str(body.get("id")), note, [str(tag) for tag in tags])
 
     # --- players ----------------------------------------------------------------------------------------------------
 
-    def _enter(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def _enter(self, body: Mapping[str, Any]) -> dict[str, Any]:
         assert self.reentry is not None
-        return self.reentry.enter(str(given.get("run")), str(given.get("id")), _integer(given.get("step", 0)))
+        return self.reentry.enter(str(body.get("run")), str(body.get("id")), _integer(body.get("step", 0)))
 
-    def _tell(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def _tell(self, body: Mapping[str, Any]) -> dict[str, Any]:
         assert self.reentry is not None
-        messages = given.get("messages")
-        self.reentry.tell(str(given.get("player")), messages if isinstance(messages, list) else [])
+        messages = body.get("messages")
+        self.reentry.tell(str(body.get("player")), messages if isinstance(messages, list) else [])
         return {}
 
-    def _news(self, asked: Mapping[str, str]) -> dict[str, Any]:
+    def _news(self, params: Mapping[str, str]) -> dict[str, Any]:
         if self.reentry is None:
             raise RecordError("this viewer only reads")
-        return self.reentry.news(asked.get("player", ""), _integer(asked.get("after", "")))
+        return self.reentry.news(params.get("player", ""), _integer(params.get("after", "")))
 
     @staticmethod
     def plain(value: Any) -> str:
@@ -158,11 +158,9 @@ class Answers:
             row["running"] = self._count_running(name)
         state = ask("SELECT count(*) AS attempts, sum(words = 0) AS unread, max(place) AS place FROM attempts")[0]
         refused = [{"run": run, "why": why} for run, why in self.catalogue.refused.items()]
-        shown = sorted(
-            (row for name, row in rows.items() if name in self.catalogue.folders), key=lambda row: row["run"]
-        )
+        runs = sorted((row for name, row in rows.items() if name in self.catalogue.folders), key=lambda row: row["run"])
         return {
-            "runs": shown,
+            "runs": runs,
             "unread": state["unread"] or 0,
             "state": [state["attempts"], state["place"]],
             "refused": refused,
@@ -174,8 +172,8 @@ class Answers:
         except LabError:
             return 0  # of another version; `refused` says so
 
-    def _attempts(self, asked: Mapping[str, str]) -> dict[str, Any]:
-        query = Query.of(asked)
+    def _attempts(self, params: Mapping[str, str]) -> dict[str, Any]:
+        query = Query.of(params)
         where, values = query.where(self.catalogue.hits)
         counts = self._ask(query)(f"SELECT {_TOTALS} FROM attempts WHERE {where}", values)[0]
         names = ", ".join(f'"{name}"' for name in COLUMNS)
@@ -189,11 +187,11 @@ class Answers:
     def _ask(self, query: Query) -> Callable[[str, list[object]], list[dict[str, Any]]]:
         return self.catalogue.ask if query.of_notes else self.catalogue.ask_once
 
-    def _groups(self, asked: Mapping[str, str]) -> dict[str, Any]:
+    def _groups(self, params: Mapping[str, str]) -> dict[str, Any]:
         """Return one row a run, task and policy; `sort` is one of its columns."""
-        sort = asked.get("sort", "")
+        sort = params.get("sort", "")
         name, way = sort.removeprefix("-"), "DESC" if sort.startswith("-") else "ASC"
-        query = Query.of({**asked, "sort": ""})
+        query = Query.of({**params, "sort": ""})
         where, values = query.where(self.catalogue.hits)
         order = f'"{name}" IS NULL, "{name}" {way}, task, run' if name in _GROUPED else "task, run, policy"
         grouped = f"SELECT run, task, policy, agent, {_TOTALS} FROM attempts WHERE {where} GROUP BY run, task, agent"
@@ -213,8 +211,8 @@ class Answers:
                 places[key].append(outcome)
         return {"rows": rows, "counts": {"groups": total}, "columns": _GROUPED}
 
-    def _facets(self, asked: Mapping[str, str]) -> dict[str, Any]:
-        query = Query.of({**asked, "sort": ""})
+    def _facets(self, params: Mapping[str, str]) -> dict[str, Any]:
+        query = Query.of({**params, "sort": ""})
         where, values = query.where(self.catalogue.hits)
         names = ", ".join(f'"{name}"' for name in _FACETS)
         counts: dict[str, Counter[str]] = {name: Counter() for name in _FACETS}
@@ -224,8 +222,8 @@ class Answers:
             for name in _FACETS:
                 counts[name][row[name]] += row["attempts"]
         facets = {
-            name: [{"value": value, "attempts": count} for value, count in counted.most_common(_MOST_VALUES)]
-            for name, counted in counts.items()
+            name: [{"value": value, "attempts": count} for value, count in counter.most_common(_MOST_VALUES)]
+            for name, counter in counts.items()
         }
         tags: dict[str, int] = {}
         for row in self.catalogue.ask(f"SELECT tags FROM attempts WHERE tags != '' AND {where}", values):
@@ -233,15 +231,15 @@ class Answers:
                 tags[tag] = tags.get(tag, 0) + 1
         return {**facets, "tags": [{"value": tag, "attempts": count} for tag, count in sorted(tags.items())]}
 
-    def _attempt(self, asked: Mapping[str, str]) -> dict[str, Any]:
+    def _attempt(self, params: Mapping[str, str]) -> dict[str, Any]:
         """Return an attempt's row, its neighbours in the table that is asked for, and the code that enters it."""
-        run, name = asked.get("run", ""), asked.get("id", "")
+        run, name = params.get("run", ""), params.get("id", "")
         row = self.catalogue.row(run, name)
-        query = Query.of(asked)
+        query = Query.of(params)
         where, values = query.where(self.catalogue.hits)
         order = query.order()
-        numbered = f"SELECT run, id, row_number() OVER (ORDER BY {order}) AS number FROM attempts WHERE {where}"
-        here = self.catalogue.ask(f"SELECT number FROM ({numbered}) WHERE run = ? AND id = ?", [*values, run, name])
+        ranking = f"SELECT run, id, row_number() OVER (ORDER BY {order}) AS number FROM attempts WHERE {where}"
+        here = self.catalogue.ask(f"SELECT number FROM ({ranking}) WHERE run = ? AND id = ?", [*values, run, name])
         place = here[0]["number"] if here else 0
         around = self.catalogue.ask(
             f"SELECT run, id FROM attempts WHERE {where} ORDER BY {order} LIMIT 3 OFFSET ?",
@@ -262,8 +260,8 @@ class Answers:
         place = f"{folder}#{row['task']}/{row['attempt']}/{row['agent'] or '-'}/step-STEP"
         return f'import swebench_lab as lab\nlab.Stepper({place!r}, lab.SandboxFactory("namespace"))'
 
-    def _running(self, asked: Mapping[str, str]) -> list[dict[str, Any]]:
-        runs = [asked["run"]] if asked.get("run") else list(self.catalogue.folders)
+    def _running(self, params: Mapping[str, str]) -> list[dict[str, Any]]:
+        runs = [params["run"]] if params.get("run") else list(self.catalogue.folders)
         rows: list[dict[str, Any]] = []
         for run in runs:
             try:
@@ -272,8 +270,8 @@ class Answers:
                 continue  # of another version; `refused` says so
         return rows
 
-    def _compare(self, asked: Mapping[str, str]) -> dict[str, Any]:
-        sides = comparing.Side.of(asked.get("a", "")), comparing.Side.of(asked.get("b", ""))
+    def _compare(self, params: Mapping[str, str]) -> dict[str, Any]:
+        sides = comparing.Side.of(params.get("a", "")), comparing.Side.of(params.get("b", ""))
         return comparing.compare(self.catalogue, *sides)
 
     def _notes(self, _: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -286,16 +284,16 @@ class Answers:
 
     # --- pages ------------------------------------------------------------------------------------------------------
 
-    def _page(self, asked: Mapping[str, str]) -> str:
-        return page(self.catalogue.open(asked.get("run", ""), asked.get("id", "")))
+    def _page(self, params: Mapping[str, str]) -> str:
+        return page(self.catalogue.open(params.get("run", ""), params.get("id", "")))
 
-    def _running_page(self, asked: Mapping[str, str]) -> str:
-        return page(running_attempt(self.catalogue.directory(asked.get("run", "")), asked.get("id", "")))
+    def _running_page(self, params: Mapping[str, str]) -> str:
+        return page(running_attempt(self.catalogue.directory(params.get("run", "")), params.get("id", "")))
 
-    def _pair(self, asked: Mapping[str, str]) -> str:
-        pair = [self.catalogue.open(asked.get(f"{side}run", ""), asked.get(f"{side}id", "")) for side in "ab"]
+    def _pair(self, params: Mapping[str, str]) -> str:
+        pair = [self.catalogue.open(params.get(f"{side}run", ""), params.get(f"{side}id", "")) for side in "ab"]
         names = [
-            f"{side}: {asked.get(f'{side.lower()}run', '')} · {r.trajectory.policy}, attempt {r.trajectory.attempt}"
+            f"{side}: {params.get(f'{side.lower()}run', '')} · {r.trajectory.policy}, attempt {r.trajectory.attempt}"
             for side, r in zip("AB", pair, strict=True)
         ]
         return pair_page(pair[0], pair[1], names)

@@ -99,8 +99,8 @@ def _write_tables(answers: Answers, rows: list[dict[str, Any]], data: Path) -> N
     _write(data / "sides.json", sides)
     for a, first in enumerate(sides):
         for b, second in enumerate(sides):
-            told = answers.get("compare", {"a": first["side"], "b": second["side"]})
-            _write(data / "compare" / f"{a}-{b}.json", json.loads(told.text))
+            answer = answers.get("compare", {"a": first["side"], "b": second["side"]})
+            _write(data / "compare" / f"{a}-{b}.json", json.loads(answer.text))
 
 
 def _enter(row: Mapping[str, Any]) -> str:

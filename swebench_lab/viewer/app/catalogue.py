@@ -58,7 +58,7 @@ class Catalogue:
         self.file = Path(file) if file else default_root() / "views" / f"{digest_of(str(self.root))}.sqlite"
         self.folders: dict[str, Path] = {}
         self._directories: dict[str, RunDirectory] = {}
-        self._refused: dict[str, str] = {}
+        self._refusals: dict[str, str] = {}
         self._idle: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
         self._searching = threading.Lock()
@@ -66,7 +66,7 @@ class Catalogue:
         self._writing = threading.RLock()
         self._stop = threading.Event()
         self._keeper: threading.Thread | None = None
-        self._held: Any = None
+        self._lock_file: Any = None
         self._prepare()
         self._writer = self._connection()
 
@@ -182,23 +182,23 @@ class Catalogue:
                 try:
                     count += self._take_rows(run)
                 except RecordError as error:
-                    self._refused[run] = str(error)
-            stored = [row["run"] for row in self.ask("SELECT run FROM runs")]
-            for gone in set(stored) - set(self.folders):
+                    self._refusals[run] = str(error)
+            previous = [row["run"] for row in self.ask("SELECT run FROM runs")]
+            for missing in set(previous) - set(self.folders):
                 with self._transaction() as connection:
-                    _forget(connection, gone)
+                    _forget(connection, missing)
             return count
 
     def _keeps(self) -> bool:
         """Whether this object keeps the index; another process that does may end, so this is asked each time."""
-        if self._held is None:
+        if self._lock_file is None:
             file = Path(f"{self.file}.keeper").open("w")  # noqa: SIM115 - held as long as this object keeps the index
             try:
                 lock(file, wait=False)
             except BlockingIOError:
                 file.close()
                 return False
-            self._held = file
+            self._lock_file = file
         return True
 
     def directory(self, run: str) -> RunDirectory:
@@ -217,16 +217,16 @@ class Catalogue:
     @property
     def refused(self) -> dict[str, str]:
         """Runs that cannot be read, with the reason."""
-        return {run: why for run, why in self._refused.items() if run in self.folders}
+        return {run: why for run, why in self._refusals.items() if run in self.folders}
 
     def _take_rows(self, run: str) -> int:
         directory = self.directory(run)
         inode, size = directory.index_state()
-        stored = self.ask("SELECT inode, read, notes FROM runs WHERE run = ?", (run,))
-        state = stored[0] if stored else {"inode": inode, "read": 0, "notes": 0}
+        records = self.ask("SELECT inode, read, notes FROM runs WHERE run = ?", (run,))
+        state = records[0] if records else {"inode": inode, "read": 0, "notes": 0}
         count, read, noted = 0, int(state["read"]), int(state["notes"])
         anew = state["inode"] != inode or size < read  # rows were set aside: a new file
-        if stored and not anew and size == read and notes.size(self.folders[run]) == noted:
+        if records and not anew and size == read and notes.size(self.folders[run]) == noted:
             return 0
         with self._transaction() as connection:
             if anew:
@@ -298,11 +298,11 @@ class Catalogue:
             RecordError: There is no such attempt, or the notes cannot be written.
         """
         row = self.row(run, attempt)
-        kept = notes.write(self.folders[run], attempt, row["task"], row["attempt"], note, tags)
-        values = (note, ", ".join(kept["tags"]), run, attempt)
+        entry = notes.write(self.folders[run], attempt, row["task"], row["attempt"], note, tags)
+        values = (note, ", ".join(entry["tags"]), run, attempt)
         with self._transaction() as connection:
             connection.execute("UPDATE attempts SET note = ?, tags = ? WHERE run = ? AND id = ?", values)
-        return kept
+        return entry
 
     def close(self) -> None:
         """Stop keeping up, and close the index."""
@@ -314,9 +314,9 @@ class Catalogue:
             for connection in (self._writer, *self._idle):
                 connection.close()
             self._idle.clear()
-            if self._held is not None:
-                self._held.close()
-                self._held = None
+            if self._lock_file is not None:
+                self._lock_file.close()
+                self._lock_file = None
 
 
 def _forget(connection: sqlite3.Connection, run: str) -> None:

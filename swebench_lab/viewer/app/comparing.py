@@ -102,13 +102,13 @@ def _name(side: Side, groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 
 def _change(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> str:
-    was, now = _resolved(before), _resolved(after)
+    was, now = _majority(before), _majority(after)
     if was is None or now is None:
         return UNKNOWN
     return {(False, True): GAINED, (True, False): LOST, (True, True): KEPT, (False, False): NEVER}[was, now]
 
 
-def _resolved(rows: Sequence[Mapping[str, Any]]) -> bool | None:
+def _majority(rows: Sequence[Mapping[str, Any]]) -> bool | None:
     graded = [row for row in rows if row["verdict"] in (RESOLVED, UNRESOLVED)]
     return 2 * sum(row["verdict"] == RESOLVED for row in graded) >= len(graded) if graded else None
 
@@ -118,11 +118,11 @@ def _statistics(groups: Sequence[Mapping[str, Sequence[Mapping[str, Any]]]], nam
 
     sides = [{task: [Verdict(row["verdict"], "") for row in rows] for task, rows in group.items()} for group in groups]
     try:
-        told = statistics.compare(sides[0], sides[1], names=(names[0], names[1]))
+        comparison = statistics.compare(sides[0], sides[1], names=(names[0], names[1]))
     except ValueError as error:  # no task was graded on both sides
         return str(error)
-    d = told.difference
+    d = comparison.difference
     return (
-        f"resolved, each task counting once: A {float(told.first):.1%}, B {float(told.second):.1%}; difference "
-        f"{float(d):+.1%} [{d.low:+.1%}, {d.high:+.1%}] at {d.level:.0%}, {d.n} tasks; McNemar's exact p {told.p_value:.3g}"
+        f"resolved, each task counting once: A {float(comparison.first):.1%}, B {float(comparison.second):.1%}; difference "
+        f"{float(d):+.1%} [{d.low:+.1%}, {d.high:+.1%}] at {d.level:.0%}, {d.n} tasks; McNemar's exact p {comparison.p_value:.3g}"
     )

@@ -40,18 +40,18 @@ def pair_page(a: Rollout, b: Rollout, names: Sequence[str] = ("A", "B")) -> str:
         ("Tests that came out differently", _tests(a, b, names)),
         ("Steps", _steps(a, b, names)),
     )
-    drawn = "".join(f"<section><h2>{safe(name)}</h2>{content}</section>" for name, content in sections)
+    body = "".join(f"<section><h2>{safe(name)}</h2>{content}</section>" for name, content in sections)
     head = (
         f'<header class="head"><p class="over">{safe(names[0])} and {safe(names[1])}</p><h1>{safe(title)}</h1></header>'
     )
-    return document(f"{title}: {names[0]} and {names[1]}", f'{head}<main class="sheet">{drawn}</main>')
+    return document(f"{title}: {names[0]} and {names[1]}", f'{head}<main class="sheet">{body}</main>')
 
 
 def _sides(contents: Sequence[str], names: Sequence[str]) -> str:
-    drawn = "".join(
+    columns = "".join(
         f'<div class="side"><h3>{safe(name)}</h3>{content}</div>' for name, content in zip(names, contents, strict=True)
     )
-    return f'<div class="sides">{drawn}</div>'
+    return f'<div class="sides">{columns}</div>'
 
 
 def _outcome(rollout: Rollout) -> str:

@@ -115,13 +115,13 @@ def _condition(name: str, text: str) -> tuple[str, list[object]]:
         if text.startswith(("=", "!=")):
             sign, _, value = text.partition("=")
             return f"{column} {sign}= ?", [value]
-        wanted, negated = (text[1:], " NOT") if text.startswith("!") else (text, "")
-        pattern = "%" + re.sub(r"([\\%_])", r"\\\1", wanted) + "%"
+        term, negated = (text[1:], " NOT") if text.startswith("!") else (text, "")
+        pattern = "%" + re.sub(r"([\\%_])", r"\\\1", term) + "%"
         return f"{column}{negated} LIKE ? ESCAPE '\\'", [pattern]
     if text.casefold() in ("none", "unknown"):
         return f"{column} IS NULL", []
     if within := _RANGE.match(text):
         return f"{column} BETWEEN ? AND ?", [float(within[1]), float(within[2])]
-    if bound := _BOUNDS.match(text):
-        return f"{column} {bound[1] or '='} ?", [float(bound[2])]
+    if limit := _BOUNDS.match(text):
+        return f"{column} {limit[1] or '='} ?", [float(limit[2])]
     raise RecordError(f"filtering by {name}: {text!r} is no number; write 5, >5, <=0.2, 3..8 or none")

@@ -45,34 +45,34 @@ class OpenPlayer:
         self._state: dict[str, Any] = {}
         self._news: deque[dict[str, Any]] = deque(maxlen=_MOST_NEWS)
         self._count = 0
-        self._changed = threading.Condition()
+        self._condition = threading.Condition()
         self.controls = Controls(model, policies, self._put, self._send)
         self._state["policies"] = list(self.controls.names)
 
     def _put(self, name: str, value: Any) -> None:
-        with self._changed:
+        with self._condition:
             self._state[name] = value
             self._add({"put": name, "value": value})
 
     def _send(self, message: Mapping[str, Any], data: Sequence[bytes]) -> None:
-        with self._changed:
+        with self._condition:
             self._add({"message": message, "data": [base64.b64encode(part).decode() for part in data]})
 
     def _add(self, piece: dict[str, Any]) -> None:
         self._news.append(piece)
         self._count += 1
-        self._changed.notify_all()
+        self._condition.notify_all()
 
     def state(self) -> dict[str, Any]:
         """Return all that is drawn now, and the number of the news that it includes."""
-        with self._changed:
+        with self._condition:
             return {"state": dict(self._state), "after": self._count}
 
     def news(self, after: int, wait: float = WAIT) -> dict[str, Any]:
         """Return what came after a piece of news, as soon as there is any; all that is drawn, where too much was missed."""
         self.heard_at = time.monotonic()
-        with self._changed:
-            self._changed.wait_for(lambda: self._count != after or self.closed, wait)
+        with self._condition:
+            self._condition.wait_for(lambda: self._count != after or self.closed, wait)
             self.heard_at = time.monotonic()
             missed = self._count - after
             if not 0 <= missed <= len(self._news):
@@ -81,9 +81,9 @@ class OpenPlayer:
 
     def close(self) -> None:
         """Close its sandboxes; branches stay where they are stored."""
-        with self._changed:
+        with self._condition:
             self.closed = True
-            self._changed.notify_all()
+            self._condition.notify_all()
         self.controls.stop()
         self.model.close()
 
@@ -155,8 +155,8 @@ class Reentry:
         while not self._end.wait(FORGOTTEN / 8):
             old = time.monotonic() - FORGOTTEN
             with self._lock:
-                gone = [name for name, p in self._players.items() if p.heard_at < old and not p.controls.busy]
-                closing = [self._players.pop(name) for name in gone]
+                idle = [name for name, p in self._players.items() if p.heard_at < old and not p.controls.busy]
+                closing = [self._players.pop(name) for name in idle]
             for player in closing:
                 player.close()
 
@@ -179,14 +179,14 @@ class Reentry:
         player = self._player(name)
         told = player.news(after)
         if player.closed:
-            raise _closed()
+            raise _closure_error()
         return told
 
     def _player(self, name: str) -> OpenPlayer:
         with self._lock:
             player = self._players.get(name)
         if player is None:
-            raise _closed()
+            raise _closure_error()
         return player
 
     def close(self) -> None:
@@ -199,7 +199,7 @@ class Reentry:
             player.close()
 
 
-def _closed() -> RecordError:
+def _closure_error() -> RecordError:
     return RecordError(
         "this player was closed, because nobody looked at it or others were opened; enter the step again"
     )

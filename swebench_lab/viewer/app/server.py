@@ -95,15 +95,15 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Send a file of the page, or an answer."""
         parts = urlsplit(self.path)
-        asked = dict(parse_qsl(parts.query))
+        params = dict(parse_qsl(parts.query))
         if not self._welcome():
             return
-        if "token" in asked and self._matches(asked["token"]):
+        if "token" in params and self._matches(params["token"]):
             self._enter()
-        elif not self._allowed():
+        elif not self._has_access():
             self._send(Answer("text/plain", "This viewer needs its token: open the address that it printed.\n", 401))
         else:
-            self._send_for(self._name(parts.path), asked)
+            self._send_for(self._name(parts.path), params)
 
     do_HEAD = do_GET  # noqa: N815 - the name that the standard library calls
 
@@ -117,16 +117,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return Answer("text/plain", "too large\n", 413)
         body = self.rfile.read(int(length))
-        if not self._allowed() or self.headers.get("Content-Type", "").split(";")[0] != "application/json":
+        if not self._has_access() or self.headers.get("Content-Type", "").split(";")[0] != "application/json":
             return Answer("text/plain", "not allowed\n", 401)
         try:
-            given = json.loads(body)
+            data = json.loads(body)
         except ValueError:
-            given = None
+            data = None
         name = self._name(urlsplit(self.path).path)
-        if not name.startswith("api/") or not isinstance(given, dict):
+        if not name.startswith("api/") or not isinstance(data, dict):
             return Answer("text/plain", "no such thing\n", 404)
-        return self.server_of_view.answers.post(name.removeprefix("api/"), given)
+        return self.server_of_view.answers.post(name.removeprefix("api/"), data)
 
     # --- who may ask ------------------------------------------------------------------------------------------------
 
@@ -139,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(Answer("text/plain", f"not served under the name {host!r}; see --base-url\n", 421))
         return False
 
-    def _allowed(self) -> bool:
+    def _has_access(self) -> bool:
         bearer = self.headers.get("Authorization", "").removeprefix("Bearer ")
         try:
             cookie = SimpleCookie(self.headers.get("Cookie", "")).get(self._cookie)
@@ -172,13 +172,13 @@ class _Handler(BaseHTTPRequestHandler):
         base = self.server_of_view.base
         return path.removeprefix(base) if path.startswith(base) else path.removeprefix("/")
 
-    def _send_for(self, name: str, asked: dict[str, str]) -> None:
+    def _send_for(self, name: str, params: dict[str, str]) -> None:
         if name == "":
             self._send(Answer("text/html", shell("swebench_lab · runs")))
         elif name in FILES:
             self._send(Answer(_KINDS[name.rpartition(".")[2]], asset(FILES[name])))
         elif name.startswith("api/"):
-            self._send(self.server_of_view.answers.get(name.removeprefix("api/"), asked))
+            self._send(self.server_of_view.answers.get(name.removeprefix("api/"), params))
         else:
             self._send(Answer("text/plain", "no such page\n", 404))
 

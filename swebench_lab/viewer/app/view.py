@@ -146,11 +146,11 @@ class View:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         """Return all forms at once: a page draws the richest that it supports."""
-        shown: dict[str, Any] = {"text/plain": repr(self), "text/html": self._repr_html_()}
+        forms: dict[str, Any] = {"text/plain": repr(self), "text/html": self._repr_html_()}
         try:
             from swebench_lab.viewer.app.widget import ViewWidget
         except ImportError:
-            return shown  # without anywidget: the table says how to open it
+            return forms  # without anywidget: the table says how to open it
         if self._widget is None:
             self._widget = ViewWidget(self.answers)
-        return {**shown, _WIDGET: {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}}
+        return {**forms, _WIDGET: {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}}

@@ -56,8 +56,8 @@ class ViewWidget(anywidget.AnyWidget):
         elif message.get("post"):
             answer = self._answers.post(what, params)
         else:
-            given = {str(name): str(value) for name, value in params.items() if value is not None}
-            answer = self._answers.get(what, given)
+            query = {str(name): str(value) for name, value in params.items() if value is not None}
+            answer = self._answers.get(what, query)
         self.send({"number": message.get("number"), "kind": answer.kind, "text": answer.text, "status": answer.status})
 
     def stop(self) -> None:

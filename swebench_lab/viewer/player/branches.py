@@ -100,9 +100,9 @@ class Branches:
 
     def number(self, taken: int = 0) -> tuple[int, int]:
         """Return a free attempt number, and a seed that depends only on the attempt and that number."""
-        used = [b.rollout.trajectory.attempt for b in self._branches.values()]
+        numbers = [b.rollout.trajectory.attempt for b in self._branches.values()]
         t = self._root.trajectory
-        number = max([t.attempt, *used]) + 1 + taken
+        number = max([t.attempt, *numbers]) + 1 + taken
         seed = hashlib.sha256(f"branch/{t.seed}/{self._root.task.id}/{number}".encode()).digest()
         return number, int.from_bytes(seed[:4])
 

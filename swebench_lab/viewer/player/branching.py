@@ -108,7 +108,7 @@ def beginning(rollout: Rollout, step: int, hint: str) -> Trajectory:
         return shared
     if shared.steps:
         last = shared.steps[-1]
-        hinted = _hinted(last, hint)
+        hinted = _add_hint(last, hint)
         return replace(shared, steps=(*shared.steps[:-1], hinted))
     if not shared.opening:
         raise ValueError("branching from the start with a hint: the attempt's opening messages were not recorded")
@@ -116,10 +116,10 @@ def beginning(rollout: Rollout, step: int, hint: str) -> Trajectory:
     return replace(shared, opening=(*shared.opening[:-1], message))  # type: ignore[arg-type]
 
 
-def _hinted(step: Step, hint: str) -> Step:
+def _add_hint(step: Step, hint: str) -> Step:
     """Return a step whose observation ends with a hint."""
-    shown = step.calls[-1].observation if step.calls else step.correction
-    return step.with_call(observation=f"{shown}\n\n{hint}")
+    observation = step.calls[-1].observation if step.calls else step.correction
+    return step.with_call(observation=f"{observation}\n\n{hint}")
 
 
 def grow(
@@ -154,7 +154,7 @@ def grow(
     steps = [
         replace(s, layer=renamed.get(s.layer, s.layer)) if n == shared else s for n, s in enumerate(trajectory.steps)
     ]
-    rollout = Rollout(task, replace(trajectory, steps=tuple(steps)), _ungraded(trajectory), None)
+    rollout = Rollout(task, replace(trajectory, steps=tuple(steps)), _empty_verdict(trajectory), None)
     if evaluator is not None:
         rollout = graded(rollout, evaluator)
     return branches.add(start.parent, start.step, start.hint, start.edited, rollout)
@@ -191,7 +191,7 @@ def _repeat(
             hint=start.hint,
             layer_sink=branches.home.put_layer,
         )
-    rollout = Rollout(task, trajectory, _ungraded(trajectory), None)
+    rollout = Rollout(task, trajectory, _empty_verdict(trajectory), None)
     if evaluator is not None:
         rollout = graded(rollout, evaluator)
     return branches.add(start.parent, start.step, start.hint, start.edited, rollout)
@@ -203,7 +203,7 @@ def _sink(start: BranchStart, branches: Branches, renamed: dict[str, str]) -> Ca
 
     def keep(layer: Layer) -> None:
         if waiting:
-            both = _merged(waiting.pop(), layer)
+            both = _merge(waiting.pop(), layer)
             renamed[layer.digest] = both.digest
             layer = both
         branches.home.put_layer(layer)
@@ -211,7 +211,7 @@ def _sink(start: BranchStart, branches: Branches, renamed: dict[str, str]) -> Ca
     return keep
 
 
-def _merged(lower: Layer, upper: Layer) -> Layer:
+def _merge(lower: Layer, upper: Layer) -> Layer:
     """Return one layer that means the same as two; packed once, because a digest is over what a packed layer holds."""
     store = passing_store()
     both = store.make("squash", layers=[str(lower.path), str(upper.path)])
@@ -220,7 +220,7 @@ def _merged(lower: Layer, upper: Layer) -> Layer:
         return store.make("unpack", [file.fileno()], parents=lower.parents, cwd=upper.cwd, env=upper.env)
 
 
-def _ungraded(trajectory: Trajectory) -> Verdict:
+def _empty_verdict(trajectory: Trajectory) -> Verdict:
     return Verdict(NOT_GRADED, "grading was not requested", tier=trajectory.tier)
 
 
@@ -255,6 +255,6 @@ def replay(rollout: Rollout, sandboxes: SandboxFactory, home: RunDirectory) -> t
 
     with sandboxes.open(rollout.task) as box:
         replayed = execute(rollout.trajectory, box, run_dir=home.path)
-    kept = replace(rollout, trajectory=replayed.trajectory, layers=replayed.layers)
-    home.append(kept)
-    return kept, replayed.drifted
+    result = replace(rollout, trajectory=replayed.trajectory, layers=replayed.layers)
+    home.append(result)
+    return result, replayed.drifted

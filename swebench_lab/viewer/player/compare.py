@@ -133,8 +133,8 @@ class CompareView:
         links: list[dict[tuple[Any, ...], str]] = []
         for name, side in zip("ab", (self.a, self.b), strict=True):
             write_pages(side, target / name)
-            named = page_names(side)
-            links.append({r.key: f"{name}/{link}" for r, link in zip(side, named, strict=True)})
+            pages = page_names(side)
+            links.append({r.key: f"{name}/{link}" for r, link in zip(side, pages, strict=True)})
         order = [(change, task) for change in (GAINED, LOST, UNKNOWN, NEVER, KEPT) for task in self.tasks(change)]
         rows = [
             (task, change, [[(r, links[n][r.key]) for r in side] for n, side in enumerate(self._pairs[task])])
@@ -147,26 +147,28 @@ class CompareView:
 
     def __repr__(self) -> str:
         """Return one line: how many tasks were gained, lost, kept, never resolved."""
-        counted = ", ".join(f"{number} {change}" for change, number in self.counts.items() if number)
-        return f"CompareView({self.names[0]!r} → {self.names[1]!r}, {len(self)} tasks: {counted})"
+        summary = ", ".join(f"{number} {change}" for change, number in self.counts.items() if number)
+        return f"CompareView({self.names[0]!r} → {self.names[1]!r}, {len(self)} tasks: {summary})"
 
     def _repr_html_(self) -> str:
         from swebench_lab.records.tables.statistics import compare
 
         tables = []
         for change in (GAINED, LOST, UNKNOWN, NEVER, KEPT):
-            chosen = self.tasks(change)
-            if chosen:
-                rows = [[f"<code>{_html.text(task)}</code>", *map(_strip, self._pairs[task])] for task in chosen]
-                drawn = Table("", ("task", *self.names), rows)._repr_html_()
-                opened = " open" if change in (GAINED, LOST) else ""
-                tables.append(f"<details{opened}><summary><b>{change}</b>: {len(chosen)}</summary>{drawn}</details>")
+            tasks = self.tasks(change)
+            if tasks:
+                rows = [[f"<code>{_html.text(task)}</code>", *map(_strip, self._pairs[task])] for task in tasks]
+                content = Table("", ("task", *self.names), rows)._repr_html_()
+                attribute = " open" if change in (GAINED, LOST) else ""
+                tables.append(
+                    f"<details{attribute}><summary><b>{change}</b>: {len(tasks)}</summary>{content}</details>"
+                )
         left = [
             f"{len(ids)} attempted by {_html.text(n)} only" for ids, n in zip(self.only, self.names, strict=True) if ids
         ]
         note = f"<div><small>not compared: {', '.join(left)}</small></div>" if left else ""
-        shown = compare(self.a, self.b, names=self.names)._repr_html_()
-        return _html.card(repr(self), shown + "".join(tables) + note)
+        summary = compare(self.a, self.b, names=self.names)._repr_html_()
+        return _html.card(repr(self), summary + "".join(tables) + note)
 
 
 class Gallery:
@@ -269,8 +271,8 @@ def _attempt_cell(rollout: Rollout) -> str:
     facts: Mapping[str, str] = story.header(rollout)
     words = ", ".join(f"{name} {facts[name]}" for name in ("steps", "stop", "wall time") if name in facts)
     patch = rollout.trajectory.patch
-    changed = sum(line[:1] in "+-" and line[:3] not in ("+++", "---") for line in patch.split("\n"))
+    count = sum(line[:1] in "+-" and line[:3] not in ("+++", "---") for line in patch.split("\n"))
     return (
-        f"{_strip(Rollouts([rollout]))} attempt {rollout.trajectory.attempt}: {_html.text(words)}, {changed} changed lines"
+        f"{_strip(Rollouts([rollout]))} attempt {rollout.trajectory.attempt}: {_html.text(words)}, {count} changed lines"
         f"{_html.folded('patch', patch)}{_html.note(rollout.verdict.reason)}"
     )

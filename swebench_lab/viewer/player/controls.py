@@ -55,7 +55,7 @@ class Controls:
         self._drawing = threading.RLock()
         self._quick = ThreadPoolExecutor(1, "player-quick")
         self._slow = ThreadPoolExecutor(4, "player-slow")
-        self._unsubscribe = model.subscribe(self._changed)
+        self._unsubscribe = model.subscribe(self._on_change)
         self.draw("node")
 
     @property
@@ -70,7 +70,7 @@ class Controls:
 
     # --- drawing ----------------------------------------------------------------------------------------------------
 
-    def _changed(self, what: str) -> None:
+    def _on_change(self, what: str) -> None:
         """Draw what changed, on the thread that draws: a cell that moves the player does not wait for the page."""
         self._pass_on(self._quick, self.draw, what)
 
@@ -195,10 +195,10 @@ class Controls:
         if message.get("script"):
             code = asset("vendor/xterm/xterm.mjs").encode()
             self._tell({"type": "script", "css": asset("vendor/xterm/xterm.css")}, code)
-        self._player.open_terminal(self._said_in_terminal, int(message["rows"]), int(message["columns"]))
+        self._player.open_terminal(self._on_output, int(message["rows"]), int(message["columns"]))
         self._tell({"type": "terminal", "words": drawing.live(self._player)["words"]})
 
-    def _said_in_terminal(self, data: bytes) -> None:
+    def _on_output(self, data: bytes) -> None:
         self._tell({"type": "out" if data else "gone"}, *([data] if data else []))
 
     def _do_key(self, message: dict[str, Any]) -> None:

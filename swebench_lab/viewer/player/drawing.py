@@ -65,7 +65,7 @@ def detail(model: PlayerModel, step: int | None = None) -> Values:
     current = model.steps[at]
     label, text = story.said(current)
     call = story.called(current)
-    drawn = _lines(story.edit_lines(current.arguments)) if call.form == "diff" else {"text": _plain(call.text)}
+    content = _lines(story.edit_lines(current.arguments)) if call.form == "diff" else {"text": _plain(call.text)}
     return {
         "step": at,
         "title": f"Step {at}",
@@ -73,7 +73,7 @@ def detail(model: PlayerModel, step: int | None = None) -> Values:
         "endings": [[style, _plain(words)] for style, words in story.endings(current)],
         "aside": _plain(" · ".join(story.asides(current))),
         "said": {"label": label, **part(text)},
-        "call": {"label": _plain(call.label), "form": call.form, **drawn},
+        "call": {"label": _plain(call.label), "form": call.form, **content},
         "seen": part(current.observation),
         "drift": at in model.drift,
     }
@@ -96,19 +96,19 @@ def _start(rollout: Rollout) -> Values:
 
 def part(text: str, start: int = 0) -> Values:
     """Return a piece of a text, and how many characters follow it."""
-    shown = text[start : start + MOST_TEXT]
-    return {"text": _plain(shown), "end": start + len(shown), "more": max(0, len(text) - start - len(shown))}
+    piece = text[start : start + MOST_TEXT]
+    return {"text": _plain(piece), "end": start + len(piece), "more": max(0, len(text) - start - len(piece))}
 
 
 def _lines(lines: Iterable[tuple[str, str]]) -> Values:
     """Return a diff: each line's style, and its text, or its pieces: words in colours are `{kind: text}`."""
     plain = [(style, _plain(line)) for style, line in lines]
-    drawn = Highlighter(MOST_TEXT).diff(plain[:_MOST_LINES])
-    shown = [
+    rows = Highlighter(MOST_TEXT).diff(plain[:_MOST_LINES])
+    entries = [
         [style, pieces[0][1] if len(pieces) == 1 else [{kind: text} if kind else text for kind, text in pieces]]
-        for style, pieces in drawn
+        for style, pieces in rows
     ]
-    return {"lines": shown, "left": max(0, len(plain) - _MOST_LINES)}
+    return {"lines": entries, "left": max(0, len(plain) - _MOST_LINES)}
 
 
 def patch(text: str) -> Values:
@@ -142,8 +142,8 @@ def _since(model: PlayerModel) -> Values:
 
 
 def _marks(changes: Sequence[FileChange]) -> list[list[Any]]:
-    ordered = sorted(changes, key=lambda change: (change.noise, change.path))
-    return [[c.mark, _plain(c.path), c.size, c.noise] for c in ordered[:_MOST_FILES]]
+    entries = sorted(changes, key=lambda change: (change.noise, change.path))
+    return [[c.mark, _plain(c.path), c.size, c.noise] for c in entries[:_MOST_FILES]]
 
 
 def _files(model: PlayerModel) -> Values:

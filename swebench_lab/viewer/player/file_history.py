@@ -75,11 +75,15 @@ class FileHistory:
     def changed(self, step: int) -> list[FileChange]:
         """Return what one step changed."""
         layer = self._layer(step)
-        return [] if layer is None else self._marked({p for p, k in layer.kinds.items() if k != "dir"}, step - 1, step)
+        return (
+            []
+            if layer is None
+            else self._file_changes({p for p, k in layer.kinds.items() if k != "dir"}, step - 1, step)
+        )
 
     def changed_since_start(self, step: int) -> list[FileChange]:
         """Return the differences between the start and a step."""
-        return [c for c in self._marked(self._touched(step), -1, step) if c.mark != "="]
+        return [c for c in self._file_changes(self._touched(step), -1, step) if c.mark != "="]
 
     def diff(self, step: int) -> str:
         """Return what one step changed in the repository, as a unified diff."""
@@ -93,7 +97,7 @@ class FileHistory:
         layers = (self._layer(number) for number in range(step + 1))
         return {path for layer in layers if layer for path, kind in layer.kinds.items() if kind != "dir"}
 
-    def _marked(self, paths: set[str], before: int, after: int) -> list[FileChange]:
+    def _file_changes(self, paths: set[str], before: int, after: int) -> list[FileChange]:
         changes = []
         for path in sorted(paths):
             kind, size = self._there(path, after)
@@ -104,8 +108,8 @@ class FileHistory:
             if mark == "M" and before == -1 and self._same(path, before, after):
                 mark = "="
             inside = path.startswith(_REPOSITORY)
-            shown = path.removeprefix(_REPOSITORY) if inside else f"/{path}"
-            changes.append(FileChange(shown, mark, kind or "deleted", size, not inside or _is_noise(shown)))
+            name = path.removeprefix(_REPOSITORY) if inside else f"/{path}"
+            changes.append(FileChange(name, mark, kind or "deleted", size, not inside or _is_noise(name)))
         return changes
 
     def _same(self, path: str, before: int, after: int) -> bool:
@@ -133,8 +137,8 @@ class FileHistory:
                 continue
             paths = {path for path in paths if not layer.hides(path)}
             paths |= {p for p, k in layer.kinds.items() if k in ("file", "link", "fifo") and p.startswith(_REPOSITORY)}
-        shown = (path.removeprefix(_REPOSITORY) for path in paths)
-        return sorted(path for path in shown if not _is_noise(path))
+        names = (path.removeprefix(_REPOSITORY) for path in paths)
+        return sorted(path for path in names if not _is_noise(path))
 
     def read(self, path: str, step: int) -> str:
         """Return the text of a file of the repository after a step.
@@ -142,10 +146,10 @@ class FileHistory:
         Raises:
             SandboxError: It does not exist, or is too large.
         """
-        held = self.content(_REPOSITORY + path, step)
-        if held is None:
+        content = self.content(_REPOSITORY + path, step)
+        if content is None:
             raise SandboxError(f"reading {path} at step {step}: it does not exist, or is larger than {MOST_FILE} bytes")
-        return held.decode("utf-8", "replace")
+        return content.decode("utf-8", "replace")
 
     def content(self, path: str, step: int) -> bytes | None:
         """Return the content of a path (from "/") after a step; None if it does not exist or was too large to keep."""
@@ -172,8 +176,8 @@ class FileHistory:
                 return "", 0
         if self._snapshot is None:
             return "?", 0
-        held = self._base(path)
-        return ("", 0) if held is None else ("file", len(held))
+        content = self._base(path)
+        return ("", 0) if content is None else ("file", len(content))
 
     def _layer(self, step: int) -> PackedLayer | None:
         if step < 0 or self._folder is None or not self._steps[step].layer:
@@ -200,11 +204,11 @@ class FileHistory:
                 continue
             finally:
                 os.close(root)
-            with os.fdopen(file, "rb") as opened:
-                held = os.fstat(opened.fileno())
-                if stat.S_ISCHR(held.st_mode):
+            with os.fdopen(file, "rb") as stream:
+                info = os.fstat(stream.fileno())
+                if stat.S_ISCHR(info.st_mode):
                     return None
-                return opened.read(MOST_FILE) if stat.S_ISREG(held.st_mode) and held.st_size <= MOST_FILE else None
+                return stream.read(MOST_FILE) if stat.S_ISREG(info.st_mode) and info.st_size <= MOST_FILE else None
         return None
 
     def _base_tree(self) -> list[str]:
@@ -227,11 +231,11 @@ def _read(file: str) -> PackedLayer:
 
 def _files_below(folder: Path) -> Iterator[tuple[str, bool]]:
     """Yield each file below a folder of a Snapshot, and whether it marks a deletion; no link is followed."""
-    for above, folders, names, opened in os.fwalk(folder, follow_symlinks=False):
+    for above, folders, names, descriptor in os.fwalk(folder, follow_symlinks=False):
         folders[:] = [name for name in folders if name not in _NOISE]
         prefix = os.path.relpath(above, folder)
         for name in names:
-            mode = os.stat(name, dir_fd=opened, follow_symlinks=False).st_mode
+            mode = os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode
             yield name if prefix == "." else f"{prefix}/{name}", stat.S_ISCHR(mode)
 
 
@@ -244,7 +248,7 @@ def _is_noise(path: str) -> bool:
 def _file_diff(path: str, old: bytes | None, new: bytes | None, mark: str) -> str:
     head = f"diff --git a/{path} b/{path}\n"
     head += {"A": "new file\n", "D": "deleted file\n"}.get(mark, "")
-    sides = [(held or b"") for held in (old, new)]
+    sides = [(content or b"") for content in (old, new)]
     unknown = (old is None and mark not in ("A", "?")) or (new is None and mark != "D")
     if unknown or any(b"\0" in side[:8000] for side in sides) or sum(side.count(b"\n") for side in sides) > _MOST_LINES:
         return head + f"Binary or large files a/{path} and b/{path} differ\n"

@@ -35,14 +35,14 @@ def _label(text: str) -> str:
     return f'<div style="opacity:.7;font-size:11px">{escape(text)}</div>' if text else ""
 
 
-def _lines(drawn: Values) -> str:
-    if not drawn["lines"]:
+def _lines(values: Values) -> str:
+    if not values["lines"]:
         return ""
     spans = "\n".join(
         f'<span style="color:{_COLOURS[style]}">{_text(text)}</span>' if style in _COLOURS else _text(text)
-        for style, text in drawn["lines"]
+        for style, text in values["lines"]
     )
-    left = f"\n… {drawn['left']} more lines" if drawn["left"] else ""
+    left = f"\n… {values['left']} more lines" if values["left"] else ""
     return f'<pre style="{_PRE}">{spans}{left}</pre>'
 
 
@@ -70,19 +70,19 @@ def detail(drawn: Values, fold: Callable[[str], str] = str) -> str:
     """Return one step."""
     endings = " ".join(f'<b style="color:{_COLOURS[style]}">{escape(words)}</b>' for style, words in drawn["endings"])
     differed = " <b>differed in the replay</b>" if drawn["drift"] else ""
-    call, seen = drawn["call"], drawn["seen"]
-    shown = (
+    call, observation = drawn["call"], drawn["seen"]
+    content = (
         _lines(call)
         if "lines" in call
         else _pre(("$ " if call.get("form") == "prompt" else "") + fold(call.get("text", "")))
     )
-    left = _label(f"{seen['more']:,} more characters are not shown here") if seen["more"] else ""
+    left = _label(f"{observation['more']:,} more characters are not shown here") if observation["more"] else ""
     return (
         f"<div><b>{escape(drawn['title'])}</b> {escape(drawn['kind'])} {endings}{differed} "
         f'<span style="opacity:.7">{escape(drawn["aside"])}</span></div>'
         f"{_label(drawn['said']['label'])}{_pre(fold(drawn['said']['text']), 'font-family:inherit;background:none')}"
-        f"{_label(call['label'])}{shown if call['label'] else ''}"
-        + (f"{_label('observation')}{_pre(fold(seen['text']))}{left}" if seen["text"] else "")
+        f"{_label(call['label'])}{content if call['label'] else ''}"
+        + (f"{_label('observation')}{_pre(fold(observation['text']))}{left}" if observation["text"] else "")
     )
 
 
@@ -92,14 +92,14 @@ def panel(drawn: Values) -> str:
     return missing + _PANELS[drawn["name"]](drawn)
 
 
-def _files_and_patch(drawn: Values) -> str:
-    rows = [[f"<b>{mark}</b>", escape(path), f"{size} bytes"] for mark, path, size, _ in drawn["files"]]
-    return (_table(rows) if rows else "<p>No file changed.</p>") + _lines(drawn)
+def _files_and_patch(values: Values) -> str:
+    rows = [[f"<b>{mark}</b>", escape(path), f"{size} bytes"] for mark, path, size, _ in values["files"]]
+    return (_table(rows) if rows else "<p>No file changed.</p>") + _lines(values)
 
 
-def _tree(drawn: Values) -> str:
-    left = f"\n… {drawn['left']} more" if drawn["left"] else ""
-    return _pre("\n".join(f"{mark or ' '} {path}" for mark, path in drawn["tree"]) + left)
+def _tree(values: Values) -> str:
+    left = f"\n… {values['left']} more" if values["left"] else ""
+    return _pre("\n".join(f"{mark or ' '} {path}" for mark, path in values["tree"]) + left)
 
 
 def tests(drawn: Values) -> str:
@@ -162,11 +162,11 @@ def fragment(model: PlayerModel) -> str:
     """Return an attempt for a notebook's stored output: every step folded, long texts shortened in the middle."""
     parts = [f'<div class="swebench-lab">{overview(drawing.overview(model))}']
     for number, row in enumerate(drawing.overview(model)["rows"]):
-        _, kind, heading, took, failed, _ = row
+        _, kind, heading, took, is_error, _ = row
         if sum(map(len, parts)) > _MOST:
             parts.append(f"<p>… and {len(model.steps) - number} more steps; all are in to_html()</p>")
             break
-        mark = ' <b style="color:#c1121f">!</b>' if failed else ""
+        mark = ' <b style="color:#c1121f">!</b>' if is_error else ""
         summary = f"{number} <b>{escape(kind)}</b> <code>{escape(heading)}</code> {took}{mark}"
         parts.append(f"<details><summary>{summary}</summary>{detail(drawing.detail(model, number), folded)}</details>")
     tests_and_patch = tests(drawing.panel(model, "tests")) + patches(drawing.panel(model, "patch"))

@@ -386,7 +386,7 @@ class PlayerModel:
             node, at, hint, beginning, self.layers(node, at) if at >= 0 else [], *self._edit(node, at)
         )
         judge = self.evaluator if grade else None
-        numbers = [self._branches.number(taken) for taken in range(max(1, n))]
+        numbers = [self._branches.number(offset) for offset in range(max(1, n))]
         self._branches.keep_layers_of(beginning, self.rollout_of(node).layers)
         with ThreadPoolExecutor(min(len(numbers), 4), "branch") as pool:
             futures = [

@@ -76,7 +76,7 @@ class SimpleView:
             "replay": self._player.replay,
         }
         self.buttons |= {name: self._button(name, act) for name, act in works.items()}
-        self.steps.observe(self._chosen, "value")
+        self.steps.observe(self._on_select, "value")
         for chooser in (self.kind, self.search):
             chooser.observe(lambda _: self._filter(), "value")
         self.panel.observe(lambda _: self._draw("panel"), "value")
@@ -109,7 +109,7 @@ class SimpleView:
 
     # --- user actions ------------------------------------------------------------------------------------------
 
-    def _chosen(self, change: Mapping[str, Any]) -> None:
+    def _on_select(self, change: Mapping[str, Any]) -> None:
         if not self._setting and change["new"] is not None:
             self._player.goto(change["new"])
 
@@ -146,13 +146,13 @@ class SimpleView:
             self.state.value = escape(drawing.live(self._player)["words"])
 
     def _list(self) -> None:
-        shown = set(self._player.visible)
+        visible = set(self._player.visible)
         rows = drawing.overview(self._player)["rows"]
         options = [("start", START)] if not self._player.words and self._player.kinds is None else []
         options += [
-            (f"{n} {kind}{' !' if failed else ''} · {what} · {took}", n)
-            for n, kind, what, took, failed, _ in rows
-            if n in shown
+            (f"{n} {kind}{' !' if is_error else ''} · {what} · {took}", n)
+            for n, kind, what, took, is_error, _ in rows
+            if n in visible
         ]
         self._setting = True
         try:

@@ -71,17 +71,17 @@ class Stepper:
         if view not in VIEWS:
             raise ValueError(f"Stepper(view={view!r}): known views are {', '.join(map(repr, VIEWS))}")
         if isinstance(rollout, str):
-            rollout, linked = follow(rollout)
-            step = linked if step is None else step
+            rollout, position = follow(rollout)
+            step = position if step is None else step
         elif isinstance(rollout, Trajectory):
-            rollout = _ungraded(rollout, task)
+            rollout = _bare_rollout(rollout, task)
         self.model = PlayerModel(rollout, sandboxes, agent=agent, evaluator=evaluator, step=step, run_dir=run_dir)
         self.policies: dict[str, Any] = {agent.policy.name: agent.policy} if agent else {}
         self.policies |= dict(policies or {})
         self.reason = ""
         """Why the full view is not shown; empty when it is."""
-        self._wanted, self._patience = view, patience
-        self._answered = threading.Event()
+        self._view, self._patience = view, patience
+        self._reply_event = threading.Event()
         self._full: Any = None
         self._simple: Any = None
         self._handle: Any = None
@@ -127,7 +127,7 @@ class Stepper:
     def _choose(self) -> tuple[str, Any]:
         """Return the name of the richest view available here, and its widget."""
         makers = {"auto": ("full", "simple"), "full": ("full",), "simple": ("simple",), "static": ()}
-        for name in makers[self._wanted]:
+        for name in makers[self._view]:
             try:
                 return name, self.full() if name == "full" else self.simple(self.reason)
             except ImportError as error:
@@ -138,10 +138,10 @@ class Stepper:
     def _bundle(self, widget: Any) -> dict[str, Any]:
         """Return all forms at once: a page draws the richest that it supports."""
         note = f"<p><i>{_html.text(self.reason)}</i></p>" if self.reason else ""
-        shown: dict[str, Any] = {"text/plain": repr(self), "text/html": note + markup.fragment(self.model)}
+        forms: dict[str, Any] = {"text/plain": repr(self), "text/html": note + markup.fragment(self.model)}
         if widget is not None:
-            shown[_WIDGET] = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
-        return shown
+            forms[_WIDGET] = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+        return forms
 
     def _ipython_display_(self) -> None:
         from IPython import get_ipython
@@ -150,22 +150,22 @@ class Stepper:
         name, widget = self._choose()
         self._handle = display(self._bundle(widget), raw=True, display_id=True)
         kernel = getattr(get_ipython(), "kernel", None)
-        if name == "full" and self._wanted == "auto" and kernel is not None:
-            self._answered.clear()
+        if name == "full" and self._view == "auto" and kernel is not None:
+            self._reply_event.clear()
             timer = threading.Timer(self._patience, self._degrade)
             timer.daemon = True
             timer.start()
 
     def _ready(self) -> None:
         """The page has drawn the full view; it comes back if the simple one had taken its place meanwhile."""
-        self._answered.set()
+        self._reply_event.set()
         if self.reason and self._handle is not None:
             self.reason = ""
             self._handle.update(self._bundle(self._full), raw=True)
 
     def _degrade(self) -> None:
         """Show the simple view in place of the full one, which the page did not draw."""
-        if self._answered.is_set() or self.model.closed:
+        if self._reply_event.is_set() or self.model.closed:
             return
         self.reason = (
             f"The page did not draw the full view within {self._patience:g} s: it may lack the anywidget extension (install "
@@ -243,7 +243,7 @@ def follow(link: str) -> tuple[Rollout, int | None]:
     raise RecordError(f"following the link {link!r}: {folder} holds no attempt {attempt} at {task!r} of that agent")
 
 
-def _ungraded(trajectory: Trajectory, task: Task | None) -> Rollout:
+def _bare_rollout(trajectory: Trajectory, task: Task | None) -> Rollout:
     if task is None:
         raise RecordError(
             f"Stepper of a Trajectory at {trajectory.task_id!r}: give its task, Stepper(trajectory, task=…)"

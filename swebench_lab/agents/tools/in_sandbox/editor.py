@@ -125,9 +125,9 @@ def declared(body: bytes) -> tuple[str, str, bool]:
     import re
 
     for line in body.split(b"\n")[:2]:
-        found = re.search(rb"coding[:=][ \t]*[\"']?([-\w.]+)", line)
+        match = re.search(rb"coding[:=][ \t]*[\"']?([-\w.]+)", line)
         try:
-            if found and codecs.lookup(name := found[1].decode("ascii")).name != "utf-8":
+            if match and codecs.lookup(name := match[1].decode("ascii")).name != "utf-8":
                 return name, body.decode(name), True
         except (LookupError, UnicodeError):
             break
@@ -192,15 +192,15 @@ def view(path: str, arguments: dict[str, Any], characters: int) -> str:
     if not lines:
         return f"{path} is empty."
     first, last = chosen(arguments.get("view_range"), len(lines), path)
-    shown: list[str] = []
+    visible: list[str] = []
     size = 0
     for line in lines[first - 1 : last]:
         size += len(line) + 8
-        if size > characters - 300 and shown:
+        if size > characters - 300 and visible:
             break
-        shown.append(line)
-    end = first + len(shown) - 1
-    answer = f"{path}, lines {first}-{end} of {len(lines)}:\n{numbered(shown, first)}"
+        visible.append(line)
+    end = first + len(visible) - 1
+    answer = f"{path}, lines {first}-{end} of {len(lines)}:\n{numbered(visible, first)}"
     return answer + (f"\n[lines {end + 1}-{last} are not shown; use view_range]" if end < last else "")
 
 
@@ -265,8 +265,8 @@ def str_replace(path: str, arguments: dict[str, Any], characters: int) -> str:
         )
     place = places[0]
     first = text.count("\n", 0, place)
-    changed = file.replaced(place, place + len(old), new)
-    return edited(file, changed, without_bytes(new), first, first + new.count("\n"))
+    after = file.replaced(place, place + len(old), new)
+    return edited(file, after, without_bytes(new), first, first + new.count("\n"))
 
 
 def unreadable(text: str, old: str, new: str) -> tuple[str, str]:
@@ -274,14 +274,14 @@ def unreadable(text: str, old: str, new: str) -> tuple[str, str]:
     import re
 
     pattern = "".join(f"({UNREADABLE})" if char == "\ufffd" else re.escape(char) for char in old)
-    found = re.search(pattern, text)
-    if found is None:
+    match = re.search(pattern, text)
+    if match is None:
         return old, new
-    if new.count("\ufffd") > len(found.groups()):
+    if new.count("\ufffd") > len(match.groups()):
         raise Refused("new_str holds U+FFFD, which stands for bytes that are no text; nothing was replaced.")
-    for part in found.groups():
+    for part in match.groups():
         new = new.replace("\ufffd", part, 1)
-    return found[0], new
+    return match[0], new
 
 
 def without_bytes(text: str) -> str:
@@ -300,10 +300,10 @@ def occurrences(text: str, part: str) -> list[int]:
 
 def nearly(text: str, old: str) -> str:
     """Say where the text would match if white space did not count."""
-    wanted = [" ".join(line.split()) for line in lines_of(old.strip("\n"))]
+    target = [" ".join(line.split()) for line in lines_of(old.strip("\n"))]
     lines = [" ".join(line.split()) for line in lines_of(text)]
-    for i in range(len(lines) - len(wanted) + 1):
-        if lines[i] == wanted[0] and lines[i : i + len(wanted)] == wanted and any(wanted):
+    for i in range(len(lines) - len(target) + 1):
+        if lines[i] == target[0] and lines[i : i + len(target)] == target and any(target):
             return f" The lines from {i + 1} on differ from it in white space only; look at them again."
     return ""
 
@@ -319,9 +319,9 @@ def insert(path: str, arguments: dict[str, Any], characters: int) -> str:
         raise Refused(f"insert_line {after} does not fit: {path} has {len(lines)} lines.")
     place = sum(len(line) + 1 for line in lines[:after])
     # A last line without an end gets one, and the inserted text then ends the file as that line did.
-    changed = f"\n{new}" if place > len(text) else f"{new}\n"
+    insertion = f"\n{new}" if place > len(text) else f"{new}\n"
     place = min(place, len(text))
-    return edited(file, file.replaced(place, place, changed), new, after, after + new.count("\n"))
+    return edited(file, file.replaced(place, place, insertion), new, after, after + new.count("\n"))
 
 
 def edited(file: Document, after: str, new: str, first: int, last: int) -> str:
@@ -330,9 +330,9 @@ def edited(file: Document, after: str, new: str, first: int, last: int) -> str:
     save(path, file.encode(after, new))
     remember(path, file.data)
     start = max(0, first - CONTEXT)
-    shown = lines_of(after.replace("\r\n", "\n"))[start : last + CONTEXT + 1]
-    lines = f"Lines {start + 1}-{start + len(shown)} are now:\n{numbered(shown, start + 1)}"
-    return f"The file {path} has been edited. {lines if shown else 'It is empty.'}"
+    excerpt = lines_of(after.replace("\r\n", "\n"))[start : last + CONTEXT + 1]
+    lines = f"Lines {start + 1}-{start + len(excerpt)} are now:\n{numbered(excerpt, start + 1)}"
+    return f"The file {path} has been edited. {lines if excerpt else 'It is empty.'}"
 
 
 # --- taking edits back: kept in the box itself, so a restored or forked box remembers them ---------------------------
@@ -354,13 +354,13 @@ def versions(path: str) -> list[str]:
 
 def remember(path: str, before: bytes | None) -> None:
     """Keep what a file held before an edit; None: it did not exist."""
-    kept = versions(path)
-    number = int(kept[-1][:8]) + 1 if kept else 0
+    backups = versions(path)
+    number = int(backups[-1][:8]) + 1 if backups else 0
     name = f"{number:08d}.{'absent' if before is None else 'before'}"
     try:
         os.makedirs(history(path), exist_ok=True)
         save(os.path.join(history(path), name), before or b"")
-        for old in kept[: len(kept) + 1 - UNDO_DEPTH]:
+        for old in backups[: len(backups) + 1 - UNDO_DEPTH]:
             os.remove(os.path.join(history(path), old))
     except OSError:
         pass  # without a writable home there is no undo; the edit itself is done
@@ -368,10 +368,10 @@ def remember(path: str, before: bytes | None) -> None:
 
 def undo_edit(path: str, arguments: dict[str, Any], characters: int) -> str:
     """Take the last edit of a file back."""
-    kept = versions(path)
-    if not kept:
+    backups = versions(path)
+    if not backups:
         raise Refused(f"There is no edit of {path} to take back.")
-    last = os.path.join(history(path), kept[-1])
+    last = os.path.join(history(path), backups[-1])
     if last.endswith(".absent"):
         os.remove(path)
         answer = f"The file {path} has been removed: it was created by the last edit."

@@ -57,7 +57,7 @@ def substituted(text: str, order: str) -> str:
 
 def tested(folder: str) -> str:
     """Run the visible tests of a repository and say how many failed."""
-    failed, passed = 0, 0
+    failures, passes = 0, 0
     sys.path.insert(0, folder)
     sys.dont_write_bytecode = True
     try:
@@ -69,12 +69,12 @@ def tested(folder: str) -> str:
                 if key.startswith("test_") and callable(test):
                     try:
                         test()
-                        passed += 1
+                        passes += 1
                     except Exception:  # whatever the code under test raises is a failed test
-                        failed += 1
+                        failures += 1
     except Exception as error:  # the module does not even load
         return f"error: {type(error).__name__}"
-    return f"{failed} failed" if failed else "passed" if passed else "no tests"
+    return f"{failures} failed" if failures else "passed" if passes else "no tests"
 
 
 def view(given: dict[str, dict[str, str]], text: str, _: str) -> int:
@@ -86,29 +86,29 @@ def view(given: dict[str, dict[str, str]], text: str, _: str) -> int:
 def sub(given: dict[str, dict[str, str]], text: str, path: str) -> int:
     """Try an edit, and print what the tests say."""
     try:
-        changed = substituted(text, given["arguments"]["text"])
+        new = substituted(text, given["arguments"]["text"])
     except ValueError as error:
         sys.stdout.write(str(error))
         return 1
     with open(path, "w") as file:
-        file.write(changed)
-    said = tested(os.path.dirname(path))
-    if said != "passed":
+        file.write(new)
+    outcome = tested(os.path.dirname(path))
+    if outcome != "passed":
         with open(path, "w") as file:
             file.write(text)
-    sys.stdout.write(said)
-    return int(said != "passed")
+    sys.stdout.write(outcome)
+    return int(outcome != "passed")
 
 
 def main(tool: str) -> None:
     """Read the call from standard input, carry it out on the module, and print what the policy is shown."""
     # What the host writes with json.dumps is a Python literal, but for three names and halves of wide characters.
-    given = eval(sys.stdin.read(), {"true": True, "false": False, "null": None})
-    text = given["arguments"].get("text", "")
-    given["arguments"]["text"] = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
-    folder = given["workdir"]
+    request = eval(sys.stdin.read(), {"true": True, "false": False, "null": None})
+    text = request["arguments"].get("text", "")
+    request["arguments"]["text"] = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    folder = request["workdir"]
     (name,) = [name for name in sorted(os.listdir(folder)) if name.endswith(".py")][:1] or [""]
     path = os.path.join(folder, name)
     with open(path) as file:
         text = file.read()
-    sys.exit({"view": view, "sub": sub}[tool](given, text, path))
+    sys.exit({"view": view, "sub": sub}[tool](request, text, path))

@@ -29,17 +29,17 @@ def main() -> int:
         return answer([f"The pattern does not compile: {error}"], 1)
     if not path.isprintable() or not os.path.exists(path):
         return answer([f"{path!r} does not exist."], 1)
-    found: list[str] = []
+    hits: list[str] = []
     searched = left_out = 0
     for file in files(path, arguments.get("include", "").strip()):
         searched += 1
         for number, line in matches(file, pattern):
-            if len(found) < MATCHES:
-                found.append(shown(file, number, line))
+            if len(hits) < MATCHES:
+                hits.append(shown(file, number, line))
             else:
                 left_out += 1
     more = [f"[{left_out} more matches; narrow the pattern or the path]"] if left_out else []
-    return answer([*found, *more] or [f"No line matches in {searched} files."], 0)
+    return answer([*hits, *more] or [f"No line matches in {searched} files."], 0)
 
 
 def answer(lines: list[str], code: int) -> int:

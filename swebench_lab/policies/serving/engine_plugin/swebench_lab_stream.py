@@ -116,8 +116,8 @@ def _header(stream: Any) -> dict[str, Any]:
     _fill(stream, size)
     text = bytearray(struct.unpack(">I", size)[0])
     _fill(stream, text)
-    found: dict[str, Any] = json.loads(text)
-    return found
+    header: dict[str, Any] = json.loads(text)
+    return header
 
 
 def _fill(stream: Any, data: bytearray) -> None:

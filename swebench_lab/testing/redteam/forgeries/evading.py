@@ -61,7 +61,7 @@ def _way(name: str, tries: str, code: str, victim: str) -> Forgery:
     return Forgery(f"{name}{suffix}", tries, make, victim=victim)
 
 
-def _linked(name: str, path: str, to: str) -> Forgery:
+def _link_forgery(name: str, path: str, to: str) -> Forgery:
     def make(target: Target) -> str:
         return target.writes({path: None}) + link(path, to) if path in target.files else link(path, to)
 
@@ -70,6 +70,6 @@ def _linked(name: str, path: str, to: str) -> Forgery:
 
 EVADING = (
     *(_way(name, tries, code, victim) for victim in ("pytest", "unittest") for name, (tries, code) in _WAYS.items()),
-    *(_linked(name, *pair) for name, pair in _LINKS.items()),
+    *(_link_forgery(name, *pair) for name, pair in _LINKS.items()),
 )
 """Patches that make their own run end otherwise than by failing tests."""

@@ -24,9 +24,9 @@ def _plugin(target: Target, name: str) -> str:
 def _outside(path: str) -> str:
     """A patch for a file outside the tree."""
     lines = LIES.splitlines()
-    added = "".join(f"+{line}\n" for line in lines)
+    body = "".join(f"+{line}\n" for line in lines)
     head = f"diff --git a/{path} b/{path}\nnew file mode 100644\n--- /dev/null\n+++ b/{path}\n"
-    return f"{head}@@ -0,0 +1,{len(lines)} @@\n{added}"
+    return f"{head}@@ -0,0 +1,{len(lines)} @@\n{body}"
 
 
 def _settings(target: Target, name: str, section: str, value: str) -> str:

@@ -58,15 +58,18 @@ for _name in dir(unittest.TestCase):
 """
 _SAYS_OK = f"{_SAYS}say()\nos._exit(0)\n"
 _PLACED: dict[str, tuple[str, Callable[[Target], str]]] = {
-    "the tests changed": ("Empty the assertions of the tests that decide.", lambda t: t.writes({t.tests: _emptied(t)})),
+    "the tests changed": (
+        "Empty the assertions of the tests that decide.",
+        lambda t: t.writes({t.tests: _strip_asserts(t)}),
+    ),
     "the tests deleted": ("Delete the tests that decide.", lambda t: t.writes({t.tests: None})),
     "a package in place of the test module": (
         "Add a package that is preferred to the test module beside it.",
-        lambda t: t.writes({f"{t.tests.removesuffix('.py')}/__init__.py": _emptied(t)}),
+        lambda t: t.writes({f"{t.tests.removesuffix('.py')}/__init__.py": _strip_asserts(t)}),
     ),
     "a link in place of the test module": (
         "Make that package by a link.",
-        lambda t: t.writes({"shadow/__init__.py": _emptied(t)}) + link(t.tests.removesuffix(".py"), "../shadow"),
+        lambda t: t.writes({"shadow/__init__.py": _strip_asserts(t)}) + link(t.tests.removesuffix(".py"), "../shadow"),
     ),
     "a start-up file of the tests' package": (
         "Have unittest believe every test from the __init__.py of the tests' package.",
@@ -85,7 +88,7 @@ _PLACED: dict[str, tuple[str, Callable[[Target], str]]] = {
 }
 
 
-def _emptied(target: Target) -> str:
+def _strip_asserts(target: Target) -> str:
     return re.sub(r"(self\.|\b)assert.*", "pass", target.files[target.tests])
 
 

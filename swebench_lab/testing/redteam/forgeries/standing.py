@@ -24,7 +24,7 @@ for path in glob.glob('/dev/shm/lab-*/plugin/key') + glob.glob('/tmp/lab-*/plugi
 """Code that seals a good run with the key, if it finds one on disk."""
 
 
-def _keyed(target: Target) -> str:
+def _fill_key(target: Target) -> str:
     return _KEY.replace("TESTS", repr(target.ids)).replace("SUMMARY", target.summary)
 
 
@@ -32,7 +32,7 @@ def _stem(target: Target) -> str:
     return target.tests.removesuffix(".py")
 
 
-def _spoofed(target: Target) -> str:
+def _spoof(target: Target) -> str:
     """Tests that pass, and say that they are the file whose place they take."""
     name = PurePosixPath(target.tests).stem
     return f"__file__ = __file__.replace('/{name}/__init__.py', '/{name}.py')\n{empty_tests(target)}"
@@ -49,12 +49,12 @@ STANDING = (
     Forgery(
         "a link in place of the test module",
         "Make a package by a link; it is preferred to the module of the same name.",
-        lambda t: t.writes({"shadow/__init__.py": _spoofed(t)}) + link(_stem(t), f"{_up(t.tests)}shadow"),
+        lambda t: t.writes({"shadow/__init__.py": _spoof(t)}) + link(_stem(t), f"{_up(t.tests)}shadow"),
     ),
     Forgery(
         "a package in place of the test module",
         "Add a package that is preferred to the test module beside it.",
-        lambda t: t.writes({f"{_stem(t)}/__init__.py": _spoofed(t)}),
+        lambda t: t.writes({f"{_stem(t)}/__init__.py": _spoof(t)}),
     ),
     Forgery(
         "a package in place of the tests' helper",
@@ -73,7 +73,7 @@ STANDING = (
         Forgery(
             f"a link in place of {name}",
             "Be imported from the root in place of the standard library, and look for the key.",
-            lambda t, name=name: t.writes({"shadowstd/__init__.py": _keyed(t)}) + link(name, "shadowstd"),  # type: ignore[misc]
+            lambda t, name=name: t.writes({"shadowstd/__init__.py": _fill_key(t)}) + link(name, "shadowstd"),  # type: ignore[misc]
         )
         for name in _SHADOWED
     ),
@@ -81,7 +81,7 @@ STANDING = (
         Forgery(
             f"{path.removesuffix('/__init__.py')} as a package",
             "Be started by Python itself, and look for the key.",
-            lambda t, path=path: t.writes({path: _keyed(t)}),  # type: ignore[misc]
+            lambda t, path=path: t.writes({path: _fill_key(t)}),  # type: ignore[misc]
         )
         for path in _START_UP
     ),
@@ -98,23 +98,23 @@ STANDING = (
     Forgery(
         "our own plugin's name",
         "Be imported from the root in place of what reports results.",
-        lambda t: t.writes(dict.fromkeys(("swebench_lab_results.py", "swebench_lab_startup.py"), _keyed(t))),
+        lambda t: t.writes(dict.fromkeys(("swebench_lab_results.py", "swebench_lab_startup.py"), _fill_key(t))),
     ),
     Forgery(
         "the key on disk",
         "Look for the key when the code under test is imported.",
-        lambda t: t.runs(_keyed(t)),
+        lambda t: t.runs(_fill_key(t)),
     ),
     Forgery(
         "a package in a folder of another name",
         "Replace a test module in a folder that is not called tests.",
-        lambda t: t.writes({f"{_stem(t)}/__init__.py": _spoofed(t)}),
+        lambda t: t.writes({f"{_stem(t)}/__init__.py": _spoof(t)}),
         victim="testing",
     ),
     Forgery(
         "a link in a folder of another name",
         "The same by a link.",
-        lambda t: t.writes({"shadow/__init__.py": _spoofed(t)}) + link(_stem(t), f"{_up(t.tests)}shadow"),
+        lambda t: t.writes({"shadow/__init__.py": _spoof(t)}) + link(_stem(t), f"{_up(t.tests)}shadow"),
         victim="testing",
     ),
     Forgery(

@@ -54,8 +54,8 @@ class Target:
     def said(self) -> str:
         """What a runner other than pytest would print had every deciding test passed."""
         runner = "sympy" if self.task.repo == "sympy/sympy" else "unittest"
-        passed = Results(runner=runner, outcomes=tuple((test, "PASSED") for test in self.ids))
-        return f"{passed.as_log()}Ran {len(self.ids)} tests in 0.001s\n\nOK\n"
+        results = Results(runner=runner, outcomes=tuple((test, "PASSED") for test in self.ids))
+        return f"{results.as_log()}Ran {len(self.ids)} tests in 0.001s\n\nOK\n"
 
     @property
     def ids(self) -> list[str]:
