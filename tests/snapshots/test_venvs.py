@@ -88,7 +88,7 @@ from pathlib import Path
 sys.path += sys.argv[2:]
 from swebench_lab.snapshots.environment.interpreter import find_interpreter
 from swebench_lab.snapshots.environment.uv_runs import too_late
-from swebench_lab.snapshots.environment.venv import Pins, _copy_installed
+from swebench_lab.snapshots.environment.venv import Pins, _copy_distributions
 import tiny_thing
 
 for change in (False, True):
@@ -97,7 +97,7 @@ for change in (False, True):
     venv = Path(sys.argv[1], str(change))
     site = venv / "lib" / f"python{find_interpreter().minor}" / "site-packages"
     site.mkdir(parents=True)
-    copied = _copy_installed(Pins(("tiny-thing==1.0",), "installed"), find_interpreter(), venv, site)
+    copied = _copy_distributions(Pins(("tiny-thing==1.0",), "installed"), find_interpreter(), venv, site)
     print(copied, len(list(site.iterdir())))
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from pathlib import Path
 from typing import IO
 
@@ -30,15 +31,21 @@ class TaskRows:
         self._read = 0
         self._inode = 0
         self._tasks: dict[str, Task] = {}
+        self._lock = threading.RLock()  # a page and what it indexes read the same rows at once
 
     @property
     def ids(self) -> set[str]:
         """The ids of all tasks that are there."""
-        self.update()
-        return set(self._at)
+        with self._lock:
+            self.update()
+            return set(self._at)
 
     def update(self) -> None:
         """Take in what others have written since."""
+        with self._lock:
+            self._update()
+
+    def _update(self) -> None:
         try:
             status = self.path.stat()
         except FileNotFoundError:
@@ -63,14 +70,14 @@ class TaskRows:
         """Keep a task, unless it is there as it is."""
         if (current := self._tasks.get(task.id)) is task or (current is not None and current == task):
             return
-        with lines.locked(self.path) as file:
+        with self._lock, lines.locked(self.path) as file:
             self.update()
             data = lines.line(task.to_dict())
             if not self._holds(file, task.id, data):
                 self._at[task.id] = lines.add(file, data)
                 self._read = self._at[task.id] + len(data)
                 self._inode = self.path.stat().st_ino
-        self._remember(task)
+            self._remember(task)
 
     def _holds(self, file: IO[bytes], task_id: str, data: bytes) -> bool:
         if task_id not in self._at:
@@ -85,6 +92,10 @@ class TaskRows:
         Raises:
             RecordError: It is not there, or its row cannot be read.
         """
+        with self._lock:
+            return self._get(task_id)
+
+    def _get(self, task_id: str) -> Task:
         if task_id in self._tasks:
             return self._tasks[task_id]
         if task_id not in self._at:

@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from swebench_lab.records.rollout import Rollout, Rollouts
 from swebench_lab.records.step import Step
 from swebench_lab.rollouts.run_directory import RunDirectory
 from swebench_lab.rollouts.store import blocks, body
+from swebench_lab.rollouts.store.task_rows import TaskRows
 from tests.conftest import make_rollout, make_task
 
 
@@ -296,3 +299,20 @@ def test_newcomers_reach_the_rollouts_by_either_name(tmp_path: Path) -> None:
     assert lab.load_rollouts(tmp_path / "run") == lab.attach(tmp_path / "run").rollouts == lab.attach(tmp_path / "run")
     with pytest.raises(RecordError, match="no attempt was kept in it; below it are the runs run"):
         lab.load_rollouts(tmp_path)
+
+
+def test_tasks_are_found_by_many_threads_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.jsonl"
+    tasks = [make_task(number) for number in range(60)]
+    rows = TaskRows(path)
+    for task in tasks:
+        rows.put(task)
+    for _ in range(30):
+        fresh, start = TaskRows(path), threading.Barrier(6)
+
+        def read(number: int, fresh: TaskRows = fresh, start: threading.Barrier = start) -> bool:
+            start.wait()
+            return all(fresh.get(task.id) == task for task in tasks[number:])
+
+        with ThreadPoolExecutor(6) as pool:
+            assert all(pool.map(read, range(6)))

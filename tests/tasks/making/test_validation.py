@@ -113,7 +113,7 @@ def test_why_a_candidate_is_no_task(
         monkeypatch.setattr(validation, "_GRACE", 1.0)
     if "while True" in after:  # no test begins, so the limit of all does
         monkeypatch.setattr(validation, "LEAST_TIMEOUT", 2.0)
-        monkeypatch.setattr(validation, "_SLOWDOWN", 1)
+        monkeypatch.setattr(validation, "SLOWDOWN", 1)
     rules = Rules(repeats=12) if "urandom" in after else Rules(max_failing=0.3)
     trial = Suite(suite.open, suite.spec, rules).trial(candidate(before, after), baseline)
     assert trial.reason in reason.split("|") and trial.fail_to_pass == ()
