@@ -344,7 +344,7 @@ def test_a_timeout_leaves_other_commands_alone(box: LandlockSandbox) -> None:
     tag = f"LAB_TAG=before-{box.id}"
     box.run(f"{tag} sleep 300 >/dev/null 2>&1 &")
     box.run("sleep 60", timeout=0.3)
-    assert len(tagged(tag)) == 1
+    assert wait_for(lambda: len(tagged(tag)) == 1)
 
 
 def test_a_mark_cannot_be_changed(shared: LandlockSandbox) -> None:
@@ -429,7 +429,7 @@ def test_a_killed_client_leaves_nothing(reference: Snapshot, tmp_path: Path) -> 
         assert child.stdout
         folder = Path(child.stdout.readline().strip())
         assert folder.is_dir()
-        assert len(tagged(tag)) == 1
+        assert wait_for(lambda: len(tagged(tag)) == 1)
         child.kill()
     assert wait_for(lambda: not tagged(tag) and not folder.exists())
 

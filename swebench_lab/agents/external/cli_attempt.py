@@ -72,7 +72,7 @@ class CLIAttempt(RunningAttempt):
             keep=self._keep_layer if self.layer_sink is not None else None,
             slot=self._model_slot,
             deadline=lambda: self.ends_at,
-            replay=self.replay.take if self.replay else None,
+            replay=self.replay,
             hint=(len(resume.steps), hint) if resume is not None else (0, hint),
             wake=self._wake,
         )

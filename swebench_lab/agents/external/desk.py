@@ -28,7 +28,7 @@ from swebench_lab.records.reply import Message, Reply
 from swebench_lab.records.trajectory import Stop, Trajectory
 
 if TYPE_CHECKING:
-    from swebench_lab.agents.external.replaying import Repeat
+    from swebench_lab.agents.external.replaying import Repeat, Replay
     from swebench_lab.records.step import Step
     from swebench_lab.records.task import TaskView
     from swebench_lab.sandbox.contract import Layer
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _NUMBERS = re.compile(r"\d+")
+_OTHERS = 5.0
+"""Seconds that a call which the record does not hold waits for those that it does."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ class Desk:
         slot: Callable[[], Any],
         deadline: Callable[[], float],
         model: str = "lab-model",
-        replay: Callable[[Request], Repeat | None] | None = None,
+        replay: Replay | None = None,
         hint: tuple[int, str] = (-1, ""),
         wake: Callable[[], None] = lambda: None,
     ) -> None:
@@ -182,6 +184,7 @@ class Desk:
         Raises:
             Refused: It is not answered; says why in the dialect's words.
         """
+        self._wait_for_others(request)
         with self._turn:
             if self.over:
                 raise Refused(403, f"this attempt is over ({self.stop or 'ended'})", "unauthorized")
@@ -202,12 +205,18 @@ class Desk:
             finally:
                 self._wake()
 
+    def _wait_for_others(self, request: Request) -> None:
+        """Let calls that the record holds come first, where sub-agents that work at once come in another order than then."""
+        ends = time.monotonic() + _OTHERS
+        while self._replay and not self._replay.expects(request) and not self.over and time.monotonic() < ends:
+            time.sleep(0.02)
+
     def _answer(self, request: Request) -> Answer:
         asked_at = time.time()
         self.keep()
         self._check_budget()
         index = len(self.exchanges)
-        repeats = self._replay(request) if self._replay else None
+        repeats = self._replay.take(request) if self._replay else None
         if repeats is not None:
             messages = translation.messages(request, self._memory, tools_shown=True)
             reply, prompt = repeats.step.reply, repeats.prompt

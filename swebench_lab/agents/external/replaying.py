@@ -91,6 +91,11 @@ class Replay:
         """Whether all recorded calls were repeated."""
         return not self._left
 
+    def expects(self, request: Request) -> bool:
+        """Whether a request is in what is left of the record, or the record is over."""
+        left = list(self._left)
+        return not left or any(not self._difference(repeat.messages, request) for repeat in left)
+
     def take(self, request: Request) -> Repeat | None:
         """Return the recorded call that a request repeats; None once the record is over.
 

@@ -94,7 +94,9 @@ def test_a_corpus_takes_captured_attempts_with_ids_and_leaves_others_out(snapsho
 
 SPAWN = """
 import concurrent.futures
+LAST = ""
 def search(what):
+    time.sleep(0.5 * (what == LAST))
     side = [{"role": "system", "content": "You search."}, {"role": "user", "content": what}]
     work(side)
     return side
@@ -106,6 +108,19 @@ main.append({"role": "tool", "tool_call_id": said["tool_calls"][0]["id"], "conte
 work(main)
 work([main[0], {"role": "user", "content": "So far: it was looked at and fixed. Go on."}])
 """
+
+
+def test_a_sub_agent_that_comes_earlier_than_it_did_waits_for_those_of_the_record(snapshot):
+    late = [SPAWN.replace('LAST = ""', f'LAST = "{what}"') for what in ("the tests", "the sum")]
+    policy = Sampler(REPLIES, Renderer.of(PairTokenizer()))
+    with open_namespace(snapshot) as box:
+        first = CLIAgent(kit(late[0], volatile=(r"took [\d.]+ s",)), policy, wall_time=60.0).run(TASK, box)
+    begins = [step.index for step in first.steps if step.reply.restart]
+    with open_namespace(snapshot) as box:
+        agent = CLIAgent(kit(late[1], volatile=(r"took [\d.]+ s",)), policy, wall_time=60.0)
+        branch = agent.run(TASK, box, resume=first[: begins[2] + 1])
+    assert branch.stop == "submitted" and not branch.extra["diverged"], branch.error
+    assert len(branch.steps) == len(first.steps) == 13
 
 
 @pytest.mark.parametrize("at", ["the first call", "a sub-agent", "after the sub-agents", "a shortened history"])
