@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +15,7 @@ from swebench_lab.errors import GradingError
 from swebench_lab.grading import judge_process
 from swebench_lab.grading.execution.test_run import TestRun
 from swebench_lab.grading.judge import judge, judge_log
-from swebench_lab.grading.judge_process import judge_apart, judge_log_apart
+from swebench_lab.grading.judge_process import JudgeProcess, judge_apart, judge_log_apart
 from swebench_lab.grading.rules.expectation import Expectation
 from swebench_lab.grading.rules.log_parsers import parse_log
 from swebench_lab.records.verdict import Cause
@@ -46,7 +48,7 @@ def test_a_process_serves_many_and_threads_share_none() -> None:
 
 @pytest.mark.parametrize("parser", STALLS)
 def test_a_log_that_stalls_a_parser_holds_up_nothing(parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge_process, "DEADLINE", 1.0)
+    monkeypatch.setattr(judge_process, "MOST_SECONDS", 1.0)
     ticks: list[float] = []
     with ThreadPoolExecutor(1) as pool:
         verdict = pool.submit(judge_apart, TestRun(STALLS[parser], 1), Expectation(("a",), (), parser))
@@ -58,6 +60,43 @@ def test_a_log_that_stalls_a_parser_holds_up_nothing(parser: str, monkeypatch: p
     assert len(ticks) > 3, "other threads went on"
     monkeypatch.undo()
     assert judge_apart(LONG, EXPECTED).resolved, "the next one is judged by a process that works"
+
+
+def test_a_process_that_is_killed_while_idle_is_replaced() -> None:
+    assert judge_apart(LONG, EXPECTED).resolved
+    for process in judge_process._idle:
+        process._process.kill()
+        process._process.wait()
+    assert judge_apart(LONG, EXPECTED).resolved
+
+
+def test_a_process_that_is_killed_from_outside_is_never_held_against_the_patch(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    ask = JudgeProcess.ask
+
+    def killed(self: JudgeProcess, question: object, seconds: float) -> object:
+        asked.append(self._process.pid)
+        if len(asked) in deaths:
+            self._process.kill()
+        return ask(self, question, seconds)
+
+    monkeypatch.setattr(JudgeProcess, "ask", killed)
+    deaths = {1}
+    assert judge_apart(LONG, EXPECTED).resolved, "it is asked again"
+    deaths = {3, 4}
+    with pytest.raises(GradingError, match="ended twice, the last time with -9, and not by what it read"):
+        judge_apart(LONG, EXPECTED)
+    assert len(asked) == 4 and len(set(asked)) == 3, "the one that answered was asked again"
+
+
+def test_a_machine_that_stands_still_is_not_held_against_the_patch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge_process, "MOST_SECONDS", 1.0)
+    process = JudgeProcess()
+    os.kill(process._process.pid, signal.SIGSTOP)
+    threading.Timer(2.0, os.kill, (process._process.pid, signal.SIGCONT)).start()
+    assert process.ask((judge, (LONG, EXPECTED)), 1.0) == judge(LONG, EXPECTED)
+    process.end()
+    process.end()
 
 
 def test_a_line_as_long_as_a_log_takes_no_more_memory_than_the_log(tmp_path: Path) -> None:

@@ -63,9 +63,12 @@ def pytest_runtest_protocol(item: Any) -> Generator[None, Any, None]:
     """Note how long a test takes, and which functions of the repository run while it does."""
     if not orders.get("trace"):
         began = time.monotonic()
-        signal.setitimer(signal.ITIMER_REAL, orders.get("limits", {}).get(item.nodeid, 0.0))
+        limit = orders.get("limits", {}).get(item.nodeid)
+        if limit:
+            signal.setitimer(signal.ITIMER_REAL, limit)
         yield
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        if limit:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
         times[item.nodeid] = time.monotonic() - began
         return
     seen.clear()
