@@ -175,8 +175,8 @@ class Compaction(_Processor):
         if latest is None:
             return messages
         first = next(i for i, message in enumerate(messages) if message["role"] == "assistant")
-        said = text_of(messages[latest]).rpartition("</think>")[2].strip()
+        summary = text_of(messages[latest]).rpartition("</think>")[2].strip()
         *opening, last = messages[:first]
-        text = f"{text_of(last)}\n\n{self.carry.replace('{summary}', said)}"
+        text = f"{text_of(last)}\n\n{self.carry.replace('{summary}', summary)}"
         replies = sum(message["role"] == "assistant" for message in messages[: latest + 1])
         return [*opening, {**last, "content": text, "replies": replies}, *messages[latest + 2 :]]

@@ -46,9 +46,9 @@ class GradingCache:
             self.asked += 1
         with self._alone(key):  # who comes second waits for the first's verdict
             with self._guard:
-                if (known := self._verdicts.pop(key, None)) is not None:
-                    self._verdicts[key] = known
-                    return known
+                if (earlier := self._verdicts.pop(key, None)) is not None:
+                    self._verdicts[key] = earlier
+                    return earlier
                 self.ran += 1
             verdict = grade()
             if verdict.graded:

@@ -59,8 +59,8 @@ class Results:
         """Return what the runner would print of these outcomes, so that any of SWE-bench's parsers for it can read it."""
         if self.runner != PYTEST:
             words, line = _WORDS[self.runner]
-            known = ((test, words[status]) for test, status in self.outcomes if status in words)
-            return "".join(line.format(test, word) for test, word in known)
+            pairs = ((test, words[status]) for test, status in self.outcomes if status in words)
+            return "".join(line.format(test, word) for test, word in pairs)
         order = ("PASSED", "SKIPPED", "XFAIL", "XPASS", "ERROR", "FAILED")
         lines = [f"{status} {test}" for status in order for test, outcome in self.outcomes if outcome == status]
         return "\n".join(["===== short test summary info =====", *lines, "===== 1 passed in 0.0s ====="])

@@ -35,23 +35,25 @@ def trees(snapshot: Snapshot) -> tuple[Path, ...]:
 def place_of(trees: Iterable[Path], path: str) -> Path | None:
     """Return where a file or link of the START tree lies in a Snapshot's layers, or None when it holds none."""
     for tree in trees:
-        held = tree / path
+        place = tree / path
         try:
-            mode = held.lstat().st_mode
+            mode = place.lstat().st_mode
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:  # which a path of the box may be below the folder of a layer
                 raise
             continue
-        return held if stat.S_ISREG(mode) or stat.S_ISLNK(mode) else None  # a device is an overlay's mark of a deletion
+        return (
+            place if stat.S_ISREG(mode) or stat.S_ISLNK(mode) else None
+        )  # a device is an overlay's mark of a deletion
     return None
 
 
-def _same(true: Path, held: Path | None) -> bool:
-    if held is None or true.is_symlink() or held.is_symlink():
-        return held is not None and true.is_symlink() and held.is_symlink() and true.readlink() == held.readlink()
-    return true.stat().st_size == held.stat().st_size and true.read_bytes() == held.read_bytes()
+def _same(true: Path, other: Path | None) -> bool:
+    if other is None or true.is_symlink() or other.is_symlink():
+        return other is not None and true.is_symlink() and other.is_symlink() and true.readlink() == other.readlink()
+    return true.stat().st_size == other.stat().st_size and true.read_bytes() == other.read_bytes()
 
 
 def packed(files: Mapping[str, Path]) -> bytes:

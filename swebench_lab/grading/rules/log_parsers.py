@@ -130,11 +130,11 @@ def _outcome(line: str) -> tuple[str, str] | None:
 def _without_message(rest: str) -> str:
     """Cut the ` - message` off a node id; a ` - ` inside its brackets belongs to the id."""
     ends = [*(mark.start() for mark in re.finditer(" - ", rest)), len(rest)]
-    opened = at = 0  # counted on, since a line may be as long as what tests print
+    depth = at = 0  # counted on, since a line may be as long as what tests print
     for end in ends:
-        opened += rest.count("[", at, end) - rest.count("]", at, end)
+        depth += rest.count("[", at, end) - rest.count("]", at, end)
         at = end
-        if opened == 0:
+        if depth == 0:
             return rest[:end]
     bracket_ends = (end for end in ends[:-1] if rest.endswith("]", 0, end))  # a parameter that holds a bracket itself
     return rest[: next(bracket_ends, ends[0])]

@@ -69,9 +69,9 @@ class ClusterServer(Server):
         import ray
         from ray.exceptions import RayError
 
-        asked = [actor.start.remote(self.model, options) for actor in self._actors]
+        replies = [actor.start.remote(self.model, options) for actor in self._actors]
         urls = []
-        for one, node in zip(asked, where, strict=True):
+        for one, node in zip(replies, where, strict=True):
             try:
                 urls.append(ray.get(one, timeout=self.options.timeout + _GRACE))
             except RayError as error:
@@ -95,9 +95,9 @@ class ClusterServer(Server):
         import ray
 
         actors, self._actors = self._actors, []
-        asked = [actor.close.remote() for actor in actors]
-        if asked:
-            ray.wait(asked, num_returns=len(asked), timeout=_GRACE)
+        replies = [actor.close.remote() for actor in actors]
+        if replies:
+            ray.wait(replies, num_returns=len(replies), timeout=_GRACE)
         for actor in actors:
             ray.kill(actor)
 
@@ -108,18 +108,18 @@ def serve_on(model: str, nodes: Sequence[str], options: Mapping[str, Any]) -> Cl
 
     given = dict(options)
     replicas = int(given.pop("replicas", len(nodes) or 1))
-    if taken := sorted(given.keys() & {"host", "trusted", "gpus", "port", "log_dir", "follow", "progress"}):
-        raise ValueError(f"Cluster.serve({taken[0]}=…): each node decides that for its own servers")
+    if extra := sorted(given.keys() & {"host", "trusted", "gpus", "port", "log_dir", "follow", "progress"}):
+        raise ValueError(f"Cluster.serve({extra[0]}=…): each node decides that for its own servers")
     if nodes and replicas != len(nodes):
         raise ValueError(f"Cluster.serve: {replicas} replicas, and {len(nodes)} nodes are named; name one for each")
     own = {**given, "extra": tuple(given.get("extra", ())), "env": tuple(given.get("env", {}).items())}
     try:
-        chosen = ServeOptions(trusted=True, **own)
+        settings = ServeOptions(trusted=True, **own)
     except TypeError as error:
         raise ValueError(f"Cluster.serve: {error}; see ServeOptions") from error
-    places = [_place(node, chosen.tensor_parallel) for node in nodes or [""] * replicas]
+    places = [_place(node, settings.tensor_parallel) for node in nodes or [""] * replicas]
     actors = [ray.remote(Replica).options(num_cpus=0, max_concurrency=4, **place).remote() for place in places]
-    server = ClusterServer(model, chosen, actors)
+    server = ClusterServer(model, settings, actors)
     with closing_on_error(server.close):
         server.start(given, nodes or ["a node with GPUs"] * replicas)
     return server
@@ -139,14 +139,14 @@ def _place(name: str, gpus: int) -> dict[str, Any]:
         if not any(node["Resources"].get("GPU", 0) >= gpus for node in alive):
             raise ServingError(f"serving on the cluster: no node has {gpus} GPUs; name the nodes that serve")
         return {"num_gpus": gpus}
-    named = [
+    matches = [
         node
         for node in alive
         if name in (node["NodeManagerAddress"], node["NodeManagerHostname"]) or node["NodeID"].startswith(name)
     ]
-    if len(named) != 1:
+    if len(matches) != 1:
         there = ", ".join(node["NodeManagerAddress"] for node in alive)
-        raise ServingError(f"serving on the cluster: {len(named)} nodes are called {name}; there are {there}")
-    (node,) = named
-    pinned = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    return {"scheduling_strategy": pinned, "num_gpus": gpus if node["Resources"].get("GPU") else 0}
+        raise ServingError(f"serving on the cluster: {len(matches)} nodes are called {name}; there are {there}")
+    (node,) = matches
+    strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    return {"scheduling_strategy": strategy, "num_gpus": gpus if node["Resources"].get("GPU") else 0}

@@ -9,13 +9,12 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import combinations, zip_longest
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from swebench_lab.errors import describe
-from swebench_lab.records.patches.diff import file_diff
+from swebench_lab.tasks.making.change import Change
 from swebench_lab.tasks.making.module import Edit, Entity, Module
 from swebench_lab.tasks.making.strategies import STRATEGIES
 from swebench_lab.tasks.making.syntax import parse
@@ -65,7 +64,7 @@ def read_modules(folder: Path, paths: Iterable[str] | None = None) -> tuple[Modu
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
+class Candidate(Change):
     """A module with one or more edits made.
 
     Args:
@@ -77,11 +76,6 @@ class Candidate:
     module: Module
     edits: tuple[Edit, ...]
     after: str
-
-    @property
-    def path(self) -> str:
-        """The file that is edited, relative to the repository."""
-        return self.module.path
 
     @property
     def strategy(self) -> str:
@@ -99,17 +93,6 @@ class Candidate:
     def entities(self) -> tuple[Entity, ...]:
         """The definitions that are edited, each once."""
         return tuple(dict.fromkeys(edit.entity for edit in self.edits))
-
-    @cached_property
-    def patch(self) -> str:
-        """The patch that introduces the bug."""
-        mode = "100755" if self.module.source.startswith("#!") else "100644"
-        return file_diff(self.path, self.module.source, self.after, mode=mode)
-
-    @property
-    def key(self) -> str:
-        """Eight hexadecimal digits that name the change."""
-        return hashlib.sha256(self.patch.encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
     @property
     def description(self) -> str:

@@ -140,9 +140,9 @@ def mine_tasks(
     clean = Task("mined", repo_name(name), "", "", "", (), (), source=name, split=split, spec=values or None)
     factory = sandboxes or SandboxFactory()
     try:
-        found = commits(factory.cache.source(clean), most, max_files)
+        candidates = commits(factory.cache.source(clean), most, max_files)
         miner = _Miner(clean, factory, repeats)
-        tasks, rows = miner.mine(found, count, workers or os.cpu_count() or 1, progress)
+        tasks, rows = miner.mine(candidates, count, workers or os.cpu_count() or 1, progress)
     finally:
         if sandboxes is None:
             factory.close()
@@ -163,8 +163,8 @@ def commits(source: Source, most: int, max_files: int) -> Iterator[Commit]:
         max_files: How many files besides tests one may touch.
     """
     form = "--format=%H %P %cI"
-    listed = _git(source, "log", form, "--no-merges", f"--max-count={most}", source.head).split("\n")
-    for line in filter(None, listed):
+    lines = _git(source, "log", form, "--no-merges", f"--max-count={most}", source.head).split("\n")
+    for line in filter(None, lines):
         sha, *parents, date = line.split()
         whole = len(parents) == 1 and not {sha, *parents} & set(source.shallow)
         if whole and (commit := _commit(source, sha, parents[0], date, max_files)):
@@ -216,14 +216,14 @@ class _Miner:
             ThreadPoolExecutor(workers, thread_name_prefix="mine") as pool,
             tqdm(total=count, desc=f"mine {self.clean.source}", unit="task", disable=not progress) as bar,
         ):
-            while len(tasks) < count and (drawn := [commit for _, commit in zip(range(workers), found, strict=False)]):
-                for commit, (task, reason, seconds) in zip(drawn, pool.map(self._tried, drawn), strict=True):
+            while len(tasks) < count and (batch := [commit for _, commit in zip(range(workers), found, strict=False)]):
+                for commit, (task, reason, seconds) in zip(batch, pool.map(self._outcome, batch), strict=True):
                     rows.append(_row(commit, task, reason, seconds))
                     tasks += [] if reason else [task]
                 bar.update(min(len(tasks), count) - bar.n)
         return tasks[:count], rows
 
-    def _tried(self, commit: Commit) -> tuple[Task, str, float]:
+    def _outcome(self, commit: Commit) -> tuple[Task, str, float]:
         """Return the task of a commit, why it is none, and what that cost: the recording boundary of one commit."""
         task = self._task(commit)
         try:
@@ -245,8 +245,8 @@ class _Miner:
         failing = tuple(name for name in passing if before.tests.get(name) != "PASSED")
         if not failing:
             return task, "no test fails without it", seconds
-        kept = tuple(name for name in passing if name not in failing)
-        task = replace(task, fail_to_pass=failing, pass_to_pass=kept)
+        others = tuple(name for name in passing if name not in failing)
+        task = replace(task, fail_to_pass=failing, pass_to_pass=others)
         certificate = Evaluator(self.factory).certificate(task, self.repeats)
         reason = "" if certificate.status == PASSED else f"{certificate.status}: {certificate.reason}"
         return task, reason, seconds + certificate.seconds

@@ -34,10 +34,10 @@ def write_issue(
     """
     rng = random.Random(seed)
     parts: dict[str, list[str]] = {}
-    for test, found in failures:
-        topic, told = _topic(test), _told(test, found, log, language)
-        if topic and topic not in parts and not tells_the_edit("\n".join([topic, *told]), mutation):
-            parts[topic] = told
+    for test, places in failures:
+        topic, blocks = _topic(test), _told(test, places, log, language)
+        if topic and topic not in parts and not tells_the_edit("\n".join([topic, *blocks]), mutation):
+            parts[topic] = blocks
     topics = list(parts)[:_FEW]
     if not topics:
         return ""
@@ -49,8 +49,8 @@ def write_issue(
     ]
     for topic in topics:
         text += ([f"**{topic}**"] if len(topics) > 1 else []) + parts[topic]
-    joined = "\n\n".join(text) + "\n"
-    return "" if tells_the_edit(joined, mutation) else joined
+    issue = "\n\n".join(text) + "\n"
+    return "" if tells_the_edit(issue, mutation) else issue
 
 
 def _topic(test: str) -> str:
@@ -60,12 +60,12 @@ def _topic(test: str) -> str:
     return " ".join(re.sub(r"[_/]+", " ", spaced).split()).lower()
 
 
-def _told(test: str, found: Sequence[Case], log: str, language: str) -> list[str]:
-    code = found[0].body.split("\n") if found else []
-    told = [f"```{language}\n" + "\n".join(code) + "\n```"] if 0 < len(code) <= _LINES else []
-    if said := message(test, log):
-        told += ["What comes back:" if told else "", f"```\n{said}\n```"]
-    return [part for part in told if part]
+def _told(test: str, places: Sequence[Case], log: str, language: str) -> list[str]:
+    code = places[0].body.split("\n") if places else []
+    blocks = [f"```{language}\n" + "\n".join(code) + "\n```"] if 0 < len(code) <= _LINES else []
+    if output := message(test, log):
+        blocks += ["What comes back:" if blocks else "", f"```\n{output}\n```"]
+    return [part for part in blocks if part]
 
 
 def message(test: str, log: str) -> str:
@@ -79,9 +79,9 @@ def message(test: str, log: str) -> str:
     before = _between(lines, rf"^=== (RUN|CONT)\s+{name}$", rf"^\s*--- FAIL: {name} ")
     below = before or _below(lines, rf"^\s*not ok \d+ - {name}\s*$")
     panic = [line for line in lines if line.startswith("panic: ")][:1] if before else []
-    shown = [_PLACE.sub("", line) for line in _unquoted([*below, *panic]) if not _HIDDEN.match(line)]
-    kept = [line.rstrip() for line in shown if line.strip() and not line.startswith("=== ")]
-    return "\n".join(kept[:_LINES])
+    plain = [_PLACE.sub("", line) for line in _unquoted([*below, *panic]) if not _HIDDEN.match(line)]
+    texts = [line.rstrip() for line in plain if line.strip() and not line.startswith("=== ")]
+    return "\n".join(texts[:_LINES])
 
 
 def _between(lines: Sequence[str], first: str, last: str) -> list[str]:
@@ -107,15 +107,15 @@ def _below(lines: Sequence[str], head: str) -> list[str]:
 
 def _without_stack(lines: Sequence[str]) -> list[str]:
     """Leave out the stack of a TAP diagnosis, with the lines that stand below it."""
-    kept: list[str] = []
+    rest: list[str] = []
     depth = -1
     for line in lines:
         indent = len(line) - len(line.lstrip())
         if depth >= 0 and (indent > depth or not line.strip()):
             continue
         depth = indent if re.match(r"\s*stack:", line) else -1
-        kept.append(line)
-    return kept
+        rest.append(line)
+    return rest
 
 
 def _unquoted(lines: Sequence[str]) -> list[str]:

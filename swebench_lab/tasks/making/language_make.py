@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swebench_lab.errors import TaskError, describe, outcome_of
+from swebench_lab.errors import TaskError
 from swebench_lab.records.patches.diff import make_patch, reverse_patch
 from swebench_lab.records.task import Task
 from swebench_lab.snapshots.environment.specs import spec_of
@@ -20,12 +19,12 @@ from swebench_lab.tasks.making.languages.grammar import language_of
 from swebench_lab.tasks.making.log_suite import LogSuite, LogTrial
 from swebench_lab.tasks.making.made import MadeTasks, Settings
 from swebench_lab.tasks.making.mutations import Mutation, Mutations, read_files
+from swebench_lab.tasks.making.tries import Tries
 from swebench_lab.tasks.making.validation import Rules
 
 if TYPE_CHECKING:
     from swebench_lab.snapshots.factory import SandboxFactory
 
-_log = logging.getLogger(__name__)
 _ROUND = 4
 """Mutations that are tried before the next are chosen. Fixed, so that the choice does not depend on threads."""
 _REJECTED = 0.15
@@ -37,7 +36,7 @@ _BROKEN = 8
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Attempt:
     """A mutation that was tried; a task when its trial has no reason against it."""
 
     mutation: Mutation
@@ -64,8 +63,9 @@ class LanguageMaker:
     checkout: Path
     pool: ThreadPoolExecutor
     rows: list[dict[str, Any]] = field(default_factory=list)
-    failed: int = 0
-    error: Exception | None = None
+
+    def __post_init__(self) -> None:
+        self.tries = Tries(self.clean.source, _BROKEN)
 
     def make(self) -> MadeTasks:
         """Try mutations until enough are tasks.
@@ -76,29 +76,28 @@ class LanguageMaker:
         from tqdm.auto import tqdm
 
         self._start()
-        found: list[_Found] = []
+        results: list[_Attempt] = []
         issues: set[str] = set()
-        used: dict[str, float] = {}
+        weight: dict[str, float] = {}
         with tqdm(
             total=self.settings.count, desc=f"make {self.clean.source}", unit="task", disable=not self.settings.progress
         ) as bar:
-            while len(found) < self.settings.count and len(self.rows) < _TRIES * self.settings.count:
-                drawn = [m for _ in range(_ROUND) if (m := self._draw(used)) is not None]
-                if not drawn:
+            while len(results) < self.settings.count and len(self.rows) < _TRIES * self.settings.count:
+                batch = [m for _ in range(_ROUND) if (m := self._draw(weight)) is not None]
+                if not batch:
                     break
-                if self.failed >= _BROKEN and self.error is not None:
-                    raise self.error
-                for tried in self.pool.map(self._tried, drawn):
-                    if tried.issue in issues:
-                        tried = replace(tried, trial=replace(tried.trial, reason="another task reads the same"))
-                    self._note(tried)
-                    if tried.trial.reason:
-                        used[tried.mutation.strategy] -= 1.0 - _REJECTED
+                self.tries.check()
+                for result in self.pool.map(self._result_of, batch):
+                    if result.issue in issues:
+                        result = replace(result, trial=replace(result.trial, reason="another task reads the same"))
+                    self._note(result)
+                    if result.trial.reason:
+                        weight[result.mutation.strategy] -= 1.0 - _REJECTED
                     else:
-                        issues.add(tried.issue)
-                        found.append(tried)
-                bar.update(min(len(found), self.settings.count) - bar.n)
-        return self._finished(found[: self.settings.count])
+                        issues.add(result.issue)
+                        results.append(result)
+                bar.update(min(len(results), self.settings.count) - bar.n)
+        return self._finish(results[: self.settings.count])
 
     def _start(self) -> None:
         """Read the files and run the tests of the clean tree."""
@@ -124,61 +123,52 @@ class LanguageMaker:
         self.suite = LogSuite(lambda: self.factory.open(snapshot), spec_of(snapshot), rules, self.clean.source)
         self.baseline = self.suite.baseline()
 
-    def _draw(self, used: dict[str, float]) -> Mutation | None:
-        if (mutation := self.sites.draw(used)) is not None:
-            used[mutation.strategy] = used.get(mutation.strategy, 0.0) + 1.0
+    def _draw(self, weight: dict[str, float]) -> Mutation | None:
+        if (mutation := self.sites.draw(weight)) is not None:
+            weight[mutation.strategy] = weight.get(mutation.strategy, 0.0) + 1.0
         return mutation
 
     # --- one mutation -------------------------------------------------------------------------------------------------
 
-    def _tried(self, mutation: Mutation) -> _Found:
-        """Return what a mutation came to; runs in a worker thread. What goes wrong with one becomes its row."""
-        if self.failed >= _BROKEN:
-            return _Found(mutation, LogTrial("not tried"))
-        for _ in range(2):  # the recording boundary of one mutation; a busy machine gets a second chance
-            tried = outcome_of(lambda: self._try(mutation))
-            if not isinstance(tried, Exception):
-                self.failed = 0
-                return tried
-        assert isinstance(tried, Exception)
-        _log.warning("making tasks from %s: trying %r: %s", self.clean.source, mutation.description, describe(tried))
-        self.failed, self.error = self.failed + 1, tried
-        return _Found(mutation, LogTrial(f"trying it went wrong: {describe(tried)}"))
+    def _result_of(self, mutation: Mutation) -> _Attempt:
+        """Return what a mutation came to; runs in a worker thread."""
+        outcome = self.tries.outcome(lambda: self._examine(mutation), mutation.description)
+        return _Attempt(mutation, LogTrial(outcome)) if isinstance(outcome, str) else outcome
 
-    def _try(self, mutation: Mutation) -> _Found:
-        broken = {mutation.path: mutation.after}
-        trial = self.suite.trial(broken, self.baseline)
+    def _examine(self, mutation: Mutation) -> _Attempt:
+        edit = {mutation.path: mutation.after}
+        trial = self.suite.trial(edit, self.baseline)
         if trial.reason:
-            return _Found(mutation, trial)
+            return _Attempt(mutation, trial)
         failures = [(test, of_test(test, self.cases)) for test in trial.failing]
-        if lost := [test for test, places in failures if not places]:
-            return _Found(mutation, replace(trial, reason=f"the code of the failing test {lost[0]!r} is not found"))
+        if unplaced := [test for test, places in failures if not places]:
+            return _Attempt(
+                mutation, replace(trial, reason=f"the code of the failing test {unplaced[0]!r} is not found")
+            )
         seed = f"{self.settings.seed}:{mutation.key}"
         issue = write_issue(mutation, failures, trial.log, self.language.name, seed)
         if not issue:
-            return _Found(mutation, replace(trial, reason="no issue can be written that hides the edit"))
-        hidden = self._hidden(broken, trial, [case for _, places in failures for case in places])
+            return _Attempt(mutation, replace(trial, reason="no issue can be written that hides the edit"))
+        hidden = self._hide(edit, trial, [case for _, places in failures for case in places])
         if hidden is None:
-            return _Found(mutation, replace(trial, reason="its tests cannot be taken out of the tree"), issue)
-        return _Found(mutation, trial, issue, hidden)
+            return _Attempt(mutation, replace(trial, reason="its tests cannot be taken out of the tree"), issue)
+        return _Attempt(mutation, trial, issue, hidden)
 
-    def _hidden(
-        self, broken: Mapping[str, str], trial: LogTrial, doomed: Sequence[Case]
-    ) -> dict[str, str | None] | None:
+    def _hide(self, edit: Mapping[str, str], trial: LogTrial, deciding: Sequence[Case]) -> dict[str, str | None] | None:
         """Return test files without the tests that decide: their code is cut out, or else the whole files go.
 
         A file of which no test is left goes. The tests that are left must still pass; a file that no longer compiles, for
         example, breaks them all.
         """
-        cut = without(self.texts, doomed)
-        left = {case.path for case in self.cases if case not in doomed}
+        cut = without(self.texts, deciding)
+        left = {case.path for case in self.cases if case not in deciding}
         shorter = {path: text if path in left else None for path, text in cut.items()}
         for files in (shorter, dict.fromkeys(cut), {**cut}):
-            rest = {case for case in self.cases if case not in doomed and files.get(case.path, "") is not None}
+            rest = {case for case in self.cases if case not in deciding and files.get(case.path, "") is not None}
             tests = {
                 test for test in trial.passing if (places := of_test(test, self.cases)) and rest.issuperset(places)
             }
-            if self.suite.passes({**broken, **files}, tests, self.baseline):
+            if self.suite.passes({**edit, **files}, tests, self.baseline):
                 return {**files}
         return None
 
@@ -188,8 +178,8 @@ class LanguageMaker:
         owner, _, name = self.clean.repo.partition("/")
         return f"{owner}__{name}.{self.clean.base_commit[:8]}.{mutation.strategy}__{mutation.key}"
 
-    def _note(self, tried: _Found) -> None:
-        mutation, trial = tried.mutation, tried.trial
+    def _note(self, result: _Attempt) -> None:
+        mutation, trial = result.mutation, result.trial
         self.rows.append(
             {
                 "strategy": mutation.strategy, "path": mutation.path, "target": mutation.target, "edit": mutation.description,
@@ -198,23 +188,23 @@ class LanguageMaker:
             }
         )  # fmt: skip
 
-    def _finished(self, found: Sequence[_Found]) -> MadeTasks:
-        groups = [(m.mutation.module.shape(m.mutation.edit.function),) for m in found]
-        tasks = [self._task(m, family) for m, family in zip(found, families(groups), strict=True)]
+    def _finish(self, results: Sequence[_Attempt]) -> MadeTasks:
+        groups = [(m.mutation.module.shape(m.mutation.edit.function),) for m in results]
+        tasks = [self._task(m, family) for m, family in zip(results, families(groups), strict=True)]
         return MadeTasks(tasks, self.clean.source, self.rows)
 
-    def _task(self, found: _Found, family: str) -> Task:
-        mutation = found.mutation
-        full = {path: self.texts[path] for path in found.hidden}
+    def _task(self, result: _Attempt, family: str) -> Task:
+        mutation = result.mutation
+        full = {path: self.texts[path] for path in result.hidden}
         return replace(
             self.clean,
             id=self._id(mutation),
-            issue=found.issue,
-            setup_patch=mutation.patch + make_patch(full, found.hidden),
-            test_patch=make_patch(found.hidden, full),
+            issue=result.issue,
+            setup_patch=mutation.patch + make_patch(full, result.hidden),
+            test_patch=make_patch(result.hidden, full),
             gold_patch=reverse_patch(mutation.patch),
-            fail_to_pass=found.trial.failing,
-            pass_to_pass=found.trial.passing,
+            fail_to_pass=result.trial.failing,
+            pass_to_pass=result.trial.passing,
             family=family,
             extra={"strategy": mutation.strategy, "edit": mutation.description, "language": self.language.name},
         )

@@ -104,7 +104,7 @@ class LogSuite:
             first = trial
         return first
 
-    def _unfit(self, result: Result, tests: Mapping[str, str], trial: LogTrial, known: int) -> str:
+    def _unfit(self, result: Result, tests: Mapping[str, str], trial: LogTrial, total: int) -> str:
         if result.timed_out:
             return "the tests hang"
         if result.limit:
@@ -115,12 +115,12 @@ class LogSuite:
             return "no test fails" if trial.passing else "no test runs"
         if not trial.passing:
             return "no test passes"
-        return "too many tests fail" if len(trial.failing) > self.rules.max_failing * known else ""
+        return "too many tests fail" if len(trial.failing) > self.rules.max_failing * total else ""
 
     def passes(self, files: Mapping[str, str | None], tests: set[str], baseline: LogBaseline) -> bool:
         """Whether some tests pass with some files changed or gone."""
-        result, found = self.run(files, max(LEAST_TIMEOUT, SLOWDOWN * baseline.seconds))
-        return not result.timed_out and all(found.get(test) == "PASSED" for test in tests)
+        result, outcomes = self.run(files, max(LEAST_TIMEOUT, SLOWDOWN * baseline.seconds))
+        return not result.timed_out and all(outcomes.get(test) == "PASSED" for test in tests)
 
     def run(self, files: Mapping[str, str | None], timeout: float) -> tuple[Result, dict[str, str]]:
         """Run the tests in a fresh box with some files changed; None stands for a file that is gone."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import tempfile
@@ -14,11 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swebench_lab.errors import TaskError, describe, outcome_of
+from swebench_lab.errors import TaskError
 from swebench_lab.records.patches.diff import reverse_patch
 from swebench_lab.records.task import Task
 from swebench_lab.snapshots.environment.specs import spec_of
 from swebench_lab.tasks.making.made import MadeTasks, Settings, repo_name
+from swebench_lab.tasks.making.tries import Tries
 
 if TYPE_CHECKING:
     from swebench_lab.snapshots.factory import SandboxFactory
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from swebench_lab.tasks.making.snippets import Failure
     from swebench_lab.tasks.making.validation import Baseline, Suite, Trial
 
-_log = logging.getLogger(__name__)
 _ROUND = 8
 """Candidates that are tried before the next are chosen. Fixed, so that the choice does not depend on threads."""
 _REJECTED = 0.15
@@ -85,8 +84,8 @@ def make_tasks(
     """
     from swebench_lab.snapshots.factory import SandboxFactory
 
-    joined = combined if combined is not None else 0.2 if language == "python" else 0.0
-    settings = Settings(count, seed, joined, strategies, repeats, max_failing, progress, language)
+    share = combined if combined is not None else 0.2 if language == "python" else 0.0
+    settings = Settings(count, seed, share, strategies, repeats, max_failing, progress, language)
     name = str(source) if ":" in str(source) else str(Path(source).expanduser().resolve())
     clean = Task(f"clean {name}", repo_name(name), "", "", "", (), (), source=name, split=split, spec=spec)
     factory = sandboxes or SandboxFactory()
@@ -144,8 +143,9 @@ class _Maker:
     pool: ThreadPoolExecutor
     rows: list[dict[str, Any]] = field(default_factory=list)
     issues: set[str] = field(default_factory=set)
-    failed: int = 0
-    error: Exception | None = None
+
+    def __post_init__(self) -> None:
+        self.tries = Tries(self.clean.source, _BROKEN)
 
     def make(self) -> MadeTasks:
         """Try candidates until enough are tasks."""
@@ -260,9 +260,8 @@ class _Maker:
     def _try(self, candidates: Sequence[Candidate], parts: Sequence[Sequence[_Made]] | None = None) -> list[_Made]:
         """Try candidates at once, and return those that are tasks, in order."""
         tasks: list[_Made] = []
-        if self.failed >= _BROKEN and self.error is not None:
-            raise self.error
-        for result in list(self.pool.map(self._examined, candidates, parts or [()] * len(candidates))):
+        self.tries.check()
+        for result in list(self.pool.map(self._result_of, candidates, parts or [()] * len(candidates))):
             trial = result.trial
             if not trial.reason and result.issue in self.issues:
                 trial = replace(trial, reason="another task reads the same")
@@ -272,24 +271,12 @@ class _Maker:
                 tasks.append(result)
         return tasks
 
-    def _examined(self, candidate: Candidate, parts: Sequence[_Made]) -> _Made:
-        """Return what a candidate came to; runs in a worker thread. What goes wrong with one becomes its row."""
+    def _result_of(self, candidate: Candidate, parts: Sequence[_Made]) -> _Made:
+        """Return what a candidate came to; runs in a worker thread."""
         from swebench_lab.tasks.making.validation import Trial
 
-        if self.failed >= _BROKEN:
-            return _Made(Trial(candidate, "not tried"), "", ())
-        for _ in range(2):  # the recording boundary of one candidate; a busy machine gets a second chance
-            examined = outcome_of(lambda: self._examine(candidate, parts))
-            if not isinstance(examined, Exception):
-                break
-        if not isinstance(examined, Exception):
-            self.failed = 0
-            return examined
-        _log.warning(
-            "making tasks from %s: trying %r: %s", self.clean.source, candidate.description, describe(examined)
-        )
-        self.failed, self.error = self.failed + 1, examined
-        return _Made(Trial(candidate, f"trying it went wrong: {describe(examined)}"), "", ())
+        outcome = self.tries.outcome(lambda: self._examine(candidate, parts), candidate.description)
+        return _Made(Trial(candidate, outcome), "", ()) if isinstance(outcome, str) else outcome
 
     def _examine(self, candidate: Candidate, parts: Sequence[_Made]) -> _Made:
         """Run the suite on a candidate and write its issue."""

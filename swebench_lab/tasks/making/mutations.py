@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from swebench_lab.errors import TaskError
-from swebench_lab.records.patches.diff import file_diff
 from swebench_lab.tasks.making.candidates import in_turns
+from swebench_lab.tasks.making.change import Change
 from swebench_lab.tasks.making.languages.grammar import Language
 from swebench_lab.tasks.making.languages.operators import OPERATORS
 from swebench_lab.tasks.making.languages.tree import TreeEdit, TreeModule, tokens
@@ -46,7 +44,7 @@ def read_files(folder: Path, language: Language, tests: bool) -> tuple[TreeModul
 
 
 @dataclass(frozen=True, eq=False)
-class Mutation:
+class Mutation(Change):
     """A file with one edit made.
 
     Args:
@@ -60,11 +58,6 @@ class Mutation:
     after: str
 
     @property
-    def path(self) -> str:
-        """The file, relative to the repository."""
-        return self.module.path
-
-    @property
     def strategy(self) -> str:
         """The operator's name."""
         return self.edit.strategy
@@ -73,17 +66,6 @@ class Mutation:
     def target(self) -> str:
         """The function that is edited."""
         return self.edit.function.name
-
-    @cached_property
-    def patch(self) -> str:
-        """The patch that introduces the bug."""
-        mode = "100755" if self.module.source.startswith("#!") else "100644"
-        return file_diff(self.path, self.module.source, self.after, mode=mode)
-
-    @property
-    def key(self) -> str:
-        """Eight hexadecimal digits that name the change."""
-        return hashlib.sha256(self.patch.encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
     @property
     def description(self) -> str:
@@ -104,16 +86,18 @@ class Mutations:
     """
 
     def __init__(self, modules: Sequence[TreeModule], seed: int, operators: Sequence[str] | None) -> None:
-        known = {operator.name: operator for operator in OPERATORS}
-        chosen = list(known) if operators is None else list(operators)
-        if unknown := sorted(set(chosen) - set(known)):
-            raise TaskError(f"making tasks: no strategy is called {unknown[0]!r}; known are {', '.join(known)}")
+        operators_by_name = {operator.name: operator for operator in OPERATORS}
+        names = list(operators_by_name) if operators is None else list(operators)
+        if unknown := sorted(set(names) - set(operators_by_name)):
+            raise TaskError(
+                f"making tasks: no strategy is called {unknown[0]!r}; known are {', '.join(operators_by_name)}"
+            )
         self._seen: set[tuple[str, tuple[str, ...]]] = set()
-        sites: dict[str, dict[str, dict[str, list[tuple[TreeModule, TreeEdit]]]]] = {name: {} for name in chosen}
+        sites: dict[str, dict[str, dict[str, list[tuple[TreeModule, TreeEdit]]]]] = {name: {} for name in names}
         for module in modules:
             for function in module.functions:
-                for name in chosen:
-                    for edit in known[name].edits(module, function):
+                for name in names:
+                    for edit in operators_by_name[name].edits(module, function):
                         functions = sites[name].setdefault(module.path, {})
                         functions.setdefault(function.name, []).append((module, edit))
         self._queues = {name: in_turns(files, random.Random(f"{seed}:{name}")) for name, files in sites.items()}

@@ -47,9 +47,9 @@ def pytest_collection_modifyitems(config: Any, items: List[Any]) -> None:
     only, without = orders.get("only"), set(orders.get("without", ()))
     if only is None and not without:
         return
-    chosen = set(only if only is not None else (item.nodeid for item in items)) - without
-    config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in chosen])
-    items[:] = [item for item in items if item.nodeid in chosen]
+    names = set(only if only is not None else (item.nodeid for item in items)) - without
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in names])
+    items[:] = [item for item in items if item.nodeid in names]
 
 
 def _note(frame: FrameType, event: str, _: Any) -> None:

@@ -175,7 +175,7 @@ class Worker:
             self._begun[version] -= 1
             self._begun = +self._begun
             oldest = min([self.version, *self._begun])
-            self._versions = {known: kept for known, kept in self._versions.items() if known >= oldest}
+            self._versions = {number: row for number, row in self._versions.items() if number >= oldest}
 
     # --- cursor -----------------------------------------------------------------------------------------------------
 

@@ -177,10 +177,10 @@ class Reentry:
             RecordError: The player was closed.
         """
         player = self._player(name)
-        told = player.news(after)
+        events = player.news(after)
         if player.closed:
             raise _closure_error()
-        return told
+        return events
 
     def _player(self, name: str) -> OpenPlayer:
         with self._lock:

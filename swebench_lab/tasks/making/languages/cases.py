@@ -69,11 +69,11 @@ def _call(node: Node) -> tuple[str, Node] | None:
     function, arguments = call.child_by_field_name("function"), call.child_by_field_name("arguments")
     if function is None or arguments is None or text_of(function).partition(".")[0] not in _CALLS:
         return None
-    given = arguments.named_children
-    body = given[-1].child_by_field_name("body") if given else None
-    if body is None or given[0].type not in ("string", "template_string"):
+    values = arguments.named_children
+    body = values[-1].child_by_field_name("body") if values else None
+    if body is None or values[0].type not in ("string", "template_string"):
         return None
-    return text_of(given[0]).strip(_QUOTES), body
+    return text_of(values[0]).strip(_QUOTES), body
 
 
 def _dedented(text: str) -> str:

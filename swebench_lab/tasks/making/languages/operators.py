@@ -118,8 +118,8 @@ def break_chain(_: TreeModule, function: Function) -> Proposals:
     for node in _pick(function, "binary_expression"):
         parts = _parts(node, "left", "operator", "right")
         if parts and text_of(parts[1]) in ("&&", "||", "??"):
-            for kept, lost in ((parts[0], parts[2]), (parts[2], parts[0])):
-                yield f"`{text_of(lost)}` is lost from a chain", (_whole(node, _operand(kept)),)
+            for rest, part in ((parts[0], parts[2]), (parts[2], parts[0])):
+                yield f"`{text_of(part)}` is lost from a chain", (_whole(node, _operand(rest)),)
 
 
 def change_constant(module: TreeModule, function: Function) -> Proposals:

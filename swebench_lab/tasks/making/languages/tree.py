@@ -87,18 +87,18 @@ class TreeModule:
 
     def _name(self, node: Node) -> str:
         """Return what a definition is called, by its own name or by that which it is assigned to."""
-        named = node.child_by_field_name("name")
+        label = node.child_by_field_name("name")
         holder = node.parent
         if (
-            named is None
+            label is None
             and holder is not None
             and holder.type in ("variable_declarator", "assignment_expression", "pair")
         ):
             fields = ("name", "left", "key")
-            named = next((found for name in fields if (found := holder.child_by_field_name(name))), None)
+            label = next((part for name in fields if (part := holder.child_by_field_name(name))), None)
         receiver = node.child_by_field_name("receiver")
         kind = next((n for n in _below(receiver) if n.type == "type_identifier"), None) if receiver else None
-        return f"{text_of(kind)}.{text_of(named)}" if kind and named else text_of(named) if named else ""
+        return f"{text_of(kind)}.{text_of(label)}" if kind and label else text_of(label) if label else ""
 
     def line_range(self, node: Node) -> tuple[int, int]:
         """Return the bytes of a node, with its whole lines where nothing else stands in them."""
