@@ -233,7 +233,7 @@ class Attempt(RunningAttempt):
         with self.stage("model", number):
             asked_at = time.time()
             with boundary(AgentError, f"preparing the messages for reply {number}"):
-                messages = self.agent.shown(self.messages)
+                messages = self.agent.view(self.messages)
             with boundary(PolicyError, f"asking {self.agent.policy.name!r} for reply {number}"):
                 reply = self.conversation.reply(messages)
         summary = bool(self.steps and self.steps[-1].extra.get("asks_summary"))

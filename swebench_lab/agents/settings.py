@@ -67,7 +67,7 @@ class AgentSettings:
         """The tools themselves: those given, or the flavour's."""
         return by_name.resolve(self.tools or self.resolved_flavour.tools)
 
-    def shown(self, messages: Sequence[Message]) -> Sequence[Message]:
+    def view(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Return a conversation as the policy sees it: with old observations cut to a line, if so set."""
         for processor in self._processors():
             messages = processor(messages)

@@ -49,7 +49,7 @@ class SweepRun:
     error: str = ""
 
 
-def ended(run: SweepRun, status: str) -> SweepRun:
+def without_value(run: SweepRun, status: str) -> SweepRun:
     """Return a run that ended with this status and no value."""
     return SweepRun(run.arm, run.parameters, run.seed, run.folder, status)
 
@@ -71,7 +71,7 @@ def outcome(run: SweepRun) -> SweepRun:
             record["error"],
         )
     except (OSError, ValueError, KeyError):
-        return ended(run, NOT_RUN)  # it has not run, or was killed while it did
+        return without_value(run, NOT_RUN)  # it has not run, or was killed while it did
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Event
 
 from swebench_lab.experiments.effects import effects
-from swebench_lab.experiments.sweep_result import NOT_RUN, STOPPED, SweepResult, SweepRun, ended, outcome
+from swebench_lab.experiments.sweep_result import NOT_RUN, STOPPED, SweepResult, SweepRun, outcome, without_value
 from swebench_lab.experiments.sweep_worker import COMPLETED, FAILED, keep
 
 _log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class SweepRunner:
                     while waiting and len(running) < self.workers:
                         run = waiting.pop(0)
                         if status := self.refusal(run):
-                            self.ended[run] = ended(run, status)
+                            self.ended[run] = without_value(run, status)
                             bar.update()
                         else:
                             _log.info("run %s, seed %d: started in %s", run.arm, run.seed, run.folder)

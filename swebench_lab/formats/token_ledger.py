@@ -184,8 +184,8 @@ def prompts(trajectory: Trajectory) -> tuple[arrays.Ids | None, ...]:
         if not complete or context is None or sample is None:
             result.append(None)
             continue
-        prompt = context if step.reply.restart or parent is None else arrays.joined(whole[parent], context)
-        whole[step.index] = arrays.joined(prompt, sample)
+        prompt = context if step.reply.restart or parent is None else arrays.concatenate(whole[parent], context)
+        whole[step.index] = arrays.concatenate(prompt, sample)
         result.append(prompt)
     return tuple(result)
 
@@ -240,7 +240,7 @@ class Episode:
             self.context = self._begin(messages)
             return self.context
         self.context = self._ids_after(messages[len(self._seen) :], int(self.ids[-1]))
-        return arrays.joined(self.ids, self.context)
+        return arrays.concatenate(self.ids, self.context)
 
     def spoke(
         self,
@@ -261,7 +261,7 @@ class Episode:
         if logprobs is not None and len(logprobs) != len(token_ids):
             raise RecordError(f"an Episode was told of {len(token_ids)} token ids but {len(logprobs)} logprobs")
         sample = arrays.ids(token_ids)
-        self.ids = arrays.joined(*(() if self.restart else (self.ids,)), self.context, sample)
+        self.ids = arrays.concatenate(*(() if self.restart else (self.ids,)), self.context, sample)
         self._replies.append((text, sample))
         self._seen = [*self._prompt, {"role": "assistant", "content": text or ""}]
 
@@ -328,7 +328,7 @@ class Episode:
         for step in trajectory.steps:
             reply = step.reply
             sample = arrays.ids(_or_none(reply.token_ids))
-            self.ids = arrays.joined(*(() if reply.restart else (self.ids,)), _or_none(reply.context_ids), sample)
+            self.ids = arrays.concatenate(*(() if reply.restart else (self.ids,)), _or_none(reply.context_ids), sample)
             self._replies.append((reply.text, sample))
         self._seen = trajectory.messages[: 1 - len(trajectory.steps[-1].messages)]
         return True
@@ -358,7 +358,7 @@ class Episode:
         own = (i for i, m in enumerate(messages) if m["role"] == "assistant" and m["content"] in texts)
         first = next(own, len(messages))
         opening = self.renderer.opening(messages[:first], self.tools)
-        return arrays.joined(opening, self._ids_after(messages[first:], None))
+        return arrays.concatenate(opening, self._ids_after(messages[first:], None))
 
     def _ids_after(self, messages: Sequence[Message], last: int | None) -> arrays.Ids:
         """Return the ids of messages behind an id; None: behind a place where a reply is due."""
@@ -372,7 +372,7 @@ class Episode:
                 # A reply that was cut off at a length did not end its message; the frame has to.
                 parts.append(() if last is None or last in self.renderer.stop_ids else self.renderer.stop_ids[:1])
                 parts.append(self.renderer.turn(group))
-        return arrays.joined(*parts)
+        return arrays.concatenate(*parts)
 
     def _own(self, text: str, replies: list[tuple[str | None, arrays.Ids]]) -> arrays.Ids:
         """Return the ids of a reply: those it was sampled as, if it is one of ours, else new ones."""

@@ -50,7 +50,7 @@ class Mutants:
         return cls(frozenset(mutated & failures), bool(mutated) and mutated <= failures)
 
 
-def _ended(tree: str, run: Run) -> tuple[Mutator, Verdict]:
+def _run_mutants(tree: str, run: Run) -> tuple[Mutator, Verdict]:
     """Run the mutated tests, a second time if they do not come to their end; returns what changed them, too."""
     mutator = Mutator.random()
     verdict = run(tree, mutator)
@@ -93,7 +93,7 @@ class Canary:
             return replace(verdict, notes=(*verdict.notes, f"{UNASKED} the changed tests of its own gold patch"))
         if not mutants.tests:
             return verdict
-        mutator, seen = _ended(patch, run)
+        mutator, seen = _run_mutants(patch, run)
         if not seen.graded:
             return self._unseen(verdict, mutants, seen)
         success = set(seen.fail_to_pass["success"])
@@ -127,7 +127,7 @@ class Canary:
         with self._asking[place[1]]:
             if record := self._load(*place):
                 return record
-            mutator, of_gold = _ended(gold, run)
+            mutator, of_gold = _run_mutants(gold, run)
             untouched = run(None, mutator) if of_gold.graded else of_gold
             if not untouched.graded and not run(gold, Mutator()).graded:
                 return None

@@ -35,7 +35,7 @@ from swebench_lab.grading.leaks import audit as leak_audit
 from swebench_lab.grading.leaks.audit import Audit
 from swebench_lab.grading.leaks.line_index import Scans
 from swebench_lab.grading.verifiers.script_run import verifier_of
-from swebench_lab.records.tables.overview import Overview, counted
+from swebench_lab.records.tables.overview import Overview, count_title
 from swebench_lab.records.task import Task, Tasks, answer_digest
 from swebench_lab.records.verdict import UNRESOLVED, Cause, Verdict
 from swebench_lab.snapshots.environment.specs import spec_of
@@ -93,13 +93,13 @@ class Certifier:
                 logger.error("certifying %s: %s", task.id, describe(certificate), exc_info=certificate)
                 certificate = Certificate(task.id, NOT_CHECKED, describe(certificate))
             if deletion:
-                deletion.done(task, {before if isinstance(before, str) else "", certificate.snapshot})
+                deletion.count_task(task, {before if isinstance(before, str) else "", certificate.snapshot})
             return certificate
 
         results = batch(queue, one, lambda certificate: certificate.status, "check", workers, progress)
         certificates = {queue[i].id: certificate for i, certificate in results}
         frame = pl.DataFrame(frame_rows(certificates[task.id] for task in collection), schema=CHECK_COLUMNS)
-        return Overview(frame, counted("check", frame), ("id", "status", "reason", "seconds", "flaky"))
+        return Overview(frame, count_title("check", frame), ("id", "status", "reason", "seconds", "flaky"))
 
     def certificate(
         self, task: Task, repeats: int = 1, *, again: bool = False, audit: str = "own", boxes: OpenBoxes | None = None
@@ -141,9 +141,9 @@ class Certifier:
 
     def certified(self, tasks: Iterable[Task]) -> Tasks:
         """Return the tasks that hold a certificate which they passed; nothing is run."""
-        return Tasks([task for task in tasks if (certificate := self.stored(task)) and certificate.passed])
+        return Tasks([task for task in tasks if (certificate := self.lookup(task)) and certificate.passed])
 
-    def stored(self, task: Task) -> Certificate | None:
+    def lookup(self, task: Task) -> Certificate | None:
         """Return the certificate stored of a task as it is now, or None; nothing is run or built."""
         try:
             return self._load(task)
@@ -225,7 +225,7 @@ class Certifier:
 
     def _fitting(self, task: Task, repeats: int, audit: str) -> Certificate | None:
         """Return the certificate stored of a task when it says all that is asked for; nothing is built."""
-        certificate = self.stored(task)
+        certificate = self.lookup(task)
         fits = (
             certificate
             and certificate.decided
@@ -279,7 +279,7 @@ class _Deletion:
         self._keys: dict[tuple[str, str, str], set[str]] = {}
         self._lock = threading.Lock()
 
-    def done(self, task: Task, keys: set[str]) -> None:
+    def count_task(self, task: Task, keys: set[str]) -> None:
         """Count a task as done; `keys` are those of its Snapshots."""
         kind = _environment(task)
         with self._lock:

@@ -14,7 +14,7 @@ from typing import Any
 
 from swebench_lab.errors import ContextFull
 from swebench_lab.formats.calls import json_arguments
-from swebench_lab.policies.chat_messages import answered, call_text, calls_of
+from swebench_lab.policies.chat_messages import answer_ids, call_text, calls_of
 from swebench_lab.policies.hosted import HostedPolicy, ids_of, signed
 from swebench_lab.policies.transport import Endpoint, Passing, whole
 from swebench_lab.policies.usage import Usage
@@ -162,7 +162,7 @@ def _turns(messages: Sequence[Message], native: bool) -> list[dict[str, Any]]:
             blocks, due = _reply_blocks(message, number, native)
         elif due:
             result = text_of(message) or _EMPTY
-            answers, due = answered(due, messages, number)
+            answers, due = answer_ids(due, messages, number)
             blocks = [{"type": "tool_result", "tool_use_id": name, "content": result} for name in answers]
         else:
             blocks = [_text(text_of(message))]

@@ -222,14 +222,14 @@ def with_calls(messages: Sequence[Message]) -> list[dict[str, Any]]:
                 entry |= _thoughts(message, extra)
             result.append(entry)
         elif due:  # also where the call was read but could not be made: its answer is still due
-            answers, due = answered(due, messages, number)
+            answers, due = answer_ids(due, messages, number)
             result += [{**entry, "role": "tool", "tool_call_id": name} for name in answers]
         else:
             result.append({**entry, "role": "user"} if message["role"] == "tool" else entry)
     return result
 
 
-def answered(due: list[str], messages: Sequence[Message], number: int) -> tuple[list[str], list[str]]:
+def answer_ids(due: list[str], messages: Sequence[Message], number: int) -> tuple[list[str], list[str]]:
     """Return the ids of the calls that a message answers, and of those that later ones do.
 
     Results come in the order of their calls; the last message before a reply, or one that corrects, answers all that are left.

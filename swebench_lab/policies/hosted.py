@@ -107,7 +107,7 @@ class HostedPolicy:
     def read(self, answer: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a checked answer says, as fields of a Reply."""
 
-    def sent(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def payload(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return a request with the further fields of `body`, and without what is None."""
         return {name: value for name, value in {**request, **self.body}.items() if value is not None}
 
@@ -142,7 +142,7 @@ class HostedTalk(Conversation):
         """
         began, policy = time.monotonic(), self.policy
         seed = self.seed + replies_so_far(messages)
-        request = policy.sent(policy.request(messages, self._tools, self.view, self._several))
+        request = policy.payload(policy.request(messages, self._tools, self.view, self._several))
         answer = self._line.ask(policy.path, request, policy.check, seed)
         return Reply(**policy.read(answer), seconds=time.monotonic() - began, model=policy.name)
 

@@ -150,13 +150,13 @@ class LocalPolicy:
         return frozenset([*self.renderer.stop_ids, *own])
 
     @contextmanager
-    def held(self, version: int | None = None) -> Iterator[Any]:
+    def exclusive(self, version: int | None = None) -> Iterator[Any]:
         """Let running replies end, keep others waiting, and give the model, to change its weights in place.
 
         Args:
             version: Version of the weights afterwards; None: one more than before.
         """
-        with self.sampler.held() as model:
+        with self.sampler.exclusive() as model:
             yield model
             self.version = self.sampler.version = self.version + 1 if version is None else version
             self._has_new_weights = True
@@ -177,7 +177,7 @@ class LocalPolicy:
         """
         if isinstance(weights, str | Path):
             weights = _load(weights, "", "cpu", "").state_dict()
-        with self.held(version) as model:
+        with self.exclusive(version) as model:
             if weights is not None:
                 try:
                     model.load_state_dict(weights)
@@ -187,7 +187,7 @@ class LocalPolicy:
 
     def logprobs(self, ids: Sequence[int] | Ids) -> Logprobs:
         """Return the logprob of each id after those before it, at the policy's temperature; 0.0 for the first."""
-        with self.sampler.held(changes=False) as model:
+        with self.sampler.exclusive(changes=False) as model:
             return score(model, ids, self.temperature)
 
     # --- training ---------------------------------------------------------------------------------------------------
@@ -391,7 +391,7 @@ class LocalSink:
         """Overwrite the weights, one at a time; running replies end first."""
         import torch
 
-        with self.policy.held(version) as model, torch.no_grad():
+        with self.policy.exclusive(version) as model, torch.no_grad():
             own = dict(model.named_parameters(remove_duplicate=False))
             for name, tensor in weights:
                 own[name].copy_(tensor)

@@ -14,7 +14,7 @@ from typing import Any
 
 from swebench_lab.errors import ContextFull
 from swebench_lab.formats.calls import json_arguments
-from swebench_lab.policies.chat_messages import answered, call_text, calls_of
+from swebench_lab.policies.chat_messages import answer_ids, call_text, calls_of
 from swebench_lab.policies.hosted import HostedPolicy, ids_of, signed
 from swebench_lab.policies.refusals import Kind, Refusal
 from swebench_lab.policies.transport import Endpoint, Passing, whole
@@ -139,7 +139,7 @@ def _items(messages: Sequence[Message], native: bool) -> list[dict[str, Any]]:
             reply, due = _reply_items(message, number, native)
             items += reply
         elif due:
-            answers, due = answered(due, messages, number)
+            answers, due = answer_ids(due, messages, number)
             items += [{"type": "function_call_output", "call_id": name, "output": text_of(message)} for name in answers]
         else:
             role = "user" if message["role"] == "tool" else message["role"]

@@ -55,7 +55,7 @@ class Routes:
         with self._lock:
             self._dropped = frozenset(urls)
 
-    def answered(self, url: str) -> None:
+    def note_success(self, url: str) -> None:
         """Note that a replica works."""
         if url in self._resting:
             with self._lock:

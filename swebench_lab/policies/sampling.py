@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from swebench_lab.errors import PolicyError
-from swebench_lab.records.arrays import Ids, Logprobs, joined
+from swebench_lab.records.arrays import Ids, Logprobs, concatenate
 from swebench_lab.records.arrays import logprobs as as_logprobs
 
 
@@ -122,7 +122,7 @@ class Sampler:
             self._talks += change
 
     @contextmanager
-    def held(self, changes: bool = True) -> Iterator[Any]:
+    def exclusive(self, changes: bool = True) -> Iterator[Any]:
         """Let the running batch end, keep all others waiting, and give the model.
 
         Args:
@@ -283,7 +283,7 @@ def _keep(row: Request, cache: Any, mask: Any, index: int, weights: int) -> Kept
         for layer in cache.layers
     ]
     # The last sampled token was never read by the model.
-    return Kept(joined(row.prompt, row.ids)[: int(places.sum())], layers, weights)
+    return Kept(concatenate(row.prompt, row.ids)[: int(places.sum())], layers, weights)
 
 
 def _is_plain(cache: Any) -> bool:

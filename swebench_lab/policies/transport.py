@@ -156,7 +156,7 @@ class Line:
 
     def _note(self, answer: Mapping[str, Any], characters: int) -> None:
         """Remember what was answered: by it, a later refusal is judged."""
-        routes(self.endpoint.urls).answered(self._url)
+        routes(self.endpoint.urls).note_success(self._url)
         usage = answer.get("usage")
         usage = usage if isinstance(usage, Mapping) else {}
         counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens")]

@@ -72,7 +72,7 @@ def _array(values: Any, dtype: str, kinds: str, what: str) -> Any:
     return result
 
 
-def joined(*parts: Sequence[int] | Ids) -> Ids:
+def concatenate(*parts: Sequence[int] | Ids) -> Ids:
     """Return token ids one after the other, as one read-only array."""
     import numpy as np
 

@@ -222,7 +222,7 @@ class Joined(Attempts):
         return [value for part in self.parts for value in part.column(name)]
 
 
-def joined(one: Attempts, other: Attempts) -> Attempts:
+def join(one: Attempts, other: Attempts) -> Attempts:
     """Return the attempts of both; held, where both are."""
     if isinstance(one, InMemory) and isinstance(other, InMemory):
         return InMemory((*one.rollouts, *other.rollouts))

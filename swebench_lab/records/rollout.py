@@ -13,7 +13,7 @@ from swebench_lab._files import write_text
 from swebench_lab.errors import RecordError
 from swebench_lab.records import _codec
 from swebench_lab.records._late import late
-from swebench_lab.records.attempts import KEY, Attempts, InMemory, joined, scan_steps
+from swebench_lab.records.attempts import KEY, Attempts, InMemory, join, scan_steps
 from swebench_lab.records.task import Task, Tasks
 from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, STATUSES, UNRESOLVED, Verdict
@@ -166,7 +166,7 @@ class Rollouts(Sequence[Rollout]):
         return hash(tuple(zip(*map(self._attempts.column, KEY), strict=True)))
 
     def __add__(self, other: Iterable[Rollout]) -> Rollouts:
-        return Rollouts(joined(self._attempts, Rollouts(other)._attempts), self.name)
+        return Rollouts(join(self._attempts, Rollouts(other)._attempts), self.name)
 
     def _pick(self, places: Sequence[int]) -> Rollouts:
         return Rollouts(self._attempts.pick(places), self.name)

@@ -47,14 +47,14 @@ def spans(rollout: Attempt) -> tuple[Span, ...]:
     t = rollout.trajectory
     if t.spans or not t.started_at:
         return t.spans
-    result = list(_told(t))
+    result = list(_step_spans(t))
     if rollout.verdict.seconds:
         end = t.started_at + t.seconds
         result.append(Span("grade", -1, end, end + rollout.verdict.seconds))
     return tuple(result)
 
 
-def _told(trajectory: Trajectory) -> Iterator[Span]:
+def _step_spans(trajectory: Trajectory) -> Iterator[Span]:
     for step in trajectory.steps:
         if step.started_at:
             reply_end = step.started_at + step.reply.seconds

@@ -52,7 +52,7 @@ class Collecting:
         """Yield those that are there already, then each new one when it is graded; each rollout once."""
         for task_id, attempt in list(self._entries):
             entry = self._entries.pop((task_id, attempt))
-            yield self._recorder.stored(entry, self._tasks[task_id], self._batch)
+            yield self._recorder.restore(entry, self._tasks[task_id], self._batch)
         yield from self._new_rollouts()
 
     def _new_rollouts(self) -> Iterator[Rollout]:
@@ -95,7 +95,7 @@ class Collecting:
         if self._recorder.directory is not None:
             for _ in self.statuses():
                 pass
-            return self.kept()
+            return self.stored_rollouts()
         order = {task.id: place for place, task in enumerate(self._tasks)}
         rollouts = sorted(self, key=lambda r: (order[r.task.id], r.trajectory.attempt))
         return Rollouts(rollouts, self._batch.agent.policy.name)
@@ -104,7 +104,7 @@ class Collecting:
         """Yield the status of each attempt as it comes, without reading those stored ones that keep their reward."""
         for (task_id, attempt), entry in self._entries.items():
             if entry.graded and entry.rewarded_by != self._recorder.rewarded_by:
-                self._recorder.stored(entry, self._tasks[task_id], self._batch)
+                self._recorder.restore(entry, self._tasks[task_id], self._batch)
             self._keys[task_id, attempt] = entry.key
             yield entry.status
         self._entries.clear()
@@ -112,7 +112,7 @@ class Collecting:
             self._keys[rollout.task.id, rollout.trajectory.attempt] = rollout.key
             yield rollout.verdict.status
 
-    def kept(self) -> Rollouts:
+    def stored_rollouts(self) -> Rollouts:
         """Return the attempts whose statuses were yielded, as they lie in the run directory: none is read yet."""
         assert self._recorder.directory is not None
         keys = [self._keys[task.id, attempt] for task in self._tasks for attempt in range(self._attempts)]

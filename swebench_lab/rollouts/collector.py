@@ -157,7 +157,7 @@ class RolloutCollector:
                 pass
         finally:
             handle.cancel()
-        return handle.kept()
+        return handle.stored_rollouts()
 
     def stream(
         self,

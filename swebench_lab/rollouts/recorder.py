@@ -91,7 +91,7 @@ class Recorder:
         if sharing is not None and not sharing.holds(job):  # it is cut off here, and may have been made elsewhere
             entry = sharing.finished_elsewhere(job)
             if entry is not None:
-                job.batch.add(self.stored(entry, job.task, job.batch), made=False)
+                job.batch.add(self.restore(entry, job.task, job.batch), made=False)
                 return
         layers = str(self.directory.layers) if self.directory else ""
         rollout = Rollout(job.task, trajectory, verdict, None, layers, node, job.tries + 1)
@@ -103,7 +103,7 @@ class Recorder:
 
     # --- rewards ----------------------------------------------------------------------------------------------------
 
-    def stored(self, entry: Entry, task: Task, batch: Batch) -> Rollout:
+    def restore(self, entry: Entry, task: Task, batch: Batch) -> Rollout:
         """Return a stored rollout, rewarded by this recorder's function.
 
         Raises:

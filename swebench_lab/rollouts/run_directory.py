@@ -55,7 +55,7 @@ LAYER_BYTES = 1_000_000_000
 
 def is_run_directory(folder: Path) -> bool:
     """Return whether a folder holds attempts of a run, of this version or of an earlier one."""
-    return version.found(folder) is not None
+    return version.version_of(folder) is not None
 
 
 class RunDirectory:

@@ -109,7 +109,7 @@ class Sharing:
     def _look(self, put_back: Callable[[Job], None]) -> None:
         for job in list(self._elsewhere):
             entry = self.finished_elsewhere(job)
-            rollout = self._recorder.stored(entry, job.task, self._batch) if entry is not None else None
+            rollout = self._recorder.restore(entry, job.task, self._batch) if entry is not None else None
             if rollout is None and not self._directory.claims.free(self._name(job)):
                 continue
             with self._lock:

@@ -65,7 +65,7 @@ class Cgroup:
             self._seat[1].close()
             self._seat = None
 
-    def bound(self, limits: Limits) -> None:
+    def set_limits(self, limits: Limits) -> None:
         """Set the bounds; to be called while nothing runs in it."""
         if self._limits == limits:
             self._last_counts = self._counts()
@@ -177,7 +177,7 @@ class CgroupPool:
         with self._lock:
             free = self._free.setdefault(names, [])
             cgroup = free.pop() if free else self._make(names)
-        cgroup.bound(limits)
+        cgroup.set_limits(limits)
         return cgroup
 
     def give_back(self, cgroup: Cgroup) -> None:
@@ -295,7 +295,7 @@ def _bound_pool(hierarchy: _Hierarchy, folder: Path) -> None:
     """Bound all boxes of this process together by what its user may take."""
     quota = quota_of()
     bounds = Cgroup({name: (hierarchy.version, folder) for name in hierarchy.controllers if name != _PIDS}, False)
-    bounds.bound(Limits(memory=quota.memory, cpus=quota.cpus, processes=None))
+    bounds.set_limits(Limits(memory=quota.memory, cpus=quota.cpus, processes=None))
     bounds.forget()
 
 

@@ -68,7 +68,7 @@ class Quota:
     wait: float = 30.0
     counted_in: str = ""
 
-    def bound(self, limits: Limits) -> Limits:
+    def cap(self, limits: Limits) -> Limits:
         """Return the limits of one sandbox, none of them above what the user may have altogether."""
         changes: dict[str, Any] = {}
         if self.memory is not None and (limits.memory is None or limits.memory > self.memory):
@@ -246,7 +246,7 @@ class Seats:
             time.sleep(_POLL)
         return seat
 
-    def taken(self) -> int:
+    def in_use(self) -> int:
         """Return how many places are taken now."""
         return sum(self._is_taken(number) for number in range(self.quota.sandboxes or 0))
 

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 from swebench_lab import _html
 from swebench_lab.errors import LabError, SandboxClosed, SandboxError, SandboxUnavailable, SnapshotError
-from swebench_lab.records.tables.overview import Overview, counted
+from swebench_lab.records.tables.overview import Overview, count_title
 from swebench_lab.records.task import Task
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.quotas import quota_of
@@ -176,7 +176,7 @@ class SandboxFactory:
         schema = {"id": pl.String, "key": pl.String, "status": pl.String, "seconds": pl.Float64, "bytes": pl.Int64,
                   "error": pl.String}  # fmt: skip
         frame = pl.DataFrame([rows[task.id] for task in all_tasks], schema=schema)
-        return Overview(frame, counted("prepare", frame), ("id", "status", "seconds", "error"))
+        return Overview(frame, count_title("prepare", frame), ("id", "status", "seconds", "error"))
 
     def present(self, task: Task) -> Snapshot | None:
         """Return a task's Snapshot when it is there; nothing is built and no network used."""
@@ -324,7 +324,7 @@ class SandboxFactory:
         allowed = AllowList(network_mode) if network_mode.startswith(PREFIX) else None
         opening: Opening = {
             "layers": tuple(layers),
-            "limits": quota_of().bound(limits or self.limits),
+            "limits": quota_of().cap(limits or self.limits),
             "scratch": self.scratch,
             "store": store,
             "network": "none" if allowed or network_mode == BY_TASK else network_mode,

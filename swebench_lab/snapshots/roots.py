@@ -102,7 +102,7 @@ class Roots:
         own = found.own_root and git_layer.lacks_git(found.layers)
         return (git_layer.layer(self.root, build_part),) if own else ()
 
-    def hidden(self, found: Root) -> tuple[Path, ...]:
+    def folders_to_hide(self, found: Root) -> tuple[Path, ...]:
         """Return the folders of this machine that boxes over its own programs must not show."""
         return () if found.own_root else hidden_folders((), self.root)
 
@@ -112,7 +112,7 @@ class Roots:
             image = self.open(source.removeprefix(IMAGE))
             layers, env = (*image.layers, *self.beneath(image)), task_tree.environment(image)
             return replace(like, layers=layers, env=env, user=image.user, workdir=image.workdir or "/",
-                           hidden=self.hidden(image), own_root=image.own_root)  # fmt: skip
+                           hidden=self.folders_to_hide(image), own_root=image.own_root)  # fmt: skip
         python = Path(sys.base_prefix)  # scripts of a set need one, and images in other languages have none
         binds = () if python.is_relative_to("/usr") else (python,)
         env = {"PATH": f"{python / 'bin'}:/usr/local/bin:/usr/bin:/bin"}

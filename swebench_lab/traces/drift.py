@@ -73,7 +73,7 @@ def plain(text: str) -> str:
     return "\n".join(line.rstrip() for line in text.split("\n")).strip("\n")
 
 
-def moved(text: str, paths: Mapping[str, str]) -> str:
+def relocate(text: str, paths: Mapping[str, str]) -> str:
     """Return a text with folders of the recorded machine as they are called here, longest first."""
     for old in sorted(paths, key=len, reverse=True):
         text = re.sub(rf"(?<![\w.-]){re.escape(old)}(?![\w.-])", lambda _, new=paths[old]: new, text)  # type: ignore[misc]

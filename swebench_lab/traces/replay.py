@@ -324,7 +324,7 @@ class _Player:
         )
 
     def _move(self, value: str) -> str:
-        return type(value)(drift.moved(value, self._paths)) if self._paths else value
+        return type(value)(drift.relocate(value, self._paths)) if self._paths else value
 
     def _execute(self, call: Call) -> _Shown:
         if self._format in _TYPED and call.name in turns.SHELLS and (editing := _edit_call(call)):
@@ -374,7 +374,7 @@ class _Player:
         now = "\n".join(one.text for one in outputs) if len(outputs) > 1 else outputs[0].text
         if self._flavour is not None:
             now = self._flavour.observe(now)
-        recorded, now = drift.plain(drift.moved(turns.output_of(step), self._paths)), drift.plain(now)
+        recorded, now = drift.plain(drift.relocate(turns.output_of(step), self._paths)), drift.plain(now)
         code = outputs[-1].exit_code
         if any(one.timed_out for one in outputs):
             if step.timed_out:

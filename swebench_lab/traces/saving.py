@@ -16,7 +16,7 @@ from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.traces.foreign import atif, mini, openhands, sweagent, training_trace
 from swebench_lab.traces.foreign import sft_rows as sft
 from swebench_lab.traces.foreign import steps as turns
-from swebench_lab.traces.foreign.fields import LINE, written
+from swebench_lab.traces.foreign.fields import LINE, json_text
 from swebench_lab.traces.reading import FORMATS
 
 KNOWN = (sweagent.NAME, mini.NAME, openhands.NAME, *sft.FORMS, atif.NAME, training_trace.NAME, "lab")
@@ -145,9 +145,9 @@ def _original(trajectory: Trajectory, format: str, options: Mapping[str, Any]) -
 def _text(trajectory: Trajectory, format: str) -> str:
     original = _original(trajectory, format, {})
     return (
-        written(original, trajectory.extra.get("layout"))
+        json_text(original, trajectory.extra.get("layout"))
         if original is not None
-        else written(record_of(trajectory, format))
+        else json_text(record_of(trajectory, format))
     )
 
 
@@ -167,7 +167,7 @@ def _save_rows(traces: Sequence[Trajectory], target: Path, format: str, options:
             layout = LINE
         if number < len(traces) and not layout["end"]:
             layout = {**layout, "end": "\n"}
-        lines.append(written(original if original is not None else record_of(trajectory, format, **options), layout))
+        lines.append(json_text(original if original is not None else record_of(trajectory, format, **options), layout))
     return _put(target, "".join(lines))
 
 

@@ -140,7 +140,7 @@ def pre(text: str, classes: str = "", lines: Sequence[str] | None = None) -> str
     return f"<pre{attribute}>{safe(text) if lines is None else chr(10).join(lines)}</pre>"
 
 
-def counted(number: int, noun: str) -> str:
+def count_noun(number: int, noun: str) -> str:
     """Return a number with its noun, in the plural where it needs one."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 

@@ -83,7 +83,7 @@ class Highlighter:
                 style, text = lines[at]
                 rows[at] = (style, [("", text[:1]), *pieces])
 
-    def numbered(self, text: str, path: str) -> list[list[Piece]] | None:
+    def numbered_listing(self, text: str, path: str) -> list[list[Piece]] | None:
         """Return a listing of a file, whose lines of code begin with a number and a tab, in pieces; None: it stays plain."""
         lines = text.split("\n")
         parts = [_NUMBERED.match(line) for line in lines]

@@ -15,7 +15,7 @@ from swebench_lab.viewer import story
 from swebench_lab.viewer.blocks import (
     badge,
     coloured_diff,
-    counted,
+    count_noun,
     facts,
     filter_boxes,
     folded_text,
@@ -138,7 +138,7 @@ def _step(number: int, step: Step, kind: Kind, diff: str, packs: list[str] | Non
 
 
 def _reply(step: Step) -> str:
-    label, text = story.said(step)
+    label, text = story.words_of(step)
     return (f'<span class="label">{label}</span>' if label else "") + (
         folded_text(text, "" if label else "said") if text else ""
     )
@@ -159,14 +159,14 @@ def _observation(step: Step, packs: list[str] | None, words: Highlighter) -> str
     if not step.observation:
         return '<span class="label">no observation</span>'
     return '<span class="label">observation</span>' + folded_text(
-        step.observation, packs=packs, read=lambda text: words.numbered(text, step.arguments.get("path", ""))
+        step.observation, packs=packs, read=lambda text: words.numbered_listing(text, step.arguments.get("path", ""))
     )
 
 
 def _diff_details(diff: str, words: Highlighter) -> str:
     if not diff:
         return ""
-    summary = f"what it changed: {counted(diff.count(chr(10)), 'line')}"
+    summary = f"what it changed: {count_noun(diff.count(chr(10)), 'line')}"
     content = coloured_diff(list(story.signed(diff)), 200, words)
     return f"<details class='changed'><summary>{summary}</summary>{content}</details>"
 
@@ -200,7 +200,7 @@ def _tests(rollout: Rollout) -> str:
 
 def _test_group(group: TestGroup) -> str:
     """Return one set of tests: those that fail in sight, the passing ones folded when they are many."""
-    summary = f"<summary>{counted(len(group.others), 'test')}</summary>"
+    summary = f"<summary>{count_noun(len(group.others), 'test')}</summary>"
     attribute = "" if len(group.others) > 12 else " open"
     folded = f"<details{attribute}>{summary}{_outcomes(group.others)}</details>" if group.others else ""
     return f"<h3>{group.title}</h3>{_outcomes(group.failing) if group.failing else ''}{folded}"

@@ -86,7 +86,7 @@ def asides(step: Step) -> list[str]:
     return facts + ([step.cwd] if step.cwd else [])
 
 
-def said(step: Step) -> tuple[str, str]:
+def words_of(step: Step) -> tuple[str, str]:
     """Return what the policy wrote besides its call, with a label; a malformed reply is shown whole."""
     if step.malformed:
         return "reply, without a well-formed call", step.reply.text

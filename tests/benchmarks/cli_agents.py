@@ -21,7 +21,7 @@ import swebench_lab as lab
 from swebench_lab.agents.external.desk import Budget, Desk
 from swebench_lab.agents.external.gateway import gateway
 from swebench_lab.formats.dialects import anthropic, chat, google, responses
-from swebench_lab.formats.dialects.exchange import Json, Request, called, function, result, said
+from swebench_lab.formats.dialects.exchange import Json, Request, assistant_message, called, function, result
 from swebench_lab.records.reply import Message
 from swebench_lab.records.task import TaskView
 from swebench_lab.sandbox.linux.processes import table
@@ -84,7 +84,7 @@ def overhead(dialect: str) -> Json:
                 assert answered.status == 200, text
                 (call,) = desk.exchanges[-1].answer.calls
                 messages += [
-                    said("I look.", calls=[called(call.id, call.name, call.arguments)]),
+                    assistant_message("I look.", calls=[called(call.id, call.name, call.arguments)]),
                     result(call.id, "x" * 2000),
                 ]
             connection.close()

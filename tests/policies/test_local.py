@@ -157,7 +157,7 @@ def test_weights_changed_in_place_are_used_at_once_and_their_version_is_kept() -
     start = len(segment) - len(plain(two.token_ids))
     assert now[start:] == pytest.approx(segment.logprobs[start:], abs=1e-4)
     assert policy.fingerprint != before
-    with policy.held(version=7) as model, torch.no_grad():
+    with policy.exclusive(version=7) as model, torch.no_grad():
         model.lm_head.weight.mul_(1.5)
     assert policy.version == 7
     with pytest.raises(PolicyError, match="do not fit"):
@@ -170,7 +170,7 @@ def test_weights_change_between_batches_and_never_within_one() -> None:
 
     def trainer() -> None:
         while not stop.wait(0.001):  # or it would hold the model all the time, and nothing were sampled
-            with policy.held() as model, torch.no_grad():
+            with policy.exclusive() as model, torch.no_grad():
                 model.lm_head.weight.mul_(-1.0)
 
     thread = threading.Thread(target=trainer)

@@ -9,7 +9,7 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab import _html
-from swebench_lab.records.tables.overview import Overview, aligned, counted
+from swebench_lab.records.tables.overview import Overview, aligned, count_title
 from tests.samples import some_rollouts
 
 LONG = "demo__depgraph.857a7837.func_pm_class_rm_funcs_and_some_more_of_it__4f12d66b"
@@ -26,7 +26,7 @@ def overview() -> Overview:
             "flaky": ["", ""],
         }
     )
-    return Overview(frame, counted("check", frame), ("id", "status", "reason", "flaky", "seconds"))
+    return Overview(frame, count_title("check", frame), ("id", "status", "reason", "flaky", "seconds"))
 
 
 def test_a_terminal_shows_ids_by_both_ends_and_numbers_in_line(overview: Overview) -> None:

@@ -77,7 +77,7 @@ def test_every_kind_of_change_gives_the_same_patch_both_ways(snapshot, tier):
             done = box.run(given + script)
             assert done.ok, (scene, done.output)
             told = box._touched()
-            listed += bool(told) and patch._told(box, told) is not None
+            listed += bool(told) and patch._diff_by_hints(box, told) is not None
             if told:
                 known = tracked(snapshot.git_dir / "index")
                 compared += patch._compared(box, told, known, known.touched_by(told)) is not None

@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from swebench_lab.sandbox.linux.processes import Newcomers, Process, end, found, table
+from swebench_lab.sandbox.linux.processes import Newcomers, Process, end, read_process, table
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -26,6 +26,6 @@ def test_what_is_chosen_ends_and_nothing_else() -> None:
     with subprocess.Popen(["sleep", "7906"]) as one, subprocess.Popen(["sleep", "7906"]) as other:
         assert {one.pid, other.pid} <= {process.pid for process in table()}
         end(lambda process: process.pid == one.pid, whole_groups=False)
-        assert one.wait(5) == -9 and found(one.pid) is None
+        assert one.wait(5) == -9 and read_process(one.pid) is None
         assert other.poll() is None
         other.kill()

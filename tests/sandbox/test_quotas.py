@@ -49,10 +49,10 @@ def test_a_wrong_file_says_what_is_wrong(tmp_path: Path, text: str, said: str) -
 
 
 def test_no_sandbox_may_have_more_than_its_user() -> None:
-    bound = Quota(memory=GIB, cpus=2).bound
+    bound = Quota(memory=GIB, cpus=2).cap
     assert bound(Limits()).memory == GIB and bound(Limits()).cpus == 2
     assert bound(Limits(memory=GIB // 2, cpus=1)) == Limits(memory=GIB // 2, cpus=1)
-    assert Quota().bound(Limits()) == Limits()
+    assert Quota().cap(Limits()) == Limits()
 
 
 def test_a_full_disk_quota_is_named_with_what_to_do(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_full_disk_quota_is_named_with_what_to_do(tmp_path: Path) -> None:
 def test_the_last_place_is_taken_once_and_waited_for_while_others_leave(tmp_path: Path) -> None:
     seats = Seats(Quota(sandboxes=2, wait=0.5), tmp_path / "seats")
     first, second = seats.take(), seats.take()
-    assert seats.taken() == 2 and first is not None and second is not None
+    assert seats.in_use() == 2 and first is not None and second is not None
     with pytest.raises(QuotaExceeded, match=r"all 2 .* none was closed for 0\.5 s") as raised:
         seats.take()
     assert raised.value.what == "sandboxes"
@@ -75,7 +75,7 @@ def test_the_last_place_is_taken_once_and_waited_for_while_others_leave(tmp_path
     third = seats.take()
     assert third is not None and 0.1 < time.monotonic() - began < 0.5
     second.leave()
-    assert seats.taken() == 1
+    assert seats.in_use() == 1
 
 
 def test_who_leaves_a_place_to_others_waits_until_told_otherwise(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_who_leaves_a_place_to_others_waits_until_told_otherwise(tmp_path: Path)
     kept = seats.take(spare=1)
     ends = time.monotonic() + 0.3
     assert seats.take(spare=1, given_up=lambda: time.monotonic() > ends) is None
-    assert seats.taken() == 1 and kept is not None
+    assert seats.in_use() == 1 and kept is not None
     assert Seats(Quota(sandboxes=1), tmp_path / "one").take(spare=1) is not None, "the only place is nobody's to spare"
 
 

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 import swebench_lab as lab
-from swebench_lab.agents.tools.in_sandbox.micro import replaced, shown, substituted
+from swebench_lab.agents.tools.in_sandbox.micro import listing, replaced, substituted
 from swebench_lab.records.task import Tasks
 from swebench_lab.tasks.micro import build, grammar
 from swebench_lab.tasks.micro.bugs import edits, undone
@@ -47,7 +47,7 @@ def test_every_function_is_in_the_family_its_own_text_says() -> None:
 
 def test_the_fix_passes_the_suite_and_the_bug_fails_part_of_it() -> None:
     for draft in build.distinct("train", 60):
-        assert draft.said(draft.fix) == "passed"
+        assert draft.answer_to(draft.fix) == "passed"
         assert substituted(draft.bad, draft.fix) == draft.good
         assert draft.failing and draft.passing
 
@@ -66,7 +66,7 @@ def test_an_order_that_cannot_be_carried_out_is_told(order: str) -> None:
 
 def test_a_guesser_finds_every_fix_among_what_it_tries() -> None:
     for draft in build.distinct("train", 60):
-        assert draft.fix in candidates(shown(draft.bad), draft.function.name)
+        assert draft.fix in candidates(listing(draft.bad), draft.function.name)
 
 
 def test_tasks_are_certified_and_solved_in_real_sandboxes(few: Tasks) -> None:

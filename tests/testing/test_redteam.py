@@ -322,4 +322,4 @@ def test_a_separate_verifier_holds_every_forgery_and_a_shared_one_says_what_it_c
     assert report.ok, report
     separate = [one for one in report.outcomes if one.name.endswith("(separate)")]
     assert len(separate) >= 10 and all(one.held and one.got == "unresolved" for one in separate)
-    assert all(one.name.endswith("(shared)") and "beside the patch's code" in one.stated for one in report.stated)
+    assert all(one.name.endswith("(shared)") and "beside the patch's code" in one.stated for one in report.stated_gaps)

@@ -59,7 +59,7 @@ def test_what_was_deleted_stands_beside_what_came_in_its_place() -> None:
 
 def test_a_listing_of_a_file_is_coloured_also_where_it_is_folded() -> None:
     listing = "Here it is:\n" + "\n".join(f"{n:6}\t{line}" for n, line in enumerate((CODE * 12).split("\n"), 1))
-    html = folded_text(listing, read=lambda text: Highlighter().numbered(text, "a.py"))
+    html = folded_text(listing, read=lambda text: Highlighter().numbered_listing(text, "a.py"))
     plain = folded_text(listing)
     assert html.count('<i class="k">') == 24 and "<details" in html and text_of(html) == text_of(plain)
 

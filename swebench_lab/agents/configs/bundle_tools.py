@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from swebench_lab.agents.configs.bundle_commands import Command
-from swebench_lab.agents.configs.bundles import Bundle, packed
+from swebench_lab.agents.configs.bundles import Bundle, pack
 from swebench_lab.agents.configs.templates import template
 from swebench_lab.agents.tools.bash import readable
 from swebench_lab.agents.tools.shell import Shell
@@ -124,8 +124,8 @@ class Kit:
     def _unpack(self, sandbox: Sandbox) -> None:
         if not self.bundles:
             return
-        pack = packed({bundle.name: bundle.files for bundle in self.bundles})
-        self.done(sandbox.run(["sh", "-c", _UNPACK], stdin=pack), "copying bundles")
+        archive = pack({bundle.name: bundle.files for bundle in self.bundles})
+        self.raise_for(sandbox.run(["sh", "-c", _UNPACK], stdin=archive), "copying bundles")
 
     def _missing(self, shell: Shell) -> list[str]:
         """Return the tools whose programs the shell does not find."""
@@ -137,9 +137,9 @@ class Kit:
 
     def must(self, shell: Shell, command: str, what: str) -> None:
         """Run a command in the attempt's shell; raise SandboxError if it fails."""
-        self.done(shell.run(command, timeout=self.install_timeout), what)
+        self.raise_for(shell.run(command, timeout=self.install_timeout), what)
 
-    def done(self, result: Result, what: str) -> None:
+    def raise_for(self, result: Result, what: str) -> None:
         """Raise SandboxError if a part of the installation failed."""
         if not result.ok:
             why = "it took too long" if result.timed_out else f"exit code {result.exit_code}"

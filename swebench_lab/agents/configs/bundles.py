@@ -118,7 +118,7 @@ def read_bundle(folder: Path, hidden: Iterable[str] = (), where: str = "") -> Bu
     return Bundle(folder.name, files_below(folder, where), commands, str(values.get("state_command") or ""))
 
 
-def packed(folders: Mapping[str, Iterable[File]]) -> bytes:
+def pack(folders: Mapping[str, Iterable[File]]) -> bytes:
     """Return folders of files as a tar archive in which nothing may be written.
 
     Args:

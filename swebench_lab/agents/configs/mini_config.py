@@ -57,7 +57,7 @@ class MiniBash(BaseTool):
         if "\0" in command:
             raise FormatError("The command holds a NUL character, which no shell can read.")
         result = sandbox.run([*self.interpreter, command], env=dict(self.env), timeout=limits.timeout)
-        report = _told(result, limits.timeout)
+        report = _outcome(result, limits.timeout)
         lines = report["output"].lstrip().splitlines(keepends=True)
         is_final = bool(lines) and lines[0].strip() in _MARKS and result.exit_code == 0
         patch = "".join(lines[1:]) if is_final else ""
@@ -77,7 +77,7 @@ class MiniBash(BaseTool):
         return {"kind": "mini", "interpreter": self.interpreter, "env": self.env}
 
 
-def _told(result: Result, timeout: float) -> dict[str, Any]:
+def _outcome(result: Result, timeout: float) -> dict[str, Any]:
     """Return how a command ended, as templates name it."""
     code = result.exit_code if result.exit_code is not None else -(result.signal or 1)
     why = ""
@@ -99,7 +99,7 @@ class MiniFlavour(TemplateFlavour):
     def show(self, observation: Observation, limit: int, view: TaskView) -> str:
         """Return the message for what a call brought."""
         if observation.timed_out and self.late:
-            variables = {**self._known(view), **observation.facts}
+            variables = {**self._variables(view), **observation.facts}
             action = {"action": observation.command, "command": observation.command}
             return self.fill(self.late, {**variables, "action": action, "output": observation.text})
         return super().show(observation, limit, view)

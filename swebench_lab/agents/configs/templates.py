@@ -88,7 +88,7 @@ class TemplateFlavour(Flavour):
         self, view: TaskView, tools: Sequence[Tool], shown: bool = False, facts: Mapping[str, Any] | None = None
     ) -> tuple[Message, ...]:
         """Return system prompt, demonstrations and task."""
-        variables = {**self._known(view), **(facts or {})}
+        variables = {**self._variables(view), **(facts or {})}
         task = [self.fill(part, variables) for part in (self.instance, self.strategy) if part]
         demonstrations: list[Message] = [{"role": "user", "content": text} for text in self.demonstrations]
         return (
@@ -101,7 +101,7 @@ class TemplateFlavour(Flavour):
         """Return the message for what a call brought, from the template for its length."""
         text = observation.text
         variables = {
-            **self._known(view),
+            **self._variables(view),
             **observation.facts,
             "observation": text,
             "elided_chars": max(0, len(text) - limit),
@@ -118,7 +118,7 @@ class TemplateFlavour(Flavour):
     ) -> str:
         """Return the message for a reply that could not be carried out, from the template for the mistake."""
         variables: dict[str, Any] = {
-            **(self._known(view) if view else {}),
+            **(self._variables(view) if view else {}),
             **error.facts,
             "exception_message": str(error),
             "error": str(error),
@@ -145,7 +145,7 @@ class TemplateFlavour(Flavour):
         except (TemplateError, TypeError, ValueError) as error:
             raise ConfigError(f"flavour {self.name!r}, template {text[:80]!r}: {error}") from error
 
-    def _known(self, view: TaskView) -> dict[str, Any]:
+    def _variables(self, view: TaskView) -> dict[str, Any]:
         """Return what every template may name."""
         fixed: dict[str, Any] = json.loads(self.variables)
         return {

@@ -80,7 +80,7 @@ class CLIAttempt(RunningAttempt):
     @property
     def steps(self) -> list[Step]:
         """The steps so far, in the order in which the model was called."""
-        return steps.made(self.desk.exchanges, self.kit)
+        return steps.build_steps(self.desk.exchanges, self.kit)
 
     def __iter__(self) -> Iterator[Step]:
         """Yield each step until the attempt is over, then take the patch."""
@@ -252,4 +252,4 @@ class CLIAttempt(RunningAttempt):
         extra: dict[str, object] = {"agent": self.kit.name, "version": self.agent.version or self.kit.version}
         if self.replay is not None:
             extra |= {"repeated": len(self.replay.steps), "diverged": self.replay.diverged}
-        return self.recorded(opening, steps.made(exchanges, self.kit), self.kit.name, extra=extra)
+        return self.recorded(opening, steps.build_steps(exchanges, self.kit), self.kit.name, extra=extra)

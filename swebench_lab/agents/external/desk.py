@@ -272,7 +272,7 @@ class Desk:
                 reply = line.conversation.reply(conversation)
         prompt = _prompt(line, reply)
         line.ids = (
-            arrays.joined(prompt, reply.token_ids) if prompt is not None and reply.token_ids is not None else None
+            arrays.concatenate(prompt, reply.token_ids) if prompt is not None and reply.token_ids is not None else None
         )
         answer: Message = {"role": "assistant", "content": reply.text}
         line.seen, line.given = [*messages, answer], [*conversation, answer]
@@ -358,7 +358,7 @@ def _prompt(line: _Line, reply: Reply) -> arrays.Ids | None:
         return None
     if reply.restart:
         return reply.context_ids
-    return None if line.ids is None else arrays.joined(line.ids, reply.context_ids)
+    return None if line.ids is None else arrays.concatenate(line.ids, reply.context_ids)
 
 
 def _overflow(dialect: str, text: str) -> str:

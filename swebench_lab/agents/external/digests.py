@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from swebench_lab.agents.external import translation
-from swebench_lab.formats.dialects.exchange import Request, ToolUse, written
+from swebench_lab.formats.dialects.exchange import Request, ToolUse, canonical_json
 
 _NUMBERS = re.compile(r"\d+")
 
@@ -25,7 +25,7 @@ def frame_of(request: Request) -> str:
 
 def digest(value: Any) -> str:
     """Return a short name of a JSON value."""
-    return hashlib.sha256(written(value).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def message_digest(message: Mapping[str, Any]) -> str:

@@ -133,7 +133,7 @@ class Counter:
         try:
             whole = await self._of(name, answer)
         except Refused as refused:
-            yield dialect.failed(refused)
+            yield dialect.error_event(refused)
             return
         for piece in dialect.events(whole, question):
             yield piece

@@ -44,7 +44,7 @@ class Node:
         """Ids of the prompt and the reply."""
         if self.prompt is None or self.reply.token_ids is None:
             return None
-        return arrays.joined(self.prompt, self.reply.token_ids)
+        return arrays.concatenate(self.prompt, self.reply.token_ids)
 
 
 def parent_of(node: Node, earlier: Sequence[Node]) -> int | None:

@@ -88,7 +88,7 @@ async def read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
         body = await _body(reader, headers)
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
         raise Malformed(400, "the request ends in its middle") from error
-    return HttpRequest(words[0].upper(), words[1], headers, unpacked(body, headers.get("content-encoding", "")))
+    return HttpRequest(words[0].upper(), words[1], headers, decompress(body, headers.get("content-encoding", "")))
 
 
 async def _headers(reader: asyncio.StreamReader) -> dict[str, str]:
@@ -135,7 +135,7 @@ async def _chunks(reader: asyncio.StreamReader) -> bytes:
         await reader.readexactly(2)
 
 
-def unpacked(body: bytes, encoding: str) -> bytes:
+def decompress(body: bytes, encoding: str) -> bytes:
     """Return a body without its compressions.
 
     Raises:

@@ -61,7 +61,7 @@ def _install(kit: Kit, version: str, folder: Path) -> None:
         digest = hashlib.sha256()
         for lock in sorted(staging.glob("*lock*")):
             digest.update(lock.read_bytes())
-        facts = {"name": kit.name, "version": version or kit.version, "packages": kit.wanted(version)}
+        facts = {"name": kit.name, "version": version or kit.version, "packages": kit.requirement(version)}
         (staging / _DONE).write_text(json.dumps({**facts, "lock": digest.hexdigest()}))
         staging.chmod(0o755)
         if folder.exists():
@@ -79,7 +79,16 @@ def _npm(kit: Kit, version: str, folder: Path) -> None:
         raise AgentError(f"installing {kit.name}: there is no npm on this machine; install Node.js")
     _run(
         kit,
-        [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--ignore-scripts", *kit.wanted(version)],
+        [
+            npm,
+            "install",
+            "--prefix",
+            str(folder),
+            "--no-audit",
+            "--no-fund",
+            "--ignore-scripts",
+            *kit.requirement(version),
+        ],
     )
 
 
@@ -102,7 +111,7 @@ def _pypi(kit: Kit, version: str, folder: Path) -> None:
     shutil.copytree(prefix / "lib" / name, home / "lib" / name, ignore=left_out, symlinks=True)
     for library in (prefix / "lib").glob("libpython3*.so*"):
         shutil.copy2(library, home / "lib" / library.name)
-    _run(kit, [*uv, "pip", "install", "--python", python, "--target", str(folder / "site"), *kit.wanted(version)])
+    _run(kit, [*uv, "pip", "install", "--python", python, "--target", str(folder / "site"), *kit.requirement(version)])
     (folder / "lock.txt").write_text("\n".join(sorted(path.name for path in (folder / "site").glob("*.dist-info"))))
 
 

@@ -53,13 +53,13 @@ class Kit:
     python: str = ""
     notes: str = ""
 
-    def wanted(self, version: str = "") -> tuple[str, ...]:
+    def requirement(self, version: str = "") -> tuple[str, ...]:
         """Return what a package manager is asked for."""
         return tuple(package.replace("{{version}}", version or self.version) for package in self.packages)
 
     def install_key(self, version: str = "") -> str:
         """Return the name of the folder that this version is installed in: a hash over all that goes in."""
-        recipe = json.dumps([self.source, self.wanted(version), *([self.python] if self.python else [])])
+        recipe = json.dumps([self.source, self.requirement(version), *([self.python] if self.python else [])])
         return f"{self.name}-{version or self.version}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
 
     def identity(self) -> dict[str, object]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from swebench_lab.agents.external.kits import Kit
 from swebench_lab.errors import AgentError, ContextFull
-from swebench_lab.formats.dialects.exchange import Json, Request, written
+from swebench_lab.formats.dialects.exchange import Json, Request, canonical_json
 from swebench_lab.formats.token_ledger import prompts
 from swebench_lab.records import arrays
 from swebench_lab.records.step import Step
@@ -133,7 +133,7 @@ class Replay:
         return ""
 
     def _steady(self, message: Json, names: dict[str, str]) -> str:
-        text = written(message)
+        text = canonical_json(message)
         for old, new in names.items():
             text = text.replace(old, new)
         return self._volatile.sub("~", text)

@@ -9,11 +9,11 @@ from swebench_lab.agents.external import translation
 from swebench_lab.agents.external.desk import Exchange
 from swebench_lab.agents.external.graph import replies, threads
 from swebench_lab.agents.external.kits import Kit
-from swebench_lab.formats.dialects.exchange import Json, Request, ToolUse, arguments_of, written
+from swebench_lab.formats.dialects.exchange import Json, Request, ToolUse, arguments_of, canonical_json
 from swebench_lab.records.step import Step, ToolCall
 
 
-def made(exchanges: Sequence[Exchange], kit: Kit) -> list[Step]:
+def build_steps(exchanges: Sequence[Exchange], kit: Kit) -> list[Step]:
     """Return the steps of an attempt, in the order of its calls.
 
     What a call brought stands in a later request; of the last one it is not known.
@@ -87,7 +87,7 @@ def record(request: Request, before: Request | None) -> Json:
     entry: Json = {
         "dialect": request.dialect,
         "model": request.model,
-        "asked": json.loads(written(dict(request.asked))),
+        "asked": json.loads(canonical_json(dict(request.asked))),
     }
     if request.stripped:
         entry["stripped"] = list(request.stripped)

@@ -9,7 +9,7 @@ from typing import Any
 
 from swebench_lab.errors import FormatError
 from swebench_lab.formats.calls import Call, JsonValue, json_arguments, parse_json_calls
-from swebench_lab.formats.dialects.exchange import Json, Request, ToolUse, arguments_of, written
+from swebench_lab.formats.dialects.exchange import Json, Request, ToolUse, arguments_of, canonical_json
 from swebench_lab.records.reply import Message, Reply
 
 CALL_FORMAT = "json"
@@ -27,7 +27,7 @@ def shown_tools(request: Request) -> str:
     """Return the tools of a request as a text, for policies that do not show them to their model themselves."""
     if not request.tools:
         return ""
-    lines = "\n".join(written(schema) for schema in schemas(request))
+    lines = "\n".join(canonical_json(schema) for schema in schemas(request))
     return (
         "You can call these functions, each described by a JSON object:\n"
         f"{lines}\n"
@@ -131,7 +131,7 @@ def call_text(name: str, arguments: Json, thought: str = "") -> str:
     lines = [
         *([thought] if thought else []),
         "<tool_call>",
-        written({"name": name, "arguments": arguments}),
+        canonical_json({"name": name, "arguments": arguments}),
         "</tool_call>",
     ]
     return "\n".join(lines)
@@ -140,7 +140,7 @@ def call_text(name: str, arguments: Json, thought: str = "") -> str:
 def arguments_as_text(arguments: str) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return the arguments of a call as records keep them: texts, and the names of those that are other JSON values."""
     values = arguments_of(arguments)
-    texts = {str(key): value if isinstance(value, str) else written(value) for key, value in values.items()}
+    texts = {str(key): value if isinstance(value, str) else canonical_json(value) for key, value in values.items()}
     return texts, tuple(str(key) for key, value in values.items() if not isinstance(value, str))
 
 

@@ -43,10 +43,10 @@ class Shell:
             self._first = self._session.env()
         env = self._session.env() if self._session.alive else {}
         result = self._session.run(command, timeout=timeout)
-        self.new_shell = "" if self._session.alive else self._told(env)
+        self.new_shell = "" if self._session.alive else self._notice(env)
         return result
 
-    def _told(self, env: Mapping[str, str]) -> str:
+    def _notice(self, env: Mapping[str, str]) -> str:
         """Say what a new shell keeps of the one that ended."""
         names = [name for name, value in env.items() if self._first.get(name) != value]
         variables = f" and the exported variables of before this command ({', '.join(sorted(names))})" if names else ""

@@ -16,15 +16,15 @@ from swebench_lab.formats.dialects.exchange import (
     ToolUse,
     Usage,
     arguments_of,
+    assistant_message,
     called,
+    canonical_json,
     event,
     function,
     list_of,
     object_of,
     result,
-    said,
     text_of,
-    written,
 )
 
 NAME = "anthropic"
@@ -95,7 +95,7 @@ def _messages(message: Json, strip: Stripping) -> list[Json]:
 
 def _assistant(content: Any, strip: Stripping) -> Json:
     if not isinstance(content, list):
-        return said(strip.text(content, "messages: content"))
+        return assistant_message(strip.text(content, "messages: content"))
     texts, thoughts, calls, signature = [], [], [], ""
     for block in content:
         kind = object_of(block, "messages: content").get("type")
@@ -108,7 +108,7 @@ def _assistant(content: Any, strip: Stripping) -> Json:
             calls.append(called(block.get("id"), block.get("name"), block.get("input")))
         else:
             strip.add(f"content {kind}")
-    return said("\n".join(texts), "\n".join(thoughts), signature, calls)
+    return assistant_message("\n".join(texts), "\n".join(thoughts), signature, calls)
 
 
 def write_request(request: Request) -> Json:
@@ -220,7 +220,7 @@ def read_answer(body: Json) -> Answer:
             thoughts.append(block["thinking"])
             signature = block.get("signature", "")
         else:
-            calls.append(ToolUse(block["id"], block["name"], written(block["input"])))
+            calls.append(ToolUse(block["id"], block["name"], canonical_json(block["input"])))
     usage = body["usage"]
     cached = usage.get("cache_read_input_tokens") or 0
     return Answer(
@@ -255,7 +255,7 @@ def overflow(asked: int, limit: int) -> str:
     return f"prompt is too long: {asked} tokens > {limit} maximum"
 
 
-def failed(refused: Refused) -> bytes:
+def error_event(refused: Refused) -> bytes:
     """Return the event that ends a stream with an error."""
     return event(error(refused), "error")
 

@@ -14,16 +14,16 @@ from swebench_lab.formats.dialects.exchange import (
     ToolUse,
     Usage,
     arguments_of,
+    assistant_message,
     called,
+    canonical_json,
     event,
     free_text,
     function,
     list_of,
     object_of,
     result,
-    said,
     text_of,
-    written,
 )
 
 NAME = "chat"
@@ -88,7 +88,7 @@ def _message(message: Json, strip: Stripping) -> Json:
         calls.append(called(call.get("id") or "", inner.get("name"), arguments))
     reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
     signature = message.get("reasoning_signature") or ""
-    return said(content, str(reasoning), str(signature), calls)
+    return assistant_message(content, str(reasoning), str(signature), calls)
 
 
 def write_request(request: Request) -> Json:
@@ -186,7 +186,9 @@ def read_answer(body: Json) -> Answer:
     calls = []
     for call in message.get("tool_calls") or ():
         if "custom" in call:
-            calls.append(ToolUse(call["id"], call["custom"]["name"], written({"input": call["custom"]["input"]})))
+            calls.append(
+                ToolUse(call["id"], call["custom"]["name"], canonical_json({"input": call["custom"]["input"]}))
+            )
         else:
             calls.append(ToolUse(call["id"], call["function"]["name"], call["function"]["arguments"]))
     return Answer(
@@ -230,7 +232,7 @@ def overflow(asked: int, limit: int) -> str:
     )
 
 
-def failed(refused: Refused) -> bytes:
+def error_event(refused: Refused) -> bytes:
     """Return the event that ends a stream with an error."""
     return event(error(refused))
 

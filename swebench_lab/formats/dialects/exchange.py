@@ -200,7 +200,7 @@ def arguments_of(text: str) -> Json:
     return value if isinstance(value, dict) else {"input": text}
 
 
-def written(value: Any) -> str:
+def canonical_json(value: Any) -> str:
     """Return a JSON value as text, always in the same way."""
     return json.dumps(value, ensure_ascii=False)
 
@@ -217,7 +217,9 @@ def free_text(name: Any, description: Any) -> Json:
     return function(name, description, schema)
 
 
-def said(text: str, reasoning: str = "", signature: str = "", calls: Sequence[Mapping[str, str]] = ()) -> Json:
+def assistant_message(
+    text: str, reasoning: str = "", signature: str = "", calls: Sequence[Mapping[str, str]] = ()
+) -> Json:
     """Return an assistant's message."""
     message: Json = {"role": "assistant", "content": text}
     if reasoning:
@@ -234,7 +236,7 @@ def called(identity: Any, name: Any, arguments: Any) -> dict[str, str]:
     return {
         "id": text_of(identity, "call: id"),
         "name": text_of(name, "call: name"),
-        "arguments": arguments if isinstance(arguments, str) else written(arguments or {}),
+        "arguments": arguments if isinstance(arguments, str) else canonical_json(arguments or {}),
     }
 
 

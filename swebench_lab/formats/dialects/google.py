@@ -15,15 +15,15 @@ from swebench_lab.formats.dialects.exchange import (
     ToolUse,
     Usage,
     arguments_of,
+    assistant_message,
     called,
+    canonical_json,
     event,
     function,
     list_of,
     object_of,
     result,
-    said,
     text_of,
-    written,
 )
 
 NAME = "google"
@@ -112,7 +112,7 @@ class _Reader:
                 (thoughts if part.get("thought") else texts).append(part["text"])
             elif "thoughtSignature" not in part:
                 strip.add(f"content {next(iter(part), 'part')}")
-        return said("\n".join(texts), "\n".join(thoughts), signature, calls)
+        return assistant_message("\n".join(texts), "\n".join(thoughts), signature, calls)
 
     def _call(self, call: Json) -> dict[str, str]:
         identity = str(call.get("id") or f"call_{self.count}")
@@ -136,7 +136,7 @@ def _response_text(response: Any) -> str:
         (value,) = response.values()
         if isinstance(value, str) and next(iter(response)) in ("output", "result", "error", "content"):
             return value
-    return response if isinstance(response, str) else written(response)
+    return response if isinstance(response, str) else canonical_json(response)
 
 
 def write_request(request: Request) -> Json:
@@ -264,7 +264,7 @@ def overflow(asked: int, limit: int) -> str:
     return f"The input token count ({asked}) exceeds the maximum number of tokens allowed ({limit})."
 
 
-def failed(refused: Refused) -> bytes:
+def error_event(refused: Refused) -> bytes:
     """Return the event that ends a stream with an error."""
     return event(error(refused))
 

@@ -16,16 +16,16 @@ from swebench_lab.formats.dialects.exchange import (
     ToolUse,
     Usage,
     arguments_of,
+    assistant_message,
     called,
+    canonical_json,
     event,
     free_text,
     function,
     list_of,
     object_of,
     result,
-    said,
     text_of,
-    written,
 )
 
 NAME = "responses"
@@ -102,7 +102,7 @@ class _Reader:
 
     def _end(self) -> None:
         if self.turn is not None:
-            self.made.append(said(**self.turn))
+            self.made.append(assistant_message(**self.turn))
         self.turn = None
 
     def _open(self) -> Json:
@@ -330,9 +330,9 @@ def read_answer(body: Json) -> Answer:
         elif item["type"] == "function_call":
             calls.append(ToolUse(item["call_id"], item["name"], item["arguments"]))
         elif item["type"] == "custom_tool_call":
-            calls.append(ToolUse(item["call_id"], item["name"], written({"input": item["input"]})))
+            calls.append(ToolUse(item["call_id"], item["name"], canonical_json({"input": item["input"]})))
         else:
-            calls.append(ToolUse(item["call_id"], "shell", written({"command": item["action"]["command"]})))
+            calls.append(ToolUse(item["call_id"], "shell", canonical_json({"command": item["action"]["command"]})))
     usage = body["usage"]
     return Answer(
         str(body["id"]).removeprefix("resp_"),
@@ -357,7 +357,7 @@ overflow = chat.overflow
 models = chat.models
 
 
-def failed(refused: Refused) -> bytes:
+def error_event(refused: Refused) -> bytes:
     """Return the event that ends a stream with an error."""
     code = "context_length_exceeded" if refused.kind == "overflow" else "server_error"
     response = {"status": "failed", "error": {"code": code, "message": refused.message}, "output": []}

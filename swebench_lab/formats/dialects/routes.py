@@ -28,7 +28,7 @@ class Dialect(Protocol):
     def error(self, refused: Refused) -> Json:
         """Return an error."""
 
-    def failed(self, refused: Refused) -> bytes:
+    def error_event(self, refused: Refused) -> bytes:
         """Return the event that ends a stream with an error."""
 
     def overflow(self, asked: int, limit: int) -> str:

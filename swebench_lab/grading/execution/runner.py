@@ -22,7 +22,7 @@ from swebench_lab.grading.execution.conditions import USUAL, Conditions
 from swebench_lab.grading.execution.mutants import Mutator, function_of, mutate
 from swebench_lab.grading.execution.results import Results, read_results
 from swebench_lab.grading.execution.scripts import Changes
-from swebench_lab.grading.execution.start_tree import cut_files, packed, place_of, trees, true_files
+from swebench_lab.grading.execution.start_tree import cut_files, pack, place_of, trees, true_files
 from swebench_lab.grading.execution.test_command import (
     Steps,
     in_place_of_the_shell,
@@ -261,7 +261,7 @@ class TestRunner:
     def _put(self, files: Mapping[str, Path]) -> None:
         if files:
             command = ["tar", "-xf", "-", "--unlink-first", "--recursive-unlink", "--no-same-owner"]
-            self._in_tree(command, "restoring files", stdin=packed(files))
+            self._in_tree(command, "restoring files", stdin=pack(files))
 
     def _in_tree(self, command: list[str], doing: str, stdin: bytes | None = None) -> str:
         # git uses the sealed repository: the one in the tree is the patch's to write in

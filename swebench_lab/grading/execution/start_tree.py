@@ -56,7 +56,7 @@ def _same(true: Path, other: Path | None) -> bool:
     return true.stat().st_size == other.stat().st_size and true.read_bytes() == other.read_bytes()
 
 
-def packed(files: Mapping[str, Path]) -> bytes:
+def pack(files: Mapping[str, Path]) -> bytes:
     """Return a tar of the host's files, stamped with the present so that no compiled module can pass for theirs."""
     buffer, now = io.BytesIO(), int(time.time())
     with tarfile.open(fileobj=buffer, mode="w") as archive:

@@ -64,7 +64,7 @@ class Overview:
         return _html.card(self.title, _html.table(columns, rows) + _html.note(self._rest()) + _html.note(note))
 
 
-def counted(what: str, frame: pl.DataFrame) -> str:
+def count_title(what: str, frame: pl.DataFrame) -> str:
     """Return a title that says how many rows of a frame have each status."""
     counts = Counter(frame["status"].to_list()).most_common()
     return f"{what}: {', '.join(f'{number} {status}' for status, number in counts) or 'no task'}"

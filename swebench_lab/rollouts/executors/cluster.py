@@ -161,7 +161,7 @@ def cluster(address: str | int = "auto", *, sandbox: int = SANDBOXES, io: int = 
     except (ConnectionError, ValueError, RuntimeError) as error:
         if address != "auto":
             raise LabError(f"joining the Ray cluster at {address}: {error}") from error
-    started(lambda: ray.init(address="local", resources={"sandbox": sandbox, "io": io}, **options))
+    start_ray(lambda: ray.init(address="local", resources={"sandbox": sandbox, "io": io}, **options))
     return Cluster("this machine", ours=True)
 
 
@@ -170,7 +170,7 @@ def _simulate(count: int, sandbox: int, io: int) -> Cluster:
     from ray.cluster_utils import Cluster as Simulated
 
     options = {"num_cpus": 2, "resources": {"sandbox": sandbox, "io": io}, "include_dashboard": False}
-    local = started(lambda: Simulated(initialize_head=True, head_node_args=options))
+    local = start_ray(lambda: Simulated(initialize_head=True, head_node_args=options))
     simulated = Cluster(f"{count} nodes simulated on this machine", True, local)
     for _ in range(count - 1):
         simulated.add_node(sandbox, io)
@@ -178,7 +178,7 @@ def _simulate(count: int, sandbox: int, io: int) -> Cluster:
     return simulated
 
 
-def started(start: Callable[[], _Started]) -> _Started:
+def start_ray(start: Callable[[], _Started]) -> _Started:
     """Start a cluster in this process, again when Ray gave up on its own helpers; what those left behind ends first.
 
     Raises:

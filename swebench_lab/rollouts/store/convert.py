@@ -58,7 +58,7 @@ def convert(path: str | Path, progress: bool = False) -> Conversion | None:
         RecordError: There is no run directory of a known layout, or it cannot be written.
     """
     folder = Path(path).expanduser().resolve()
-    if not folder.is_dir() or (layout := version.found(folder)) is None:
+    if not folder.is_dir() or (layout := version.version_of(folder)) is None:
         raise RecordError(f"converting {folder}: it is no run directory: it holds no attempts")
     if layout == version.VERSION:
         return None

@@ -146,7 +146,7 @@ def _check_row(text: bytes) -> dict[str, Any] | str:
     return row
 
 
-def finished(frame: pl.DataFrame) -> pl.DataFrame:
+def last_rows(frame: pl.DataFrame) -> pl.DataFrame:
     """Return a frame of rows as it is shown: of rows with one key the last, where the first stood."""
     import polars as pl
 

@@ -103,7 +103,7 @@ class Store:
         frame = index.quick_frame(data) if not data or data.endswith(b"\n") else None
         if frame is None or self._without_body(frame):
             frame = self._repaired()
-        return index.finished(frame)
+        return index.last_rows(frame)
 
     def _repaired(self) -> pl.DataFrame:
         """Set aside what is no row, or whose task or body is gone; return the others."""

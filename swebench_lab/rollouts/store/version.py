@@ -15,7 +15,7 @@ NAME = "layout.json"
 OLD = "rollouts.jsonl"
 
 
-def found(path: Path) -> int | None:
+def version_of(path: Path) -> int | None:
     """Return the version of the layout of a folder; None where no attempt was kept in it yet.
 
     Raises:
@@ -36,7 +36,7 @@ def check(path: Path) -> None:
     Raises:
         RecordError: It is of another version; says what to do.
     """
-    version = found(path)
+    version = version_of(path)
     if version == 1:
         raise RecordError(
             f"opening the run directory {path}: an earlier version of swebench_lab wrote it ({OLD}). Convert it with "

@@ -215,7 +215,7 @@ def diff(box: Box[Output]) -> str:
     if changes is not None and not changes:
         return ""
     try:
-        content = _told(box, changes) if changes else None
+        content = _diff_by_hints(box, changes) if changes else None
     except SandboxPathError:  # the work tree is no directory any more
         content = None
     if content is None:
@@ -233,7 +233,7 @@ def diff(box: Box[Output]) -> str:
         ) from error
 
 
-def _told(box: Box[Output], changes: WorkTreeChanges) -> bytes | None:
+def _diff_by_hints(box: Box[Output], changes: WorkTreeChanges) -> bytes | None:
     """The patch of paths that may have changed; None where git has to look at everything."""
     index = tracked(box.snapshot.sealed_repository / "index")
     if index is None:

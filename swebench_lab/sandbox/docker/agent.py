@@ -276,7 +276,7 @@ class Service:
 
     def _op_seen(self, call: Call) -> Mapping[str, Any]:
         """Send how the paths of the body are now, so that `capture` tells what changes from now on."""
-        _send_json(call, changes.seen(_json_of(call)))
+        _send_json(call, changes.states(_json_of(call)))
         return {"seen": True}
 
     def _op_capture(self, call: Call) -> Mapping[str, Any]:

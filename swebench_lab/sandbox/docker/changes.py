@@ -24,7 +24,7 @@ _OUTSIDE = ("dev", "proc", "sys", ".lab", ".dockerenv", "etc/hosts", "etc/hostna
 _CHANGED, _ADDED, _DELETED = 0, 1, 2
 
 
-def seen(changes: list[tuple[str, int]]) -> dict[str, list[int]]:
+def states(changes: list[tuple[str, int]]) -> dict[str, list[int]]:
     """How the paths that differ from the image are now: inode and change time; of a directory all but its times.
 
     Args:

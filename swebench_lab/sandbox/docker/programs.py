@@ -165,7 +165,7 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def started(
+def start_program(
     mux: Mux, argv: Sequence[str], cwd: str, env: Mapping[str, str | None], output: int, gone: Closed
 ) -> Program:
     """Start a program in a container, as `Sandbox.start` says."""

@@ -34,7 +34,7 @@ from swebench_lab.sandbox.docker.agent import WORKERS
 from swebench_lab.sandbox.docker.connection import Connection
 from swebench_lab.sandbox.docker.engine import LABEL, OWNER, ContainerEngine, DockerOptions, engine, new_name, owner
 from swebench_lab.sandbox.docker.mux import Gone
-from swebench_lab.sandbox.docker.programs import Listener, carry, started
+from swebench_lab.sandbox.docker.programs import Listener, carry, start_program
 from swebench_lab.sandbox.docker.touched import touched
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.sandbox.shell.commands import Exit, Kept, Result, Running, result_of
@@ -208,7 +208,7 @@ class DockerSandbox(Sandbox):
         try:
             return link.ask({"op": op, "with": arguments}, body, sink, deadline)
         except Gone as error:
-            raise self._gone(op) from error
+            raise self._closed_error(op) from error
         except TimeoutError as error:
             raise SandboxError(
                 f"sandbox {self.id}: no answer to {op!r} within {seconds:g} s and {_GRACE:g} more; close it"
@@ -272,16 +272,16 @@ class DockerSandbox(Sandbox):
         try:
             call = self._require_link.mux.call({"op": op, "with": arguments}, ended=False)
         except Gone as error:
-            raise self._gone(op) from error
+            raise self._closed_error(op) from error
         ours, theirs = socket.socketpair()
         threading.Thread(target=carry, args=(call, theirs), name=f"docker-{op}-{self.id}", daemon=True).start()
         return ours
 
     def _listen(self, port: int) -> socket.socket:
-        return Listener(self._require_link.mux, port, self._gone)
+        return Listener(self._require_link.mux, port, self._closed_error)
 
     def _beside(self, argv: Sequence[str], cwd: str, env: Mapping[str, str | None], output: int) -> Running:
-        return started(self._require_link.mux, argv, cwd, env, output, self._gone)
+        return start_program(self._require_link.mux, argv, cwd, env, output, self._closed_error)
 
     def _get(self, path: str, most: int) -> Iterator[bytes]:
         content = io.BytesIO()
@@ -342,7 +342,7 @@ class DockerSandbox(Sandbox):
         try:
             images.lay(self._require_link, layer.path)
         except Gone as error:
-            raise self._gone("lay a checkpoint") from error
+            raise self._closed_error("lay a checkpoint") from error
         except OSError as error:
             raise SandboxError(f"open a box on {layer!r}: {error.strerror}") from error
 
@@ -355,7 +355,7 @@ class DockerSandbox(Sandbox):
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
-    def _gone(self, doing: str) -> SandboxClosed:
+    def _closed_error(self, doing: str) -> SandboxClosed:
         if self.closed:
             return SandboxClosed(f"sandbox {self.id} was closed during {doing!r}")
         return SandboxClosed(

@@ -156,7 +156,7 @@ class Warden:
         def chosen(pid: int) -> bool:
             if process_table.mark_of(pid) != mark:
                 return False
-            process = processes.found(pid) if newcomers is not None else None
+            process = processes.read_process(pid) if newcomers is not None else None
             return newcomers is None or (process is not None and newcomers.include(process))
 
         self._stop(chosen)

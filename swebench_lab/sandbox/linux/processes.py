@@ -69,11 +69,11 @@ def send(pid: int, number: int) -> None:
 def table() -> Iterator[Process]:
     """The process table of this pid namespace."""
     for name in os.listdir("/proc"):
-        if name.isdigit() and (process := found(int(name))) is not None:
+        if name.isdigit() and (process := read_process(int(name))) is not None:
             yield process
 
 
-def found(pid: int) -> Process | None:
+def read_process(pid: int) -> Process | None:
     """A process's line in the table; None when it is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:

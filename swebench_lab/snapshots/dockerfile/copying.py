@@ -48,7 +48,7 @@ class Copy:
     mode: int | None
     unpacks: bool = False
 
-    def chosen(self) -> list[tuple[str, Node]]:
+    def resolve_sources(self) -> list[tuple[str, Node]]:
         """Return what the sources mean.
 
         Raises:
@@ -62,7 +62,7 @@ class Copy:
     def digest(self) -> str:
         """Return a hash of everything that is copied: names, kinds, modes, owners, link targets and content; no times."""
         total = hashlib.sha256()
-        for name, node in self.chosen():
+        for name, node in self.resolve_sources():
             total.update(repr((name, self._facts(node))).encode("utf-8", "surrogateescape"))
             for inner, below in self.files.below(node, name) if node.is_dir else ():
                 total.update(repr((inner, self._facts(below))).encode("utf-8", "surrogateescape"))
@@ -82,7 +82,7 @@ class Copy:
         with NewLayer(target, below) as layer:
             resolved = layer.resolve(self.destination)
             into = self.destination.endswith("/") or layer.is_dir(resolved)
-            for name, node in self.chosen():
+            for name, node in self.resolve_sources():
                 if self.unpacks and node.is_file and _is_archive(node.place):
                     self._unpack(layer, node.place, resolved)
                 elif node.is_dir:

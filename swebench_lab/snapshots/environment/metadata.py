@@ -125,7 +125,7 @@ def read_metadata(root: Path) -> Metadata:
         compiled=project.compiled(),
         build=_merge(project.build(), own=name, pytest=False),
         read=tuple(project.read),
-        listed=project.listed(),
+        listed=project.requirement_lists(),
         requires=project.requires_python(),
         about=project.about(),
     )
@@ -313,7 +313,7 @@ class _Project:
                 requirements.append(line.split(" --hash")[0].strip())
         return requirements
 
-    def listed(self) -> dict[str, tuple[str, ...]]:
+    def requirement_lists(self) -> dict[str, tuple[str, ...]]:
         """Return what every requirements file and conda environment asks for, by path; nothing is resolved."""
         before = list(self.read)  # these files are offered, and only some of them will be used
         result: dict[str, tuple[str, ...]] = {}

@@ -67,7 +67,7 @@ class _Case:
         return _message(self.evidence.broken.kind, self.evidence.broken.type, self.evidence.broken.text)
 
     @property
-    def wanted(self) -> str:
+    def expectation(self) -> str:
         return _message(self.evidence.clean.kind, self.evidence.clean.type, self.evidence.clean.text)
 
     @property
@@ -137,7 +137,7 @@ def write_issue(
     """
     rng = random.Random(seed)
     cases = [case for e in evidence if not tells_the_edit((case := _Case(e)).session(case.got), candidate)]
-    cases = [case for case in cases if not tells_the_edit(case.wanted, candidate)]
+    cases = [case for case in cases if not tells_the_edit(case.expectation, candidate)]
     if cases:
         text = _from_cases(cases, docs if not tells_the_edit(docs, candidate) else "", rng)
     else:
@@ -175,7 +175,7 @@ def _from_cases(cases: Sequence[_Case], docs: str, rng: random.Random) -> str:
 
 def _title(case: _Case, rng: random.Random) -> str:
     """Return the first line."""
-    s, got, expected = case.subject, case.got, case.wanted
+    s, got, expected = case.subject, case.got, case.expectation
     error, right = case.evidence.broken.type, case.evidence.clean.type
     short = len(got) <= _SHORT and len(expected) <= _SHORT and "\n" not in got + expected
     if case.kind == "crash":
@@ -206,7 +206,7 @@ def _value(text: str) -> str:
 
 def _expected(case: _Case, rng: random.Random) -> str:
     """Return one sentence about what should happen."""
-    expected = case.wanted
+    expected = case.expectation
     if case.kind == "crash" and re.search(r"<.* object>", expected):
         return rng.choice(("I expected this to work.", "This should work without an error."))
     if case.kind == "crash":

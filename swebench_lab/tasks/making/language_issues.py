@@ -35,7 +35,7 @@ def write_issue(
     rng = random.Random(seed)
     parts: dict[str, list[str]] = {}
     for test, places in failures:
-        topic, blocks = _topic(test), _told(test, places, log, language)
+        topic, blocks = _topic(test), _describe_failure(test, places, log, language)
         if topic and topic not in parts and not tells_the_edit("\n".join([topic, *blocks]), mutation):
             parts[topic] = blocks
     topics = list(parts)[:_FEW]
@@ -60,7 +60,7 @@ def _topic(test: str) -> str:
     return " ".join(re.sub(r"[_/]+", " ", spaced).split()).lower()
 
 
-def _told(test: str, places: Sequence[Case], log: str, language: str) -> list[str]:
+def _describe_failure(test: str, places: Sequence[Case], log: str, language: str) -> list[str]:
     code = places[0].body.split("\n") if places else []
     blocks = [f"```{language}\n" + "\n".join(code) + "\n```"] if 0 < len(code) <= _LINES else []
     if output := message(test, log):

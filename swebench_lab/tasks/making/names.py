@@ -41,7 +41,7 @@ def _targets(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         yield node.name
 
 
-def stored(node: cst.CSTNode) -> frozenset[str]:
+def names_bound(node: cst.CSTNode) -> frozenset[str]:
     """Return the plain names that code binds."""
     return frozenset(part.value for inner in _walk(node) for target in _targets(inner) for part in _plain(target))
 
@@ -57,7 +57,7 @@ def _plain(target: cst.CSTNode) -> Iterator[cst.Name]:
         yield from _plain(target.value)
 
 
-def loaded(node: cst.CSTNode) -> frozenset[str]:
+def names_read(node: cst.CSTNode) -> frozenset[str]:
     """Return the plain names that code reads; attribute names and keywords are none."""
     names: set[str] = set()
     target_ids = {
@@ -99,7 +99,7 @@ def stored_before(module: Module, function: cst.CSTNode, statement: cst.CSTNode)
 
 def safely_removed(module: Module, function: cst.CSTNode, statement: cst.CSTNode) -> bool:
     """Whether a statement can go without leaving a name that the function reads and nothing binds before."""
-    orphans = stored(statement) - stored_before(module, function, statement)
+    orphans = names_bound(statement) - stored_before(module, function, statement)
     if isinstance(function, cst.FunctionDef):
         orphans -= parameters(function)
     if not orphans:
@@ -112,10 +112,10 @@ def order_matters(first: cst.BaseStatement, second: cst.BaseStatement, bound: fr
     """Whether two statements do something else when swapped, and do not merely read a name before it is bound."""
     if any(isinstance(s, (cst.FunctionDef, cst.ClassDef)) or _ends_flow(s) for s in (first, second)):
         return False
-    writes, reads = stored(first), loaded(second)
+    writes, reads = names_bound(first), names_read(second)
     if (writes & reads) - bound:
         return False
-    shared = bool(writes & reads or loaded(first) & stored(second) or writes & stored(second))
+    shared = bool(writes & reads or names_read(first) & names_bound(second) or writes & names_bound(second))
     return shared or (_acts(first) and _acts(second))
 
 

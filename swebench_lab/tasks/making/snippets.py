@@ -28,12 +28,12 @@ from swebench_lab.tasks.making.syntax import (
     is_assert_raises,
     is_fixture,
     loads,
-    marked,
     needs,
+    new_statement,
     one_import,
     parameter_names,
     parse,
-    parsed,
+    parse_in_place,
     parts,
     rebound,
     related,
@@ -145,10 +145,10 @@ class _Test:
     def __init__(self, source: str, failure: Failure, around: Sequence[str], known: Container[str]) -> None:
         self.failure = failure
         self.known = known
-        self.tree = parsed(source)
+        self.tree = parse_in_place(source)
         names = failure.test.partition("::")[2].partition("[")[0].split("::")
         self.owner, self.function = self._find(names)
-        self.defined = {k: v for text in (*around, source) for k, v in definitions(parsed(text).body)}
+        self.defined = {k: v for text in (*around, source) for k, v in definitions(parse_in_place(text).body)}
         methods = {n.name: n for n in (self.owner.body if self.owner else ()) if isinstance(n, ast.FunctionDef)}
         self.fixtures = {**self.defined, **methods}
         self.attributes = dict(class_attributes(self.owner)) if self.owner else {}
@@ -170,7 +170,7 @@ class _Test:
 
     def _literal(self, name: str) -> list[ast.stmt]:
         """Return `name = value` for a name whose value at the failure can be written down."""
-        return [marked(f"{name} = {self.failure.values[name]}")] if name in self.failure.values else []
+        return [new_statement(f"{name} = {self.failure.values[name]}")] if name in self.failure.values else []
 
     def _arguments(self) -> Iterator[ast.stmt]:
         for argument in self.function.args.args:
@@ -199,7 +199,7 @@ class _Test:
                 index = self.failure.indices.get(name, -1)
                 if name in names and isinstance(rows, (ast.List, ast.Tuple)) and 0 <= index < len(rows.elts):
                     value = cell(rows.elts[index], names.index(name), len(names))
-                    return [marked(f"{name} = {ast.unparse(value)}")] if value else []
+                    return [new_statement(f"{name} = {ast.unparse(value)}")] if value else []
         return []
 
     def _set_up(self) -> Iterator[ast.stmt]:
@@ -226,11 +226,11 @@ class _Test:
         if isinstance(statement, ast.With):
             for item in statement.items:
                 if isinstance(item.optional_vars, ast.Name):  # most managers give themselves; running it shows
-                    yield marked(f"{item.optional_vars.id} = {ast.unparse(item.context_expr)}")
+                    yield new_statement(f"{item.optional_vars.id} = {ast.unparse(item.context_expr)}")
         elif isinstance(statement, ast.For):
             for node in ast.walk(statement.target):
                 if isinstance(node, ast.Name):
-                    yield from self._literal(node.id) or [marked(f"{node.id} = __unknown__")]
+                    yield from self._literal(node.id) or [new_statement(f"{node.id} = __unknown__")]
 
     def views(self) -> Iterator[_Test]:
         """Yield the test as it failed; where that looked at a caught error, first as if the raising had failed."""

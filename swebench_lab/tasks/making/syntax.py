@@ -31,7 +31,7 @@ def parse(source: str) -> ast.Module:
         return ast.parse(source)
 
 
-def parsed(source: str) -> ast.Module:
+def parse_in_place(source: str) -> ast.Module:
     """Parse a file; every statement remembers the text that it stands in."""
     tree = parse(source)
     for node in ast.walk(tree):
@@ -61,7 +61,7 @@ def unmarked(node: ast.stmt) -> ast.stmt:
     return node
 
 
-def marked(code: str) -> ast.stmt:
+def new_statement(code: str) -> ast.stmt:
     """Return a statement that stands in no file."""
     return unmarked(parse(code).body[0])
 
@@ -114,7 +114,7 @@ def inlined(fixture: ast.FunctionDef, name: str) -> Iterator[ast.stmt]:
             continue
         if isinstance(statement, (ast.Return, ast.Expr)):
             if value is not None and ast.unparse(value) != name:
-                yield marked(f"{name} = {ast.unparse(value)}")
+                yield new_statement(f"{name} = {ast.unparse(value)}")
             return
         yield statement
 
@@ -330,7 +330,7 @@ def parts(statement: ast.stmt, needed: frozenset[str], shared: frozenset[str]) -
         calls = (n for n in ast.walk(statement) if isinstance(n, ast.Call) and set(_roots(n)) & shared)
         outer = next(iter(c for c in calls if not _method_of_self(c).startswith("assert")), None)
         if outer is not None:
-            yield marked(ast.unparse(outer))
+            yield new_statement(ast.unparse(outer))
     elif isinstance(statement, ast.With) and expects_error(statement):
         if caught_names(statement) & needed:
             yield _as_try(statement)

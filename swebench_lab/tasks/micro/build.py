@@ -76,7 +76,7 @@ class Draft:
         """The order that repairs it, as the tool `sub` reads it."""
         return f"@{self.line} {self.new} {self.old}"
 
-    def said(self, order: str) -> str:
+    def answer_to(self, order: str) -> str:
         """Return what the tool `sub` would say to an order: the suite is run, in this process."""
         try:
             text = substituted(self.bad, order)

@@ -270,7 +270,7 @@ def _sharing() -> Iterator[Finding]:
         return
     try:
         seats = quotas.seats()
-        yield Finding("quota", State.OK, f"{path}: {seats.quota}; {seats.taken()} sandboxes open")
+        yield Finding("quota", State.OK, f"{path}: {seats.quota}; {seats.in_use()} sandboxes open")
     except SandboxError as error:
         yield Finding("quota", State.BROKEN, str(error), "ask an administrator to fix the file")
 

@@ -115,7 +115,7 @@ class Report:
         return tuple(one for one in self.outcomes if not one.held and not one.stated)
 
     @property
-    def stated(self) -> tuple[Outcome, ...]:
+    def stated_gaps(self) -> tuple[Outcome, ...]:
         """Attacks that got through where that is stated."""
         return tuple(one for one in self.outcomes if not one.held and one.stated)
 
@@ -153,14 +153,14 @@ class Report:
     def __repr__(self) -> str:
         """Return a line of counts, and one for each attack that got through."""
         count = sum(one.held for one in self.outcomes)
-        counts = f"{count} of {len(self.outcomes)} attacks held, {len(self.stated)} got through as stated"
+        counts = f"{count} of {len(self.outcomes)} attacks held, {len(self.stated_gaps)} got through as stated"
         lines = [f"Report({self.tier}: {counts}, {len(self.successes)} SUCCEEDED)"]
         lines += [f"  SUCCEEDED  {one.category}: {one.name}: {one.evidence}" for one in self.successes]
         lines += [
             f"  misjudged  {one.category}: {one.name}: {one.got}, not {one.must} {one.evidence}"
             for one in self.misjudged
         ]
-        lines += [f"  stated     {one.category}: {one.name}: {one.stated}" for one in self.stated]
+        lines += [f"  stated     {one.category}: {one.name}: {one.stated}" for one in self.stated_gaps]
         return _html.plain("\n".join(lines))
 
     def _repr_html_(self) -> str:

@@ -69,7 +69,7 @@ def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
             text = text_of(raw.get("message"))
             opening.append({"role": "system" if raw["source"] == "system" else "user", "content": text})
         else:
-            steps[-1] = _told(steps[-1], raw, at)
+            steps[-1] = _with_results(steps[-1], raw, at)
     steps = _with_prompts(steps, field(record, "steps", list, where, []), where)
     extra = field(record, "extra", Mapping, where, {})
     stop, error = turns.ending(extra["exit_status"]) if "exit_status" in extra else (_stop(steps), "")
@@ -136,7 +136,7 @@ def _step(index: int, raw: Mapping[str, Any], model: str, where: str) -> Step:
     ids = _numbers(metrics, "completion_token_ids", where)
     logprobs = _numbers(metrics, "logprobs", where)
     reply = Reply(
-        turns.said(words, calls, str(extra.get("reply") or "")),
+        turns.reply_text(words, calls, str(extra.get("reply") or "")),
         token_ids=arrays.ids([int(i) for i in ids]) if ids else None,
         logprobs=arrays.logprobs(logprobs) if ids and len(logprobs) == len(ids) else None,
         model=str(raw.get("model_name") or model),
@@ -177,7 +177,7 @@ def _with_prompts(steps: Sequence[Step], raw: Sequence[Mapping[str, Any]], where
         goes_on = 0 < len(whole) <= len(prompt) and bool((prompt[: len(whole)] == whole).all())
         context = prompt[len(whole) :] if goes_on else prompt
         result.append(replace(step, reply=replace(step.reply, context_ids=context, restart=not goes_on)))
-        whole = arrays.joined(prompt, reply_ids)
+        whole = arrays.concatenate(prompt, reply_ids)
     return result
 
 
@@ -214,7 +214,7 @@ def _results(raw: Mapping[str, Any], where: str) -> list[str]:
     return [text_of(result.get("content")) for result in results if isinstance(result, Mapping)]
 
 
-def _told(step: Step, raw: Mapping[str, Any], where: str) -> Step:
+def _with_results(step: Step, raw: Mapping[str, Any], where: str) -> Step:
     """Return a step with what a user or the system said after it."""
     observation = step.calls[-1].observation if step.calls else step.correction
     text = "\n".join(filter(None, [observation, text_of(raw.get("message")), *_results(raw, where)]))

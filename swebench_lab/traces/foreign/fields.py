@@ -33,16 +33,16 @@ def style_of(text: str, value: Any) -> dict[str, Any]:
         "crlf": crlf,
         "end": end,
     }
-    style["exact"] = written(value, style) == text
+    style["exact"] = json_text(value, style) == text
     if not style["exact"] and not style["ascii"]:
         return style
     if not style["exact"]:  # a text that happens to hold only ASCII says nothing of how others would be written
         style["ascii"] = False
-        style["exact"] = written(value, style) == text
+        style["exact"] = json_text(value, style) == text
     return style
 
 
-def written(value: Any, style: Mapping[str, Any] | None = None) -> str:
+def json_text(value: Any, style: Mapping[str, Any] | None = None) -> str:
     """Return a value as JSON text, laid out as `style` says; by default indented by two, with a line end."""
     style = style or {"indent": 2, "ascii": False, "compact": False, "crlf": False, "end": "\n"}
     separators = (",", ":") if style["compact"] else None

@@ -160,7 +160,7 @@ def _step(number: int, message: Mapping[str, Any], results: Sequence[Mapping[str
     return turns.step(
         number,
         Reply(
-            turns.said(words, native),
+            turns.reply_text(words, native),
             cost=known_amount(extra, "cost", where),
             prompt_tokens=known_count(usage, "prompt_tokens", where),
             completion_tokens=known_count(usage, "completion_tokens", where),

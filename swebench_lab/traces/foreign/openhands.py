@@ -188,7 +188,7 @@ def _accounts(metrics: Any, where: str) -> dict[str, dict[str, Any]]:
 def _step(index: int, turn: _Turn, accounts: Mapping[str, Mapping[str, Any]]) -> Step:
     return turns.step(
         index,
-        Reply(turns.said(turn.words, turn.calls), model=turn.model, **accounts.get(turn.response, {})),
+        Reply(turns.reply_text(turn.words, turn.calls), model=turn.model, **accounts.get(turn.response, {})),
         turn.words,
         turn.calls,
         turn.seen,

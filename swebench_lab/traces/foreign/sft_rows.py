@@ -162,7 +162,7 @@ def _reply_step(index: int, message: Mapping[str, Any], kind: str, where: str) -
     extra: dict[str, Any] = {"extra": {"weight": 0}} if _excludes_training(message) else {}
     if native:
         action = str(message.get("action") or "").strip("\n")
-        reply = Reply(turns.said(words, native), **thought)
+        reply = Reply(turns.reply_text(words, native), **thought)
         return turns.step(index, reply, words, native, ids=turns.ids_of(message), command=action, **extra)
     call = turns.spoken_call(words, {"xml": ("xml",), "ticks": ("ticks",)}.get(kind, ("xml", "json", "fenced")))
     reply = Reply(words, **thought)

@@ -72,7 +72,7 @@ def unbroken(given: Any, where: str) -> dict[str, str]:
         raise
 
 
-def said(words: str, calls: Sequence[Call], own: str = "") -> str:
+def reply_text(words: str, calls: Sequence[Call], own: str = "") -> str:
     """Return the text of a reply whose calls were not part of its words.
 
     Args:
@@ -249,10 +249,10 @@ def output_of(made: Step) -> str:
 
 def alike(one: Trajectory, other: Trajectory) -> bool:
     """Say whether two trajectories tell the same conversation; what a replay adds (layers, directories) does not count."""
-    return one.opening == other.opening and _told(one) == _told(other)
+    return one.opening == other.opening and _essentials(one) == _essentials(other)
 
 
-def _told(trajectory: Trajectory) -> list[Step]:
+def _essentials(trajectory: Trajectory) -> list[Step]:
     return [replace(entry, layer="", cwd="", env={}) for entry in trajectory.steps]
 
 

@@ -154,7 +154,7 @@ def _step(
         words = str(message.get("thought", entry.get("thought", "")))
         text = content
     else:
-        text = turns.said(content, calls, str(entry.get("response") or ""))
+        text = turns.reply_text(content, calls, str(entry.get("response") or ""))
     texts = [text_of(m.get("content")) for m in messages]
     return turns.step(
         number,

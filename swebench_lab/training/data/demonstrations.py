@@ -1,7 +1,7 @@
 """Demonstrations of micro tasks as they would be recorded, written without a sandbox.
 
 A small model has to read some ten thousand of them, and a sandbox for each would take hours. The module is shown and
-the suite is run by the same text that runs in the box (`micro/program.py`, `Draft.said`), so each is word for word
+the suite is run by the same text that runs in the box (`micro/program.py`, `Draft.answer_to`), so each is word for word
 what the collector records for that task and teacher; a test holds this against real attempts.
 """
 
@@ -14,7 +14,7 @@ from random import Random
 
 from swebench_lab.agents import flavour as flavours
 from swebench_lab.agents.tools import by_name as tools
-from swebench_lab.agents.tools.in_sandbox.micro import shown
+from swebench_lab.agents.tools.in_sandbox.micro import listing
 from swebench_lab.agents.tools.tool import Tool
 from swebench_lab.records.reply import Message, Reply, text_of
 from swebench_lab.records.step import Step
@@ -41,10 +41,10 @@ def micro_demonstrations(count: int, seed: int = 1, slips: float = 0.25, split: 
 
 def demonstration(draft: Draft, slips: float, seed: int = 0, attempt: int = 0) -> Trajectory:
     """Return what MicroTeacher's attempt at a draft's task is recorded as."""
-    code = shown(draft.bad, draft.function.name)
+    code = listing(draft.bad, draft.function.name)
     rng = Random(f"slips/{seed}/{draft.id}/{attempt}")
     exchanges = [(f"view {draft.function.name}", code)]
-    exchanges += [(f"sub {order}", draft.said(order)) for order in _edits_until_pass(draft, code, slips, rng)]
+    exchanges += [(f"sub {order}", draft.answer_to(order)) for order in _edits_until_pass(draft, code, slips, rng)]
     exchanges.append(("submit", HANDED_IN))
     steps = tuple(
         Step.of(i, Reply(text), tool=text.split()[0], observation=output) for i, (text, output) in enumerate(exchanges)
@@ -56,7 +56,7 @@ def demonstration(draft: Draft, slips: float, seed: int = 0, attempt: int = 0) -
 def _edits_until_pass(draft: Draft, code: str, slips: float, rng: Random) -> Iterator[str]:
     for order in demonstrated_edits(code, draft.issue, draft.fix, slips, rng):
         yield order
-        if draft.said(order) == "passed":
+        if draft.answer_to(order) == "passed":
             return
 
 

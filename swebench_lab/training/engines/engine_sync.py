@@ -204,7 +204,7 @@ class _Attempts:
         if any(prompts[i] != names[i // size] for i in range(len(prompts))):
             raise TrainingError("GRPO: TRL did not hand the prompts over by groups; trl==1.16.* does")
         if run.local:
-            with self.policy.held(version=update):  # changed in place; the version is the same after a resume
+            with self.policy.exclusive(version=update):  # changed in place; the version is the same after a resume
                 pass
         tasks = run.schedule.update(update, len(names)) if run.schedule.own else [run.tasks[name] for name in names]
         model = trainer.accelerator.unwrap_model(trainer.model)

@@ -198,7 +198,7 @@ class Worker:
             raise TrainingError(f"GRPO: resuming from {folder}: {CURSOR} is missing; take an earlier one") from error
         self.first, self.version = int(cursor["group"]), int(cursor["version"])
         if isinstance(self.policy, LocalPolicy):
-            with self.policy.held(self.version):
+            with self.policy.exclusive(self.version):
                 pass
         _log.info("resuming at group %d with weights %d", self.first, self.version)
         return self.version

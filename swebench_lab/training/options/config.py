@@ -81,7 +81,7 @@ class Config:
         return type(self)(**{**values, **changes})
 
     @property
-    def changed(self) -> dict[str, Any]:
+    def differences(self) -> dict[str, Any]:
         """The fields that differ from their defaults, in order."""
         return {
             item.name: getattr(self, item.name)
@@ -120,10 +120,10 @@ class Config:
 
     def __repr__(self) -> str:
         """Return the call that makes them: only what differs from the defaults."""
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.changed.items())})"
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.differences.items())})"
 
     def _repr_html_(self) -> str:
-        docs, changes = field_docs(type(self)), self.changed
+        docs, changes = field_docs(type(self)), self.differences
         rows = [
             [item.name, repr(getattr(self, item.name)), "changed" if item.name in changes else "", docs[item.name]]
             for item in _fields(type(self))

@@ -182,7 +182,7 @@ class GRPOSettings(Config):
         if self.curriculum and not self.shuffle_dataset:
             self.refuse("curriculum", "it decides the order of tasks, and so does shuffle_dataset=False; keep one")
         engine = capabilities.ENGINES[self.engine]
-        engine.check_supported(self.changed, type(self).__name__)
+        engine.check_supported(self.differences, type(self).__name__)
         _check_options(self, engine)
         if not self.steps_per_generation:
             self.update_size()

@@ -63,7 +63,7 @@ def detail(model: PlayerModel, step: int | None = None) -> Values:
     if at == START:
         return _start(model.rollout)
     current = model.steps[at]
-    label, text = story.said(current)
+    label, text = story.words_of(current)
     call = story.called(current)
     content = _lines(story.edit_lines(current.arguments)) if call.form == "diff" else {"text": _plain(call.text)}
     return {
@@ -132,7 +132,7 @@ def panel(model: PlayerModel, name: str) -> Values:
 def _changes(model: PlayerModel) -> Values:
     if model.cursor == START:
         return {"files": [], **patch("")}
-    return {"files": _marks(model.changed()), **patch(model.diff())}
+    return {"files": _marks(model.changed_files()), **patch(model.diff())}
 
 
 def _since(model: PlayerModel) -> Values:
@@ -148,7 +148,7 @@ def _marks(changes: Sequence[FileChange]) -> list[list[Any]]:
 
 def _files(model: PlayerModel) -> Values:
     paths = model.tree()
-    marks = {c.path: c.mark for c in model.changed()} if model.cursor >= 0 else {}
+    marks = {c.path: c.mark for c in model.changed_files()} if model.cursor >= 0 else {}
     return {
         "tree": [[marks.get(p, ""), _plain(p)] for p in paths[:_MOST_FILES]],
         "left": max(0, len(paths) - _MOST_FILES),

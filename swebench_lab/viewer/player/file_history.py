@@ -72,7 +72,7 @@ class FileHistory:
 
     # --- what changed -------------------------------------------------------------------------------------------------
 
-    def changed(self, step: int) -> list[FileChange]:
+    def changes_of(self, step: int) -> list[FileChange]:
         """Return what one step changed."""
         layer = self._layer(step)
         return (
@@ -87,7 +87,7 @@ class FileHistory:
 
     def diff(self, step: int) -> str:
         """Return what one step changed in the repository, as a unified diff."""
-        return self._diff((c for c in self.changed(step)), step - 1, step)
+        return self._diff((c for c in self.changes_of(step)), step - 1, step)
 
     def diff_since_start(self, step: int) -> str:
         """Return all changes to the repository up to a step, as a unified diff."""

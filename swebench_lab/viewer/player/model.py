@@ -132,9 +132,9 @@ class PlayerModel:
         except LabError:
             return None
 
-    def changed(self, step: int | None = None) -> list[FileChange]:
+    def changed_files(self, step: int | None = None) -> list[FileChange]:
         """Return the files that a step changed; the step at the cursor by default."""
-        return self.history.changed(self.cursor if step is None else step)
+        return self.history.changes_of(self.cursor if step is None else step)
 
     def diff(self, step: int | None = None, since_start: bool = False) -> str:
         """Return what a step changed, or all changes since the start, as a unified diff."""

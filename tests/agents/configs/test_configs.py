@@ -224,7 +224,7 @@ def test_long_and_old_observations_are_shown_as_the_file_says(home: Path, box: S
     printed = "\n".join(map(str, range(1, 1001)))
     assert made.steps[0].observation == f"{printed[:300]}|{len(printed) - 300}"
     agent = lab.Agent.from_config(written(home), lab.NullPolicy())
-    shown = agent.shown(made.messages[:-2])
+    shown = agent.view(made.messages[:-2])
     lines = len(made.steps[0].observation.splitlines())
     assert [m["content"] for m in shown[3::2]] == [
         f"Old environment output: ({lines} lines omitted)", made.steps[1].observation, made.steps[2].observation,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from swebench_lab.formats.dialects.exchange import Answer, Request, ToolUse, Usage, said, written
+from swebench_lab.formats.dialects.exchange import Answer, Request, ToolUse, Usage, assistant_message, canonical_json
 
 values = st.recursive(
     st.none()
@@ -16,7 +16,7 @@ values = st.recursive(
     max_leaves=6,
 )
 names = st.text("abcdefgh_XYZ", min_size=1, max_size=12)
-arguments = st.dictionaries(names, values, max_size=3).map(written)
+arguments = st.dictionaries(names, values, max_size=3).map(canonical_json)
 texts = st.text(max_size=80)
 some = st.text(min_size=1, max_size=80).filter(lambda text: text.strip("\n") == text and "x-anthropic" not in text)
 NO_SYSTEM_INSIDE = ("google",)
@@ -37,7 +37,7 @@ def requests(draw, dialect: str) -> Request:
             for n in range(draw(st.integers(0, 3)))
         ]
         signature = draw(st.just("") | some) if reasoning else ""
-        messages.append(said(draw(texts), reasoning, signature, calls))
+        messages.append(assistant_message(draw(texts), reasoning, signature, calls))
         for call in draw(st.permutations(calls)):
             messages.append({"role": "tool", "tool_call_id": call["id"], "content": draw(texts)})
     tools = tuple(

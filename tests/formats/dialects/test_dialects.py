@@ -285,7 +285,7 @@ def test_errors_have_the_shape_and_the_words_that_agents_look_for(dialect):
     }
     assert all(word in shown for word in looked_for[dialect])
     assert json.dumps(module.error(Refused(429, "slow down", "rate"))).lower().count("rate") or dialect == "google"
-    assert b"data: " in module.failed(Refused(500, "broken", "internal"))
+    assert b"data: " in module.error_event(Refused(500, "broken", "internal"))
 
 
 def test_counting_tokens_answers_in_the_dialect():

@@ -41,7 +41,7 @@ def test_a_cluster_that_gave_up_on_its_helpers_is_started_again_and_nothing_of_i
             raise Exception("The current node timed out during startup")
         return "a cluster"
 
-    assert cluster.started(start) == "a cluster"
+    assert cluster.start_ray(start) == "a cluster"
     assert [helper.wait(10) for helper in begun[:2]] == [-signal.SIGKILL] * 2 and begun[2].poll() is None
     begun[2].kill()
     begun[2].wait()
@@ -50,7 +50,7 @@ def test_a_cluster_that_gave_up_on_its_helpers_is_started_again_and_nothing_of_i
         raise Exception("The current node timed out during startup")
 
     with pytest.raises(lab.LabError, match="try again when less runs"):
-        cluster.started(never)
+        cluster.start_ray(never)
 
 
 def test_a_snapshot_arrives_whole_under_the_same_key_and_works(tasks: lab.Tasks, tmp_path: Path) -> None:

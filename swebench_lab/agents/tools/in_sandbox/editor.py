@@ -168,7 +168,7 @@ def similar(path: str) -> str:
     return f" In {folder} there is: {', '.join(near)}." if near else ""
 
 
-def numbered(lines: list[str], first: int) -> str:
+def number_lines(lines: list[str], first: int) -> str:
     """Return lines with their numbers, as `cat -n` writes them."""
     return "\n".join(f"{first + i:6d}\t{line}" for i, line in enumerate(lines))
 
@@ -191,7 +191,7 @@ def view(path: str, arguments: dict[str, Any], characters: int) -> str:
     lines = lines_of(load(path).shown)
     if not lines:
         return f"{path} is empty."
-    first, last = chosen(arguments.get("view_range"), len(lines), path)
+    first, last = line_range(arguments.get("view_range"), len(lines), path)
     visible: list[str] = []
     size = 0
     for line in lines[first - 1 : last]:
@@ -200,11 +200,11 @@ def view(path: str, arguments: dict[str, Any], characters: int) -> str:
             break
         visible.append(line)
     end = first + len(visible) - 1
-    answer = f"{path}, lines {first}-{end} of {len(lines)}:\n{numbered(visible, first)}"
+    answer = f"{path}, lines {first}-{end} of {len(lines)}:\n{number_lines(visible, first)}"
     return answer + (f"\n[lines {end + 1}-{last} are not shown; use view_range]" if end < last else "")
 
 
-def chosen(wanted: list[int] | None, count: int, path: str) -> tuple[int, int]:
+def line_range(wanted: list[int] | None, count: int, path: str) -> tuple[int, int]:
     """Return the first and last line to show."""
     if wanted is None:
         return 1, count
@@ -331,7 +331,7 @@ def edited(file: Document, after: str, new: str, first: int, last: int) -> str:
     remember(path, file.data)
     start = max(0, first - CONTEXT)
     excerpt = lines_of(after.replace("\r\n", "\n"))[start : last + CONTEXT + 1]
-    lines = f"Lines {start + 1}-{start + len(excerpt)} are now:\n{numbered(excerpt, start + 1)}"
+    lines = f"Lines {start + 1}-{start + len(excerpt)} are now:\n{number_lines(excerpt, start + 1)}"
     return f"The file {path} has been edited. {lines if excerpt else 'It is empty.'}"
 
 

@@ -25,7 +25,7 @@ def replaced(line: str, old: str, new: str) -> str | None:
     return None
 
 
-def shown(text: str, name: str = "") -> str:
+def listing(text: str, name: str = "") -> str:
     """Return the lines of a function, or of all, that are not empty, a mark with its number before each."""
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line]
     own, inside = [], False
@@ -79,7 +79,7 @@ def tested(folder: str) -> str:
 
 def view(given: dict[str, dict[str, str]], text: str, _: str) -> int:
     """Print the function that is asked for, or the whole module."""
-    sys.stdout.write(shown(text, given["arguments"].get("text", "").strip()))
+    sys.stdout.write(listing(text, given["arguments"].get("text", "").strip()))
     return 0
 
 

@@ -35,7 +35,7 @@ def main() -> int:
         searched += 1
         for number, line in matches(file, pattern):
             if len(hits) < MATCHES:
-                hits.append(shown(file, number, line))
+                hits.append(answer_line(file, number, line))
             else:
                 left_out += 1
     more = [f"[{left_out} more matches; narrow the pattern or the path]"] if left_out else []
@@ -79,7 +79,7 @@ def matches(file: str, pattern: re.Pattern[bytes]) -> Iterator[tuple[int, bytes]
             yield number, line
 
 
-def shown(file: str, number: int, line: bytes) -> str:
+def answer_line(file: str, number: int, line: bytes) -> str:
     """Return a match as one line of the answer."""
     text = line.decode("utf-8", "surrogateescape").rstrip("\r")
     return f"{file}:{number}:{text if len(text) <= LINE else text[:LINE] + '...'}"

@@ -188,7 +188,7 @@ def _negated(condition: Node) -> str:
     return f"!{_operand(condition)}"
 
 
-def _lost(module: TreeModule, node: Node) -> Change:
+def _removal(module: TreeModule, node: Node) -> Change:
     start, end = module.line_range(node)
     return start, end, ""
 
@@ -203,7 +203,7 @@ def remove_condition(module: TreeModule, function: Function) -> Proposals:
     for node in _pick(function, "if_statement"):
         alternative, consequence = _part(node, "alternative"), _part(node, "consequence")
         if alternative is None and _stands_alone(module, node):
-            yield "a condition and its body are lost", (_lost(module, node),)
+            yield "a condition and its body are lost", (_removal(module, node),)
         elif alternative is not None and consequence is not None and not _continues(alternative):
             yield "the last branch of a condition is lost", ((consequence.end_byte, alternative.end_byte, ""),)
 
@@ -220,14 +220,14 @@ def remove_assignment(module: TreeModule, function: Function) -> Proposals:
         inner = node.named_children[0] if node.type == "expression_statement" else node
         script = ("assignment_expression", "augmented_assignment_expression", "update_expression")
         if (inner is node or inner.type in script) and _stands_alone(module, node):
-            yield f"`{text_of(node).rstrip(';')}` is lost", (_lost(module, node),)
+            yield f"`{text_of(node).rstrip(';')}` is lost", (_removal(module, node),)
 
 
 def remove_loop(module: TreeModule, function: Function) -> Proposals:
     """A loop is lost with its body."""
     for node in _pick(function, *module.language.loops):
         if _stands_alone(module, node):
-            yield "a loop is lost", (_lost(module, node),)
+            yield "a loop is lost", (_removal(module, node),)
 
 
 OPERATORS: tuple[Operator, ...] = (

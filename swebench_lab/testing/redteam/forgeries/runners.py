@@ -82,7 +82,9 @@ _PLACED: dict[str, tuple[str, Callable[[Target], str]]] = {
     "a module called unittest": (
         "Be imported in place of unittest, of its parts, or of what they import.",
         lambda t: t.writes(
-            dict.fromkeys(("unittest.py", "argparse.py", "traceback.py"), _SAYS_OK.replace("SAID", repr(t.said)))
+            dict.fromkeys(
+                ("unittest.py", "argparse.py", "traceback.py"), _SAYS_OK.replace("SAID", repr(t.passing_output))
+            )
         ),
     ),
 }
@@ -93,7 +95,7 @@ def _strip_asserts(target: Target) -> str:
 
 
 def _says(code: str) -> Callable[[Target], str]:
-    return lambda t: t.runs(_SAYS.replace("SAID", repr(t.said)) + code)
+    return lambda t: t.runs(_SAYS.replace("SAID", repr(t.passing_output)) + code)
 
 
 def _builds(code: str) -> Callable[[Target], str]:

@@ -51,7 +51,7 @@ class Target:
         return f"=== short test summary info ===\n{lines}=== {len(tests)} passed in 0.01s ===\n"
 
     @property
-    def said(self) -> str:
+    def passing_output(self) -> str:
         """What a runner other than pytest would print had every deciding test passed."""
         runner = "sympy" if self.task.repo == "sympy/sympy" else "unittest"
         results = Results(runner=runner, outcomes=tuple((test, "PASSED") for test in self.ids))
