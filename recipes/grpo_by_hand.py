@@ -111,7 +111,7 @@ def main(arguments: argparse.Namespace) -> lab.LocalPolicy:
                   f"mean reward {statistics.fmean(graded) if graded else float('nan'):.3f}, {len(rows)} rows")  # fmt: skip
             if not rows:
                 continue
-            with policy.held() as model:  # no attempt is sampled while the weights change
+            with policy.exclusive() as model:  # no attempt is sampled while the weights change
                 model.train()
                 loss = backward(model, rows, policy.temperature)
                 norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

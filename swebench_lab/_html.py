@@ -112,8 +112,10 @@ def _cell(column: str, value: Any, style: str) -> str:
     return f'<td style="{style}"><span style="{chip}">{text(label)}</span></td>'
 
 
-def folded(title: str, body: str, opened: bool = False) -> str:
+def folded(title: str, body: str, open_at_first: bool = False) -> str:
     """Return preformatted text behind a title that opens and closes it."""
     if not body:
         return ""
-    return f"<details{' open' if opened else ''}><summary>{text(title)}</summary><pre>{text(body)}</pre></details>"
+    return (
+        f"<details{' open' if open_at_first else ''}><summary>{text(title)}</summary><pre>{text(body)}</pre></details>"
+    )

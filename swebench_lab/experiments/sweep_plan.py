@@ -43,13 +43,13 @@ def read_grid(grid: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]) -
     return arms
 
 
-def find_baseline(settings: Mapping[str, Mapping[str, Any]], wanted: str | Mapping[str, Any] | None) -> str:
+def find_baseline(settings: Mapping[str, Mapping[str, Any]], choice: str | Mapping[str, Any] | None) -> str:
     """Return the name of the baseline arm; the first arm unless another is named."""
-    if wanted is None:
+    if choice is None:
         return next(iter(settings))
-    matches = [arm for arm, values in settings.items() if wanted in (arm, values)]
+    matches = [arm for arm, values in settings.items() if choice in (arm, values)]
     if not matches:
-        raise SweepError(f"choosing the baseline: no arm is {wanted!r}; known: {'; '.join(settings)}")
+        raise SweepError(f"choosing the baseline: no arm is {choice!r}; known: {'; '.join(settings)}")
     return matches[0]
 
 

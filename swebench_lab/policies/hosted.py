@@ -160,7 +160,7 @@ def signed(message: Message) -> dict[str, Any]:
     return extra if isinstance(extra, dict) else {}
 
 
-def ids_of(kept: Mapping[str, Any], calls: int, number: int) -> list[str]:
+def ids_of(reply: Mapping[str, Any], calls: int, number: int) -> list[str]:
     """Return the ids of a reply's calls: the provider's own, or new ones where the reply is not the provider's."""
-    own = [str(one) for one in kept.get("call_ids") or ()]
+    own = [str(one) for one in reply.get("call_ids") or ()]
     return own if len(own) == calls else [f"call_{number}_{at}" for at in range(calls)]

@@ -38,12 +38,12 @@ class Price:
     output: float
     cache_write: float | None = None
 
-    def of(self, prompt: int, cached: int, written: int, completion: int) -> float:
+    def of(self, prompt: int, cached: int, cache_writes: int, completion: int) -> float:
         """Return a reply's price in US dollars; `prompt` counts the cached and written tokens too."""
         read = self.input if self.cached_input is None else self.cached_input
         write = self.input if self.cache_write is None else self.cache_write
-        plain = max(0, prompt - cached - written)
-        return (plain * self.input + cached * read + written * write + completion * self.output) / 1e6
+        plain = max(0, prompt - cached - cache_writes)
+        return (plain * self.input + cached * read + cache_writes * write + completion * self.output) / 1e6
 
 
 def price_of(model: str, prices: Prices) -> Price | None:

@@ -64,11 +64,11 @@ def from_row(cls: type[T], row: Any, where: str, error: type[LabError] = RecordE
 
 
 def decode(
-    cls: type[T], row: Any, where: str, error: type[LabError] = RecordError, given: Mapping[str, Any] | None = None
+    cls: type[T], row: Any, where: str, error: type[LabError] = RecordError, values: Mapping[str, Any] | None = None
 ) -> T:
     """Read a record from a row without a schema's number; see `from_row`. `given` are fields that the row does not hold."""
     try:
-        record: T = _record(cls, row, given or {})
+        record: T = _record(cls, row, values or {})
         return record
     except _Wrong as wrong:
         at = f"{where}, field {wrong.path!r}" if wrong.path else where

@@ -86,7 +86,7 @@ class Rollout:
         if trajectory.task_id != task.id:
             raise RecordError(f"{where}: its trajectory is of task {trajectory.task_id!r}, not {task.id!r}")
         parts = {"task": task, "trajectory": trajectory, "verdict": verdict}
-        return replace(_codec.decode(cls, values, where, given=parts), layers=layers)
+        return replace(_codec.decode(cls, values, where, values=parts), layers=layers)
 
     @overload
     def to_html(self, path: None = None) -> str: ...

@@ -216,7 +216,7 @@ class Step:
             f"Step {self.index}",
             _html.facts(facts)
             + (_html.folded("reasoning", self.reply.reasoning) if self.reply.reasoning else "")
-            + _html.folded("thought", self.thought, opened=True)
-            + _html.folded("command", self.command, opened=True)
-            + _html.folded("observation", self.observation, opened=True),
+            + _html.folded("thought", self.thought, open_at_first=True)
+            + _html.folded("command", self.command, open_at_first=True)
+            + _html.folded("observation", self.observation, open_at_first=True),
         )

@@ -158,7 +158,7 @@ class Task:
         return _html.card(
             f"Task {self.id}",
             _html.facts(facts)
-            + _html.folded("issue", self.issue, opened=True)
+            + _html.folded("issue", self.issue, open_at_first=True)
             + _html.folded("gold patch", self.gold_patch)
             + _html.folded("tests that must start to pass", "\n".join(self.fail_to_pass)),
         )

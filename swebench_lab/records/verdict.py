@@ -142,7 +142,7 @@ class Verdict:
         failures = (*self.fail_to_pass["failure"], *self.pass_to_pass["failure"])
         return _html.card(
             repr(self),
-            _html.folded("tests that decide and do not pass", "\n".join(failures), opened=True)
+            _html.folded("tests that decide and do not pass", "\n".join(failures), open_at_first=True)
             + _html.folded("notes", "\n".join(self.notes))
             + _html.folded("test log", self.log),
         )

@@ -97,14 +97,14 @@ class Roots:
             return source, ""
         return self.bases[name], _note(name, self.bases[name])
 
-    def beneath(self, found: Root) -> tuple[Path, ...]:
+    def beneath(self, root: Root) -> tuple[Path, ...]:
         """Return the layers that are shown below a file system's own: git, where it has none."""
-        own = found.own_root and git_layer.lacks_git(found.layers)
+        own = root.own_root and git_layer.lacks_git(root.layers)
         return (git_layer.layer(self.root, build_part),) if own else ()
 
-    def folders_to_hide(self, found: Root) -> tuple[Path, ...]:
+    def folders_to_hide(self, root: Root) -> tuple[Path, ...]:
         """Return the folders of this machine that boxes over its own programs must not show."""
-        return () if found.own_root else hidden_folders((), self.root)
+        return () if root.own_root else hidden_folders((), self.root)
 
     def alone(self, source: str, like: Snapshot) -> Snapshot:
         """Return what boxes show of a file system without a task's tree; see `SnapshotCache.root_of`."""

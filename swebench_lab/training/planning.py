@@ -144,7 +144,7 @@ def _count(shape: Shape, placement: Placement, settings: Settings, workers: int)
     parts: dict[str, dict[str, int]] = {TRAINER: trainer(shape, training, shards, placement.trainers)}
     if isinstance(settings, GRPOSettings) and not placement.replicas:
         attempts = workers or settings.update_size(placement.trainers).attempts
-        parts[TRAINER]["sampler"] = local_sampler(shape, training, attempts, copied=asynchronous)
+        parts[TRAINER]["sampler"] = local_sampler(shape, training, attempts, twice=asynchronous)
     parts[TRAINER]["reserve"] = reserve
     tokens = 0
     if placement.replicas:

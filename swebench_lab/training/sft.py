@@ -218,12 +218,12 @@ class SFT:
         return self.settings._repr_html_()
 
 
-def arguments(settings: SFTSettings, measured: bool) -> Any:
+def arguments(settings: SFTSettings, evaluate: bool) -> Any:
     """Return TRL's SFTConfig.
 
     Args:
         settings: How to train.
-        measured: Whether there are held-out rows.
+        evaluate: Whether there are held-out rows.
     """
     import torch
     from trl import SFTConfig
@@ -247,7 +247,7 @@ def arguments(settings: SFTSettings, measured: bool) -> Any:
         "bf16": on_gpu and settings.dtype != "float32",
         "use_cpu": not on_gpu,
         "logging_steps": settings.logging_steps,
-        "eval_strategy": "steps" if measured and settings.eval_steps else "no",
+        "eval_strategy": "steps" if evaluate and settings.eval_steps else "no",
         "eval_steps": settings.eval_steps or None,
         "save_strategy": "steps" if settings.save_steps else "no",
         "save_steps": settings.save_steps or 500,

@@ -101,12 +101,12 @@ SCRIPT = """
     try:
         sandboxes.open(snapshot)
     except lab.QuotaExceeded as error:
-        print(error.what, "first" if seats().taken() == 2 else "counted wrongly")
+        print(error.what, "first" if seats().in_use() == 2 else "counted wrongly")
     second.close()
     with sandboxes.open(snapshot) as third:
         print(third.run("cat a.txt").output, third.run("head -c 300000000 /dev/zero | tail").limit or "unbounded")
     first.close()
-    print(seats().taken())
+    print(seats().in_use())
 """
 
 

@@ -23,13 +23,13 @@ def test_doctor_finds_what_these_tests_run_on(report: Report) -> None:
     assert report.ok, repr(report)
     for name in ("python", "git", "bash", "uv", "sandbox", "cache", "memory"):
         assert report[name].state != State.BROKEN
-    assert "namespace" in report["sandbox"].said and "ms" in report["sandbox"].said
+    assert "namespace" in report["sandbox"].message and "ms" in report["sandbox"].message
     assert report["extra notebook"].state == State.OK
 
 
 def test_every_finding_that_is_not_in_order_says_what_to_do(report: Report) -> None:
     for finding in report.findings:
-        assert finding.said
+        assert finding.message
         if finding.state in (State.BROKEN, State.TIGHT):
             assert finding.fix
 
@@ -62,7 +62,7 @@ def shared(folder: Path) -> list[str]:
         "SWEBENCH_LAB_QUOTA": str(folder / "quota.toml"),
         "SWEBENCH_LAB_CACHE": str(folder / "cache"),
     }
-    code = "from swebench_lab.testing.doctor.doctor import _sharing; [print(f.state, f.said) for f in _sharing()]"
+    code = "from swebench_lab.testing.doctor.doctor import _sharing; [print(f.state, f.message) for f in _sharing()]"
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 

@@ -40,7 +40,7 @@ def test_where_namespaces_are_refused_doctor_names_the_tier_that_is_left() -> No
     code = UNDER.format(refusing(*NAMESPACES).hex()) + (
         "from swebench_lab.testing.doctor.doctor import doctor\n"
         "report = doctor()\n"
-        "print(report.ok, 'SandboxFactory(\"landlock\")' in report['sandbox'].said)\n"
+        "print(report.ok, 'SandboxFactory(\"landlock\")' in report['sandbox'].message)\n"
         "for name in ('namespace-rootless', 'user namespaces', 'overlay'):\n"
         "    print(name, report[name].state, bool(report[name].fix))\n"
     )

@@ -51,7 +51,7 @@ def made(way: str, **given: Any) -> Config:
 def arguments(way: str, settings: Any) -> Any:
     """TRL's configuration as the engine builds it."""
     if way == "sft":
-        return sft.arguments(settings, measured=True)
+        return sft.arguments(settings, evaluate=True)
     engine = {"sync": engine_sync, "async": engine_async}[way]
     return engine.arguments(
         settings, settings.update_size(), 1.0 if settings.temperature is None else settings.temperature

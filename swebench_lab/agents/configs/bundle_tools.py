@@ -188,16 +188,16 @@ class Kit:
         observation = Observation(text, action, result.exit_code, result.timed_out, result.limit, facts=facts)
         return self.handed_in(sandbox, observation)
 
-    def handed_in(self, sandbox: Sandbox, ended: Observation) -> Observation:
+    def handed_in(self, sandbox: Sandbox, observation: Observation) -> Observation:
         """Return an observation with what it hands in, if it does."""
-        if _MARK in ended.text:
-            return self.ending(ended, _model_patch(sandbox))
-        return self.ending(ended, None) if _FORFEIT in ended.text else ended
+        if _MARK in observation.text:
+            return self.ending(observation, _model_patch(sandbox))
+        return self.ending(observation, None) if _FORFEIT in observation.text else observation
 
     @staticmethod
-    def ending(ended: Observation, patch: str | None) -> Observation:
+    def ending(observation: Observation, patch: str | None) -> Observation:
         """Return an observation that ends the attempt with a patch; None: with what was changed."""
-        return replace(ended, done=True, patch=patch)
+        return replace(observation, done=True, patch=patch)
 
     def check_allowed(self, action: str) -> None:
         """Raise FormatError if a command is on the list of those that are not run."""

@@ -189,13 +189,13 @@ class Settings:
         """Return an error that names the file and an option."""
         return ConfigError(f"{self.file}, option {name}: {what}")
 
-    def path(self, name: str, written: str) -> Path:
+    def path(self, name: str, text: str) -> Path:
         """Return where something lies that the file names.
 
         Raises:
             ConfigError: There is nothing of that name.
         """
-        given = Path(written).expanduser()
+        given = Path(text).expanduser()
         home = self.root or os.environ.get("SWE_AGENT_CONFIG_ROOT")
         starts = [file.absolute().parent for file in reversed(self.files)]
         folders = [Path(home)] if home else [folder for start in starts for folder in (start, *start.parents)]
@@ -203,7 +203,7 @@ class Settings:
             if (folder / given).exists():
                 return (folder / given).resolve()
         looked = home or f"{', '.join(map(str, starts))} and the folders above"
-        raise self.wrong(name, f"there is no {written!r} in {looked}; give root=, the folder it starts from")
+        raise self.wrong(name, f"there is no {text!r} in {looked}; give root=, the folder it starts from")
 
 
 def _general(name: str) -> str:

@@ -132,7 +132,7 @@ class TemplateFlavour(Flavour):
         frame = {"blocked": self.blocked, "syntax": self.syntax}.get(error.code, self.format_error)
         return self.fill(frame or self.format_error, variables)
 
-    def fill(self, text: str, known: Mapping[str, Any]) -> str:
+    def fill(self, text: str, variables: Mapping[str, Any]) -> str:
         """Fill a template in.
 
         Raises:
@@ -141,7 +141,7 @@ class TemplateFlavour(Flavour):
         from jinja2 import TemplateError
 
         try:
-            return template(text, self.kind == "mini").render(known)
+            return template(text, self.kind == "mini").render(variables)
         except (TemplateError, TypeError, ValueError) as error:
             raise ConfigError(f"flavour {self.name!r}, template {text[:80]!r}: {error}") from error
 

@@ -131,25 +131,25 @@ class Setup(Protocol):
         ...
 
 
-def read_arguments(tool: Tool, written: Mapping[str, str]) -> dict[str, Any]:
+def read_arguments(tool: Tool, arguments: Mapping[str, str]) -> dict[str, Any]:
     """Return a call's arguments in the types that the tool's schema gives them.
 
     Args:
         tool: The called tool.
-        written: Parameter to value, as text.
+        arguments: Parameter to value, as text.
 
     Raises:
         FormatError: A parameter is unknown, missing, or not of its type; the message says what to write.
     """
     properties: Mapping[str, Mapping[str, Any]] = tool.parameters.get("properties", {})
-    for key in written:
+    for key in arguments:
         if key not in properties:
             names = ", ".join(properties) or "none"
             raise FormatError(f"The function {tool.name!r} has no parameter {key!r}; its parameters are: {names}.")
     for key in tool.parameters.get("required", ()):
-        if key not in written:
+        if key not in arguments:
             raise FormatError(f"The function {tool.name!r} needs the parameter {key!r}.")
-    return {key: _convert(value, properties[key], f"{tool.name}.{key}") for key, value in written.items()}
+    return {key: _convert(value, properties[key], f"{tool.name}.{key}") for key, value in arguments.items()}
 
 
 _TYPES: dict[str, tuple[type, ...]] = {

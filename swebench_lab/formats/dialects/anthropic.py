@@ -250,9 +250,9 @@ def error(refused: Refused) -> Json:
     return {"type": "error", "error": {"type": kind, "message": refused.message}}
 
 
-def overflow(asked: int, limit: int) -> str:
+def overflow(tokens: int, limit: int) -> str:
     """Return what is said of a conversation that is too long."""
-    return f"prompt is too long: {asked} tokens > {limit} maximum"
+    return f"prompt is too long: {tokens} tokens > {limit} maximum"
 
 
 def error_event(refused: Refused) -> bytes:

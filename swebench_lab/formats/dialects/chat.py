@@ -224,10 +224,10 @@ def error(refused: Refused) -> Json:
     return {"error": {"message": refused.message, "type": kind, "param": None, "code": _CODES.get(refused.kind)}}
 
 
-def overflow(asked: int, limit: int) -> str:
+def overflow(tokens: int, limit: int) -> str:
     """Return what is said of a conversation that is too long."""
     return (
-        f"This model's maximum context length is {limit} tokens. However, your messages resulted in {asked} tokens. "
+        f"This model's maximum context length is {limit} tokens. However, your messages resulted in {tokens} tokens. "
         "Please reduce the length of the messages."
     )
 

@@ -259,9 +259,9 @@ def error(refused: Refused) -> Json:
     return {"error": {"code": refused.status, "message": refused.message, "status": status}}
 
 
-def overflow(asked: int, limit: int) -> str:
+def overflow(tokens: int, limit: int) -> str:
     """Return what is said of a conversation that is too long."""
-    return f"The input token count ({asked}) exceeds the maximum number of tokens allowed ({limit})."
+    return f"The input token count ({tokens}) exceeds the maximum number of tokens allowed ({limit})."
 
 
 def error_event(refused: Refused) -> bytes:

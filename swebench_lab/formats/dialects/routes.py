@@ -31,7 +31,7 @@ class Dialect(Protocol):
     def error_event(self, refused: Refused) -> bytes:
         """Return the event that ends a stream with an error."""
 
-    def overflow(self, asked: int, limit: int) -> str:
+    def overflow(self, tokens: int, limit: int) -> str:
         """Return what is said of a conversation that is too long."""
 
     def models(self, name: str) -> Any:

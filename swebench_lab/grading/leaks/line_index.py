@@ -62,9 +62,9 @@ class Area:
         return {"do": do, "roots": self.roots, "skip": self.skip, "tree": self.tree, "start": self.start}
 
 
-def read_area(box: Sandbox, area: Area, wanted: Sequence[Mark], only: Sequence[str] | None = None) -> dict[str, Any]:
+def read_area(box: Sandbox, area: Area, marks: Sequence[Mark], only: Sequence[str] | None = None) -> dict[str, Any]:
     """Read all files of an area, or only some, for marks."""
-    orders = area.orders("look") | {"marks": [asdict(mark) for mark in wanted]}
+    orders = area.orders("look") | {"marks": [asdict(mark) for mark in marks]}
     return _scan(box, orders if only is None else orders | {"only": list(only)})
 
 

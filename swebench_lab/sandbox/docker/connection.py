@@ -78,7 +78,7 @@ class Connection:
             Gone: The connection has ended.
             TimeoutError: The deadline has passed.
         """
-        call = self.mux.call(request, ended=body is None)
+        call = self.mux.call(request, without_body=body is None)
         try:
             if body is not None:
                 for data in body:

@@ -188,14 +188,14 @@ class Mux:
         self._calls: dict[int, Call] = {}
         self._number = 0
 
-    def call(self, request: Mapping[str, Any], ended: bool = True) -> Call:
+    def call(self, request: Mapping[str, Any], without_body: bool = True) -> Call:
         """Make a call; `ended`: without a body."""
         with self.lock:
             self.check()
             self._number += 1
             call = self._calls[self._number] = Call(self, self._number, request, True)
         frames = [(_OPEN, call.number, json.dumps(request, separators=(",", ":")).encode())]
-        self.send(*frames, *([(_END, call.number, _NO_RESULT)] if ended else []))
+        self.send(*frames, *([(_END, call.number, _NO_RESULT)] if without_body else []))
         return call
 
     def forget(self, call: Call) -> None:

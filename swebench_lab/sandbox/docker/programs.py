@@ -132,7 +132,7 @@ class Listener(socket.socket):
     def _carry(self, number: int) -> None:
         """Carry the bytes of one caller until both sides have ended."""
         with contextlib.suppress(Gone):
-            call = self._mux.call({"op": "accepted", "with": {"number": number}}, ended=False)
+            call = self._mux.call({"op": "accepted", "with": {"number": number}}, without_body=False)
             local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
                 local.connect(str(self._folder / "socket"))

@@ -270,7 +270,7 @@ class DockerSandbox(Sandbox):
     def _channel(self, op: str, **arguments: Any) -> socket.socket:
         """A socket whose bytes are those of a call."""
         try:
-            call = self._require_link.mux.call({"op": op, "with": arguments}, ended=False)
+            call = self._require_link.mux.call({"op": op, "with": arguments}, without_body=False)
         except Gone as error:
             raise self._closed_error(op) from error
         ours, theirs = socket.socketpair()

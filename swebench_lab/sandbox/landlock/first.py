@@ -148,10 +148,10 @@ def _end_all(*_: object) -> NoReturn:
     os._exit(1)
 
 
-def give_up_capabilities(kept: tuple[int, ...]) -> None:
+def give_up_capabilities(capabilities: tuple[int, ...]) -> None:
     """Keep these of the capabilities that this process has."""
     try:
-        kernel.keep_capabilities(kept)
+        kernel.keep_capabilities(capabilities)
     except OSError:  # without the right to narrow what programs may gain; `no_new_privs` does that
         header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
         ctypes.CDLL(None).capset(ctypes.byref(header), ctypes.byref(data))

@@ -144,27 +144,27 @@ def no_new_privileges() -> None:
     _check(_LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl no_new_privs")
 
 
-def drop_from_bounds(kept: Sequence[int]) -> None:
+def drop_from_bounds(capabilities: Sequence[int]) -> None:
     """Keep whatever this process executes from having any capability but these; its own stay."""
     prctl = _LIBC.prctl
     for capability in range(64):
-        if capability not in kept and prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
+        if capability not in capabilities and prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
             if ctypes.get_errno() == errno.EINVAL:
                 break  # past the last one this kernel knows
             _check(-1, f"drop capability {capability}")
 
 
-def keep_capabilities(kept: Sequence[int], bounded: bool = False) -> None:
+def keep_capabilities(capabilities: Sequence[int], bounded: bool = False) -> None:
     """Give up every capability but these, for this process and everything it executes.
 
     Args:
-        kept: The capabilities that stay.
+        capabilities: The capabilities that stay.
         bounded: Whether `drop_from_bounds` was called already, here or before a fork into the same user namespace.
     """
     if not bounded:
-        drop_from_bounds(kept)
+        drop_from_bounds(capabilities)
     _LIBC.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-    low = sum(1 << capability for capability in kept)
+    low = sum(1 << capability for capability in capabilities)
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     data = (ctypes.c_uint32 * 6)(low, low, 0, 0, 0, 0)
     _check(_LIBC.capset(ctypes.byref(header), ctypes.byref(data)), f"capset {low:#x}")

@@ -273,14 +273,14 @@ def collect(running: Running, pipes: Pipes, timeout: float | None, max_output: i
     return result_of(outcome, streams, start, timed_out, sum(output.dropped for output in outputs.values()))
 
 
-def result_of(ended: Exit, streams: Sequence[bytes], started: float, timed_out: bool, dropped: int) -> Result:
+def result_of(exit_: Exit, streams: Sequence[bytes], started: float, timed_out: bool, dropped: int) -> Result:
     """A Result from how a process ended and what was kept of its output."""
-    by_signal = -ended.status if ended.status < 0 else None
-    code = ended.status if by_signal is None else 128 + by_signal
-    limit = ended.limit or ("output" if dropped else "")
+    by_signal = -exit_.status if exit_.status < 0 else None
+    code = exit_.status if by_signal is None else 128 + by_signal
+    limit = exit_.limit or ("output" if dropped else "")
     if signal.SIGXFSZ in (by_signal, code - 128):
         limit = "file size"
-    stopped = timed_out or (by_signal is not None and bool(ended.limit))
+    stopped = timed_out or (by_signal is not None and bool(exit_.limit))
     return Result(
         None if stopped else code,
         by_signal,
@@ -290,7 +290,7 @@ def result_of(ended: Exit, streams: Sequence[bytes], started: float, timed_out: 
         timed_out,
         limit,
         dropped,
-        ended.cpu,
+        exit_.cpu,
     )
 
 

@@ -68,11 +68,11 @@ class Run:
         return _files.digest_of("run", version, self.image.keys, statement, self.shell, variables, self.workdir, self.user,
                                 self.network, dict(self.memory), os.geteuid() == 0)  # fmt: skip
 
-    def build(self, given: Mapping[str, str], folder: Path) -> dict[str, Any]:
+    def build(self, arguments: Mapping[str, str], folder: Path) -> dict[str, Any]:
         """Run it and keep what it changed.
 
         Args:
-            given: Variables that do not count as something that goes in: addresses of proxies.
+            arguments: Variables that do not count as something that goes in: addresses of proxies.
             folder: Empty folder to fill.
 
         Raises:
@@ -98,7 +98,7 @@ class Run:
             builds=True,
             memory=self.memory,
         ) as box:
-            output = self._run(box, given)
+            output = self._run(box, arguments)
             checkpoint = box.checkpoint()
         layer = folder / "layer"
         checkpoint.path.rename(layer)

@@ -133,11 +133,11 @@ def interpreter_state(version: str, allow_python: str) -> str:
     return f"{version} is not at hand, and building will fail: allow_python is {allow_python!r}"
 
 
-def other_than(wanted: str, have: str) -> str:
+def other_than(version: str, have: str) -> str:
     """Return a remark when an interpreter is not of the version that was wanted; else an empty text."""
-    if not wanted or have == wanted or have.startswith(wanted + "."):
+    if not version or have == version or have.startswith(version + "."):
         return ""
-    return f"Python {wanted} was wanted and is not here; the nearest, {have}, was taken as allowed"
+    return f"Python {version} was wanted and is not here; the nearest, {have}, was taken as allowed"
 
 
 def _nearest(target: str) -> Interpreter | None:

@@ -107,11 +107,11 @@ def without_wheels(said: str) -> list[str]:
     return names or re.findall(r"\b([\w.-]+?)(?:==\S+)? ha(?:s|ve) no (?:usable )?wheels", said)
 
 
-def too_late(said: str) -> dict[str, str]:
+def too_late(output: str) -> dict[str, str]:
     """Return the packages that uv says it would need newer than the date, each with the second after that release."""
     result = {}
     hints = r"`([\w.-]+)` was filtered by `exclude-newer`[^`]*?published at (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)"
-    for name, when in re.findall(hints, said):
+    for name, when in re.findall(hints, output):
         after = datetime.datetime.fromisoformat(f"{when}+00:00") + datetime.timedelta(seconds=1)
         result[name] = after.strftime("%Y-%m-%dT%H:%M:%SZ")
     return result

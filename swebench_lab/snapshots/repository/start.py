@@ -39,10 +39,10 @@ log = logging.getLogger(__name__)
 _HARNESS = ("conftest.py", "pytest.ini", ".pytest.ini", "tox.ini")
 
 
-def tree_key(task: Task, commit: str, built: str = "") -> str:
+def tree_key(task: Task, commit: str, build: str = "") -> str:
     """Return the key of a task's START tree: a hash of all that goes into it, the project's own build included."""
     tests = sorted(task.fail_to_pass) if task.hide_tests else []
-    return _files.digest_of(VERSION, commit, task.setup_patch, tests, sorted(test_paths(task)), built)
+    return _files.digest_of(VERSION, commit, task.setup_patch, tests, sorted(test_paths(task)), build)
 
 
 def test_paths(task: Task) -> set[str]:
@@ -227,10 +227,10 @@ def _text(path: Path) -> str | None:
         return None
 
 
-def keep_tests(clean: Path, folder: Path, named: Iterable[str]) -> list[str]:
+def keep_tests(clean: Path, folder: Path, paths: Iterable[str]) -> list[str]:
     """Link the true test and harness files of the clean tree into a folder that no box sees; return their names."""
-    named = set(named)
-    names = {name for name in named | _test_packages(named) if regular_file(clean, name)} | set(_harness_files(clean))
+    paths = set(paths)
+    names = {name for name in paths | _test_packages(paths) if regular_file(clean, name)} | set(_harness_files(clean))
     folder.mkdir()
     for name in sorted(names):
         target = folder / name

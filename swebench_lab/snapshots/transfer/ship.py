@@ -61,7 +61,7 @@ def pack(cache: Cache, task: Task, there: Collection[str] = ()) -> IO[bytes] | N
     return file
 
 
-def unpack(cache: Cache, packed: IO[bytes] | bytes) -> list[str]:
+def unpack(cache: Cache, parts: IO[bytes] | bytes) -> list[str]:
     """Bring packed parts into a cache, each whole or not at all, its content checked against its digest.
 
     Returns:
@@ -70,7 +70,7 @@ def unpack(cache: Cache, packed: IO[bytes] | bytes) -> list[str]:
     Raises:
         SnapshotError: It is no such archive, or a part is not what its digest says.
     """
-    file = io.BytesIO(packed) if isinstance(packed, bytes) else packed
+    file = io.BytesIO(parts) if isinstance(parts, bytes) else parts
     brought = []
     cache.root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".brought-", dir=cache.root) as folder:

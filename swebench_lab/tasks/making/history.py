@@ -205,7 +205,7 @@ class _Miner:
     repeats: int
 
     def mine(
-        self, found: Iterator[Commit], count: int, workers: int, progress: bool
+        self, commits: Iterator[Commit], count: int, workers: int, progress: bool
     ) -> tuple[list[Task], list[dict[str, Any]]]:
         """Try commits, some at once, until enough are tasks."""
         from tqdm.auto import tqdm
@@ -216,7 +216,9 @@ class _Miner:
             ThreadPoolExecutor(workers, thread_name_prefix="mine") as pool,
             tqdm(total=count, desc=f"mine {self.clean.source}", unit="task", disable=not progress) as bar,
         ):
-            while len(tasks) < count and (batch := [commit for _, commit in zip(range(workers), found, strict=False)]):
+            while len(tasks) < count and (
+                batch := [commit for _, commit in zip(range(workers), commits, strict=False)]
+            ):
                 for commit, (task, reason, seconds) in zip(batch, pool.map(self._outcome, batch), strict=True):
                     rows.append(_row(commit, task, reason, seconds))
                     tasks += [] if reason else [task]

@@ -344,25 +344,25 @@ _SHORT = 48
 """Characters of a value that may stand in place of its name."""
 
 
-def shortened(chosen: list[ast.stmt], probe: ast.expr) -> tuple[list[ast.stmt], ast.expr]:
+def shortened(statements: list[ast.stmt], probe: ast.expr) -> tuple[list[ast.stmt], ast.expr]:
     """Put values in place of names that only carry them: literals, other names, what is used at once and no more."""
-    for name in reversed([_target_name(statement) for statement in chosen]):
-        statement = next(s for s in chosen if _target_name(s) == name)
-        others = [other for other in chosen if other is not statement]
+    for name in reversed([_target_name(statement) for statement in statements]):
+        statement = next(s for s in statements if _target_name(s) == name)
+        others = [other for other in statements if other is not statement]
         uses = [n for o in (*others, probe) for n in ast.walk(o) if isinstance(n, ast.Name) and n.id == name]
         if not name or not uses or any(not isinstance(n.ctx, ast.Load) for n in uses):
             continue
         assert isinstance(statement, ast.Assign)
-        is_last = statement is chosen[-1] and len(uses) == 1
+        is_last = statement is statements[-1] and len(uses) == 1
         plain = _is_plain(statement.value) and (
             len(uses) == 1 or isinstance(statement.value, (ast.Name, ast.Attribute))
         )
         if not (is_last or plain) or len(ast.unparse(statement.value)) > _SHORT:
             continue
         inliner = _Inliner(name, statement.value)
-        chosen = [_inlined_in(other, inliner) for other in others]
+        statements = [_inlined_in(other, inliner) for other in others]
         probe = inliner.visit(copy.deepcopy(probe))
-    return chosen, probe
+    return statements, probe
 
 
 def _target_name(statement: ast.stmt) -> str:
@@ -419,9 +419,9 @@ class _Simplifier(ast.NodeTransformer):
         return node
 
 
-def simplified(node: N, caught: frozenset[str]) -> N:
+def simplified(node: N, error_names: frozenset[str]) -> N:
     """Return a copy in which `self.x` is `x` and a caught error is itself; a statement that this changed is marked."""
-    simplifier = _Simplifier(caught)
+    simplifier = _Simplifier(error_names)
     result: N = simplifier.visit(copy.deepcopy(node))
     if simplifier.changed and isinstance(result, ast.stmt):
         unmarked(result)
@@ -449,14 +449,14 @@ def import_lines(imports: set[tuple[str, str]]) -> list[str]:
     return plain + [f"from {m} import {', '.join(sorted(t for n, t in imports if n == m))}" for m in modules]
 
 
-def subject_of(probe: ast.expr, chosen: Sequence[ast.stmt], helpers: Iterable[str], known: Container[str]) -> str:
+def subject_of(probe: ast.expr, statements: Sequence[ast.stmt], helpers: Iterable[str], known: Container[str]) -> str:
     """Return the function or method that a snippet is about: the outermost call of something the project defines."""
-    places: list[ast.AST] = [probe, *reversed(chosen)]
+    places: list[ast.AST] = [probe, *reversed(statements)]
     calls = (node for place in places for node in ast.walk(place) if isinstance(node, ast.Call))
-    callees = [name for node in calls if (name := _callee(node, chosen, helpers))]
+    callees = [name for node in calls if (name := _callee(node, statements, helpers))]
     names = (getattr(n, "attr", getattr(n, "id", "")) for place in places for n in ast.walk(place))
     own = [name for name in callees if name.rpartition(".")[2] in known]
-    expression = chosen[-1] if chosen and isinstance(probe, ast.Constant) else probe
+    expression = statements[-1] if statements and isinstance(probe, ast.Constant) else probe
     return next(iter([*own, *(name for name in names if name in known), *callees]), ast.unparse(expression)[:_SHORT])
 
 

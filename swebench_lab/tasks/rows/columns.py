@@ -32,13 +32,13 @@ def as_object(row: Mapping[str, Any], column: str, where: str) -> Mapping[str, A
     return value
 
 
-def renamed(row: Mapping[str, Any], names: Mapping[str, str], needed: Iterable[str], where: str) -> dict[str, Any]:
+def renamed(row: Mapping[str, Any], names: Mapping[str, str], required: Iterable[str], where: str) -> dict[str, Any]:
     """Return our field names with the row's values, each checked; absent optional columns are left out."""
     values: dict[str, Any] = {}
     for name, column in names.items():
         value = row.get(column)
         if value is None:
-            if name in needed:
+            if name in required:
                 raise TaskError(f"{where}, field {column!r}: missing")
             continue
         if name in ("fail_to_pass", "pass_to_pass"):
@@ -77,9 +77,9 @@ def _literal(text: str) -> Any:
         return None
 
 
-def other_columns(row: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
+def other_columns(row: Mapping[str, Any], fields: set[str]) -> dict[str, Any]:
     """Return the columns that no field of a Task holds, and that are not empty."""
-    return {key: value for key, value in row.items() if key not in known and value is not None}
+    return {key: value for key, value in row.items() if key not in fields and value is not None}
 
 
 def list_of(value: Any) -> list[str]:

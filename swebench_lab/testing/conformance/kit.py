@@ -67,7 +67,7 @@ class Outcome:
 
     behaviour: Behaviour
     passed: bool
-    said: str
+    detail: str
     seconds: float
     lacking: tuple[str, ...] = ()
 
@@ -78,7 +78,7 @@ class Outcome:
 
     def __str__(self) -> str:
         mark = "ok  " if self.passed else "FAIL" if self.failed else "–   "
-        more = f"this tier has no {', '.join(self.lacking)}" if self.lacking else self.said
+        more = f"this tier has no {', '.join(self.lacking)}" if self.lacking else self.detail
         return f"{mark} {self.behaviour.group}: {self.behaviour.name}{': ' + more if more else ''}"
 
 

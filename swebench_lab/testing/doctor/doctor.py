@@ -60,7 +60,7 @@ class Finding:
 
     name: str
     state: State
-    said: str
+    message: str
     fix: str = ""
 
 
@@ -101,7 +101,7 @@ class Report:
 
     def _verdict(self) -> str:
         problems = [finding.name for finding in self.findings if finding.state == State.BROKEN]
-        works = "".join(finding.said.partition(":")[0] for finding in self.findings if finding.name == "sandbox")
+        works = "".join(finding.message.partition(":")[0] for finding in self.findings if finding.name == "sandbox")
         return f"all that is needed works: {works}" if not problems else f"needs attention: {', '.join(problems)}"
 
     def _notable(self) -> list[Finding]:
@@ -129,13 +129,13 @@ _WRONG = (State.BROKEN, State.TIGHT)
 
 def _lines(findings: Iterable[Finding]) -> Iterator[str]:
     for finding in findings:
-        yield f"{finding.state:<7} {finding.name:<18} {finding.said}"
+        yield f"{finding.state:<7} {finding.name:<18} {finding.message}"
         if finding.fix:
             yield f"{'':<26} → {finding.fix}"
 
 
 def _table(findings: Iterable[Finding]) -> str:
-    rows = [[finding.state, finding.name, finding.said, finding.fix] for finding in findings]
+    rows = [[finding.state, finding.name, finding.message, finding.fix] for finding in findings]
     return _html.table(["state", "what", "found", "what to do"], rows)
 
 

@@ -24,14 +24,14 @@ ENDS = ("submit", "finish")
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
-def arguments_of(given: Any, where: str) -> dict[str, str]:
+def arguments_of(value: Any, where: str) -> dict[str, str]:
     """Return a call's arguments as texts: JSON is read once, and what is null was not given.
 
     Raises:
         RecordError: They are no object.
     """
     try:
-        values = json.loads(given, strict=False) if isinstance(given, str) else given
+        values = json.loads(value, strict=False) if isinstance(value, str) else value
     except ValueError as error:
         raise RecordError(f"{where}, field 'arguments': not JSON: {error}") from error
     if values is None or values == "":
@@ -62,13 +62,13 @@ def ids_of(message: Mapping[str, Any]) -> list[str]:
     return [str(raw.get("id") or "") if isinstance(raw, Mapping) else "" for raw in message.get("tool_calls") or ()]
 
 
-def unbroken(given: Any, where: str) -> dict[str, str]:
+def unbroken(value: Any, where: str) -> dict[str, str]:
     """Return a call's arguments; a text that its model left broken is kept whole under the name `arguments`."""
     try:
-        return arguments_of(given, where)
+        return arguments_of(value, where)
     except RecordError:
-        if isinstance(given, str):
-            return {"arguments": given}
+        if isinstance(value, str):
+            return {"arguments": value}
         raise
 
 
@@ -188,17 +188,17 @@ def opening_message(message: Mapping[str, Any]) -> Message:
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
-def calls_of(made: Step) -> list[Call]:
+def calls_of(step: Step) -> list[Call]:
     """Return the calls of a step, as a reply makes them."""
     return [
         Call(one.tool, {k: JsonValue(v) if k in one.json_arguments else v for k, v in one.arguments.items()})
-        for one in made.calls
+        for one in step.calls
     ]
 
 
-def words_of(made: Step) -> str:
+def words_of(step: Step) -> str:
     """Return what a reply said besides its call; all of it where it held none."""
-    return made.thought if made.tool else made.reply.text
+    return step.thought if step.tool else step.reply.text
 
 
 def typed(call: Call) -> dict[str, Any]:
@@ -225,26 +225,26 @@ def _properties() -> dict[str, Mapping[str, Any]]:
     }
 
 
-def tool_calls(made: Step) -> list[dict[str, Any]]:
+def tool_calls(step: Step) -> list[dict[str, Any]]:
     """Return a step's calls as chat endpoints have them: arguments encoded once, no null in them."""
     return [
         {
             "function": {"name": call.name, "arguments": json.dumps(typed(call), ensure_ascii=False)},
-            "id": call_id(made, number),
+            "id": call_id(step, number),
             "type": "function",
         }
-        for number, call in enumerate(calls_of(made))
+        for number, call in enumerate(calls_of(step))
     ]
 
 
-def call_id(made: Step, number: int = 0) -> str:
+def call_id(step: Step, number: int = 0) -> str:
     """Return what a step's call is called: its own id, or a name that is the same each time."""
-    return made.calls[number].id or f"call_{made.index}_{number}"
+    return step.calls[number].id or f"call_{step.index}_{number}"
 
 
-def output_of(made: Step) -> str:
+def output_of(step: Step) -> str:
     """Return what a step's command printed, or what was shown of it."""
-    return str(made.extra.get("output", made.observation))
+    return str(step.extra.get("output", step.observation))
 
 
 def alike(one: Trajectory, other: Trajectory) -> bool:

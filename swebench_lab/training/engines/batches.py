@@ -116,15 +116,15 @@ def masked_counts(batch: Iterable[Sample]) -> Counter[str]:
     return Counter(sample.masked for sample in batch if sample.masked)
 
 
-def by_difficulty(tasks: Tasks, measured: Rollouts, low: float = 0.05, high: float = 0.95) -> Tasks:
+def by_difficulty(tasks: Tasks, rollouts: Rollouts, low: float = 0.05, high: float = 0.95) -> Tasks:
     """Return the tasks that are neither out of reach nor done, the easiest first; tasks not measured are left out.
 
     Args:
         tasks: The tasks.
-        measured: Attempts by the policy that is to be trained.
+        rollouts: Attempts by the policy that is to be trained.
         low: Smallest resolved rate among its graded attempts.
         high: Largest.
     """
-    rates = {name: group.graded_resolved_rate for name, group in measured.by_task().items() if len(group.graded)}
+    rates = {name: group.graded_resolved_rate for name, group in rollouts.by_task().items() if len(group.graded)}
     selection = [task for task in tasks if low <= rates.get(task.id, -1.0) <= high]
     return Tasks(sorted(selection, key=lambda task: -rates[task.id]), tasks.name)

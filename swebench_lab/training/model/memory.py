@@ -122,17 +122,17 @@ def _head(shape: Shape, training: Training) -> int:
     return 9 * 4 * tile + gradients  # plain torch, with all that lies between
 
 
-def local_sampler(shape: Shape, training: Training, attempts: int, copied: bool) -> int:
+def local_sampler(shape: Shape, training: Training, attempts: int, twice: bool) -> int:
     """Return the bytes of a LocalPolicy: keys and values of all attempts, twice while they are put together anew.
 
     Args:
         shape: The model.
         training: Whose rows are the longest that it reads.
         attempts: Attempts at once.
-        copied: Whether it holds a model of its own.
+        twice: Whether it holds a model of its own.
     """
     cache = 2 * attempts * training.length * shape.kv_bytes("float32")
-    return cache + (4 * shape.parameters if copied else 0)
+    return cache + (4 * shape.parameters if twice else 0)
 
 
 def training_of(settings: Any, gpu: bool = True, mask: bool = False) -> Training:

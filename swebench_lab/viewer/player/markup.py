@@ -58,19 +58,19 @@ def _table(rows: Iterable[Iterable[str]]) -> str:
     return "<table>" + "".join("<tr>" + "".join(f"{cell}{c}</td>" for c in row) + "</tr>" for row in rows) + "</table>"
 
 
-def overview(drawn: Values) -> str:
+def overview(values: Values) -> str:
     """Return the head of an attempt: title, verdict and facts."""
-    sign = f'<b style="color:{_VERDICTS[drawn["verdict"]]}">{drawn["sign"]} {drawn["verdict"]}</b>'
-    why = " · ".join(filter(None, [drawn["reason"], drawn["error"]]))
-    facts = " · ".join(f'<span style="opacity:.7">{name}</span> {escape(value)}' for name, value in drawn["facts"])
-    return f"<div><b>{escape(drawn['title'])}</b> {sign} {escape(why)}</div><div style='font-size:12px'>{facts}</div>"
+    sign = f'<b style="color:{_VERDICTS[values["verdict"]]}">{values["sign"]} {values["verdict"]}</b>'
+    why = " · ".join(filter(None, [values["reason"], values["error"]]))
+    facts = " · ".join(f'<span style="opacity:.7">{name}</span> {escape(value)}' for name, value in values["facts"])
+    return f"<div><b>{escape(values['title'])}</b> {sign} {escape(why)}</div><div style='font-size:12px'>{facts}</div>"
 
 
-def detail(drawn: Values, fold: Callable[[str], str] = str) -> str:
+def detail(values: Values, fold: Callable[[str], str] = str) -> str:
     """Return one step."""
-    endings = " ".join(f'<b style="color:{_COLOURS[style]}">{escape(words)}</b>' for style, words in drawn["endings"])
-    differed = " <b>differed in the replay</b>" if drawn["drift"] else ""
-    call, observation = drawn["call"], drawn["seen"]
+    endings = " ".join(f'<b style="color:{_COLOURS[style]}">{escape(words)}</b>' for style, words in values["endings"])
+    differed = " <b>differed in the replay</b>" if values["drift"] else ""
+    call, observation = values["call"], values["seen"]
     content = (
         _lines(call)
         if "lines" in call
@@ -78,18 +78,18 @@ def detail(drawn: Values, fold: Callable[[str], str] = str) -> str:
     )
     left = _label(f"{observation['more']:,} more characters are not shown here") if observation["more"] else ""
     return (
-        f"<div><b>{escape(drawn['title'])}</b> {escape(drawn['kind'])} {endings}{differed} "
-        f'<span style="opacity:.7">{escape(drawn["aside"])}</span></div>'
-        f"{_label(drawn['said']['label'])}{_pre(fold(drawn['said']['text']), 'font-family:inherit;background:none')}"
+        f"<div><b>{escape(values['title'])}</b> {escape(values['kind'])} {endings}{differed} "
+        f'<span style="opacity:.7">{escape(values["aside"])}</span></div>'
+        f"{_label(values['said']['label'])}{_pre(fold(values['said']['text']), 'font-family:inherit;background:none')}"
         f"{_label(call['label'])}{content if call['label'] else ''}"
         + (f"{_label('observation')}{_pre(fold(observation['text']))}{left}" if observation["text"] else "")
     )
 
 
-def panel(drawn: Values) -> str:
+def panel(values: Values) -> str:
     """Return the panel next to a step."""
-    missing = _label(drawn["missing"]) if drawn["name"] in ("changes", "since", "files") else ""
-    return missing + _PANELS[drawn["name"]](drawn)
+    missing = _label(values["missing"]) if values["name"] in ("changes", "since", "files") else ""
+    return missing + _PANELS[values["name"]](values)
 
 
 def _files_and_patch(values: Values) -> str:
@@ -102,7 +102,7 @@ def _tree(values: Values) -> str:
     return _pre("\n".join(f"{mark or ' '} {path}" for mark, path in values["tree"]) + left)
 
 
-def tests(drawn: Values) -> str:
+def tests(values: Values) -> str:
     """Return the outcomes of the tests."""
     groups = "".join(
         f"<b>{escape(group['title'])}</b>"
@@ -110,32 +110,32 @@ def tests(drawn: Values) -> str:
             [escape(test), f'<span style="color:{_COLOURS.get(style, "inherit")}">{escape(outcome)}</span>']
             for test, outcome, style in group["rows"]
         )
-        for group in drawn["groups"]
+        for group in values["groups"]
     )
-    notes = "".join(f"<p>{escape(note)}</p>" for note in drawn["notes"])
-    log = drawn["log"]["text"]
+    notes = "".join(f"<p>{escape(note)}</p>" for note in values["notes"])
+    log = values["log"]["text"]
     return notes + groups + (f"<details><summary>test log</summary>{_pre(log)}</details>" if log else "")
 
 
-def patches(drawn: Values) -> str:
+def patches(values: Values) -> str:
     """Return an attempt's patch and the gold patch."""
-    ours = _lines(drawn["ours"]) or "<p>Empty: no file was changed.</p>"
-    return f"<b>This attempt</b>{ours}<b>Gold</b>{_lines(drawn['gold'])}"
+    ours = _lines(values["ours"]) or "<p>Empty: no file was changed.</p>"
+    return f"<b>This attempt</b>{ours}<b>Gold</b>{_lines(values['gold'])}"
 
 
-def branches(drawn: Values) -> str:
+def branches(values: Values) -> str:
     """Return the tree of branches."""
     rows = [
         [escape("└ " * depth + (node or "attempt")), *map(escape, (where, policy, length, verdict, notes))]
-        for node, depth, where, policy, length, verdict, notes in drawn["tree_of_branches"]
+        for node, depth, where, policy, length, verdict, notes in values["tree_of_branches"]
     ]
     return _table(rows)
 
 
-def typed(drawn: Iterable[list[Any]]) -> str:
+def typed(rows: Iterable[list[Any]]) -> str:
     """Return the commands run by hand."""
     return "".join(
-        _label(f"step {step} · {ending}") + _pre(f"$ {command}\n{output}") for step, command, output, ending in drawn
+        _label(f"step {step} · {ending}") + _pre(f"$ {command}\n{output}") for step, command, output, ending in rows
     )
 
 

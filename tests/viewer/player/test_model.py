@@ -90,7 +90,7 @@ def test_it_walks_and_filters(failed: Rollout) -> None:
 def test_the_files_of_every_step_are_told_without_a_box(model: PlayerModel, failed: Rollout) -> None:
     edit = first_edit(failed)
     path = failed.trajectory.steps[edit].arguments["path"].removeprefix("/testbed/")
-    assert [(c.path, c.mark) for c in model.changed(edit) if not c.noise] == [(path, "M")]
+    assert [(c.path, c.mark) for c in model.changed_files(edit) if not c.noise] == [(path, "M")]
     assert f"diff --git a/{path} b/{path}" in model.diff(edit)
     assert model.diff(edit - 1, since_start=True) == ""
     new = failed.trajectory.steps[edit].arguments["new_str"].split("\n")

@@ -204,14 +204,14 @@ def view(path: str, arguments: dict[str, Any], characters: int) -> str:
     return answer + (f"\n[lines {end + 1}-{last} are not shown; use view_range]" if end < last else "")
 
 
-def line_range(wanted: list[int] | None, count: int, path: str) -> tuple[int, int]:
+def line_range(limits: list[int] | None, count: int, path: str) -> tuple[int, int]:
     """Return the first and last line to show."""
-    if wanted is None:
+    if limits is None:
         return 1, count
-    first, last = wanted
+    first, last = limits
     last = count if last == -1 else min(last, count)
     if first < 1 or first > count or last < first:
-        raise Refused(f"view_range {wanted} does not fit: {path} has {count} lines.")
+        raise Refused(f"view_range {limits} does not fit: {path} has {count} lines.")
     return first, last
 
 

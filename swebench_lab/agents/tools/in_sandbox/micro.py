@@ -77,16 +77,16 @@ def tested(folder: str) -> str:
     return f"{failures} failed" if failures else "passed" if passes else "no tests"
 
 
-def view(given: dict[str, dict[str, str]], text: str, _: str) -> int:
+def view(request: dict[str, dict[str, str]], text: str, _: str) -> int:
     """Print the function that is asked for, or the whole module."""
-    sys.stdout.write(listing(text, given["arguments"].get("text", "").strip()))
+    sys.stdout.write(listing(text, request["arguments"].get("text", "").strip()))
     return 0
 
 
-def sub(given: dict[str, dict[str, str]], text: str, path: str) -> int:
+def sub(request: dict[str, dict[str, str]], text: str, path: str) -> int:
     """Try an edit, and print what the tests say."""
     try:
-        new = substituted(text, given["arguments"]["text"])
+        new = substituted(text, request["arguments"]["text"])
     except ValueError as error:
         sys.stdout.write(str(error))
         return 1
