@@ -60,6 +60,9 @@ class CLIAttempt(RunningAttempt):
         self.kit: Kit = agent.resolved_kit
         self.output = ""
         """What the agent wrote, its middle left out where it is long."""
+        task_facts = {"issue": self.view.issue.strip(), "workdir": self.view.workdir, "repo": self.view.repo}
+        self.prompt = fill(agent.prompt, task_facts).strip()
+        """What the agent is told to do."""
         self.replay = replaying.Replay(resume, task, self.kit) if resume is not None and resume.steps else None
         self._wake_out, self._wake_in = -1, -1
         self._waking = threading.Lock()
@@ -72,6 +75,7 @@ class CLIAttempt(RunningAttempt):
             keep=self._keep_layer if self.layer_sink is not None else None,
             slot=self._model_slot,
             deadline=lambda: self.ends_at,
+            prompt=self.prompt,
             replay=self.replay,
             hint=(len(resume.steps), hint) if resume is not None else (0, hint),
             wake=self._wake,
@@ -136,13 +140,12 @@ class CLIAttempt(RunningAttempt):
                 f"running {self.kit.name} in sandbox {self.sandbox.id}: the box does not see the installed agent; open it "
                 "with CLIAgent.open(sandboxes, task)"
             )
-        task = {"issue": self.view.issue.strip(), "workdir": self.view.workdir, "repo": self.view.repo}
         return {
             "url": URL,
             "key": self.desk.key,
             "model": self.desk.model,
             "agent": str(folder),
-            "prompt": fill(self.agent.prompt, task).strip(),
+            "prompt": self.prompt,
         }
 
     def _follow(self, running: Running, reader: int) -> Iterator[Step]:

@@ -140,6 +140,19 @@ side = threading.Thread(target=work, args=(other,)); side.start(); work(main); s
         assert [step.parent for step in steps] == [None, *(step.index for step in steps[:-1])]
 
 
+@pytest.mark.parametrize("count", [1, 5])
+def test_the_main_line_is_the_one_that_was_given_the_prompt(snapshot, count):
+    ending = f"""
+ask([{{"role": "system", "content": "Make a title."}}, {{"role": "user", "content": sys.argv[1]}}], tools=[])
+other = [{{"role": "system", "content": "You search."}}, {{"role": "user", "content": "find it"}}]
+for number in range({count}): other += [ask(other), {{"role": "user", "content": "go on"}}]
+ask(main)
+"""
+    made = run(snapshot, ScriptedPolicy(lambda view, messages, step: "Done."), ending)
+    sub = Thread.AUXILIARY if count == 1 else Thread.SUB_AGENT
+    assert [step.thread for step in made.steps] == [Thread.AUXILIARY, *[sub] * count, Thread.MAIN]
+
+
 def test_equal_requests_at_once_are_answered_from_one_call(snapshot):
     ending = """
 got = []
