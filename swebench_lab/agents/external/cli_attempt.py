@@ -17,7 +17,7 @@ from swebench_lab.agents.external.kits import PORT, URL, Kit, fill
 from swebench_lab.agents.running import RunningAttempt, SlotOf
 from swebench_lab.errors import AgentError, SandboxUnavailable, describe
 from swebench_lab.records.reply import Message
-from swebench_lab.records.step import Step
+from swebench_lab.records.step import Step, Thread
 from swebench_lab.records.task import Task
 from swebench_lab.records.trajectory import Stop, Trajectory
 from swebench_lab.sandbox.contract import Layer, Sandbox
@@ -249,10 +249,12 @@ class CLIAttempt(RunningAttempt):
     # --- the end ----------------------------------------------------------------------------------------------------
 
     def trajectory(self) -> Trajectory:
-        """Return the record so far."""
+        """Return the record so far; it opens with what the main work began with, not with a title's or a sub-agent's prompt."""
         exchanges = list(self.desk.exchanges)
-        opening: tuple[Message, ...] = tuple(exchanges[0].messages) if exchanges else ()
+        calls = steps.build_steps(exchanges, self.kit)
+        first = next((step.index for step in calls if step.thread == Thread.MAIN), 0)
+        opening: tuple[Message, ...] = tuple(exchanges[first].messages) if exchanges else ()
         extra: dict[str, object] = {"agent": self.kit.name, "version": self.agent.version or self.kit.version}
         if self.replay is not None:
             extra |= {"repeated": len(self.replay.steps), "diverged": self.replay.diverged}
-        return self.recorded(opening, steps.build_steps(exchanges, self.kit), self.kit.name, extra=extra)
+        return self.recorded(opening, calls, self.kit.name, extra=extra)
