@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -15,9 +16,11 @@ import swebench_lab as lab
 from swebench_lab.agents.external.kits import KITS
 from swebench_lab.agents.external.translation import call_text
 from swebench_lab.errors import ContextFull
+from swebench_lab.places import default_root
 from swebench_lab.policies.scripted import ScriptedPolicy
 from swebench_lab.records.step import Thread
 from swebench_lab.sandbox.docker.engine import DockerOptions, engine
+from swebench_lab.sandbox.linux.processes import table
 
 pytestmark = [
     pytest.mark.slow,
@@ -64,6 +67,17 @@ def opened(tier):
     return factory
 
 
+def left_behind():
+    """Return the agents that still run below this process, and how many mounts it sees."""
+    parents, below, count = {process.pid: process.parent for process in table()}, {os.getpid()}, 0
+    while len(below) > count:
+        count = len(below)
+        below |= {pid for pid, parent in parents.items() if parent in below}
+    commands = [path.read_bytes() for path in (Path(f"/proc/{pid}/cmdline") for pid in below) if path.exists()]
+    agents = [command for command in commands if os.fsencode(default_root() / "agents") in command]
+    return agents, len(Path("/proc/self/mountinfo").read_text().splitlines())
+
+
 def give_up(view, messages, step):
     return "I leave it as it is."
 
@@ -72,6 +86,9 @@ def give_up(view, messages, step):
 @pytest.mark.parametrize("name", KITS)
 def test_an_agent_repairs_demo_bugs_in_boxes_without_a_network(name, tier, tmp_path):
     agent = lab.CLIAgent(name, ScriptedPolicy(Repair(name), name=name), max_steps=12, wall_time=500.0)
+    with opened(tier) as sandboxes, agent.open(sandboxes, TASKS[0]):
+        pass  # what this process keeps for the next box is there from now on
+    before = left_behind()
     with opened(tier) as sandboxes:
         collector = lab.RolloutCollector(sandboxes, workers=1, run_dir=tmp_path / "run")
         rollouts = collector.collect(agent, TASKS, progress=False)
@@ -97,6 +114,7 @@ def test_an_agent_repairs_demo_bugs_in_boxes_without_a_network(name, tier, tmp_p
             json.dumps({"agent": name, "tier": tier, "branch": branch.verdict.status, "error": branch.trajectory.error})
         )
         assert branch.verdict.status == "unresolved" or branch.trajectory.extra["diverged"], branch.trajectory.error
+    assert left_behind() == before and not before[0]
 
 
 OWN = {
