@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from swebench_lab.formats.dialects import anthropic, chat, google, responses
-from swebench_lab.formats.dialects.exchange import Answer, Json, Refused, Request, written
+from swebench_lab.formats.dialects.exchange import Answer, Json, Refused, Request, canonical_json
 
 _GOOGLE = re.compile(r"/models/(.+):(generatecontent|streamgeneratecontent|counttokens)$", re.IGNORECASE)
 _MODELS = re.compile(r"/models(/[^/]+(/[^/]+)?)?$")
@@ -127,7 +127,7 @@ def read(route: Route, body: bytes) -> Request:
     if _deeper(content, _DEPTH):
         raise Refused(400, f"the body of the request is nested more than {_DEPTH} levels deep")
     if _ESCAPED_HALF.search(body):  # agents cut texts, and some cut a character in two: no tokenizer takes a half
-        content = json.loads(_HALF.sub("\ufffd", written(content)))
+        content = json.loads(_HALF.sub("\ufffd", canonical_json(content)))
     if route.dialect == "google":
         request = google.read(content, route.model, route.stream, route.events)
     else:
