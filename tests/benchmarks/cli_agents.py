@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 
 import swebench_lab as lab
 from swebench_lab.agents.external.desk import Budget, Desk
@@ -104,22 +104,34 @@ def overhead(dialect: str) -> Json:
 # --- agents ---------------------------------------------------------------------------------------------------------------
 
 
+QUIET = 40.0
+"""Seconds in which no further attempt asks, after which as many are there as memory admits."""
+
+
 class Together(Repair):
-    """After a few that go ahead, answers nobody before so many attempts have asked, so that all are there at once.
+    """After a few that go ahead, answers nobody before so many attempts have asked, or no more come, so that all are there at once.
 
     Those that go ahead show how much memory one takes, without which fewer are admitted.
     """
 
     def __init__(self, kit: str, ahead: int, count: int) -> None:
         super().__init__(kit)
-        self._ahead = threading.Semaphore(ahead)
-        self._there = threading.Barrier(count, timeout=600.0)
+        self._ahead, self._count = threading.Semaphore(ahead), count
+        self._change = threading.Condition()
+        self._here, self._latest, self._over = 0, 0.0, False
 
     def __call__(self, view: TaskView, messages: Sequence[Message], step: int) -> str:
         if step == 0 and not self._ahead.acquire(blocking=False):
-            with suppress(threading.BrokenBarrierError):
-                self._there.wait()
+            self._wait()
         return str(super().__call__(view, messages, step))  # type: ignore[no-untyped-call]
+
+    def _wait(self) -> None:
+        with self._change:
+            self._here, self._latest = self._here + 1, time.monotonic()
+            while not self._over:
+                self._over = self._here >= self._count or time.monotonic() > self._latest + QUIET
+                self._change.wait(1.0)
+            self._change.notify_all()
 
 
 def at_once(name: str, attempts: int) -> Json:

@@ -17,7 +17,7 @@ from swebench_lab.agents.external.kits import PORT, URL, Kit, fill
 from swebench_lab.agents.running import RunningAttempt, SlotOf
 from swebench_lab.errors import AgentError, SandboxUnavailable, describe
 from swebench_lab.records.reply import Message
-from swebench_lab.records.step import Step
+from swebench_lab.records.step import Step, Thread
 from swebench_lab.records.task import Task
 from swebench_lab.records.trajectory import Stop, Trajectory
 from swebench_lab.sandbox.contract import Layer, Sandbox
@@ -60,6 +60,9 @@ class CLIAttempt(RunningAttempt):
         self.kit: Kit = agent.resolved_kit
         self.output = ""
         """What the agent wrote, its middle left out where it is long."""
+        task_facts = {"issue": self.view.issue.strip(), "workdir": self.view.workdir, "repo": self.view.repo}
+        self.prompt = fill(agent.prompt, task_facts).strip()
+        """What the agent is told to do."""
         self.replay = replaying.Replay(resume, task, self.kit) if resume is not None and resume.steps else None
         self._wake_out, self._wake_in = -1, -1
         self._waking = threading.Lock()
@@ -72,6 +75,7 @@ class CLIAttempt(RunningAttempt):
             keep=self._keep_layer if self.layer_sink is not None else None,
             slot=self._model_slot,
             deadline=lambda: self.ends_at,
+            prompt=self.prompt,
             replay=self.replay,
             hint=(len(resume.steps), hint) if resume is not None else (0, hint),
             wake=self._wake,
@@ -136,13 +140,12 @@ class CLIAttempt(RunningAttempt):
                 f"running {self.kit.name} in sandbox {self.sandbox.id}: the box does not see the installed agent; open it "
                 "with CLIAgent.open(sandboxes, task)"
             )
-        task = {"issue": self.view.issue.strip(), "workdir": self.view.workdir, "repo": self.view.repo}
         return {
             "url": URL,
             "key": self.desk.key,
             "model": self.desk.model,
             "agent": str(folder),
-            "prompt": fill(self.agent.prompt, task).strip(),
+            "prompt": self.prompt,
         }
 
     def _follow(self, running: Running, reader: int) -> Iterator[Step]:
@@ -246,10 +249,12 @@ class CLIAttempt(RunningAttempt):
     # --- the end ----------------------------------------------------------------------------------------------------
 
     def trajectory(self) -> Trajectory:
-        """Return the record so far."""
+        """Return the record so far; it opens with what the main work began with, not with a title's or a sub-agent's prompt."""
         exchanges = list(self.desk.exchanges)
-        opening: tuple[Message, ...] = tuple(exchanges[0].messages) if exchanges else ()
+        calls = steps.build_steps(exchanges, self.kit)
+        first = next((step.index for step in calls if step.thread == Thread.MAIN), 0)
+        opening: tuple[Message, ...] = tuple(exchanges[first].messages) if exchanges else ()
         extra: dict[str, object] = {"agent": self.kit.name, "version": self.agent.version or self.kit.version}
         if self.replay is not None:
             extra |= {"repeated": len(self.replay.steps), "diverged": self.replay.diverged}
-        return self.recorded(opening, steps.build_steps(exchanges, self.kit), self.kit.name, extra=extra)
+        return self.recorded(opening, calls, self.kit.name, extra=extra)

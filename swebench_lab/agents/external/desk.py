@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from swebench_lab.agents.external import translation
-from swebench_lab.agents.external.digests import frame_of, message_digest, reply_digest
+from swebench_lab.agents.external.digests import begins_work, frame_of, message_digest, reply_digest
 from swebench_lab.agents.external.graph import Node, parent_of
 from swebench_lab.agents.external.translation import Memory
 from swebench_lab.errors import ContextFull, PolicyError, boundary, describe
@@ -120,6 +120,7 @@ class Desk:
         slot: Entered around each question to the policy.
         deadline: Gives the moment, on the clock of `time.monotonic()`, at which the attempt ends.
         model: Name of the model, as the agent knows it.
+        prompt: What the agent is told to do.
         replay: Decides what is answered while an earlier attempt is repeated; None: the policy answers from the first
             call on.
         wake: Called from another thread when something has happened.
@@ -137,6 +138,7 @@ class Desk:
         slot: Callable[[], Any],
         deadline: Callable[[], float],
         model: str = "lab-model",
+        prompt: str = "",
         replay: Replay | None = None,
         hint: tuple[int, str] = (-1, ""),
         wake: Callable[[], None] = lambda: None,
@@ -144,7 +146,7 @@ class Desk:
         self.policy, self.view, self.number, self.seed, self.budget = policy, view, number, seed, budget
         self._keep, self._slot, self._deadline, self._replay, self._wake = keep, slot, deadline, replay, wake
         self._hint = hint
-        self.model = model
+        self.model, self._prompt = model, prompt
         self.key = f"lab-{secrets.token_hex(16)}"
         """What names the attempt to the gateway; worth nothing outside."""
         self.exchanges: list[Exchange] = []
@@ -236,7 +238,7 @@ class Desk:
             request.model or self.model,
             int(asked_at),
         )
-        node = _node(request, answer, prompt, reply)
+        node = _node(request, answer, prompt, reply, begins_work(request, self._prompt))
         parent = parent_of(node, [exchange.node for exchange in self.exchanges])
         refused, self._refusals = tuple(self._refusals), []
         self.exchanges.append(
@@ -346,10 +348,10 @@ class Desk:
         return tuple(steps)
 
 
-def _node(request: Request, answer: Answer, prompt: arrays.Ids | None, reply: Reply) -> Node:
+def _node(request: Request, answer: Answer, prompt: arrays.Ids | None, reply: Reply, begins: bool) -> Node:
     """Return a call's place in the graph."""
     before = tuple(message_digest(message) for message in request.messages)
-    return Node(frame_of(request), before, (*before, reply_digest(answer.text, answer.calls)), prompt, reply)
+    return Node(frame_of(request), before, (*before, reply_digest(answer.text, answer.calls)), prompt, reply, begins)
 
 
 def _prompt(line: _Line, reply: Reply) -> arrays.Ids | None:

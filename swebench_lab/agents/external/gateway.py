@@ -26,6 +26,10 @@ KEEP_ALIVE = 10.0
 
 _ANSWERING = 512  # threads that wait for policies at once
 _RETRY = {"retry-after": "1"}
+_CONNECTIONS = 128  # of one box at once; what is not bounded here, an agent could take from all the others
+_CALLS = 16  # of one box that wait for their answers at once, each on a thread; more wait for these
+_BODIES = 2 * http.LARGEST  # bytes of bodies of one box that are not answered yet
+_LONG = 1 << 18  # bytes of a body that is read on another thread, beside which the others are served
 
 
 class Answering(Protocol):
@@ -51,27 +55,51 @@ class Counter:
         self.server: asyncio.Server | None = None
         self.writers: set[asyncio.StreamWriter] = set()
         self._answers: dict[str, asyncio.Future[Answer]] = {}
+        self._waiting = asyncio.Semaphore(_CALLS)
+        self._load = 0
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until it ends."""
         self.writers.add(writer)
         try:
-            while (request := await http.read_request(reader, writer)) is not None:
-                await self._serve(request, reader, writer)
-                if not request.keeps_open:
-                    break
+            if len(self.writers) > _CONNECTIONS:
+                raise http.Malformed(503, f"more than {_CONNECTIONS} connections at once")
+            while await self._next(reader, writer):
+                pass
         except http.Malformed as error:
-            await _quietly(http.send_json(writer, error.status, {"error": {"message": str(error)}}))
-        except (ConnectionError, asyncio.CancelledError, TimeoutError):
+            await _quietly(http.refuse(reader, writer, error))
+        except (OSError, asyncio.CancelledError):
             pass  # the agent went away
         finally:
             self.writers.discard(writer)
             writer.close()
 
+    async def _next(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Serve the next request of a connection; return whether another may come."""
+        load = 0
+
+        def admit(size: int) -> None:
+            nonlocal load
+            if self._load + size > _BODIES:
+                raise http.Malformed(503, f"more than {_BODIES} bytes wait for their answers")
+            self._load, load = self._load + size, load + size
+
+        try:
+            request = await http.read_request(reader, writer, admit)
+            if request is None:
+                return False
+            await self._serve(request, reader, writer)
+            return request.keeps_open
+        finally:
+            self._load -= load
+
     async def _serve(
         self, request: http.HttpRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        route = routes.route(request.method, request.target, request.headers)
+        try:
+            route = routes.route(request.method, request.target, request.headers)
+        except ValueError as error:
+            raise http.Malformed(400, f"the target is no address: {error}") from error
         dialect = DIALECTS[route.dialect]
         try:
             if route.kind == "health":
@@ -83,8 +111,9 @@ class Counter:
                 await self._reply(route, request, reader, writer)
             elif route.kind == "count" and request.method == "POST":
                 await http.send_json(writer, 200, routes.count(route, request.body))
-            elif route.kind == "models":
-                await http.send_json(writer, 200, dialect.models(self.desk.model), with_body=request.method != "HEAD")
+            elif route.kind in ("models", "model"):
+                models = routes.models(route, self.desk.model)
+                await http.send_json(writer, 200, models, with_body=request.method != "HEAD")
             else:
                 raise Refused(404, f"{request.method} {request.target.split('?')[0]} is not served here", "unknown")
         except Refused as refused:
@@ -93,15 +122,17 @@ class Counter:
     async def _reply(
         self, route: Route, request: http.HttpRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        question = routes.read(route, request.body)
+        if len(request.body) < _LONG:
+            question = routes.read(route, request.body)
+        else:
+            question = await asyncio.to_thread(routes.read, route, request.body)
         name = request.headers.get("idempotency-key") or hashlib.sha256(request.body).hexdigest()
         name = f"{request.target} {name}"
         answer = self._answers.get(name)
         if answer is not None and answer.done():  # whoever asked did not get it; it is given once more, and no more
             del self._answers[name]
         elif answer is None:
-            loop = asyncio.get_running_loop()
-            answer = self._answers[name] = loop.run_in_executor(self.pool, self.desk.answer, question)
+            answer = self._answers[name] = asyncio.ensure_future(self._ask(question))
             answer.add_done_callback(_consume)
         dialect = DIALECTS[route.dialect]
         await asyncio.wait([answer], timeout=KEEP_ALIVE if question.stream else None)
@@ -111,9 +142,14 @@ class Counter:
             if answer.done():
                 await self._of(name, answer)  # what is refused at once has a status of its own
             kind = "text/event-stream" if question.events else "application/json"
-            await http.send_stream(writer, kind, self._pieces(name, answer, dialect, question))
+            pieces = self._pieces(name, answer, dialect, question)
+            await http.send_stream(writer, kind, pieces, chunked=request.version != "1.0")
         if not (reader.at_eof() and request.keeps_open):  # else its asker is gone, and may ask again
             self._answers.pop(name, None)
+
+    async def _ask(self, question: Request) -> Answer:
+        async with self._waiting:
+            return await asyncio.get_running_loop().run_in_executor(self.pool, self.desk.answer, question)
 
     async def _of(self, name: str, answer: asyncio.Future[Answer]) -> Answer:
         """Return an answer; one that was refused may be asked for again."""
@@ -153,7 +189,7 @@ async def _send_error(writer: asyncio.StreamWriter, dialect: Dialect, refused: R
 async def _quietly(sending: Any) -> None:
     try:
         await sending
-    except (ConnectionError, asyncio.CancelledError):
+    except (OSError, asyncio.CancelledError):
         pass
 
 
@@ -184,7 +220,7 @@ class Gateway:
 
         async def begin() -> None:
             listener.setblocking(False)
-            counter.server = await asyncio.start_server(counter.connected, sock=listener, limit=http.LARGEST)
+            counter.server = await asyncio.start_server(counter.connected, sock=listener, limit=http.LINE)
 
         try:
             asyncio.run_coroutine_threadsafe(begin(), self._loop).result(30)

@@ -2,10 +2,11 @@
 
 Rules. With token ids, the parent of a call is the call whose prompt and reply together are the longest exact beginning of
 its prompt (of several, the earliest); where either has no ids, the call whose messages and reply are. A call without a
-parent begins a line. Lines with the tools and the system prompt of the longest line are the main work (there are several
-where an agent compacts its history); any other line is a sub-agent's, or auxiliary where it is a single call, as titles
-and summaries are. A call that another one with the same parent replaced, and that nothing went on from, was a retry:
-auxiliary.
+parent begins a line. The main line is the first that begins with the agent's prompt and has tools, whatever its sub-agents
+made of theirs; where there is none, the longest. Lines with its tools and its system prompt are the main work (there are
+several where an agent compacts its history); any other line is a sub-agent's, or auxiliary where it is a single call, as
+titles and summaries are. A call that another one with the same parent replaced, and that nothing went on from, was a
+retry: auxiliary.
 Only the main work is trained on.
 """
 
@@ -31,6 +32,7 @@ class Node:
         after: The same with the reply behind them.
         prompt: Ids of the whole prompt; None when unknown.
         reply: What was said.
+        begins_work: Whether it has tools, and the conversation begins with what the agent was told to do.
     """
 
     frame: str
@@ -38,6 +40,7 @@ class Node:
     after: tuple[str, ...]
     prompt: arrays.Ids | None
     reply: Reply
+    begins_work: bool = False
 
     @cached_property
     def whole(self) -> arrays.Ids | None:
@@ -74,7 +77,7 @@ def threads(nodes: Sequence[Node], parent: Sequence[int | None]) -> list[Thread]
     sizes = Counter(roots)
     if not sizes:
         return []
-    longest = max(sizes, key=lambda root: (sizes[root], -root))
+    first = max(sizes, key=lambda root: (nodes[root].begins_work, 0 if nodes[root].begins_work else sizes[root], -root))
     children = Counter(one for one in parent if one is not None)
     groups: dict[tuple[int | None, tuple[str, ...]], list[int]] = {}
     for index, node in enumerate(nodes):
@@ -82,7 +85,7 @@ def threads(nodes: Sequence[Node], parent: Sequence[int | None]) -> list[Thread]
     replaced = {index for same in groups.values() for index in _repeats(same, children)}
     result = []
     for index, root in enumerate(roots):
-        if nodes[root].frame != nodes[longest].frame:
+        if nodes[root].frame != nodes[first].frame:
             result.append(Thread.AUXILIARY if sizes[root] == 1 else Thread.SUB_AGENT)
         else:
             result.append(Thread.AUXILIARY if index in replaced else Thread.MAIN)

@@ -9,11 +9,14 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-LARGEST = 64 << 20
+LARGEST = 32 << 20
 """Bytes of a request's body, as it comes and after it was unpacked."""
 
-_LINE = 64 << 10
+LINE = 64 << 10
+"""Bytes of a line of a request's head."""
+
 _HEADERS = 200
+_DRAIN = 2.0  # seconds in which the rest of a refused request is read, so that its sender sees why
 _REASONS = {
     200: "OK",
     400: "Bad Request",
@@ -24,6 +27,7 @@ _REASONS = {
     413: "Content Too Large",
     415: "Unsupported Media Type",
     429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     503: "Service Unavailable",
 }
@@ -51,27 +55,38 @@ class HttpRequest:
         target: Path and query.
         headers: By names in lower case.
         body: Unpacked.
+        version: Of HTTP, such as `1.1`.
     """
 
     method: str
     target: str
     headers: Mapping[str, str]
     body: bytes
+    version: str = "1.1"
 
     @property
     def keeps_open(self) -> bool:
         """Whether the connection may be used again."""
-        return self.headers.get("connection", "").lower() != "close"
+        return self.version != "1.0" and "close" not in self.headers.get("connection", "").lower()
 
 
-async def read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> HttpRequest | None:
+async def read_request(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, admit: Callable[[int], None]
+) -> HttpRequest | None:
     """Read the next request of a connection; None when it was closed.
+
+    Args:
+        reader: Of the connection.
+        writer: Of the connection.
+        admit: Called with a number of bytes of a body before they are read; may raise Malformed.
 
     Raises:
         Malformed: It is no request.
     """
     try:
-        first = await reader.readuntil(b"\r\n")
+        first = b"\r\n"
+        while first == b"\r\n":  # some clients send an empty line behind a body
+            first = await reader.readuntil(b"\r\n")
     except asyncio.IncompleteReadError as error:
         if error.partial.strip():
             raise Malformed(400, "the request ends in its first line") from error
@@ -85,10 +100,16 @@ async def read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
         headers = await _headers(reader)
         if headers.get("expect", "").lower() == "100-continue":
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        body = await _body(reader, headers)
-    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        body = await _body(reader, headers, admit)
+    except asyncio.IncompleteReadError as error:
         raise Malformed(400, "the request ends in its middle") from error
-    return HttpRequest(words[0].upper(), words[1], headers, decompress(body, headers.get("content-encoding", "")))
+    except asyncio.LimitOverrunError as error:
+        raise Malformed(431, f"a line of the request's head has more than {LINE} bytes") from error
+    if encoding := headers.get("content-encoding", ""):
+        size = len(body)
+        body = await asyncio.to_thread(decompress, body, encoding)
+        admit(len(body) - size)
+    return HttpRequest(words[0].upper(), words[1], headers, body, words[2].removeprefix("HTTP/"))
 
 
 async def _headers(reader: asyncio.StreamReader) -> dict[str, str]:
@@ -104,18 +125,19 @@ async def _headers(reader: asyncio.StreamReader) -> dict[str, str]:
     raise Malformed(400, f"more than {_HEADERS} headers")
 
 
-async def _body(reader: asyncio.StreamReader, headers: Mapping[str, str]) -> bytes:
+async def _body(reader: asyncio.StreamReader, headers: Mapping[str, str], admit: Callable[[int], None]) -> bytes:
     if "chunked" in headers.get("transfer-encoding", "").lower():
-        return await _chunks(reader)
+        return await _chunks(reader, admit)
     length = headers.get("content-length", "0")
-    if not length.isdigit():
+    if not (length.isascii() and length.isdigit()):
         raise Malformed(400, "content-length is no number")
-    if int(length) > LARGEST:
+    if len(length) > 18 or int(length) > LARGEST:
         raise Malformed(413, f"the body has more than {LARGEST} bytes")
+    admit(int(length))
     return await reader.readexactly(int(length))
 
 
-async def _chunks(reader: asyncio.StreamReader) -> bytes:
+async def _chunks(reader: asyncio.StreamReader, admit: Callable[[int], None]) -> bytes:
     parts: list[bytes] = []
     size = 0
     while True:
@@ -131,6 +153,7 @@ async def _chunks(reader: asyncio.StreamReader) -> bytes:
             while (await reader.readuntil(b"\r\n")).strip():
                 pass  # trailers
             return b"".join(parts)
+        admit(length)
         parts.append(await reader.readexactly(length))
         await reader.readexactly(2)
 
@@ -216,13 +239,27 @@ async def send_json(
     await writer.drain()
 
 
-async def send_stream(writer: asyncio.StreamWriter, kind: str, pieces: AsyncIterator[bytes]) -> None:
-    """Send an answer piece by piece, each as soon as it is there."""
-    writer.write(_head(200, kind, {"transfer-encoding": "chunked", "cache-control": "no-cache"}))
+async def send_stream(
+    writer: asyncio.StreamWriter, kind: str, pieces: AsyncIterator[bytes], chunked: bool = True
+) -> None:
+    """Send an answer piece by piece, each as soon as it is there; one that is not chunked ends with the connection."""
+    framing = {"transfer-encoding": "chunked"} if chunked else {"connection": "close"}
+    writer.write(_head(200, kind, {**framing, "cache-control": "no-cache"}))
     await writer.drain()
     async for piece in pieces:
         if piece:
-            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
             await writer.drain()
-    writer.write(b"0\r\n\r\n")
-    await writer.drain()
+    if chunked:
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+
+async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, error: Malformed) -> None:
+    """Say what is wrong with a request, then read on for a moment: who still sends would see a broken connection instead."""
+    headers = {"connection": "close", **({"retry-after": "1"} if error.status == 503 else {})}
+    await send_json(writer, error.status, {"error": {"message": str(error)}}, headers)
+    ends = asyncio.get_running_loop().time() + _DRAIN
+    while (left := ends - asyncio.get_running_loop().time()) > 0:
+        if not await asyncio.wait_for(reader.read(LINE), left):
+            break

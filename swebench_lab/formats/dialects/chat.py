@@ -40,6 +40,8 @@ def read(body: Json) -> Request:
     """
     if body.get("n") not in (None, 1):
         raise Refused(400, "n: only one choice can be asked for")
+    if body.get("functions"):
+        raise Refused(400, "functions: this form of tools is not served; send tools")
     strip = Stripping()
     messages = [_message(object_of(m, "messages"), strip) for m in list_of(body.get("messages"), "messages")]
     tools, custom = [], set()

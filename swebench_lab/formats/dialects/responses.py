@@ -129,6 +129,8 @@ class _Reader:
             turn = self._open()
             turn["reasoning"] = self.strip.text(parts, "input: reasoning")
             turn["signature"] = str(item.get("encrypted_content") or "")
+        elif kind == "item_reference":
+            raise Refused(400, "input: item_reference: nothing is stored here; send the whole item")
         elif call := self._call(kind, item):
             self._open()["calls"].append(call)
         elif kind in ("function_call_output", "custom_tool_call_output", "local_shell_call_output"):

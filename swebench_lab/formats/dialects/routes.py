@@ -10,10 +10,14 @@ from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from swebench_lab.formats.dialects import anthropic, chat, google, responses
-from swebench_lab.formats.dialects.exchange import Answer, Json, Refused, Request
+from swebench_lab.formats.dialects.exchange import Answer, Json, Refused, Request, canonical_json
 
 _GOOGLE = re.compile(r"/models/(.+):(generatecontent|streamgeneratecontent|counttokens)$", re.IGNORECASE)
+_MODELS = re.compile(r"/models(/[^/]+(/[^/]+)?)?$")
 _BYTES_PER_TOKEN = 4
+_DEPTH = 100  # lists and objects inside each other, in a body: schemas have less, and records are written by recursion
+_HALF = re.compile("[\ud800-\udfff]")
+_ESCAPED_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class Dialect(Protocol):
@@ -52,7 +56,7 @@ class Route:
     """What a request is about.
 
     Args:
-        kind: `reply` (a model call), `count` (of tokens), `models`, `health` or `unknown`.
+        kind: `reply` (a model call), `count` (of tokens), `models`, `model`, `health` or `unknown`.
         dialect: Name of its dialect.
         model: The model that the path names; empty where the body does.
         stream: Whether the path asks for a stream.
@@ -83,8 +87,8 @@ def route(method: str, target: str, headers: Mapping[str, str]) -> Route:
         return Route(kind, "google", matched[1], verb == "streamgeneratecontent", events)
     dialect = "anthropic" if "anthropic-version" in headers else "google" if "x-goog-api-key" in headers else "chat"
     if method in ("GET", "HEAD"):
-        if path.endswith("/models"):
-            return Route("models", "google" if "/v1beta" in path else dialect)
+        if matched := _MODELS.search(path):
+            return Route("model" if matched[1] else "models", "google" if "/v1beta" in path else dialect)
         return Route("health" if path in ("", "/v1", "/health") else "unknown", dialect)
     for end, kind, name in (
         ("/chat/completions", "reply", "chat"),
@@ -115,21 +119,39 @@ def read(route: Route, body: bytes) -> Request:
         Refused: It is no JSON object, or cannot be answered.
     """
     try:
-        content = json.loads(body)
+        content = json.loads(body.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise Refused(400, f"the body of the request is not valid JSON: {error}") from error
     if not isinstance(content, dict):
         raise Refused(400, "the body of the request is not a JSON object")
-    try:
-        if route.dialect == "google":
-            return google.read(content, route.model, route.stream, route.events)
-        reader = {"chat": chat.read, "responses": responses.read, "anthropic": anthropic.read}[route.dialect]
-        return reader(content)
-    except RecursionError as error:
-        raise Refused(400, "the body of the request is nested too deeply") from error
+    if _deeper(content, _DEPTH):
+        raise Refused(400, f"the body of the request is nested more than {_DEPTH} levels deep")
+    if _ESCAPED_HALF.search(body):  # agents cut texts, and some cut a character in two: no tokenizer takes a half
+        content = json.loads(_HALF.sub("\ufffd", canonical_json(content)))
+    if route.dialect == "google":
+        request = google.read(content, route.model, route.stream, route.events)
+    else:
+        request = {"chat": chat.read, "responses": responses.read, "anthropic": anthropic.read}[route.dialect](content)
+    if not request.messages:
+        raise Refused(400, "the conversation is empty: at least one message is required")
+    return request
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Return whether lists and objects lie inside each other more than so many levels deep."""
+    if not isinstance(value, (dict, list)):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_deeper(one, levels - 1) for one in inner)
 
 
 def count(route: Route, body: bytes) -> Json:
     """Answer how many tokens a request has: an estimate by its length, as no model is asked."""
     tokens = max(1, len(body) // _BYTES_PER_TOKEN)
     return {"totalTokens": tokens} if route.dialect == "google" else {"input_tokens": tokens}
+
+
+def models(route: Route, name: str) -> Any:
+    """Answer which models there are: the one that is served, whatever the agent calls it; or what that one is."""
+    listed = DIALECTS[route.dialect].models(name)
+    return listed if route.kind == "models" else next(value[0] for value in listed.values() if isinstance(value, list))

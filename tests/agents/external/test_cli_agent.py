@@ -114,12 +114,10 @@ def test_a_conversation_that_is_too_long_is_refused_in_words_agents_know(snapsho
 
 
 def test_another_attempts_key_is_worth_nothing(snapshot):
-    forged = (
-        "try: ask(main, key='lab-' + '0' * 32)\nexcept urllib.error.HTTPError as error: print(error.code)\nwork(main)"
-    )
-    agent = CLIAgent(kit(forged), ScriptedPolicy(REPLIES))
-    with open_namespace(snapshot) as box:
-        attempt = agent.attempt(TASK, box)
+    with open_namespace(snapshot) as box, open_namespace(snapshot) as another:
+        key = CLIAgent(kit(), ScriptedPolicy(REPLIES)).attempt(TASK, another).desk.key
+        forged = f"try: ask(main, key={key!r})\nexcept urllib.error.HTTPError as error: print(error.code)\nwork(main)"
+        attempt = CLIAgent(kit(forged), ScriptedPolicy(REPLIES)).attempt(TASK, box)
         steps = list(attempt)
     assert attempt.output == "401\n" and len(steps) == 3 and attempt.stop == Stop.SUBMITTED
 
@@ -138,6 +136,20 @@ side = threading.Thread(target=work, args=(other,)); side.start(); work(main); s
         steps = [step for step in made.steps if step.thread == line]
         assert [step.thought for step in steps] == ["I look.", "I fix.", "Done."]
         assert [step.parent for step in steps] == [None, *(step.index for step in steps[:-1])]
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_the_main_line_is_the_one_that_was_given_the_prompt(snapshot, count):
+    ending = f"""
+ask([{{"role": "system", "content": "Make a title."}}, {{"role": "user", "content": sys.argv[1]}}], tools=[])
+other = [{{"role": "system", "content": "You search."}}, {{"role": "user", "content": "find it"}}]
+for number in range({count}): other += [ask(other), {{"role": "user", "content": "go on"}}]
+ask(main)
+"""
+    made = run(snapshot, ScriptedPolicy(lambda view, messages, step: "Done."), ending)
+    sub = Thread.AUXILIARY if count == 1 else Thread.SUB_AGENT
+    assert [step.thread for step in made.steps] == [Thread.AUXILIARY, *[sub] * count, Thread.MAIN]
+    assert "You fix bugs." in made.opening[0]["content"]
 
 
 def test_equal_requests_at_once_are_answered_from_one_call(snapshot):

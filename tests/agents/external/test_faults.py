@@ -101,6 +101,26 @@ def test_how_much_an_agent_asks_for_is_recorded_and_the_policy_samples_as_it_is_
     assert requests[0].get("max_tokens", requests[0].get("max_completion_tokens")) == 100
 
 
+def test_what_an_agent_asks_oddly_is_refused_or_read_and_the_record_can_be_written(snapshot, tmp_path):
+    ending = r"""
+def odd(text):
+    headers = {"authorization": "Bearer " + os.environ["KEY"]}
+    request = urllib.request.Request(os.environ["URL"] + "/v1/chat/completions", text.encode(), headers)
+    try: return urllib.request.urlopen(request, timeout=60).status
+    except urllib.error.HTTPError as error: return error.code
+hello = '"messages": [{"role": "user", "content": "cut \\ud83d"}]'
+print(odd('{"x": ' + "[" * 900 + "]" * 900 + ", " + hello + "}"), odd('{"messages": []}'), odd("{" + hello + "}"))
+work(main)
+"""
+    agent = CLIAgent(kit(ending), lab.ScriptedPolicy(REPLIES), wall_time=30.0)
+    with open_namespace(snapshot) as box:
+        attempt = agent.attempt(TASK, box)
+        steps = list(attempt)
+    assert attempt.output == "400 400 200\n" and attempt.stop == Stop.SUBMITTED and len(steps) == 4
+    assert steps[0].extra["request"]["messages"][0]["content"] == "cut \ufffd"
+    attempt.trajectory().save(tmp_path / "attempt.jsonl")
+
+
 @pytest.mark.slow
 def test_only_what_the_agent_did_is_graded():
     (task,) = lab.load_tasks("demo")[:1]

@@ -9,12 +9,16 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from swebench_lab.agents.external import http as serving
 from swebench_lab.agents.external.gateway import gateway
 from swebench_lab.agents.external.translation import call_text
 from swebench_lab.formats.dialects.exchange import Answer, Refused, Request, ToolUse, Usage
+from tests.sandbox.test_namespace import wait_until
 
 
 class Desk:
@@ -151,18 +155,96 @@ def test_bodies_come_compressed_and_in_chunks(desk):
 
 @pytest.mark.parametrize(
     "sent",
-    [b"nonsense\r\n\r\n", b"POST / HTTP/1.1\r\ncontent-length: x\r\n\r\n", b"POST / HTTP/1.1\r\nno colon\r\n\r\n"],
+    [
+        b"nonsense\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"POST //[x/v1/chat/completions HTTP/1.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\ncontent-length: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\ncontent-length: \xb2\r\n\r\n",
+        b"POST / HTTP/1.1\r\ncontent-length: " + b"9" * 5000 + b"\r\n\r\n",
+        b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % (serving.LARGEST + 1) + b" " * (1 << 20),
+        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n-5\r\n",
+        b"POST / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET / HTTP/1.1\r\nlong: " + b"x" * (1 << 20) + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 1000 + b"\r\n",
+    ],
+    ids=str,
 )
-def test_what_is_no_request_is_refused_and_the_gateway_goes_on(desk, sent):
+def test_what_is_no_request_is_refused_and_the_gateway_goes_on(desk, sent, caplog):
     with socket.create_connection(("127.0.0.1", desk.port), timeout=30) as raw:
         raw.sendall(sent)
-        assert raw.recv(100).startswith(b"HTTP/1.1 400")
+        assert raw.recv(100)[9:13] in (b"400 ", b"413 ", b"431 ")
     assert ask(desk, "/v1/chat/completions", CHAT)[0] == 200
+    assert not caplog.records
+
+
+class Gate(Desk):
+    """Answers nobody before it is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+
+    def answer(self, request: Request) -> Answer:
+        answer = super().answer(request)
+        assert self.gate.wait(60)
+        return answer
+
+
+@contextmanager
+def attach(desk: Desk) -> Iterator[Desk]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    desk.port = listener.getsockname()[1]
+    with gateway().attach(listener, desk):
+        yield desk
+
+
+def send(desk: Desk, data: bytes, length: int | None = None) -> socket.socket:
+    """Send a model call of so many bytes, or the beginning of one, and do not wait."""
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nauthorization: Bearer {desk.key}\r\ncontent-length: "
+    raw = socket.create_connection(("127.0.0.1", desk.port), timeout=60)
+    raw.sendall(f"{head}{len(data) if length is None else length}\r\n\r\n".encode() + data)
+    return raw
+
+
+def test_an_agent_that_asks_all_at_once_takes_nothing_from_the_others(desk):
+    with attach(Gate()) as busy, ExitStack() as stack:
+        calls = [
+            stack.enter_context(send(busy, json.dumps({**CHAT, "seed": number}).encode())) for number in range(128)
+        ]
+        with send(busy, b"") as more:
+            assert more.recv(12) == b"HTTP/1.1 503"
+        wait_until(lambda: len(busy.asked) == 16)
+        assert ask(desk, "/v1/chat/completions", CHAT)[0] == 200 and len(busy.asked) == 16
+        busy.gate.set()
+        assert all(raw.recv(12) == b"HTTP/1.1 200" for raw in calls) and len(busy.asked) == 128
+
+
+def test_the_bodies_that_a_box_has_under_way_are_bounded(desk):
+    with ExitStack() as stack:
+        bodies = [stack.enter_context(send(desk, b"{", serving.LARGEST)) for _ in range(2)]
+        wait_until(lambda: ask(desk, "/v1/chat/completions", CHAT)[0] == 503)
+        bodies[0].close()
+        wait_until(lambda: ask(desk, "/v1/chat/completions", CHAT)[0] == 200)
+
+
+def test_old_clients_are_answered_without_chunks_and_empty_lines_are_skipped(desk):
+    data = json.dumps({**CHAT, "stream": True}).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.0\r\nauthorization: Bearer {desk.key}\r\ncontent-length: {len(data)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", desk.port), timeout=30) as raw:
+        raw.sendall(b"\r\n" + head.encode() + data)
+        answer = b"".join(iter(lambda: raw.recv(1 << 16), b""))
+    assert answer.startswith(b"HTTP/1.1 200") and b"chunked" not in answer and answer.endswith(b"data: [DONE]\n\n")
 
 
 def test_side_routes_ask_no_model(desk):
     assert ask(desk, "/", None, {"authorization": ""}, "HEAD")[0] == 200
     assert ask(desk, "/v1/models", None, method="GET")[0] == 200
+    assert json.loads(ask(desk, "/v1/models/a/b", None, method="GET")[2])["id"] == "lab-model"
+    found = ask(desk, "/v1beta/models/x", None, {"x-goog-api-key": desk.key}, method="GET")
+    assert json.loads(found[2])["name"] == "models/lab-model"
     assert ask(desk, "/v1/embeddings", CHAT)[0] == 404
     assert ask(desk, "/v1/responses", None, {"upgrade": "websocket", "connection": "upgrade"}, "GET")[0] == 404
     assert not desk.asked
@@ -179,7 +261,7 @@ def test_errors_are_worded_by_the_dialect(desk):
         status == 429 and headers["retry-after"] == "1" and json.loads(body)["error"]["code"] == "rate_limit_exceeded"
     )
     desk.refused = Refused(500, "broken", "internal")
-    status, headers, body = ask(desk, "/v1beta/models/m:generateContent", {"contents": []})
+    status, headers, body = ask(desk, "/v1beta/models/m:generateContent", {"contents": "x"})
     assert status == 500 and headers["x-should-retry"] == "false" and json.loads(body)["error"]["status"] == "INTERNAL"
     status, _, body = ask(desk, "/v1/chat/completions", {**CHAT, "stream": True})
     assert status == 500, "what fails at once has a status of its own, even where a stream was asked for"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -15,9 +16,11 @@ import swebench_lab as lab
 from swebench_lab.agents.external.kits import KITS
 from swebench_lab.agents.external.translation import call_text
 from swebench_lab.errors import ContextFull
+from swebench_lab.places import default_root
 from swebench_lab.policies.scripted import ScriptedPolicy
 from swebench_lab.records.step import Thread
 from swebench_lab.sandbox.docker.engine import DockerOptions, engine
+from swebench_lab.sandbox.linux.processes import table
 
 pytestmark = [
     pytest.mark.slow,
@@ -64,6 +67,17 @@ def opened(tier):
     return factory
 
 
+def left_behind():
+    """Return the agents that still run below this process, and how many mounts it sees."""
+    parents, below, count = {process.pid: process.parent for process in table()}, {os.getpid()}, 0
+    while len(below) > count:
+        count = len(below)
+        below |= {pid for pid, parent in parents.items() if parent in below}
+    commands = [path.read_bytes() for path in (Path(f"/proc/{pid}/cmdline") for pid in below) if path.exists()]
+    agents = [command for command in commands if os.fsencode(default_root() / "agents") in command]
+    return agents, len(Path("/proc/self/mountinfo").read_text().splitlines())
+
+
 def give_up(view, messages, step):
     return "I leave it as it is."
 
@@ -72,6 +86,9 @@ def give_up(view, messages, step):
 @pytest.mark.parametrize("name", KITS)
 def test_an_agent_repairs_demo_bugs_in_boxes_without_a_network(name, tier, tmp_path):
     agent = lab.CLIAgent(name, ScriptedPolicy(Repair(name), name=name), max_steps=12, wall_time=500.0)
+    with opened(tier) as sandboxes, agent.open(sandboxes, TASKS[0]):
+        pass  # what this process keeps for the next box is there from now on
+    before = left_behind()
     with opened(tier) as sandboxes:
         collector = lab.RolloutCollector(sandboxes, workers=1, run_dir=tmp_path / "run")
         rollouts = collector.collect(agent, TASKS, progress=False)
@@ -97,6 +114,7 @@ def test_an_agent_repairs_demo_bugs_in_boxes_without_a_network(name, tier, tmp_p
             json.dumps({"agent": name, "tier": tier, "branch": branch.verdict.status, "error": branch.trajectory.error})
         )
         assert branch.verdict.status == "unresolved" or branch.trajectory.extra["diverged"], branch.trajectory.error
+    assert left_behind() == before and not before[0]
 
 
 OWN = {
@@ -140,88 +158,142 @@ def tree(box):
     return json.loads(result.stdout)
 
 
+def check_same(name, was, now):
+    """Two trees of one box are the same, aside from what the agent writes of its own accord."""
+    own = OWN.get(name, "/nothing")
+    differences = {path: (was.get(path), now.get(path)) for path in was.keys() | now.keys()
+                   if was.get(path) != now.get(path) and not path.startswith(own)}  # fmt: skip
+    assert not differences, (len(was), differences)
+
+
+def work(whole):
+    """Return the work tree; Git keeps times in its index."""
+    folder = TASKS[0].workdir.rstrip("/") + "/"
+    return {path: entry for path, entry in whole.items() if path.startswith(folder) and "/.git/" not in path}
+
+
+def watched(name, tier, sandboxes, reply, wanted):
+    """Run an agent; return its record, its layers, and the tree of its box at each call that is wanted, by the layers before."""
+    layers, trees, places = [], {}, set()
+
+    def watching(view, messages, step):
+        answer = reply(view, messages, step)
+        place = wanted(answer, len(layers))
+        if place and place not in places:
+            places.add(place)
+            trees[len(layers)] = tree(box)
+        return answer
+
+    agent = lab.CLIAgent(name, ScriptedPolicy(watching, name=name), max_steps=20, wall_time=500.0)
+    with agent.open(sandboxes, TASKS[0]) as box:
+        made = agent.run(TASKS[0], box, layer_sink=layers.append)
+    assert made.stop == "submitted" and trees, (made.stop, made.error)
+    for count, was in trees.items():
+        with agent.open(sandboxes, TASKS[0], layers=layers[:count]) as again:
+            check_same(name, was, tree(again))
+    return made, trees
+
+
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("name", KITS)
 def test_a_box_entered_again_is_byte_for_byte_what_it_was_while_a_call_was_waiting(name, tier):
-    repair, layers, trees = Repair(name), [], {}
-
-    def reply(view, messages, step):
-        if layers and len(trees) < 3:
-            trees[len(layers)] = tree(box)
-        return repair(view, messages, step)
-
-    agent = lab.CLIAgent(name, ScriptedPolicy(reply, name=name), max_steps=12, wall_time=500.0)
     with opened(tier) as sandboxes:
-        with agent.open(sandboxes, TASKS[0]) as box:
-            made = agent.run(TASKS[0], box, layer_sink=layers.append)
-        assert made.stop == "submitted" and len(trees) == 3, (made.stop, made.error)
-        for count, was in trees.items():
-            with agent.open(sandboxes, TASKS[0], layers=layers[:count]) as again:
-                now = tree(again)
-            differences = {
-                path: (was.get(path), now.get(path))
-                for path in was.keys() | now.keys()
-                if was.get(path) != now.get(path)
-            }
-            own = OWN.get(name, "/nothing")
-            assert not [path for path in differences if not path.startswith(own)], (count, len(was), differences)
-        print(json.dumps({"agent": name, "tier": tier, "calls": sorted(trees), "names": len(was)}))
+        runs = [
+            watched(name, tier, sandboxes, Repair(name), lambda answer, count: count if 0 < count < 4 else 0)[1]
+            for _ in range(2)
+        ]
+        assert runs[0].keys() == runs[1].keys() == {1, 2, 3}
+        assert all(work(runs[0][count]) == work(runs[1][count]) for count in runs[0])
+    print(json.dumps({"agent": name, "tier": tier, "calls": sorted(runs[0]), "names": len(runs[0][3])}))
 
 
-# --- Claude Code's own sub-agents and its shortened history ---------------------------------------------------------------
+# --- sub-agents and shortened histories, of those that have them ---------------------------------------------------------
+
+LOOK_INTO = {"description": "look", "prompt": "Say what is in the folder."}
+SUB_AGENTS = {
+    "claude-code": ("Agent", {**LOOK_INTO, "subagent_type": "general-purpose"}),
+    "opencode": ("task", {**LOOK_INTO, "subagent_type": "general"}),
+    "qwen-code": ("agent", {**LOOK_INTO, "subagent_type": "general-purpose"}),
+    "gemini-cli": ("invoke_agent", {"agent_name": "generalist", "prompt": LOOK_INTO["prompt"]}),
+}
+FULL = ContextFull("the conversation has 205000 tokens and the policy reads 200000: nothing more can be said")
+SHORTENS = {"claude-code": FULL, "codex": 400_000}
+"""What has an agent shorten its history: a refusal, or so many tokens of a prompt."""
+SUMMARY = "The bug was looked at and repaired."
 
 
 class Delegates(Repair):
-    """Has a sub-agent look, repairs, reads until its history is shortened, looks again and ends."""
+    """Has a sub-agent look, repairs, reads until its history is shortened, looks again and ends: what the agent can do of it."""
 
     def __call__(self, view, messages, step):
-        asked = "\n".join(str(message["content"]) for message in messages if message["role"] == "user")
-        if "detailed summary of" in str(messages[-1]["content"]):
-            return lab.Reply("<summary>The bug was looked at and repaired.</summary>", prompt_tokens=100)
-        if "Say what is in the folder" in asked and view.issue.strip()[:40] not in asked:
-            listed = "I list." in str(messages)
-            return "It is a package." if listed else call_text("Bash", {"command": "ls"}, "I list.")
-        return self.main(view, messages)
+        users = "\n".join(str(message["content"]) for message in messages if message["role"] == "user")
+        if "title" in str(messages[0]["content"]).lower()[:200]:
+            return "A title"
+        if "summary" in str(messages[-1]["content"]).lower() and SUMMARY not in str(messages):
+            return lab.Reply(f"<summary>{SUMMARY}</summary>", prompt_tokens=100)
+        if LOOK_INTO["prompt"] in users and view.issue.strip()[:40] not in users:
+            return self.sub_agent(str(messages))
+        return self.main(view, str(messages))
 
-    def main(self, view, messages):
-        text = str(messages)
-        if "It is a package." not in text and "The bug was looked at" not in text:
-            asked = {"description": "look", "prompt": "Say what is in the folder.", "subagent_type": "general-purpose"}
-            return call_text("Agent", asked, "I delegate.")
-        if "I repair." not in text and "The bug was looked at" not in text:
-            return call_text("Bash", {"command": f"git apply - <<'EOF'\n{GOLD[view.id]}\nEOF"}, "I repair.")
-        if "The bug was looked at" not in text:
-            raise ContextFull(
-                "the conversation has 205000 tokens and the policy reads 200000: nothing more can be said"
-            )
+    def shell_call(self, command, thought):
+        tool, argument = self.kit.shell
+        return call_text(tool, {argument: command, **self.more()}, thought)
+
+    def sub_agent(self, text):
+        if "I list." not in text:
+            return self.shell_call("ls", "I list.")
+        if self.kit.name == "gemini-cli":
+            return call_text("complete_task", {"result": {"response": "It is a package."}}, "I end.")
+        return "It is a package."
+
+    def main(self, view, text):
+        short = SUMMARY in text
+        if self.kit.name in SUB_AGENTS and "It is a package." not in text and not short:
+            return call_text(*SUB_AGENTS[self.kit.name], "I delegate.")
+        if "I repair." not in text and not short:
+            repair = self.shell_call(f"git apply - <<'EOF'\n{GOLD[view.id]}\nEOF", "I repair.")
+            size = SHORTENS.get(self.kit.name)
+            return lab.Reply(repair, prompt_tokens=size, completion_tokens=10) if isinstance(size, int) else repair
+        if self.kit.name in SHORTENS and not short:
+            raise FULL
         if "I look again." not in text:
-            return call_text("Bash", {"command": "git diff --stat"}, "I look again.")
+            return self.shell_call("git diff --stat", "I look again.")
         return "The bug is fixed."
 
 
+def place_of(answer, count):
+    text = answer.text if isinstance(answer, lab.Reply) else str(answer)
+    thoughts = ("I list.", "I repair.", "I look again.") if count else ()
+    return next((thought for thought in thoughts if text.startswith(thought)), "")
+
+
 @pytest.mark.parametrize("tier", TIERS)
-def test_claude_code_is_entered_again_and_branched_in_its_sub_agent_and_after_its_history_was_shortened(tier, tmp_path):
-    agent = lab.CLIAgent(
-        "claude-code", ScriptedPolicy(Delegates("claude-code"), name="delegates"), max_steps=20, wall_time=500.0
-    )
+@pytest.mark.parametrize("name", sorted({*SUB_AGENTS, *SHORTENS}))
+def test_agents_are_entered_again_and_branched_in_sub_agents_behind_them_and_after_a_shortened_history(
+    name, tier, tmp_path
+):
     with opened(tier) as sandboxes:
+        made, trees = watched(name, tier, sandboxes, Delegates(name), place_of)
+        agent = lab.CLIAgent(name, ScriptedPolicy(Delegates(name), name="delegates"), max_steps=20, wall_time=500.0)
         collector = lab.RolloutCollector(sandboxes, workers=1, run_dir=tmp_path / "run")
         (rollout,) = collector.collect(agent, TASKS[:1], progress=False)
         steps = rollout.trajectory.steps
         lines = [(step.thread.value, step.thought[:30]) for step in steps]
         assert rollout.verdict.status == "resolved", (rollout.trajectory.error, lines)
-        sub = [step.index for step in steps if step.thread == Thread.SUB_AGENT]
-        again = [step.index for step in steps if step.thought == "I look again."]
-        assert len(sub) >= 2 and len(again) == 1, lines
+        assert lines == [(step.thread.value, step.thought[:30]) for step in made.steps]
+        assert len([line for line in lines if line[0] == Thread.SUB_AGENT]) == (2 if name in SUB_AGENTS else 0), lines
+        assert (Thread.MAIN, "I repair.") in lines and (Thread.MAIN, "I look again.") in lines
         collector.close()
         player = lab.Stepper(rollout, sandboxes, agent=agent).model
         try:
-            for step in (sub[0], sub[-1], again[0]):
-                with sandboxes.reenter(rollout, step) as box:
-                    assert bool(box.diff()) == (step == again[0])
-                (branch,) = player.branch(agent, step=step)
-                made = branch.trajectory
-                print(json.dumps({"tier": tier, "step": step, "of": lines, "diverged": made.extra["diverged"]}))
-                assert branch.verdict.status == "resolved" and not made.extra["diverged"], made.error
+            for count, was in trees.items():
+                with sandboxes.reenter(rollout, count - 1) as box:
+                    assert work(tree(box)) == work(was), lines[count]
+                (branch,) = player.branch(agent, step=count - 1)
+                assert branch.verdict.status == "resolved" and not branch.trajectory.extra["diverged"], (
+                    lines[count],
+                    branch.trajectory.error,
+                )
         finally:
             player.close()
+    print(json.dumps({"agent": name, "tier": tier, "at": [lines[count] for count in trees], "of": lines}))

@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 POSITIONS = 65_536
 TOKENS = 12
 """Sampled in a call, at the most."""
+REAL = pytest.mark.skipif(not os.environ.get("LAB_REAL_AGENTS"), reason="make agents: installs from npm")
 TURNS = 34
 """Calls of an attempt; three attempts make more than a hundred."""
 
@@ -112,7 +113,7 @@ def test_a_hundred_calls_are_trained_on_as_they_were_sampled(dialect, model, ans
     assert calls == 3 * TURNS and gap < 1e-4
 
 
-@pytest.mark.skipif(not os.environ.get("LAB_REAL_AGENTS"), reason="make agents: installs from npm")
+@REAL
 @pytest.mark.parametrize("name", ["claude-code", "codex", "opencode"])
 def test_an_agent_with_its_whole_prompt_is_trained_on_as_it_was_sampled(name, model, answering, sandboxes):
     collector = lab.RolloutCollector(sandboxes, workers=1)
@@ -127,14 +128,19 @@ def test_an_agent_with_its_whole_prompt_is_trained_on_as_it_was_sampled(name, mo
     assert calls and gap < 1e-4
 
 
-def test_an_update_from_an_agent_of_others_begins_at_ratio_one(model, answering, sandboxes, tmp_path):
-    collector = lab.RolloutCollector(sandboxes, workers=4, reward=by_words)
-    agent = lab.CLIAgent(kit("anthropic", turns=3), answering(), wall_time=120.0, keep_layers=False)
-    run = lab.GRPO(agent, collector, num_generations=4, tasks_per_update=2, per_device_train_batch_size=4, updates=2,
-                   learning_rate=1e-3, max_length=2048, output_dir=tmp_path / "run", engine="sync")  # fmt: skip
+@pytest.mark.parametrize("name", ["talk", pytest.param("codex", marks=REAL), pytest.param("claude-code", marks=REAL)])
+def test_an_update_from_an_agent_of_others_begins_at_ratio_one(name, model, answering, sandboxes, tmp_path):
+    collector = lab.RolloutCollector(sandboxes, workers=4 if name == "talk" else 1, reward=by_words)
+    agent = lab.CLIAgent(kit("anthropic", turns=3) if name == "talk" else name, answering(), wall_time=300.0, max_steps=3,
+                         keep_layers=False)  # fmt: skip
+    shape = {"num_generations": 4, "tasks_per_update": 2, "per_device_train_batch_size": 4, "max_length": 2048}
+    if name != "talk":
+        shape = {"num_generations": 2, "tasks_per_update": 1, "per_device_train_batch_size": 1, "max_length": POSITIONS}
+    run = lab.GRPO(agent, collector, **shape, updates=2 if name == "talk" else 1, learning_rate=1e-3,
+                   output_dir=tmp_path / "run", engine="sync")  # fmt: skip
     run.fit(ground.micro())
     log = [entry for entry in run.trainer.state.log_history if "loss" in entry]
     ratio = log[0].get("ratio", log[0].get("sampling/importance_sampling_ratio/mean"))
     gap = log[0]["sampling/sampling_logp_difference/max"]
-    print(f"\nfirst ratio {ratio:.6f}, gap {gap:.1e}, gradient {log[0]['grad_norm']:.3f}")
+    print(f"\n{name}: first ratio {ratio:.6f}, gap {gap:.1e}, gradient {log[0]['grad_norm']:.3f}")
     assert ratio == pytest.approx(1.0, abs=1e-3) and gap < 1e-4 and log[0]["grad_norm"] > 0

@@ -74,9 +74,28 @@ def test_no_bytes_break_a_reader(body, dialect):
         read(Route("reply", dialect), body)
 
 
-def test_a_nested_body_is_refused():
-    with pytest.raises(Refused):
-        read(Route("reply", "chat"), b'{"a":' * 100_000)
+@pytest.mark.parametrize("depth", [150, 900, 100_000])
+@EVERY
+def test_a_nested_body_is_refused(depth, dialect):
+    start = b'{"input":"x","contents":"x","messages":[{"role":"user","content":"x"}],"a":'
+    assert read(Route("reply", dialect), start + b"[" * 50 + b"]" * 50 + b"}").messages
+    with pytest.raises(Refused, match=r"nested|recursion"):
+        read(Route("reply", dialect), start + b"[" * depth + b"]" * depth + b"}")
+
+
+@EVERY
+def test_a_conversation_without_a_message_is_refused(dialect):
+    for body in (b"{}", b'{"messages":[],"input":[],"contents":[]}'):
+        with pytest.raises(Refused, match="at least one message"):
+            read(Route("reply", dialect), body)
+
+
+@EVERY
+def test_halves_of_characters_are_replaced(dialect):
+    text = rb"cut \ud83d, whole \ud83d\ude00"
+    body = b'{"input":"%b","contents":"%b","messages":[{"role":"user","content":"%b"}]}' % (text, text, text)
+    (message,) = read(Route("reply", dialect), body).messages
+    assert message["content"] == "cut \ufffd, whole \U0001f600"
 
 
 # --- what each dialect is read as ---------------------------------------------------------------------------------------
@@ -172,6 +191,8 @@ def test_calls_in_a_row_are_one_message_of_a_responses_request():
     assert responses.write(answer, request)["output"][0]["input"] == "*** End"
     with pytest.raises(Refused, match="send the whole input"):
         responses.read({"input": "x", "previous_response_id": "resp_1"})
+    with pytest.raises(Refused, match="send the whole item"):
+        responses.read({"input": [{"type": "item_reference", "id": "fc_1"}]})
 
 
 def test_google_calls_without_ids_find_their_results():
@@ -231,6 +252,8 @@ def test_pictures_and_hosted_tools_of_a_chat_are_left_out_and_named():
     assert request.stripped == ("content image_url", "tool web_search")
     with pytest.raises(Refused, match="only one choice"):
         chat.read({"messages": [], "n": 2})
+    with pytest.raises(Refused, match="send tools"):
+        chat.read({"messages": [], "functions": [{"name": "f"}]})
 
 
 # --- routes, keys, errors -------------------------------------------------------------------------------------------------
