@@ -18,7 +18,17 @@ from swebench_lab.records.verdict import RESOLVED, UNRESOLVED
 from swebench_lab.rollouts.run_directory import RunDirectory
 from swebench_lab.rollouts.run_folders import run_folders
 from swebench_lab.traces.collection import Trajectories
-from swebench_lab.traces.foreign import atif, evaluations, mini, openhands, openhands_v1, responses, sessions, sweagent
+from swebench_lab.traces.foreign import (
+    atif,
+    inspect_logs,
+    mini,
+    openhands,
+    openhands_v1,
+    responses,
+    sessions,
+    sweagent,
+    verifiers_results,
+)
 from swebench_lab.traces.foreign import sft_rows as sft
 from swebench_lab.traces.foreign import steps as turns
 from swebench_lab.traces.foreign.fields import shortly, style_of
@@ -27,7 +37,7 @@ FORMATS: Mapping[str, ModuleType] = {module.NAME: module for module in (atif, mi
 """Format to the module that reads and writes it."""
 
 _READERS: Mapping[str, Any] = {
-    one.NAME: one for one in (atif, mini, openhands_v1, openhands, responses, evaluations.Verifiers, sweagent, sft)
+    one.NAME: one for one in (atif, mini, openhands_v1, openhands, responses, verifiers_results, sweagent, sft)
 }
 """Format to what reads it, in the order in which a record is looked at."""
 
@@ -93,7 +103,7 @@ def _file(path: Path) -> list[Trajectory]:
     if path.suffix == ".parquet":
         return _parquet(path)
     if path.suffix == ".eval":
-        return evaluations.read_archive(path)
+        return inspect_logs.read_archive(path)
     try:
         with path.open(encoding="utf-8", newline="") as file:
             text = file.read()
@@ -108,10 +118,10 @@ def _file(path: Path) -> list[Trajectory]:
         whole = json.loads(text)
     except ValueError as error:
         return _lines(path, text, error)
-    if evaluations.is_log(whole):
-        return evaluations.samples_of(whole, str(path))
-    if evaluations.is_episode(whole):
-        return evaluations.traces_of(whole, str(path))
+    if inspect_logs.is_log(whole):
+        return inspect_logs.samples_of(whole, str(path))
+    if verifiers_results.is_episode(whole):
+        return verifiers_results.traces_of(whole, str(path))
     if kind := sessions.kind_of(whole):
         return [sessions.read([whole], f"{path} ({kind})", name)]
     if isinstance(whole, list) and not mini.is_one(whole):
@@ -146,8 +156,8 @@ def _lines(path: Path, text: str, error: ValueError) -> list[Trajectory]:
         if sessions.kind_of(record) or session:
             session.append(record)
             continue
-        if evaluations.is_episode(record):
-            traces += evaluations.traces_of(record, where)
+        if verifiers_results.is_episode(record):
+            traces += verifiers_results.traces_of(record, where)
             continue
         last = number == text.count("\n") + 1
         traces.append(read_record(record, where, "", line + ("" if last else "\n")))
@@ -310,7 +320,7 @@ def _begins_like_one(path: Path) -> bool:
 def _is_readable(record: Any) -> bool:
     own = isinstance(record, Mapping) and ({"schema", "task_id", "steps"} <= set(record) or _is_row(record))
     is_foreign = any(module.is_one(record) for module in _READERS.values())
-    return own or is_foreign or bool(sessions.kind_of(record)) or evaluations.is_log(record)
+    return own or is_foreign or bool(sessions.kind_of(record)) or inspect_logs.is_log(record)
 
 
 class _Beside:
