@@ -31,7 +31,7 @@ from swebench_lab.traces.foreign import (
 )
 from swebench_lab.traces.foreign import sft_rows as sft
 from swebench_lab.traces.foreign import steps as turns
-from swebench_lab.traces.foreign.fields import shortly, style_of
+from swebench_lab.traces.foreign.fields import media_in, shortly, style_of
 
 FORMATS: Mapping[str, ModuleType] = {module.NAME: module for module in (atif, mini, openhands, sweagent, sft)}
 """Format to the module that reads and writes it."""
@@ -123,7 +123,7 @@ def _file(path: Path) -> list[Trajectory]:
     if verifiers_results.is_episode(whole):
         return verifiers_results.traces_of(whole, str(path))
     if kind := sessions.kind_of(whole):
-        return [sessions.read([whole], f"{path} ({kind})", name)]
+        return [_count_media(sessions.read([whole], f"{path} ({kind})", name), [whole])]
     if isinstance(whole, list) and not mini.is_one(whole):
         traces = [read_record(row, f"{path}, row {i}") for i, row in enumerate(whole, 1)]
         if not traces:
@@ -161,7 +161,7 @@ def _lines(path: Path, text: str, error: ValueError) -> list[Trajectory]:
             continue
         last = number == text.count("\n") + 1
         traces.append(read_record(record, where, "", line + ("" if last else "\n")))
-    return [*traces, sessions.read(session, str(path), _stem(path))] if session else traces
+    return [*traces, _count_media(sessions.read(session, str(path), _stem(path)), session)] if session else traces
 
 
 def _parquet(path: Path) -> list[Trajectory]:
@@ -207,8 +207,19 @@ def read_record(record: Any, where: str = "a record", name: str = "", text: str 
                 facts["resolved"] = resolved in (True, 1, "True", "true")
             if text:
                 facts["layout"] = style_of(text, record)
-            return replace(read, extra={**facts, **read.extra})
+            return _count_media(replace(read, extra={**facts, **read.extra}), record)
     raise RecordError(f"{where}: of no known format: found {_describe(record)}. {_hint()}{_advice(record)}")
+
+
+def _count_media(trajectory: Trajectory, record: Any) -> Trajectory:
+    """Add the images, sounds and files of a record's conversation, each once, to what was dropped of it."""
+    names = ("history", "messages", "steps", "items", "prompt")
+    parts = [record.get(name) for name in names] if isinstance(record, Mapping) else []
+    media = media_in([part for part in parts if isinstance(part, list)][:1] or record)
+    if not media:
+        return trajectory
+    dropped = {**(trajectory.extra.get("dropped") or {}), **media}
+    return replace(trajectory, extra={**trajectory.extra, "dropped": dropped})
 
 
 def _own(record: Any, where: str) -> Trajectory | None:
@@ -320,7 +331,8 @@ def _begins_like_one(path: Path) -> bool:
 def _is_readable(record: Any) -> bool:
     own = isinstance(record, Mapping) and ({"schema", "task_id", "steps"} <= set(record) or _is_row(record))
     is_foreign = any(module.is_one(record) for module in _READERS.values())
-    return own or is_foreign or bool(sessions.kind_of(record)) or inspect_logs.is_log(record)
+    others = (sessions.kind_of, inspect_logs.is_log, verifiers_results.is_episode)
+    return own or is_foreign or any(known(record) for known in others)
 
 
 class _Beside:

@@ -88,7 +88,7 @@ def _decompressed(data: bytes) -> str:
     options: dict[str, Any] = {"has_header": False, "quote_char": None, "infer_schema": False}
     try:  # control characters, which no JSON holds, part its columns and rows
         return str(pl.read_csv(io.BytesIO(data), separator="\x1f", eol_char="\x1e", **options).item())
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, OSError) as error:
         raise ValueError(f"a member cannot be decompressed: {error}") from error
 
 

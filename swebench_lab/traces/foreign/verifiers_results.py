@@ -46,8 +46,9 @@ def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
     if not all(map(is_message, [*opening, *reply])):
         raise RecordError(f"{where}, field 'prompt': expected a text or a list of messages, found {shortly(prompt)}")
     number = record.get("example_id", record.get("id"))
+    about = as_object(record.get("task")).get("id") or record.get("task") or name
     known = info.get("instance_id") or record.get("instance_id")
-    task = str(known or "-".join(str(part) for part in (record.get("task") or name, number) if part not in (None, "")))
+    task = str(known or "-".join(str(part) for part in (about, number) if part not in (None, "")))
     shown = [
         {**_message(message), "weight": 0} if message["role"] == "assistant" else _message(message)
         for message in opening
