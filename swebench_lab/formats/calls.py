@@ -104,6 +104,7 @@ def find_xml(text: str) -> tuple[Call, str, bool]:
         FormatError: There is no call, or one that is not whole.
     """
     problem: FormatError | None = None
+    text = _with_plain_ends(text)
     for opening in _OPEN.finditer(text, after_thinking(text)):
         try:
             arguments, end = _body(text, opening)
@@ -116,6 +117,12 @@ def find_xml(text: str) -> tuple[Call, str, bool]:
         call = Call(opening[1], arguments, _WRAPPED.sub("", thought).strip(), text[opening.start() : end])
         return call, text[end:], bool(_WRAPPED.search(thought))
     raise problem or FormatError("The reply holds no function call.")
+
+
+def _with_plain_ends(text: str) -> str:
+    """Return a reply all of whose lines end in CRLF with plain line ends: its writer's, and no part of a command."""
+    lines = text.count("\n")
+    return text.replace("\r\n", "\n") if lines and text.count("\r\n") == lines else text
 
 
 def after_thinking(text: str) -> int:
@@ -365,6 +372,7 @@ def parse_fenced(text: str) -> Call:
     Raises:
         FormatError: There is no block marked `bash`, more than one, or one that may be the beginning of a longer one.
     """
+    text = _with_plain_ends(text)
     start = after_thinking(text)
     all_blocks = fenced_blocks(text, start)
     blocks = [block for block in all_blocks if block[0] in ("bash", "mswea_bash_command")]
@@ -400,6 +408,7 @@ def parse_ticks(text: str) -> Call:
     Raises:
         FormatError: There is no block, or the last one may be a part of a longer one.
     """
+    text = _with_plain_ends(text)
     start = after_thinking(text)
     blocks = fenced_blocks(text, start)
     if not blocks:

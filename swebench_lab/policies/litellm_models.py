@@ -17,7 +17,7 @@ from typing import Any
 from swebench_lab.errors import ContextFull, PolicyError
 from swebench_lab.policies import chat_messages
 from swebench_lab.policies.hosted import HostedPolicy
-from swebench_lab.policies.refusals import Refusal, wait_asked
+from swebench_lab.policies.refusals import Refusal, snake, wait_asked
 from swebench_lab.policies.transport import Endpoint, Line, Passing
 from swebench_lab.policies.usage import Usage
 from swebench_lab.records.reply import Message
@@ -113,7 +113,7 @@ class _LiteLLMLine(Line):
         if not isinstance(status, int) or kind in ("Timeout", "APIConnectionError"):
             return Passing(f"{kind}: {str(error)[:300]}")
         headers = getattr(getattr(error, "response", None), "headers", None) or {}
-        codes = frozenset(filter(None, (kind.lower(), str(getattr(error, "code", "") or "").lower())))
+        codes = frozenset(map(snake, filter(None, (kind, getattr(error, "code", "")))))
         return self._refusal(Refusal(status, str(error), codes), wait_asked(headers))
 
 

@@ -18,16 +18,26 @@ from swebench_lab.records.verdict import RESOLVED, UNRESOLVED
 from swebench_lab.rollouts.run_directory import RunDirectory
 from swebench_lab.rollouts.run_folders import run_folders
 from swebench_lab.traces.collection import Trajectories
-from swebench_lab.traces.foreign import atif, evaluations, mini, openhands, openhands_v1, responses, sessions, sweagent
+from swebench_lab.traces.foreign import (
+    atif,
+    inspect_logs,
+    mini,
+    openhands,
+    openhands_v1,
+    responses,
+    sessions,
+    sweagent,
+    verifiers_results,
+)
 from swebench_lab.traces.foreign import sft_rows as sft
 from swebench_lab.traces.foreign import steps as turns
-from swebench_lab.traces.foreign.fields import shortly, style_of
+from swebench_lab.traces.foreign.fields import media_in, shortly, style_of
 
 FORMATS: Mapping[str, ModuleType] = {module.NAME: module for module in (atif, mini, openhands, sweagent, sft)}
 """Format to the module that reads and writes it."""
 
 _READERS: Mapping[str, Any] = {
-    one.NAME: one for one in (atif, mini, openhands_v1, openhands, responses, evaluations.Verifiers, sweagent, sft)
+    one.NAME: one for one in (atif, mini, openhands_v1, openhands, responses, verifiers_results, sweagent, sft)
 }
 """Format to what reads it, in the order in which a record is looked at."""
 
@@ -93,7 +103,7 @@ def _file(path: Path) -> list[Trajectory]:
     if path.suffix == ".parquet":
         return _parquet(path)
     if path.suffix == ".eval":
-        return evaluations.read_archive(path)
+        return inspect_logs.read_archive(path)
     try:
         with path.open(encoding="utf-8", newline="") as file:
             text = file.read()
@@ -108,12 +118,12 @@ def _file(path: Path) -> list[Trajectory]:
         whole = json.loads(text)
     except ValueError as error:
         return _lines(path, text, error)
-    if evaluations.is_log(whole):
-        return evaluations.samples_of(whole, str(path))
-    if evaluations.is_episode(whole):
-        return evaluations.traces_of(whole, str(path))
+    if inspect_logs.is_log(whole):
+        return inspect_logs.samples_of(whole, str(path))
+    if verifiers_results.is_episode(whole):
+        return verifiers_results.traces_of(whole, str(path))
     if kind := sessions.kind_of(whole):
-        return [sessions.read([whole], f"{path} ({kind})", name)]
+        return [_count_media(sessions.read([whole], f"{path} ({kind})", name), [whole])]
     if isinstance(whole, list) and not mini.is_one(whole):
         traces = [read_record(row, f"{path}, row {i}") for i, row in enumerate(whole, 1)]
         if not traces:
@@ -146,12 +156,12 @@ def _lines(path: Path, text: str, error: ValueError) -> list[Trajectory]:
         if sessions.kind_of(record) or session:
             session.append(record)
             continue
-        if evaluations.is_episode(record):
-            traces += evaluations.traces_of(record, where)
+        if verifiers_results.is_episode(record):
+            traces += verifiers_results.traces_of(record, where)
             continue
         last = number == text.count("\n") + 1
         traces.append(read_record(record, where, "", line + ("" if last else "\n")))
-    return [*traces, sessions.read(session, str(path), _stem(path))] if session else traces
+    return [*traces, _count_media(sessions.read(session, str(path), _stem(path)), session)] if session else traces
 
 
 def _parquet(path: Path) -> list[Trajectory]:
@@ -197,8 +207,19 @@ def read_record(record: Any, where: str = "a record", name: str = "", text: str 
                 facts["resolved"] = resolved in (True, 1, "True", "true")
             if text:
                 facts["layout"] = style_of(text, record)
-            return replace(read, extra={**facts, **read.extra})
+            return _count_media(replace(read, extra={**facts, **read.extra}), record)
     raise RecordError(f"{where}: of no known format: found {_describe(record)}. {_hint()}{_advice(record)}")
+
+
+def _count_media(trajectory: Trajectory, record: Any) -> Trajectory:
+    """Add the images, sounds and files of a record's conversation, each once, to what was dropped of it."""
+    names = ("history", "messages", "steps", "items", "prompt")
+    parts = [record.get(name) for name in names] if isinstance(record, Mapping) else []
+    media = media_in([part for part in parts if isinstance(part, list)][:1] or record)
+    if not media:
+        return trajectory
+    dropped = {**(trajectory.extra.get("dropped") or {}), **media}
+    return replace(trajectory, extra={**trajectory.extra, "dropped": dropped})
 
 
 def _own(record: Any, where: str) -> Trajectory | None:
@@ -310,7 +331,8 @@ def _begins_like_one(path: Path) -> bool:
 def _is_readable(record: Any) -> bool:
     own = isinstance(record, Mapping) and ({"schema", "task_id", "steps"} <= set(record) or _is_row(record))
     is_foreign = any(module.is_one(record) for module in _READERS.values())
-    return own or is_foreign or bool(sessions.kind_of(record)) or evaluations.is_log(record)
+    others = (sessions.kind_of, inspect_logs.is_log, verifiers_results.is_episode)
+    return own or is_foreign or any(known(record) for known in others)
 
 
 class _Beside:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from swebench_lab.errors import FormatError
-from swebench_lab.formats.calls import Call, parse_fenced, parse_ticks, render_fenced, render_ticks
+from swebench_lab.formats.calls import FORMATS, Call, parse_fenced, parse_ticks, render_fenced, render_ticks
 from swebench_lab.formats.shell_text import programs, unfinished
 
 F = "```"
@@ -109,3 +109,12 @@ def test_programs_are_named_wherever_a_command_starts_them() -> None:
     named = [name for name, _ in programs(text)]
     assert [name for name in named if name in ("vim", "less", "top", "vi", "nano")] == ["vim", "less", "top"]
     assert ("less", ["b c"]) in list(programs(text))
+
+
+@pytest.mark.parametrize("text", ["I.\n```bash\ncd x\nls\n```\n", "I.\n```\ncd x\nls\n```\n",
+                                  "I.\n<function=bash>\n<parameter=command>\ncd x\nls\n</parameter>\n</function>\n"])  # fmt: skip
+def test_line_ends_of_a_whole_reply_are_no_part_of_its_command(text: str) -> None:
+    reader = FORMATS["xml" if "<function" in text else "fenced" if "bash" in text else "ticks"].parse
+    assert reader(text.replace("\n", "\r\n")) == reader(text) and reader(text).arguments == {"command": "cd x\nls"}
+    mixed = text.replace("cd x\nls", "printf 'a\r\nb'")
+    assert reader(mixed).arguments == {"command": "printf 'a\r\nb'"}, "those of a part are"

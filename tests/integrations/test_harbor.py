@@ -56,7 +56,7 @@ class Plain(HarborEnvironment):
     def box(self, value: Any) -> None:
         self.hidden = value
 
-    def _started(self) -> Any:
+    def _require_box(self) -> Any:
         return self.hidden
 
     async def stop(self, delete: bool) -> None:

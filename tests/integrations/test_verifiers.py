@@ -42,7 +42,7 @@ def by_issue(body: dict[str, Any]) -> dict[str, Any]:
     known = [task for task in demo()[:2] if json.dumps(task.issue.strip()[:60])[1:-1] in text]
     commands = [f"git apply - <<'PATCH'\n{task.gold_patch}PATCH" for task in known]
     if body["model"] == "slow":
-        commands.append("sleep 100")
+        commands.append("sleep 600")
     name = body["tools"][0]["function"]["name"]
     if steps < len(commands):
         return chat(
@@ -67,7 +67,7 @@ def evaluate(folder: Path, url: str, *options: str, model: str = "m") -> list[di
         "run", "--no-rich", "--no-push", "--model", model, *options,
     ]  # fmt: skip
     env = {**os.environ, "HOME": str(folder), "PYTHONPATH": str(ROOT), "SWEBENCH_LAB_CACHE": str(places.default_root())}
-    ran = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+    ran = subprocess.run(command, capture_output=True, text=True, env=env, timeout=900)
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-4000:]
     (traces,) = folder.rglob("traces.jsonl")
     return [trace for line in traces.read_text().splitlines() for trace in json.loads(line)["traces"]]
@@ -99,7 +99,7 @@ def test_its_command_evaluates_our_tasks_with_our_agent_and_our_grading(tmp_path
     ("model", "options", "stop"),
     [
         ("m", ["--env.agent.max-turns", "1"], "max_turns"),
-        ("slow", ["--env.agent.timeout.rollout", "20"], "agent_timeout"),
+        ("slow", ["--env.agent.timeout.rollout", "60"], "agent_timeout"),
     ],
 )
 def test_what_was_changed_when_its_limit_cut_the_attempt_off_is_graded(

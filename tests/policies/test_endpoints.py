@@ -176,7 +176,7 @@ UNSEEN = [
     "Le texte fourni est trop volumineux",
     "Eingabe zu lang",
     "E1207",
-    "输入过长",
+    "太多了",
     "The input does not fit",
     "ValidationException",
     "no more room for this conversation",

@@ -13,6 +13,9 @@ from swebench_lab.policies.scripted import NullPolicy
 
 _PROVIDERS = ("openai/", "custom_openai/", "hosted_vllm/", "litellm_proxy/")
 _OWN_KEYS = ("temperature", "top_p", "stop", "api_base", "base_url", "api_key", "max_tokens")
+_UNSENT = ("temperature", "top_p")
+"""What a null leaves out of the request."""
+
 _LITELLM = ("drop_params", "parallel_tool_calls", "num_retries", "custom_llm_provider")
 """What litellm is told and no endpoint needs to know."""
 
@@ -47,7 +50,7 @@ def swe_agent_policy(settings: Settings, nearest: str, tool_calls: bool) -> Poli
         top_p=settings.number("agent.model.top_p", 1.0),
         max_tokens=limit or None,
         max_length=length or None,
-        stop=settings.strings("agent.model.stop"),
+        stop=settings.strings("agent.model.stop") or _stop(kwargs),
         timeout=settings.number("agent.model.timeout", 300.0),
         retries=int(settings.number("agent.model.retry.retries", 20)),
         pause=settings.number("agent.model.retry.min_wait", 10.0),
@@ -71,11 +74,11 @@ def mini_policy(settings: Settings, tool_calls: bool) -> Policy:
         _address(settings, base, "model.model_kwargs.api_base"),
         _without_provider(name),
         api_key=_key(settings, str(kwargs.get("api_key") or "")),
-        temperature=float(kwargs.get("temperature", 1.0)),
-        top_p=float(kwargs.get("top_p", 1.0)),
-        max_tokens=kwargs.get("max_tokens"),
-        stop=tuple(kwargs.get("stop") or ()),
-        body=_body(kwargs),
+        temperature=settings.number("model.model_kwargs.temperature", 1.0),
+        top_p=settings.number("model.model_kwargs.top_p", 1.0),
+        max_tokens=int(settings.number("model.model_kwargs.max_tokens")) or None,
+        stop=_stop(kwargs),
+        body={**_body(kwargs), **{name: None for name in _UNSENT if name in kwargs and kwargs[name] is None}},
         tool_calls=tool_calls,
     )
 
@@ -102,6 +105,11 @@ def _key(settings: Settings, value: str) -> str:
     if ":::" in value:
         raise settings.wrong("agent.model.api_key", "several keys are not taken over; give one")
     return os.environ.get(value[1:], "") if value.startswith("$") else value
+
+
+def _stop(kwargs: dict[str, Any]) -> tuple[str, ...]:
+    stop = kwargs.get("stop") or ()
+    return (stop,) if isinstance(stop, str) else tuple(map(str, stop))
 
 
 def _body(kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class Option:
 
 
 def load(file: Path) -> dict[str, Any]:
-    """Return a YAML file's values.
+    """Return a YAML file's values; none where it is empty, or holds comments only.
 
     Raises:
         ConfigError: It is missing, no YAML, or no mapping.
@@ -47,6 +47,8 @@ def load(file: Path) -> dict[str, Any]:
         raise ConfigError(f"reading {file}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"reading {file}: it is no YAML: {error}") from error
+    if values is None:
+        return {}
     if not isinstance(values, dict):
         raise ConfigError(f"reading {file}: a configuration is a mapping, not {type(values).__name__}")
     return values
@@ -58,7 +60,8 @@ def load_merged(sources: Sequence[str | Path]) -> tuple[dict[str, Any], tuple[Pa
     Mappings are merged, key by key; everything else, lists too, is replaced.
 
     Args:
-        sources: YAML files, and values such as `model.model_kwargs.temperature=0.5`: JSON, or else a text.
+        sources: YAML files, `.yaml` left out or not, and values such as `model.model_kwargs.temperature=0.5`, with `--`
+            before them or not: JSON, or else a text.
 
     Raises:
         ConfigError: One cannot be read, or none is a file.
@@ -69,10 +72,14 @@ def load_merged(sources: Sequence[str | Path]) -> tuple[dict[str, Any], tuple[Pa
         name, sign, value = str(source).partition("=")
         if sign and not Path(source).exists():
             values: Any = _parse(value)
-            for part in reversed(name.split(".")):
+            parts = name.removeprefix("--").split(".")
+            if not all(parts):
+                raise ConfigError(f"reading {source}: a part of the option's name is empty")
+            for part in reversed(parts):
                 values = {part: values}
         else:
-            files.append(Path(source))
+            file, longer = Path(source), Path(f"{source}.yaml")
+            files.append(longer if longer.is_file() and not file.is_file() else file)
             values = load(files[-1])
         result = _merge(result, values)
     if not files:
@@ -173,10 +180,14 @@ class Settings:
         Raises:
             ConfigError: It is none.
         """
-        value = float(self.get(name, default, (int, float)))
+        value = self.get(name, default)
+        if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):  # as those programs read it
+            value = float(value)
+        elif isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.wrong(name, f"expected a number, not {_short(value)!r}")
         if value < 0:
             raise self.wrong(name, f"must not be negative, but is {value:g}")
-        return value
+        return float(value)
 
     def strings(self, name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Return a list of texts."""
@@ -204,6 +215,9 @@ class Settings:
                 return (folder / given).resolve()
         looked = home or f"{', '.join(map(str, starts))} and the folders above"
         raise self.wrong(name, f"there is no {text!r} in {looked}; give root=, the folder it starts from")
+
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def _general(name: str) -> str:

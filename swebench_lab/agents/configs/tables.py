@@ -242,7 +242,7 @@ _MINI_ENVIRONMENT = {
         for name in ("image", "executable", "run_args", "container_timeout", "pull_timeout", "sandbox_build_retries",
                      "global_args", "exec_args", "wrapper_args", "deployment_extra_kwargs", "startup_timeout",
                      "runtime_timeout", "deployment_timeout", "install_pipx", "modal_sandbox_kwargs",
-                     "contree_config", "image_tag", "cwd_auto_create", "import_username")
+                     "contree_config", "image_tag", "cwd_auto_create", "import_username", "import_password")
     },
 }  # fmt: skip
 
@@ -255,6 +255,8 @@ _MINI_MODEL = {
     "action_regex": _map_to("how replies are read"),
     "multimodal_regex": _refuse("messages hold text only"),
     "litellm_model_registry": _nothing("prices are `ChatPolicy.prices`"),
+    "litellm_model_name_override": _nothing("prices are `ChatPolicy.prices`"),
+    "provider": _nothing("what answers is the endpoint that is named"),
     "set_cache_control": _nothing("endpoints cache by themselves"),
     "cost_tracking": _nothing("costs are counted where `ChatPolicy.prices` says them"),
 }

@@ -134,6 +134,8 @@ class Setup(Protocol):
 def read_arguments(tool: Tool, arguments: Mapping[str, str]) -> dict[str, Any]:
     """Return a call's arguments in the types that the tool's schema gives them.
 
+    A JSON null is a parameter that is not given, as endpoints with strict schemas write it.
+
     Args:
         tool: The called tool.
         arguments: Parameter to value, as text.
@@ -142,14 +144,15 @@ def read_arguments(tool: Tool, arguments: Mapping[str, str]) -> dict[str, Any]:
         FormatError: A parameter is unknown, missing, or not of its type; the message says what to write.
     """
     properties: Mapping[str, Mapping[str, Any]] = tool.parameters.get("properties", {})
-    for key in arguments:
+    given = {key: value for key, value in arguments.items() if not (isinstance(value, JsonValue) and value == "null")}
+    for key in given:
         if key not in properties:
             names = ", ".join(properties) or "none"
             raise FormatError(f"The function {tool.name!r} has no parameter {key!r}; its parameters are: {names}.")
     for key in tool.parameters.get("required", ()):
-        if key not in arguments:
+        if key not in given:
             raise FormatError(f"The function {tool.name!r} needs the parameter {key!r}.")
-    return {key: _convert(value, properties[key], f"{tool.name}.{key}") for key, value in arguments.items()}
+    return {key: _convert(value, properties[key], f"{tool.name}.{key}") for key, value in given.items()}
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -159,6 +162,13 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "array": (list,),
     "object": (dict,),
 }
+
+
+def _whole(value: Any) -> Any:
+    """Return whole numbers as such that an endpoint wrote with a decimal point, also those of a list."""
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _convert(value: str, schema: Mapping[str, Any], where: str) -> Any:
@@ -171,6 +181,8 @@ def _convert(value: str, schema: Mapping[str, Any], where: str) -> Any:
         read = json.loads(value)
     except (ValueError, RecursionError):
         read = None
+    if kind in ("integer", "array"):
+        read = _whole(read)
     fits = isinstance(read, _TYPES[kind]) and (kind == "boolean" or not isinstance(read, bool))
     if not fits:
         raise FormatError(f"The parameter {where} must be of type {kind}, not {value.strip()[:60]!r}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -160,6 +161,40 @@ def moment(stamp: Any) -> float:
 def stamp(at: float) -> str:
     """Return a Unix time as ISO 8601 in UTC."""
     return datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
+
+
+_MEDIA = re.compile(r"(?:input_)?(?:image|audio|video|file|document)(?:_url)?")
+_SOURCES = (
+    "source",
+    "url",
+    "data",
+    "path",
+    "file_id",
+    "file_data",
+    "input_audio",
+    "image_url",
+    "image",
+    "file",
+    "audio",
+    "video",
+)
+
+
+def media_in(value: Any) -> Counter[str]:
+    """Count the parts of messages that are no text: a Trajectory has no place for them."""
+    counts: Counter[str] = Counter()
+    stack = [value]
+    while stack:
+        one = stack.pop()
+        if isinstance(one, Mapping):
+            kind = str(one.get("type"))
+            if _MEDIA.fullmatch(kind) and any(isinstance(one.get(name), str | Mapping) for name in _SOURCES):
+                counts[f"parts of the kind {kind}"] += 1
+            else:
+                stack += one.values()
+        elif isinstance(one, list):
+            stack += one
+    return counts
 
 
 def messages_in(value: Any) -> bool:

@@ -130,6 +130,21 @@ def typed_out(call: Call) -> str:
     return " ".join([call.name, *words])
 
 
+_LIMITS = (
+    (("turn", "message", "step"), Stop.MAX_STEPS),
+    (("token", "context", "too_long", "length"), Stop.MAX_TOKENS),
+    (("time", "working", "deadline"), Stop.TIMEOUT),
+    (("cost", "budget"), Stop.MAX_COST),
+    (("operator", "user_closed"), Stop.CANCELLED),
+)
+
+
+def limit_of(name: str) -> str:
+    """Return how an attempt ended that a limit of this name cut off; empty where it is the name of none."""
+    ends = (stop.value for words, stop in _LIMITS if any(word in name.lower() for word in words))
+    return next(ends, "")
+
+
 def step(
     index: int,
     reply: Reply,

@@ -265,7 +265,7 @@ def test_the_fingerprint_follows_every_part_of_the_file_and_of_its_bundles(home:
         (lambda c: c["agent"].update(type="retry"), "attempts"),
         (lambda c: c["agent"].update(action_sampler={"type": "ask"}), "not taken over"),
         (lambda c: c["agent"]["tools"]["bundles"].append({"path": "tools/gone"}), "no 'tools/gone'"),
-        (lambda c: c["agent"]["tools"].update(execution_timeout="long"), "expected int or float"),
+        (lambda c: c["agent"]["tools"].update(execution_timeout="long"), "expected a number, not 'long'"),
         (lambda c: c["agent"]["templates"].update(system_template="{{ x"), "template"),
         (lambda c: c["agent"]["model"].pop("api_base"), "no endpoint"),
     ],

@@ -12,6 +12,7 @@ from swebench_lab.agents.tools.program import ProgramTool
 from swebench_lab.agents.tools.shell import Shell
 from swebench_lab.agents.tools.tool import Observation, Tool, ToolLimits, describe, json_schema, read_arguments
 from swebench_lab.errors import FormatError
+from swebench_lab.formats.calls import JsonValue
 from swebench_lab.sandbox.contract import Sandbox
 from swebench_lab.sandbox.namespace.sandbox import open_namespace
 from tests.boxes import make_snapshot
@@ -229,6 +230,26 @@ def test_a_tool_of_your_own_is_a_few_lines(box: Sandbox, shell: Shell) -> None:
 def test_arguments_that_do_not_fit_the_schema_are_a_format_error(name: str, written: dict[str, str]) -> None:
     with pytest.raises(FormatError):
         read_arguments(TOOLS[name], written)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ({"view_range": JsonValue("null"), "old_str": JsonValue("null"), "elsewhere": JsonValue("null")}, {}),
+        ({"insert_line": JsonValue("3.0")}, {"insert_line": 3}),
+        ({"view_range": JsonValue("[1.0, -1.0]")}, {"view_range": [1, -1]}),
+        ({"new_str": "null", "insert_line": "3"}, {"new_str": "null", "insert_line": 3}),
+    ],
+)
+def test_null_is_not_given_and_whole_numbers_are_whole(written: dict[str, str], read: dict[str, Any]) -> None:
+    asked = {"command": "view", "path": "/testbed/a.py"}
+    result = read_arguments(TOOLS["str_replace_editor"], {**asked, **written})
+    assert result == {**asked, **read} and [type(v) for v in result.values()] == [
+        type(v) for v in {**asked, **read}.values()
+    ]
+    for wrong in ({"command": JsonValue("null")}, {"insert_line": JsonValue("1.5")}, {"path": JsonValue("null")}):
+        with pytest.raises(FormatError):
+            read_arguments(TOOLS["str_replace_editor"], {**asked, **wrong})
 
 
 def test_prompt_and_endpoint_are_told_the_same() -> None:
