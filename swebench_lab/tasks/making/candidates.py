@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import logging
 import random
 from collections import Counter
@@ -17,7 +15,7 @@ from swebench_lab.errors import describe
 from swebench_lab.tasks.making.change import Change
 from swebench_lab.tasks.making.module import Edit, Entity, Module
 from swebench_lab.tasks.making.strategies import STRATEGIES
-from swebench_lab.tasks.making.syntax import parse
+from swebench_lab.tasks.making.syntax import meaning
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -142,7 +140,7 @@ class Pool:
         names = list(by_name) if strategies is None else list(strategies)
         if unknown := sorted(set(names) - set(by_name)):
             raise ValueError(f"making tasks: no strategy is called {unknown[0]!r}; known are {', '.join(by_name)}")
-        self._seen: set[str] = set()
+        self._seen: set[tuple[str, str]] = set()
         sites: dict[str, dict[str, dict[str, list[_Site]]]] = {name: {} for name in names}
         for module in modules:
             for entity in module.entities:
@@ -195,10 +193,9 @@ class Pool:
 
     def is_new(self, candidate: Candidate) -> bool:
         """Whether no candidate of the same meaning was seen before; it is seen from now on."""
-        meaning = f"{candidate.path}:{ast.dump(parse(candidate.after))}"
-        digest = hashlib.sha256(meaning.encode("utf-8", "surrogateescape")).hexdigest()
-        fresh = digest not in self._seen
-        self._seen.add(digest)
+        what = (candidate.path, meaning(candidate.after))
+        fresh = what not in self._seen
+        self._seen.add(what)
         return fresh
 
 
