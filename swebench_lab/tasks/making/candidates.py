@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, zip_longest
 from pathlib import Path, PurePosixPath
@@ -113,6 +113,7 @@ class _Site:
     module: Module
     entity: Entity
     edit: Edit
+    is_slow: bool = False
 
 
 class Pool:
@@ -124,6 +125,7 @@ class Pool:
         reached: Lines that hold code the suite runs, by path: `{path: {first line of a function}}`. Functions that no
             test calls are left out. None: all are tried.
         strategies: Names of the strategies to use; all by default.
+        is_slow: Whether the tests of a function, by path and entity, take long; such functions come after all others.
 
     Raises:
         ValueError: A strategy's name is unknown.
@@ -135,6 +137,7 @@ class Pool:
         seed: int,
         reached: Mapping[str, frozenset[int]] | None = None,
         strategies: Iterable[str] | None = None,
+        is_slow: Callable[[str, Entity], bool] | None = None,
     ) -> None:
         by_name = {s.name: s for s in STRATEGIES}
         names = list(by_name) if strategies is None else list(strategies)
@@ -146,15 +149,18 @@ class Pool:
             for entity in module.entities:
                 if not _is_reached(module, entity, reached):
                     continue
+                slow = is_slow is not None and is_slow(module.path, entity)
                 for name in names:
                     try:
-                        matches = [_Site(module, entity, edit) for edit in by_name[name].edits(module, entity)]
+                        matches = [_Site(module, entity, edit, slow) for edit in by_name[name].edits(module, entity)]
                     except _ODD as error:
                         _log.warning("making tasks: %s in %s: %s", name, entity.name, describe(error))
                         continue
                     if matches:
                         sites[name].setdefault(module.path, {}).setdefault(entity.name, []).extend(matches)
         self._queues = {name: in_turns(files, random.Random(f"{seed}:{name}")) for name, files in sites.items()}
+        for queue in self._queues.values():
+            queue.sort(key=lambda site: site.is_slow)
 
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))
@@ -179,7 +185,7 @@ class Pool:
             queue = self._queues[name]
             loads = [load.get((site.module.path, site.entity.name), 0) for site in queue]
             near = range(len(queue) if together else min(_NEAR, len(queue)))
-            best = min(near, key=lambda i: (loads[i] != 1 if together else loads[i], i))
+            best = min(near, key=lambda i: (queue[i].is_slow, loads[i] != 1 if together else loads[i], i))
             site = queue.pop(best)
             try:
                 candidate = make_candidate(site.module, [site.edit])

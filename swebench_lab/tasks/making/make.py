@@ -180,7 +180,7 @@ class _Maker:
                 f"making tasks from {name}: its tests reach no Python file of the project that can be edited"
             )
         try:
-            return Pool(self.modules, self.settings.seed, reached, self.settings.strategies)
+            return Pool(self.modules, self.settings.seed, reached, self.settings.strategies, self.baseline.is_slow)
         except ValueError as error:
             raise TaskError(str(error)) from error
 

@@ -43,6 +43,10 @@ _SLOW = 0.25
 """Seconds from which on a test is not run on broken trees whose edited code it does not reach."""
 
 
+_MUCH, _SHARE = 2.0, 0.1
+"""Seconds of processors, and the share of all tests, from which on the tests of a function are slow."""
+
+
 @dataclass(frozen=True)
 class Baseline:
     """What the suite does on the clean tree.
@@ -107,6 +111,11 @@ class Baseline:
             test: (_HUNG * self.work[test] + _GRACE, patient(_HUNG * seconds + _WALL_GRACE))
             for test, seconds in self.times.items()
         }
+
+    def is_slow(self, path: str, entity: Entity) -> bool:
+        """Whether the tests that run code of a function or class take a good part of all the tests' time."""
+        seconds = sum(self.work.get(test, 0.0) for test in self.reaching(path, entity))
+        return seconds > max(_MUCH, _SHARE * sum(self.work.values()))
 
     def reaching(self, path: str, entity: Entity) -> frozenset[str]:
         """Return the tests that run code of one function or class."""
