@@ -30,6 +30,24 @@ def test_recipes_and_bundled_tasks_travel_in_the_wheel(names: list[str]) -> None
     assert {f"{plugin}.py", f"{plugin}-1.dist-info/entry_points.txt", f"{plugin}-1.dist-info/METADATA"} <= set(names)
 
 
+def test_docs_and_notebooks_travel_and_the_command_shows_them(names: list[str], tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from swebench_lab.cli.main import main
+
+    assert {f"swebench_lab/_docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} <= set(names)
+    assert {f"swebench_lab/_notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")} <= set(names)
+    run = CliRunner().invoke
+    listed = run(main, ["docs"]).output
+    assert "The viewer" in listed and "00_quickstart" in listed
+    assert (
+        run(main, ["docs", "docs/hub.md"]).output.startswith("# ")
+        and "did you mean 'viewer'" in run(main, ["docs", "viewr"]).output
+    )
+    run(main, ["docs", "--copy", str(tmp_path)])
+    assert (tmp_path / "docs/viewer.md").is_file() and (tmp_path / "notebooks/00_quickstart.ipynb").is_file()
+
+
 def test_every_file_of_every_bundled_repository_travels(names: list[str]) -> None:
     listed = subprocess.run(
         ["git", "ls-files", "swebench_lab/bundled"], cwd=ROOT, capture_output=True, text=True, check=True

@@ -97,7 +97,8 @@ def _report(folder: Path, with_name: bool) -> bool:
         click.echo(f"{folder}: no attempt is stored in this run directory", err=True)
         return False
     for name, group in by_agent(rollouts).items():
-        summarise(group, name)
+        click.echo(f"{name}:")
+        summarise(group)
     if older := len(rows) - len(rollouts):
         click.echo(f"{older} rows of the same attempts on earlier Snapshots are not counted")
     return not rollouts.not_graded

@@ -15,6 +15,7 @@ import click
 from swebench_lab import __version__
 from swebench_lab.cli.cluster import cluster
 from swebench_lab.cli.collect import board, collect
+from swebench_lab.cli.docs import docs
 from swebench_lab.cli.evaluate import evaluate
 from swebench_lab.cli.machine import doctor, gc, redteam
 from swebench_lab.cli.recipe import recipe
@@ -73,6 +74,7 @@ for _command in (
     check,
     cluster,
     collect,
+    docs,
     doctor,
     evaluate,
     gc,

@@ -12,13 +12,18 @@ from swebench_lab.records.tables.overview import aligned
 if TYPE_CHECKING:
     from swebench_lab.records.rollout import Rollouts
 
+_REASONS = 5
+"""How many reasons are printed."""
 
-def summarise(rollouts: Rollouts, more: str) -> None:
-    """Print the counts, pass@1 and the reasons of the first attempts that were not graded."""
-    click.echo(f"{rollouts!r}\n{rollouts.pass_at(1)!r}\n{more}")
-    for rollout in rollouts.not_graded[:5]:
-        reason = rollout.verdict.reason.strip().split("\n")[-1][:200]
-        click.echo(f"not graded: {rollout.task.id}, attempt {rollout.trajectory.attempt}: {reason}", err=True)
+
+def summarise(rollouts: Rollouts, more: str = "") -> None:
+    """Print the counts, pass@1 and why attempts were not graded, the commonest reasons first."""
+    click.echo("\n".join(filter(None, (repr(rollouts), repr(rollouts.pass_at(1)), more))))
+    every = rollouts.reasons
+    for reason in every[:_REASONS]:
+        click.echo(f"not graded: {reason.brief(400)} (e.g. {reason.task})", err=True)
+    if others := sum(reason.count for reason in every[_REASONS:]):
+        click.echo(f"not graded: {others} more, of other reasons", err=True)
 
 
 def newest(rollouts: Rollouts) -> Rollouts:

@@ -21,6 +21,7 @@ from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, STATUSES, UNRESOL
 if TYPE_CHECKING:
     import polars as pl
 
+    from swebench_lab.records.tables.reasons import Reason
     from swebench_lab.records.tables.statistics import Estimate
 
 
@@ -203,6 +204,16 @@ class Rollouts(Sequence[Rollout]):
     def not_graded(self) -> Rollouts:
         """Those that an infrastructure error kept from being graded; `verdict.reason` says which."""
         return self._status(NOT_GRADED)
+
+    @property
+    def reasons(self) -> list[Reason]:
+        """Why attempts were not graded, the commonest first, each with its count; opens no attempt."""
+        from swebench_lab.records.tables.reasons import reasons
+
+        columns = (self._attempts.column(name) for name in ("task", "verdict", "reason"))
+        return reasons(
+            (task, reason or "") for task, status, reason in zip(*columns, strict=True) if status == NOT_GRADED
+        )
 
     @property
     def graded(self) -> Rollouts:
@@ -392,12 +403,13 @@ class Rollouts(Sequence[Rollout]):
         return target
 
     def __repr__(self) -> str:
-        """Return one line: how many, and how many of each status."""
+        """Return one line: how many, how many of each status, and what most of those not graded died of."""
         c = self.counts
         name = f"{self.name!r}, " if self.name else ""
+        why = f": {self.reasons[0].brief()}" if c[NOT_GRADED] else ""
         return (
             f"Rollouts({name}{len(self)} attempts at {len(self._tallies())} tasks: {c[RESOLVED]} resolved, "
-            f"{c[UNRESOLVED]} unresolved, {c[NOT_GRADED]} not graded)"
+            f"{c[UNRESOLVED]} unresolved, {c[NOT_GRADED]} not graded{why})"
         )
 
     def _repr_html_(self) -> str:
@@ -405,7 +417,8 @@ class Rollouts(Sequence[Rollout]):
         head = self[:20].to_frame().select(columns).rows()
         rows = [[*values, f"{seconds:.1f}"] for *values, seconds in head]
         more = f"… and {len(self) - 20} more" if len(self) > 20 else ""
-        return _html.card(repr(self), _html.table(columns, rows) + _html.note(more))
+        notes = [more, *(f"not graded: {reason.brief(400)}" for reason in self.reasons[:3])]
+        return _html.card(repr(self), _html.table(columns, rows) + "".join(map(_html.note, notes)))
 
 
 def read_rollouts(path: str | Path) -> Rollouts:

@@ -150,14 +150,30 @@ class RolloutCollector:
                 (r.task.id, r.trajectory.attempt): r for r in self.stream(agent, selection, attempts, progress, retry)
             }
             sequence = [rollouts[task.id, attempt] for task in selection for attempt in range(attempts)]
-            return Rollouts(sequence, agent.policy.name)
+            return self._explain(Rollouts(sequence, agent.policy.name), progress)
         handle = self._begin(agent, selection, attempts, retry, bounded=True)
         try:
             for _ in self._with_progress(handle, handle.statuses(), str, progress):
                 pass
         finally:
             handle.cancel()
-        return handle.stored_rollouts()
+        return self._explain(handle.stored_rollouts(), progress)
+
+    def _explain(self, rollouts: Rollouts, progress: bool) -> Rollouts:
+        """Say what kept attempts of this call from being graded."""
+        from tqdm.auto import tqdm
+
+        if self._latest and self._latest.failures and (groups := rollouts.reasons):
+            count = sum(group.count for group in groups)
+            remark = (
+                f"{count} of {len(rollouts)} attempts were not graded, most often by this: {groups[0].brief(400)}\n"
+                "once the cause is gone, the same call makes them again with `retry`"
+            )
+            if progress:
+                tqdm.write(remark, file=sys.stderr)
+            else:
+                _log.warning("%s", remark)
+        return rollouts
 
     def stream(
         self,

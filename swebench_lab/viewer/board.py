@@ -17,6 +17,7 @@ from swebench_lab import _html
 from swebench_lab._files import write_text
 from swebench_lab.errors import RecordError
 from swebench_lab.records.rollout import Rollouts
+from swebench_lab.records.tables.reasons import Reason, reasons
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, STATUSES, UNRESOLVED
 from swebench_lab.rollouts.run_directory import RunDirectory
 from swebench_lab.rollouts.run_folders import below_hint
@@ -34,13 +35,19 @@ class _Rows:
 
     status: dict[tuple[Any, ...], str] = field(default_factory=dict)
     stop: dict[tuple[Any, ...], str] = field(default_factory=dict)
+    reason: dict[tuple[Any, ...], str] = field(default_factory=dict)
     node: dict[tuple[Any, ...], str] = field(default_factory=dict)
     ended: dict[tuple[Any, ...], float] = field(default_factory=dict)
     took: dict[tuple[Any, ...], tuple[float, float]] = field(default_factory=dict)
 
+    def reasons(self) -> list[Reason]:
+        """Return why attempts were not graded, the commonest first."""
+        return reasons((key[0], self.reason[key]) for key, status in self.status.items() if status == NOT_GRADED)
+
     def take(self, row: Mapping[str, Any]) -> None:
         key = (row["task"], row["attempt"], row["seed"], row.get("agent", ""))
         self.status[key], self.stop[key], self.node[key] = row["verdict"], row.get("stop", ""), row.get("node", "")
+        self.reason[key] = row.get("reason", "") if row["verdict"] == NOT_GRADED else ""
         self.took[key] = (row.get("seconds", 0.0), row.get("grading_seconds", 0.0))
         self.ended[key] = row.get("started_at", 0.0) + sum(self.took[key])
 
@@ -73,8 +80,9 @@ class Board:
         """Return everything the board shows, as plain values; only new rows are read.
 
         Returns:
-            `state` (`"running"`, `"over"`, `"died"` or `"not begun"`), counts by status and stop reason, `resolved`
-            (share of the graded, with a 95 % interval), recent `per_minute`, `eta` in seconds, `stages`, `going`
+            `state` (`"running"`, `"over"`, `"died"` or `"not begun"`), counts by status and stop reason, `reasons` (why
+            attempts were not graded), `resolved` (share of the graded, with a 95 % interval), recent `per_minute`,
+            `eta` in seconds, `stages`, `going`
             (the attempts that run longest), `slowest` finished, `nodes`, `events`.
         """
         with self._lock:
@@ -103,6 +111,9 @@ class Board:
             "at": now,
             "counts": counts,
             "stops": dict(Counter(rows.stop.values()).most_common()),
+            "reasons": [
+                {"reason": one.text, "attempts": one.count, "task": one.task} for one in rows.reasons()[:_SHOWN]
+            ],
             "resolved": wilson(counts[RESOLVED], graded).to_dict() if graded else None,
             "rows": len(rows.status),
             "left": left,
@@ -295,6 +306,8 @@ def _tables(state: Mapping[str, Any]) -> Iterator[tuple[str, list[str], list[lis
     ]
     yield "running longest", ["task", "attempt", "stage", "steps", "since", "node"], going
     yield "stop reasons", ["stop", "attempts"], [list(pair) for pair in state["stops"].items()]
+    why = [[r["attempts"], r["reason"][:400], r["task"]] for r in state["reasons"]]
+    yield "not graded: --retry, or retry=True, makes them again", ["attempts", "because", "for example"], why
     by_node = state["rows_by_node"]
     nodes = [
         [n.get("node", ""), f"{n.get('load', 0):.1f} on {n.get('processors', '?')}", n.get("in_flight", ""),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -111,3 +112,22 @@ with lab.SandboxFactory("namespace") as sandboxes:
     assert any(state["going"] and state["stages"]["tools"]["running"] for state in running)
     last = lab.Board(tmp_path / "run").state()
     assert last["state"] == "over" and last["rows"] == 2 and last["left"] == 0
+
+
+def test_it_says_why_attempts_were_not_graded_the_commonest_reason_first(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    for number in range(7):
+        name = f"owner__name-{number}"
+        reason = f"cloning {name}: no route after {number}.5 s" if number < 5 else "a box <b>died</b>"
+        rollout = make_rollout(make_task(number), status="not graded" if number else "resolved")
+        run.append(replace(rollout, verdict=replace(rollout.verdict, reason=reason if number else "")))
+    (commonest, other) = lab.attach(tmp_path).reasons
+    assert (commonest.count, other.count) == (4, 2) and commonest.text.startswith("cloning owner__name-")
+    assert "6 not graded: 4 × cloning owner__name-1: no route after 1.5 s)" in repr(lab.attach(tmp_path))
+    assert "2 × a box &lt;b&gt;died&lt;/b&gt;" in lab.load_rollouts(tmp_path)._repr_html_()
+    board = lab.Board(tmp_path)
+    assert [(row["attempts"], row["task"]) for row in board.state()["reasons"]] == [
+        (4, "owner__name-1"),
+        (2, "owner__name-5"),
+    ]
+    assert "--retry" in board.to_text() and "no route" in board.to_text()

@@ -18,8 +18,14 @@ function render({ model, el }) {
   const ready = new Promise((done) => { answered = done; });
   const hello = () => model.send({ what: "about", params: {}, number: `hello-${++greetings}` });
   const greet = setInterval(hello, 600);
+  // A saved notebook has no kernel: what was there when it was saved is shown until somebody answers.
+  const saved = Object.assign(document.createElement("div"), { className: "lab-saved" });
+  const alone = setTimeout(() => { saved.innerHTML = model.get("saved") ?? ""; root.before(saved); root.style.display = "none"; }, 4000);
   const heard = (told) => {
     clearInterval(greet);
+    clearTimeout(alone);
+    saved.remove();
+    root.style.display = "";
     answered();
     const asker = waiting.get(told.number);
     if (!asker) return;
@@ -55,7 +61,7 @@ function render({ model, el }) {
   };
   const view = new View(root, door);
   view.start().then(() => { root.dataset.ready = "1"; }, (error) => { root.textContent = error.message; });
-  return () => { clearInterval(greet); view.stop(); themes.disconnect(); model.off("msg:custom", heard); host.remove(); };
+  return () => { clearInterval(greet); clearTimeout(alone); view.stop(); themes.disconnect(); model.off("msg:custom", heard); host.remove(); };
 }
 
 export default { render };

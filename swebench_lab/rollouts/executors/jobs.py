@@ -69,6 +69,8 @@ class Batch:
         self.ends_at = time.monotonic() + run_seconds if run_seconds is not None else None
         self.finished = 0
         self.recorded = 0
+        self.failures = 0
+        """Results made here that were not graded."""
         self.error: Exception | None = None
         """What the reward function raised first."""
         self.last_start = time.monotonic()
@@ -88,6 +90,7 @@ class Batch:
         """
         with self._lock:
             self.recorded += made
+            self.failures += made and not rollout.verdict.graded
         if self.report is not None:
             self.report.add(rollout.verdict.status, rollout.reward)
         self.results.put(rollout)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, zip_longest
 from pathlib import Path, PurePosixPath
@@ -17,7 +15,7 @@ from swebench_lab.errors import describe
 from swebench_lab.tasks.making.change import Change
 from swebench_lab.tasks.making.module import Edit, Entity, Module
 from swebench_lab.tasks.making.strategies import STRATEGIES
-from swebench_lab.tasks.making.syntax import parse
+from swebench_lab.tasks.making.syntax import meaning
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -115,6 +113,7 @@ class _Site:
     module: Module
     entity: Entity
     edit: Edit
+    is_slow: bool = False
 
 
 class Pool:
@@ -126,6 +125,7 @@ class Pool:
         reached: Lines that hold code the suite runs, by path: `{path: {first line of a function}}`. Functions that no
             test calls are left out. None: all are tried.
         strategies: Names of the strategies to use; all by default.
+        is_slow: Whether the tests of a function, by path and entity, take long; such functions come after all others.
 
     Raises:
         ValueError: A strategy's name is unknown.
@@ -137,26 +137,30 @@ class Pool:
         seed: int,
         reached: Mapping[str, frozenset[int]] | None = None,
         strategies: Iterable[str] | None = None,
+        is_slow: Callable[[str, Entity], bool] | None = None,
     ) -> None:
         by_name = {s.name: s for s in STRATEGIES}
         names = list(by_name) if strategies is None else list(strategies)
         if unknown := sorted(set(names) - set(by_name)):
             raise ValueError(f"making tasks: no strategy is called {unknown[0]!r}; known are {', '.join(by_name)}")
-        self._seen: set[str] = set()
+        self._seen: set[tuple[str, str]] = set()
         sites: dict[str, dict[str, dict[str, list[_Site]]]] = {name: {} for name in names}
         for module in modules:
             for entity in module.entities:
                 if not _is_reached(module, entity, reached):
                     continue
+                slow = is_slow is not None and is_slow(module.path, entity)
                 for name in names:
                     try:
-                        matches = [_Site(module, entity, edit) for edit in by_name[name].edits(module, entity)]
+                        matches = [_Site(module, entity, edit, slow) for edit in by_name[name].edits(module, entity)]
                     except _ODD as error:
                         _log.warning("making tasks: %s in %s: %s", name, entity.name, describe(error))
                         continue
                     if matches:
                         sites[name].setdefault(module.path, {}).setdefault(entity.name, []).extend(matches)
         self._queues = {name: in_turns(files, random.Random(f"{seed}:{name}")) for name, files in sites.items()}
+        for queue in self._queues.values():
+            queue.sort(key=lambda site: site.is_slow)
 
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))
@@ -181,7 +185,7 @@ class Pool:
             queue = self._queues[name]
             loads = [load.get((site.module.path, site.entity.name), 0) for site in queue]
             near = range(len(queue) if together else min(_NEAR, len(queue)))
-            best = min(near, key=lambda i: (loads[i] != 1 if together else loads[i], i))
+            best = min(near, key=lambda i: (queue[i].is_slow, loads[i] != 1 if together else loads[i], i))
             site = queue.pop(best)
             try:
                 candidate = make_candidate(site.module, [site.edit])
@@ -195,10 +199,9 @@ class Pool:
 
     def is_new(self, candidate: Candidate) -> bool:
         """Whether no candidate of the same meaning was seen before; it is seen from now on."""
-        meaning = f"{candidate.path}:{ast.dump(parse(candidate.after))}"
-        digest = hashlib.sha256(meaning.encode("utf-8", "surrogateescape")).hexdigest()
-        fresh = digest not in self._seen
-        self._seen.add(digest)
+        what = (candidate.path, meaning(candidate.after))
+        fresh = what not in self._seen
+        self._seen.add(what)
         return fresh
 
 

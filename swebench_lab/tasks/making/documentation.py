@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from swebench_lab.tasks.making.module import Module
 from swebench_lab.tasks.making.syntax import parse
@@ -32,6 +33,7 @@ def first_sentence(subject: str, modules: Iterable[Module]) -> str:
     return sentence if _SHORTEST <= len(sentence) <= _LONGEST and ">>>" not in sentence else ""
 
 
+@lru_cache(maxsize=64)
 def _docstrings(module: Module) -> list[tuple[str, str]]:
     tree = parse(module.source)
     pairs: list[tuple[str, str]] = []

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from swebench_lab.tasks.making.snippets import Failure
     from swebench_lab.tasks.making.validation import Baseline, Suite, Trial
 
-_ROUND = 8
-"""Candidates that are tried before the next are chosen. Fixed, so that the choice does not depend on threads."""
+_ROUND, _LEAST_ROUND = 8, 2
+"""Candidates that are tried before the next are chosen: as many as tasks are wanted still, within these bounds. The choice
+does not depend on threads."""
 _REJECTED = 0.15
 """How much a rejected candidate counts against its strategy, beside an accepted one's 1."""
 _TRIES = 40
@@ -143,6 +144,7 @@ class _Maker:
     pool: ThreadPoolExecutor
     rows: list[dict[str, Any]] = field(default_factory=list)
     issues: set[str] = field(default_factory=set)
+    lacking: int = 0
 
     def __post_init__(self) -> None:
         self.tries = Tries(self.clean.source, _BROKEN)
@@ -178,7 +180,7 @@ class _Maker:
                 f"making tasks from {name}: its tests reach no Python file of the project that can be edited"
             )
         try:
-            return Pool(self.modules, self.settings.seed, reached, self.settings.strategies)
+            return Pool(self.modules, self.settings.seed, reached, self.settings.strategies, self.baseline.is_slow)
         except ValueError as error:
             raise TaskError(str(error)) from error
 
@@ -189,13 +191,17 @@ class _Maker:
         count, pair_count = self.settings.count, round(self.settings.count * self.settings.combined)
         singles: list[_Made] = []
         rounds = self._singles(sites, count - pair_count)
-        while len(singles) < count + pair_count and (batch := next(rounds, None)) is not None:
+        self.lacking = count + pair_count
+        while self.lacking > 0 and (batch := next(rounds, None)) is not None:
             singles += batch
+            self.lacking -= len(batch)
             self._tell(min(len(singles), count - pair_count))
         pairs, parts = self._combinations(singles, pair_count)
         rest = [single for single in singles if single.candidate not in parts]
-        while len(rest) + len(pairs) < count and (batch := next(rounds, None)) is not None:
+        self.lacking = count - len(rest) - len(pairs)
+        while self.lacking > 0 and (batch := next(rounds, None)) is not None:
             rest += batch
+            self.lacking -= len(batch)
         tasks = [*rest[: count - len(pairs)], *pairs]
         random.Random(f"{self.settings.seed}:order").shuffle(tasks)
         self._tell(len(tasks))
@@ -217,7 +223,7 @@ class _Maker:
         load: Counter[tuple[str, str]] = Counter()
         while len(self.rows) < _TRIES * self.settings.count:
             batch: list[Candidate] = []
-            for _ in range(_ROUND):
+            for _ in range(min(_ROUND, max(_LEAST_ROUND, self.lacking))):
                 if (candidate := sites.draw(weight, load, together=count >= apart)) is None:
                     break
                 batch.append(candidate)

@@ -15,7 +15,7 @@ from typing import Any
 import libcst as cst
 from libcst.metadata import MetadataWrapper, ParentNodeProvider, PositionProvider
 
-from swebench_lab.tasks.making.syntax import parse
+from swebench_lab.tasks.making.syntax import meaning, parse
 
 Replacement = cst.CSTNode | cst.RemovalSentinel | cst.FlattenSentinel[Any]
 """What stands in a node's place after an edit."""
@@ -163,7 +163,7 @@ class Module:
         assert isinstance(tree, cst.Module)
         code = tree.code
         try:
-            same = ast.dump(parse(code)) == self._meaning
+            same = meaning(code) == meaning(self.source)
         except SyntaxError as error:
             raise ValueError(f"{self.path}: the edit leaves no valid Python: {error.msg}") from error
         if same:
@@ -185,11 +185,6 @@ class Module:
     @cached_property
     def _ast(self) -> ast.Module:
         return parse(self.source)
-
-    @cached_property
-    def _meaning(self) -> str:
-        """What Python sees of the unchanged file."""
-        return ast.dump(self._ast)
 
 
 class _Replacer(cst.CSTTransformer):

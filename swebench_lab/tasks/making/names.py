@@ -18,10 +18,16 @@ def is_docstring(node: cst.CSTNode) -> bool:
     return isinstance(small, cst.Expr) and isinstance(small.value, (cst.SimpleString, cst.ConcatenatedString))
 
 
-def _walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
-    yield node
-    for child in node.children:
-        yield from _walk(child)
+@lru_cache(maxsize=512)
+def _walk(node: cst.CSTNode) -> tuple[cst.CSTNode, ...]:
+    """Return a node and all below it. Kept for a while: libcst makes a node's children anew, and every strategy asks."""
+    order: list[cst.CSTNode] = []
+    stack = [node]
+    while stack:
+        inner = stack.pop()
+        order.append(inner)
+        stack += reversed(inner.children)
+    return tuple(order)
 
 
 def parameters(node: cst.FunctionDef | cst.ClassDef) -> frozenset[str]:

@@ -2,7 +2,8 @@
 """Runs inside pytest in the box: selects tests, notes which functions they reach, and how those that fail do so.
 
 Copied into the box as it stands, so it may only use the standard library and pytest. What to do stands in the file
-that the variable below names, as JSON: `{"out": file, "only": [test ids] or null, "trace": bool, "explain": bool}`.
+that the variable below names, as JSON: `{"out": file, "only": [test ids] or null, "without": [test ids], "trace": bool,
+"explain": bool, "limits": {test id: [seconds of processors, seconds]}, "loading": seconds of processors or null}`.
 """
 
 import ast
@@ -14,7 +15,7 @@ import threading
 import time
 from functools import lru_cache
 from types import CodeType, FrameType
-from typing import Any, Callable, Dict, Generator, List, Set
+from typing import Any, Callable, Dict, Generator, List, Set, Tuple
 
 import pytest
 
@@ -29,7 +30,8 @@ if os.environ.get(VARIABLE):
 root = os.path.realpath(os.getcwd())  # noqa: PTH109
 tests: List[str] = []
 reached: Dict[str, Dict[str, List[int]]] = {}
-times: Dict[str, float] = {}
+times: Dict[str, Tuple[float, float]] = {}
+loading = 0.0
 failures: List[Dict[str, Any]] = []
 seen: Set[CodeType] = set()
 
@@ -52,40 +54,99 @@ def pytest_collection_modifyitems(config: Any, items: List[Any]) -> None:
     items[:] = [item for item in items if item.nodeid in names]
 
 
-def _note(frame: FrameType, event: str, _: Any) -> None:
-    # Giving nothing back means that only calls are told, not every line: the cheapest that Python offers.
-    if event == "call":
-        seen.add(frame.f_code)
+class _Profile:
+    """Notes which functions run, before Python 3.12: the C profiler for the test's thread, a call each for others."""
+
+    def __init__(self) -> None:
+        from _lsprof import Profiler
+
+        self.profiler = Profiler(subcalls=False, builtins=False)
+
+    def start(self) -> None:
+        threading.setprofile(self._note)
+        self.profiler.enable()
+
+    def stop(self) -> None:
+        self.profiler.disable()
+        threading.setprofile(None)
+        seen.update(entry.code for entry in self.profiler.getstats() if isinstance(entry.code, CodeType))
+        self.profiler.clear()
+
+    @staticmethod
+    def _note(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call":
+            seen.add(frame.f_code)
+
+
+class _Monitor:
+    """Notes which functions run, from Python 3.12 on: the first call of each during a test, at no cost for the others."""
+
+    def __init__(self) -> None:
+        monitoring: Any = sys.monitoring  # type: ignore[attr-defined,unused-ignore]
+        self.monitoring, self.tool = monitoring, next(n for n in (4, 3, 5) if monitoring.get_tool(n) is None)
+        monitoring.use_tool_id(self.tool, VARIABLE)
+        self.events = monitoring.events.PY_START | monitoring.events.PY_RESUME
+        for event in (monitoring.events.PY_START, monitoring.events.PY_RESUME):
+            monitoring.register_callback(self.tool, event, self._note)
+
+    def start(self) -> None:
+        self.monitoring.restart_events()
+        self.monitoring.set_events(self.tool, self.events)
+
+    def stop(self) -> None:
+        self.monitoring.set_events(self.tool, 0)
+
+    def _note(self, code: CodeType, _: int) -> Any:
+        seen.add(code)
+        return self.monitoring.DISABLE
+
+
+tracer: Any = (_Monitor if sys.version_info >= (3, 12) else _Profile)() if orders.get("trace") else None
+
+
+if orders.get("loading"):
+    signal.setitimer(signal.ITIMER_PROF, orders["loading"])
+
+
+def pytest_collection_finish() -> None:
+    """Note what loading the tests took; from here on each has a limit of its own."""
+    global loading
+    loading = time.process_time()
+    if orders.get("loading"):
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item: Any) -> Generator[None, Any, None]:
     """Note how long a test takes, and which functions of the repository run while it does."""
-    if not orders.get("trace"):
-        began = time.monotonic()
-        limit = orders.get("limits", {}).get(item.nodeid)
-        if limit:
-            signal.setitimer(signal.ITIMER_REAL, limit)
-        yield
-        if limit:
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
-        times[item.nodeid] = time.monotonic() - began
-        return
-    seen.clear()
-    threading.settrace(_note)
-    sys.settrace(_note)
+    work, wall = orders.get("limits", {}).get(item.nodeid, (0.0, 0.0))
+    if work:
+        signal.setitimer(signal.ITIMER_PROF, work)
+        signal.setitimer(signal.ITIMER_REAL, wall)
+    began, used = time.monotonic(), time.process_time()
+    if tracer:
+        seen.clear()
+        tracer.start()
     try:
         yield
     finally:
-        sys.settrace(None)
-        threading.settrace(None)
-        number = len(tests)
-        tests.append(item.nodeid)
-        for code in list(seen):
-            path = _own_path(code.co_filename)
-            if path:
-                place = reached.setdefault(path, {})
-                place.setdefault(str(code.co_firstlineno), []).append(number)
+        if tracer:
+            tracer.stop()
+            _note_reached(item.nodeid)
+        times[item.nodeid] = (time.process_time() - used, time.monotonic() - began)
+        if work:
+            signal.setitimer(signal.ITIMER_PROF, 0.0)
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+
+def _note_reached(test: str) -> None:
+    """Note the functions of the repository that ran during a test."""
+    number = len(tests)
+    tests.append(test)
+    for code in list(seen):
+        path = _own_path(code.co_filename)
+        if path:
+            reached.setdefault(path, {}).setdefault(str(code.co_firstlineno), []).append(number)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -151,4 +212,5 @@ def pytest_unconfigure() -> None:
     """Write down what was noted."""
     if orders.get("out"):
         with open(orders["out"], "w", encoding="utf-8", errors="backslashreplace") as file:  # noqa: PTH123
-            json.dump({"tests": tests, "reached": reached, "failures": failures, "times": times}, file)
+            notes = {"tests": tests, "reached": reached, "failures": failures, "times": times, "loading": loading}
+            json.dump(notes, file)

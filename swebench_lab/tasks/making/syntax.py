@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import builtins
 import copy
+import hashlib
+import re
 import textwrap
 import threading
 from collections.abc import Container, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 N = TypeVar("N", bound=ast.AST)
@@ -31,8 +34,19 @@ def parse(source: str) -> ast.Module:
         return ast.parse(source)
 
 
+@lru_cache(maxsize=16)
+def meaning(source: str) -> str:
+    """Return a digest of what Python sees of a program: neither layout nor comments.
+
+    Raises:
+        SyntaxError: It is no Python.
+    """
+    return hashlib.sha256(ast.dump(parse(source)).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+@lru_cache(maxsize=8)
 def parse_in_place(source: str) -> ast.Module:
-    """Parse a file; every statement remembers the text that it stands in."""
+    """Parse a file; every statement remembers the text that it stands in. The tree is shared: nobody may change it."""
     tree = parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.stmt):
@@ -43,10 +57,20 @@ def parse_in_place(source: str) -> ast.Module:
 def segment(source: str, node: ast.stmt) -> str:
     """Return a statement's text with its decorators, moved to the left edge."""
     first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
-    lines = source.split("\n")[first - 1 : node.end_lineno]
+    lines = [line.encode() for line in _lines(source)[first - 1 : node.end_lineno]]
     if first == node.lineno:  # more than one statement may stand on its lines
-        return textwrap.dedent(ast.get_source_segment(source, node, padded=True) or ast.unparse(node))
-    return textwrap.dedent("\n".join(lines))
+        lines[-1] = lines[-1][: node.end_col_offset]
+        lines[0] = re.sub(rb"[^\t\f]", b" ", lines[0][: node.col_offset]) + lines[0][node.col_offset :]
+    return textwrap.dedent(b"".join(lines).decode().rstrip("\r\n"))
+
+
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+
+
+@lru_cache(maxsize=8)
+def _lines(source: str) -> list[str]:
+    """Return a file's lines as Python counts them, with their ends."""
+    return _LINE.findall(source)
 
 
 def text_of(node: ast.stmt) -> str:

@@ -29,18 +29,22 @@ if TYPE_CHECKING:
 _LAB = "/tmp/swebench_lab_making"
 _OBSERVER = "swebench_lab_observer"
 _NOT_FINISHED = {2: "the tests cannot be collected", 3: "pytest itself fails", 4: "pytest does not start"}
+_TIMERS = {signal.SIGALRM, signal.SIGPROF}
+"""What ends a test that takes too long: its limit by the clock, and by processors."""
 LEAST_TIMEOUT = 10.0
 """Seconds that a broken tree's tests get at least, before it counts as hanging."""
 SLOWDOWN = 5
 """How many times longer than on the clean tree a run may take."""
-_HUNG, _GRACE = 3, 5.0
-"""How many times longer than on the clean tree one test may take, and how many seconds more."""
+_HUNG, _GRACE, _WALL_GRACE = 3, 2.0, 5.0
+"""How many times more than on the clean tree one test may take, and how many seconds of processors and of the clock more."""
 _MOST_PATIENCE = 6.0
 """How many times longer a run may take at most where the machine is busy."""
-_TRACED = 8
-"""How much slower tests may be while the functions they reach are noted."""
-_SLOW = 1.0
+_SLOW = 0.25
 """Seconds from which on a test is not run on broken trees whose edited code it does not reach."""
+
+
+_MUCH, _SHARE = 2.0, 0.1
+"""Seconds of processors, and the share of all tests, from which on the tests of a function are slow."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class Baseline:
         files: The test files.
         seconds: The longest run.
         times: How long each test took; empty when it could not be found out.
+        work: Seconds of processors that each test took: what a busy machine does not change, so hanging is judged by it.
+        loading: Seconds of processors that loading the tests took; 0 when it could not be found out.
         reached: First lines of the functions that run during tests, by path, with the tests that reach each;
             None when it could not be found out.
     """
@@ -63,6 +69,8 @@ class Baseline:
     seconds: float
     reached: Mapping[str, Mapping[int, frozenset[str]]] | None = None
     times: Mapping[str, float] = field(default_factory=dict)
+    work: Mapping[str, float] = field(default_factory=dict)
+    loading: float = 0.0
 
     def lines(self) -> dict[str, frozenset[int]] | None:
         """Return the first lines of the functions that the suite runs, by path."""
@@ -96,6 +104,18 @@ class Baseline:
             return frozenset()
         slow = {test for test, seconds in self.times.items() if seconds >= _SLOW}
         return frozenset(slow.intersection(self.passing).intersection(self.breadth) - near)
+
+    def limits(self) -> dict[str, tuple[float, float]]:
+        """Return what one test may take on a broken tree: seconds of processors, and of the clock for one that waits."""
+        return {
+            test: (_HUNG * self.work[test] + _GRACE, patient(_HUNG * seconds + _WALL_GRACE))
+            for test, seconds in self.times.items()
+        }
+
+    def is_slow(self, path: str, entity: Entity) -> bool:
+        """Whether the tests that run code of a function or class take a good part of all the tests' time."""
+        seconds = sum(self.work.get(test, 0.0) for test in self.reaching(path, entity))
+        return seconds > max(_MUCH, _SHARE * sum(self.work.values()))
 
     def reaching(self, path: str, entity: Entity) -> frozenset[str]:
         """Return the tests that run code of one function or class."""
@@ -184,10 +204,13 @@ class Suite:
         Raises:
             TaskError: They do not end, or none passes.
         """
-        first, *rest = [pool.submit(self._clean, number == 0) for number in range(max(self.rules.clean_repeats, 1))]
-        result, times = first.result()
-        reached = pool.submit(self._reached, result.seconds)
+        repeats = max(self.rules.clean_repeats, 1)
+        first, trace = pool.submit(self._clean, timed=True), pool.submit(self._clean, traced=True)
+        rest = [pool.submit(self._clean) for _ in range(repeats - 2)]
+        (result, notes), (traced, trace_notes) = first.result(), trace.result()
         results = [result, *(run.result()[0] for run in rest)]
+        if repeats > 1:  # noting what tests reach changes little: it is one of the repeats, where it came to an end
+            results.append(self._clean()[0] if traced.timed_out or self._unfinished(traced) else traced)
         runs = [self._outcomes(result) for result in results]
         for result, outcomes in zip(results, runs, strict=True):
             if result.timed_out or not any(status == "PASSED" for status in outcomes.values()):
@@ -195,15 +218,16 @@ class Suite:
         files = tuple(sorted({test.partition("::")[0] for test in runs[0] if "::" in test}))
         passing, unstable = stable_tests(runs)
         longest = max(result.seconds for result in results)
-        return Baseline(passing, unstable, files, longest, reached.result(), times)
+        work, times = ({test: pair[i] for test, pair in notes.get("times", {}).items()} for i in (0, 1))
+        reached = None if traced.timed_out else _functions_reached(trace_notes)
+        return Baseline(passing, unstable, files, longest, reached, times, work, notes.get("loading", 0.0))
 
-    def _clean(self, timed: bool) -> tuple[Result, dict[str, float]]:
-        """Run the clean tree's tests; return how long each took as well, where that is wanted."""
+    def _clean(self, timed: bool = False, traced: bool = False) -> tuple[Result, dict[str, Any]]:
+        """Run the clean tree's tests; note how long each takes, or what each reaches, where that is wanted."""
         with self.open() as box:
-            if not timed:
-                return self._run(box, (), self.spec.timeout), {}
-            result, notes = self._observe(box, (), self.spec.timeout)
-            return result, notes.get("times", {})
+            if timed or traced:
+                return self._observe(box, (), self.spec.timeout, trace=traced)
+            return self._run(box, (), self.spec.timeout), {}
 
     def _no_baseline(self, result: Result) -> str:
         doing = f"making tasks from {self.name}: running its tests on the clean tree with {self.spec.test_command!r}"
@@ -211,17 +235,6 @@ class Suite:
             return f"{doing}: not done after {self.spec.timeout:.0f} s; raise the spec's timeout"
         last = " / ".join(result.output.strip().splitlines()[-3:])
         return f"{doing}: no test passes (exit code {result.exit_code}): {last or 'no output'}; set spec= for its needs"
-
-    def _reached(self, seconds: float) -> dict[str, dict[int, frozenset[str]]] | None:
-        with self.open() as box:
-            result, notes = self._observe(box, (), max(60.0, _TRACED * seconds), trace=True)
-        if result.timed_out or not notes.get("reached"):
-            return None
-        tests = notes["tests"]
-        return {
-            path: {int(line): frozenset(tests[i] for i in numbers) for line, numbers in lines.items()}
-            for path, lines in notes["reached"].items()
-        }
 
     # --- a broken tree ------------------------------------------------------------------------------------------------
 
@@ -237,7 +250,8 @@ class Suite:
         near = baseline.affected(candidate)
         with self._open_mutant(candidate) as box:
             first = max(LEAST_TIMEOUT, SLOWDOWN * baseline.expected(near))
-            result, notes = self._observe(box, baseline.files, first, only=near, explain=True, times=baseline.times)
+            files = sorted({test.partition("::")[0] for test in near or ()}) or baseline.files
+            result, notes = self._observe(box, files, first, baseline, only=near, explain=True)
         seconds += result.seconds
         failures = tuple(Failure(**{k: v for k, v in f.items() if k != "when"}) for f in notes.get("failures", ()))
         if reason := self._unfinished(result, near is not None) or ("" if failures else "no test fails"):
@@ -246,10 +260,7 @@ class Suite:
         runs: list[dict[str, str]] = []
         while len(runs) < max(self.rules.repeats, 1):
             with self._open_mutant(candidate) as box:
-                if apart:
-                    result, _ = self._observe(box, baseline.files, limit, without=apart, times=baseline.times)
-                else:
-                    result = self._run(box, baseline.files, limit)
+                result, _ = self._observe(box, baseline.files, limit, baseline, without=apart)
             seconds += result.seconds
             if reason := self._unfinished(result):
                 return Trial(candidate, reason, seconds=seconds)
@@ -272,7 +283,7 @@ class Suite:
 
     def _unfinished(self, result: Result, is_subset: bool = False) -> str:
         """Return why a run of the tests says nothing; a choice of tests may have had none left."""
-        if result.timed_out or signal.SIGALRM in (result.signal, (result.exit_code or 0) - 128):
+        if result.timed_out or {result.signal, (result.exit_code or 0) - 128}.intersection(_TIMERS):
             return "the tests hang"
         if result.limit:
             return f"the tests run into the {result.limit} limit"
@@ -338,21 +349,29 @@ class Suite:
         box: Sandbox,
         files: Iterable[str],
         timeout: float,
+        baseline: Baseline | None = None,
         only: Iterable[str] | None = None,
         without: Iterable[str] = (),
         trace: bool = False,
         explain: bool = False,
-        times: Mapping[str, float] | None = None,
     ) -> tuple[Result, dict[str, Any]]:
-        """Run tests with the observer loaded, and return what it noted."""
+        """Run tests with the observer loaded, and return what it noted.
+
+        With a baseline each test has a limit by it, and tracebacks are left out: nobody reads them, and pytest parses
+        the whole file again for each.
+        """
         out = f"{_LAB}/notes.json"
         selection = {"only": None if only is None else sorted(only), "without": sorted(without)}
         box.write(f"{_LAB}/{_OBSERVER}.py", _in_box("observer.py"))
-        limits = {test: patient(_HUNG * seconds + _GRACE) for test, seconds in (times or {}).items()}
-        orders = {"out": out, **selection, "trace": trace, "explain": explain, "limits": limits}
+        orders: dict[str, Any] = {"out": out, **selection, "trace": trace, "explain": explain}
+        options = f"-p {_OBSERVER}"
+        if baseline is not None:
+            options += " --tb=no"
+            if baseline.loading:
+                orders |= {"limits": baseline.limits(), "loading": _HUNG * baseline.loading + _GRACE}
         box.write(f"{_LAB}/orders.json", json.dumps(orders))
         lead = f"export SWEBENCH_LAB_OBSERVER={_LAB}/orders.json PYTHONPATH={_LAB}${{PYTHONPATH:+:$PYTHONPATH}}\n"
-        lead += f'export PYTEST_ADDOPTS="-p {_OBSERVER} ${{PYTEST_ADDOPTS-}}"\n'
+        lead += f'export PYTEST_ADDOPTS="{options} ${{PYTEST_ADDOPTS-}}"\n'
         result = box.run(lead + self._command(files), timeout=patient(timeout))
         if result.timed_out:
             return result, {}
@@ -374,6 +393,17 @@ def stable_tests(runs: Sequence[Mapping[str, str]]) -> tuple[tuple[str, ...], tu
     passing = tuple(test for test in runs[0] if all(run.get(test) == "PASSED" for run in runs))
     unstable = {test for run in runs for test in run if len({other.get(test) for other in runs}) > 1}
     return passing, tuple(sorted(unstable))
+
+
+def _functions_reached(notes: Mapping[str, Any]) -> dict[str, dict[int, frozenset[str]]] | None:
+    """Return which tests reach each function, by path and first line, of what the observer noted."""
+    if not notes.get("reached"):
+        return None
+    tests = notes["tests"]
+    return {
+        path: {int(line): frozenset(tests[i] for i in numbers) for line, numbers in lines.items()}
+        for path, lines in notes["reached"].items()
+    }
 
 
 def _split_tests(outcomes: Mapping[str, str], baseline: Baseline) -> tuple[tuple[str, ...], tuple[str, ...]]:

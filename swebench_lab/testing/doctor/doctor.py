@@ -258,11 +258,13 @@ def _sharing() -> Iterator[Finding]:
     packs = shared_cache.packs_of(SnapshotCache().root)
     if packs is None:
         yield Finding(
-            "packs", State.ABSENT, "Snapshots are built for this user alone; docs/hub.md says how to share them"
+            "packs",
+            State.ABSENT,
+            "Snapshots are built for this user alone; `swebench-lab docs hub` says how to share them",
         )
     else:
         problem = packs.problem()
-        fix = "ask an administrator to fix the folder, as docs/hub.md says" if problem else ""
+        fix = "ask an administrator to fix the folder, as `swebench-lab docs hub` says" if problem else ""
         yield Finding("packs", State.BROKEN if problem else State.OK, problem or packs.described(), fix)
     path = quotas.quota_file()
     if path is None:

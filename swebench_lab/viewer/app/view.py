@@ -140,17 +140,19 @@ class View:
         columns = ["run", "attempts", "tasks", "resolved", "not_graded"]
         rows = [[row[name] for name in columns] for row in self._counts()]
         note = _html.note(
-            "Run this cell in a notebook that has the anywidget extension, or open .serve().url in a browser."
+            "To look into them, run this cell again in a notebook that has the anywidget extension, or open .serve().url in a "
+            "browser."
         )
         return _html.card(repr(self), _html.table([name.replace("_", " ") for name in columns], rows) + note)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         """Return all forms at once: a page draws the richest that it supports."""
-        forms: dict[str, Any] = {"text/plain": repr(self), "text/html": self._repr_html_()}
+        table = self._repr_html_()
+        forms: dict[str, Any] = {"text/plain": repr(self), "text/html": table}
         try:
             from swebench_lab.viewer.app.widget import ViewWidget
         except ImportError:
             return forms  # without anywidget: the table says how to open it
         if self._widget is None:
-            self._widget = ViewWidget(self.answers)
+            self._widget = ViewWidget(self.answers, saved=table)
         return {**forms, _WIDGET: {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}}

@@ -20,19 +20,21 @@ class ViewWidget(anywidget.AnyWidget):
     Args:
         answers: What it answers with.
         place: Where it begins, as after the `#` of a link.
+        saved: HTML that stands for the page where no kernel answers, as in a saved notebook.
     """
 
     _esm = notebook_script()
     sheet: traitlets.Unicode[str, str | bytes] = traitlets.Unicode(notebook_style()).tag(sync=True)
     place: traitlets.Unicode[str, str | bytes] = traitlets.Unicode("").tag(sync=True)
+    saved: traitlets.Unicode[str, str | bytes] = traitlets.Unicode("").tag(sync=True)
 
-    def __init__(self, answers: Answers, place: str = "") -> None:
+    def __init__(self, answers: Answers, place: str = "", saved: str = "") -> None:
         self._answers = answers
         self._pool = ThreadPoolExecutor(8, "viewer-answers")
         self._waiting = ThreadPoolExecutor(
             16, "viewer-news"
         )  # each page in a player keeps one waiting, and so no answer
-        super().__init__(place=place)
+        super().__init__(place=place, saved=saved)
         deliver_while_busy(self)
         self.on_msg(self._heard)
 

@@ -52,6 +52,17 @@ def test_functions_that_no_test_reaches_are_left_out() -> None:
     assert {c.targets for c in drawn(0, 100, reached={"shelf.py": frozenset({line})})} == {("label",)}
 
 
+def test_functions_whose_tests_take_long_come_after_all_others() -> None:
+    last = {"label", "Shelf.pages"}
+    found = drawn(0, 10_000, is_slow=lambda path, entity: entity.name in last)
+    slow = {
+        strategy: [c.targets[0] in last for c in found if c.strategy == strategy]
+        for strategy in {c.strategy for c in found}
+    }
+    assert len(found) == len(drawn(0, 10_000)) and any(any(places) for places in slow.values())
+    assert all(places == sorted(places) for places in slow.values())
+
+
 def test_an_unknown_strategy_is_named() -> None:
     with pytest.raises(ValueError, match="no strategy is called 'func_pm_magic'; known are func_pm_op_change"):
         Pool([], 0, strategies=["func_pm_magic"])

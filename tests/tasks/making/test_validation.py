@@ -97,23 +97,22 @@ def test_a_broken_tree_gives_the_tests_that_decide_and_how_they_fail(suite: Suit
     [
         ("total = 0", "total = 0 * 1", "no test fails"),
         ("left = gap // 2", "while gap: pass", "the tests hang"),
+        ("left = gap // 2", "__import__('time').sleep(999)", "the tests hang"),
         ("def index(", "while True: pass\n\ndef index(", "the tests hang"),
         ("def index(", "import gone\n\ndef index(", "the tests cannot be collected"),
         ("self.books = []", "self.books = None", "too many tests fail"),
         ("total = 0", "import os; total = 0; os._exit(7)", "the tests end with exit code 7"),
         ("total = 0", "import os; total = sum(os.urandom(8)) % 2", "no test fails|not the same tests fail each time"),
     ],
-    ids=["harmless", "endless", "endless import", "no import", "too much", "early exit", "chance"],
+    ids=["harmless", "endless", "waits", "endless import", "no import", "too much", "early exit", "chance"],
 )
 def test_why_a_candidate_is_no_task(
     suite: Suite, baseline: Baseline, before: str, after: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if "while gap" in after:  # the limit of one test ends it
+    if reason == "the tests hang":  # the limit of one test ends it, by processors or by the clock, or that of loading
         monkeypatch.setattr(validation, "LEAST_TIMEOUT", 600.0)
         monkeypatch.setattr(validation, "_GRACE", 1.0)
-    if "while True" in after:  # no test begins, so the limit of all does
-        monkeypatch.setattr(validation, "LEAST_TIMEOUT", 2.0)
-        monkeypatch.setattr(validation, "SLOWDOWN", 1)
+        monkeypatch.setattr(validation, "_WALL_GRACE", 1.0 if "sleep" in after else 600.0)
     rules = Rules(repeats=12) if "urandom" in after else Rules(max_failing=0.3)
     trial = Suite(suite.open, suite.spec, rules).trial(candidate(before, after), baseline)
     assert trial.reason in reason.split("|") and trial.fail_to_pass == ()

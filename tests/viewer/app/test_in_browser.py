@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.rollouts.run_directory import RunDirectory
+from swebench_lab.viewer.app.assets import notebook_script
 from tests.browser import CHROMIUM, Browser
 from tests.samples import a_rollout, a_task
 from tests.viewer.app.runs import hostile_attempt, write_runs
@@ -311,6 +313,37 @@ def test_a_bundle_works_on_any_web_server_search_included(tmp_path: Path) -> Non
                 assert all(url.startswith((address, "data:,")) for url in browser.requests)
         finally:
             server.terminate()
+
+
+def test_where_no_kernel_answers_the_saved_table_stands_until_one_does(tmp_path: Path) -> None:
+    hostile = write_runs(tmp_path / "runs") / "<img src=x onerror=alert(1)>"
+    RunDirectory(hostile).append(hostile_attempt(), "r")
+    with lab.View(tmp_path / "runs", index=tmp_path / "index") as view:
+        view._repr_mimebundle_()
+        state = json.dumps({name: getattr(view._widget, name) for name in ("sheet", "place", "saved")}).replace(
+            "<", "\\u003c"
+        )
+    script = tmp_path / "widget.js"
+    script.write_text(notebook_script())
+    host = f"""<body><div id=cell></div><script type=module>
+const state = {state};
+window.sent = []; window.answer = null;
+const model = {{ get: (name) => state[name], set: () => {{}}, save_changes: () => {{}}, off: () => {{}},
+  on: (what, call) => {{ window.answer = call; }}, send: (message) => window.sent.push(message) }};
+import("data:text/javascript;base64,{base64.b64encode(script.read_bytes()).decode()}").then(({{ default: widget }}) =>
+  {{ widget.render({{ model, el: document.getElementById("cell") }}); document.documentElement.classList.add("js"); }});
+</script>"""
+    (tmp_path / "cell.html").write_text(host)
+    root = "document.querySelector('#cell > div').shadowRoot"
+    with Browser((tmp_path / "cell.html").as_uri()) as browser:
+        browser.wait_for(f"{root}.querySelector('.lab-saved table') !== null")
+        assert "12" in browser.eval(f"{root}.querySelector('.lab-saved').innerText")
+        assert "<img" in browser.eval(f"{root}.querySelector('.lab-saved').innerText"), "a run's name stays text"
+        assert browser.eval(f"{root}.querySelector('.lab-view').offsetHeight") == 0 and browser.eval("sent.length") > 1
+        browser.eval("answer({ number: 'hello-1', status: 200, kind: 'application/json', text: '{}' })")
+        assert browser.eval(f"{root}.querySelector('.lab-saved')") is None
+        assert browser.eval(f"{root}.querySelector('.lab-view').offsetHeight") > 0
+        assert not [event for event in browser.events if event["method"] == "Page.javascriptDialogOpening"]
 
 
 def test_the_same_application_stands_below_a_cell_in_jupyterlab(tmp_path: Path) -> None:
