@@ -20,7 +20,7 @@ from swebench_lab.formats.calls import FORMATS, Call, JsonValue
 from swebench_lab.policies.teachers import mistakes
 from swebench_lab.policies.teachers.patchwork import Edit, FileChange, changes
 from swebench_lab.policies.teachers.shellform import in_bash
-from swebench_lab.policies.teachers.wording import say
+from swebench_lab.policies.teachers.thoughts import say
 from swebench_lab.records.task import Task, TaskView
 
 Plan: TypeAlias = Generator[str, str, None]
@@ -71,7 +71,7 @@ class Planner:
         """Go wrong, in a way that the given dice choose.
 
         Args:
-            dice: Chooses the mistake; the plan's own dice still choose wording and order.
+            dice: Chooses the mistake; the plan's own dice still choose the order.
         """
         files = changes(self.task.gold_patch)
         kinds = [kind for kind, weight in _MISTAKES.items() for _ in range(weight)]
@@ -272,7 +272,7 @@ class Planner:
         Raises:
             FormatError: The call format cannot hold the arguments.
         """
-        call = Call(tool, arguments or {}, say(occasion, self.dice, **names))
+        call = Call(tool, arguments or {}, say(occasion, **names))
         return FORMATS[self.call_format].render(in_bash(call) if self.call_format in ("fenced", "ticks") else call)
 
 

@@ -1,7 +1,7 @@
 """Teacher and NoisyTeacher: attempts made from gold patches, the way a careful or a careless person would make them.
 
 A teacher is built with the Tasks it may know. An attempt is a plan, written as a generator: it yields a call with a
-thought, is given the observation, and goes on (see `plans.py`). Order and wording are drawn from the attempt's seed.
+thought, is given the observation, and goes on (see `plans.py`). Order is drawn from the attempt's seed.
 """
 
 from __future__ import annotations
