@@ -337,16 +337,8 @@ class SnapshotCache:
         if spec is None:
             layer = folder / "layer" / task_tree.workdir_of(task, image)
             spec = self.spec_for(task, read_metadata(layer) if self.needs_checkout(task) else None)
-        return task_tree.assemble(
-            task,
-            spec,
-            image,
-            folder,
-            marker,
-            self.masks(task),
-            self._roots.beneath(image),
-            self._roots.folders_to_hide(image),
-        )
+        below, hidden = self._roots.beneath(image), self._roots.folders_to_hide(image)
+        return task_tree.assemble(task, spec, image, folder, marker, self.masks(task), below, hidden)
 
     # --- its parts ----------------------------------------------------------------------------------------------------
 

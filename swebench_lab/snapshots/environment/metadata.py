@@ -382,9 +382,6 @@ class _Project:
         return tuple(dict.fromkeys(inside)) or (".",)
 
 
-# --- small pure helpers -----------------------------------------------------------------------------------------------
-
-
 def _table(values: Any, *names: str) -> Mapping[str, Any]:
     for name in names:
         values = values.get(name) if isinstance(values, Mapping) else None
@@ -406,8 +403,7 @@ def _normal(name: str) -> str:
 
 
 def _project_name(requirement: str) -> str:
-    match = _NAME.match(requirement)
-    return match[1] if match else ""
+    return match[1] if (match := _NAME.match(requirement)) else ""
 
 
 def _for_tests(requirements: list[str]) -> list[str]:
@@ -496,7 +492,7 @@ def _suitable_python(requires: str) -> str:
     if ".".join(map(str, sys.version_info[:3])) in allowed:
         return ""
     # The patch number is unknown here; 99 satisfies ">=3.9.2" and fails "<3.10" rightly.
-    candidates = [f"3.{minor}" for minor in range(20, 5, -1)]
-    below = [v for v in candidates if int(v[2:]) < sys.version_info.minor and f"{v}.99" in allowed]
-    above = [v for v in reversed(candidates) if int(v[2:]) > sys.version_info.minor and f"{v}.99" in allowed]
-    return (below or above or [""])[0]
+    minors = [minor for minor in range(6, 21) if f"3.{minor}.99" in allowed]
+    below = [f"3.{minor}" for minor in minors if minor < sys.version_info.minor]
+    above = [f"3.{minor}" for minor in minors if minor > sys.version_info.minor]
+    return (below[-1:] or above or [""])[0]
