@@ -193,6 +193,10 @@ def test_no_function_is_longer_than_fifty_lines_of_code() -> None:
     assert not long
 
 
+def test_no_module_is_longer_than_five_hundred_lines() -> None:
+    assert not [(path, lines) for path in sources() if (lines := path.read_text("utf-8").count("\n")) > 500]
+
+
 def test_every_module_says_its_job_in_its_first_line() -> None:
     for path in sources():
         text = ast.get_docstring(ast.parse(path.read_text("utf-8")))

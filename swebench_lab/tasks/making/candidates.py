@@ -13,9 +13,9 @@ from typing import TypeVar
 
 from swebench_lab.errors import describe
 from swebench_lab.tasks.making.change import Change
-from swebench_lab.tasks.making.module import Edit, Entity, Module
-from swebench_lab.tasks.making.strategies import STRATEGIES
-from swebench_lab.tasks.making.syntax import meaning
+from swebench_lab.tasks.making.python.module import Edit, Entity, Module
+from swebench_lab.tasks.making.python.strategies import STRATEGIES
+from swebench_lab.tasks.making.python.syntax import meaning
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)

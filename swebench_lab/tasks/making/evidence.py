@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from swebench_lab.tasks.making.candidates import Candidate
-from swebench_lab.tasks.making.snippets import Failure, Snippet, make_snippets
-from swebench_lab.tasks.making.syntax import parse, segment
+from swebench_lab.tasks.making.python.snippets import Failure, Snippet, make_snippets
+from swebench_lab.tasks.making.python.syntax import parse, segment
 from swebench_lab.tasks.making.validation import Baseline, Outcome, Suite, Trial
 
 _TESTS, _EACH, _SNIPPETS = 8, 2, 3

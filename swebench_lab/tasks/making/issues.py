@@ -15,8 +15,8 @@ from typing import Protocol
 
 from swebench_lab.tasks.making.candidates import Candidate
 from swebench_lab.tasks.making.evidence import Evidence
-from swebench_lab.tasks.making.snippets import Failure
-from swebench_lab.tasks.making.syntax import parse, segment
+from swebench_lab.tasks.making.python.snippets import Failure
+from swebench_lab.tasks.making.python.syntax import parse, segment
 
 _LONGEST = 600
 """Characters of an outcome that are shown."""

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from swebench_lab.snapshots.factory import SandboxFactory
     from swebench_lab.tasks.making.candidates import Candidate, Pool
     from swebench_lab.tasks.making.evidence import Evidence
-    from swebench_lab.tasks.making.module import Module
-    from swebench_lab.tasks.making.snippets import Failure
+    from swebench_lab.tasks.making.python.module import Module
+    from swebench_lab.tasks.making.python.snippets import Failure
     from swebench_lab.tasks.making.validation import Baseline, Suite, Trial
 
 _ROUND, _LEAST_ROUND = 8, 2
@@ -286,10 +286,10 @@ class _Maker:
 
     def _examine(self, candidate: Candidate, parts: Sequence[_Made]) -> _Made:
         """Run the suite on a candidate and write its issue."""
-        from swebench_lab.tasks.making.documentation import first_sentence
         from swebench_lab.tasks.making.evidence import carried_over, gather
         from swebench_lab.tasks.making.families import shapes
         from swebench_lab.tasks.making.issues import write_issue
+        from swebench_lab.tasks.making.python.documentation import first_sentence
 
         trial = self.suite.trial(candidate, self.baseline)
         if trial.reason:
@@ -305,7 +305,7 @@ class _Maker:
 
     def _code(self, failure: Failure) -> str:
         """Return the statement of a test that failed."""
-        from swebench_lab.tasks.making.snippets import failing_code
+        from swebench_lab.tasks.making.python.snippets import failing_code
 
         return failing_code(failure, (self.checkout / failure.test.partition("::")[0]).read_text("utf-8"))
 

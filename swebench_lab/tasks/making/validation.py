@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from swebench_lab.errors import SandboxPathError, TaskError
 from swebench_lab.grading.rules.log_parsers import FAILING, parse_log
 from swebench_lab.tasks.making.candidates import Candidate
-from swebench_lab.tasks.making.module import Entity
-from swebench_lab.tasks.making.snippets import Failure, Snippet
+from swebench_lab.tasks.making.python.module import Entity
+from swebench_lab.tasks.making.python.snippets import Failure, Snippet
 
 if TYPE_CHECKING:
     from swebench_lab.sandbox.contract import Result, Sandbox
@@ -420,4 +420,4 @@ def _agree(alone: Mapping[str, str], whole: Mapping[str, str], near: frozenset[s
 
 def _in_box(name: str) -> str:
     """Return the text of one of the programs that run in the box."""
-    return resources.files("swebench_lab.tasks.making").joinpath(name).read_text("utf-8")
+    return resources.files("swebench_lab.tasks.making").joinpath("in_sandbox", name).read_text("utf-8")

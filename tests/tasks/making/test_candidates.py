@@ -10,7 +10,7 @@ import pytest
 
 from swebench_lab.tasks.making.candidates import Candidate, Pool, combine, is_source, read_modules
 from swebench_lab.tasks.making.families import families, shapes
-from swebench_lab.tasks.making.module import Module
+from swebench_lab.tasks.making.python.module import Module
 from tests.tasks.making.shelf import CODE, write
 
 

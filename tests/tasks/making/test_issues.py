@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from swebench_lab.tasks.making.candidates import Candidate, make_candidate
-from swebench_lab.tasks.making.documentation import first_sentence
 from swebench_lab.tasks.making.evidence import Evidence, shortened
 from swebench_lab.tasks.making.issues import tells_the_edit, write_issue
-from swebench_lab.tasks.making.module import Module
-from swebench_lab.tasks.making.snippets import Failure, Snippet
-from swebench_lab.tasks.making.strategies import STRATEGIES
+from swebench_lab.tasks.making.python.documentation import first_sentence
+from swebench_lab.tasks.making.python.module import Module
+from swebench_lab.tasks.making.python.snippets import Failure, Snippet
+from swebench_lab.tasks.making.python.strategies import STRATEGIES
 from swebench_lab.tasks.making.validation import Outcome
 from tests.tasks.making.shelf import CODE
 

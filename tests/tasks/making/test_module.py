@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from swebench_lab.tasks.making.module import Edit, Module
-from swebench_lab.tasks.making.strategies import STRATEGIES
+from swebench_lab.tasks.making.python.module import Edit, Module
+from swebench_lab.tasks.making.python.strategies import STRATEGIES
 from tests.tasks.making.shelf import CODE
 
 

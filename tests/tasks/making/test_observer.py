@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab.tasks.making import observer
+from swebench_lab.tasks.making.in_sandbox import observer
 
 CODE = """
 import threading

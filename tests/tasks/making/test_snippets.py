@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from swebench_lab.tasks.making.snippets import Failure, Snippet, make_snippets
+from swebench_lab.tasks.making.python.snippets import Failure, Snippet, make_snippets
 
 
 def cut(source: str, marker: str = "# here", test: str = "test_it", **values: str) -> Snippet:

@@ -6,8 +6,8 @@ import textwrap
 
 import pytest
 
-from swebench_lab.tasks.making.module import Module
-from swebench_lab.tasks.making.strategies import STRATEGIES
+from swebench_lab.tasks.making.python.module import Module
+from swebench_lab.tasks.making.python.strategies import STRATEGIES
 
 
 def results(name: str, source: str) -> list[str]:

@@ -14,8 +14,8 @@ from swebench_lab.snapshots.environment.specs import spec_of
 from swebench_lab.snapshots.factory import SandboxFactory
 from swebench_lab.tasks.making import validation
 from swebench_lab.tasks.making.candidates import Candidate, Pool
-from swebench_lab.tasks.making.module import Module
-from swebench_lab.tasks.making.snippets import Snippet
+from swebench_lab.tasks.making.python.module import Module
+from swebench_lab.tasks.making.python.snippets import Snippet
 from swebench_lab.tasks.making.validation import Baseline, Rules, Suite, stable_tests
 from tests.tasks.making.shelf import CODE, write
 

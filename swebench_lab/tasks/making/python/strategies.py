@@ -13,8 +13,8 @@ from itertools import pairwise
 
 import libcst as cst
 
-from swebench_lab.tasks.making import names
-from swebench_lab.tasks.making.module import Edit, Entity, Module, Replacement
+from swebench_lab.tasks.making.python import names
+from swebench_lab.tasks.making.python.module import Edit, Entity, Module, Replacement
 
 Changes = Mapping[cst.CSTNode, Replacement]
 

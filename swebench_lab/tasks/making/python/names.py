@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import libcst as cst
 
-from swebench_lab.tasks.making.module import Module
+from swebench_lab.tasks.making.python.module import Module
 
 
 def is_docstring(node: cst.CSTNode) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import libcst as cst
 from libcst.metadata import MetadataWrapper, ParentNodeProvider, PositionProvider
 
-from swebench_lab.tasks.making.syntax import meaning, parse
+from swebench_lab.tasks.making.python.syntax import meaning, parse
 
 Replacement = cst.CSTNode | cst.RemovalSentinel | cst.FlattenSentinel[Any]
 """What stands in a node's place after an edit."""

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-from swebench_lab.tasks.making.module import Module
-from swebench_lab.tasks.making.syntax import parse
+from swebench_lab.tasks.making.python.module import Module
+from swebench_lab.tasks.making.python.syntax import parse
 
 _SHORTEST, _LONGEST = 24, 160
 """Characters of a sentence that is quoted: less says nothing."""

@@ -13,7 +13,8 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
-from swebench_lab.tasks.making.syntax import (
+from swebench_lab.tasks.making.python.shortening import shortened, simplified, subject_of
+from swebench_lab.tasks.making.python.syntax import (
     BUILTINS,
     TooMuchError,
     bodies,
@@ -37,9 +38,6 @@ from swebench_lab.tasks.making.syntax import (
     parts,
     rebound,
     related,
-    shortened,
-    simplified,
-    subject_of,
     text_of,
     unmarked,
     values_of,

@@ -1,0 +1,1 @@
+"""Programs that are copied into the box as they stand, and run there."""
