@@ -222,10 +222,22 @@ def test_an_agent_that_asks_all_at_once_takes_nothing_from_the_others(desk):
 
 def test_the_bodies_that_a_box_has_under_way_are_bounded(desk):
     with ExitStack() as stack:
-        bodies = [stack.enter_context(send(desk, b"{", serving.LARGEST)) for _ in range(2)]
+        bodies = [stack.enter_context(send(desk, b"{", serving.LARGEST)) for _ in range(4)]
         wait_until(lambda: ask(desk, "/v1/chat/completions", CHAT)[0] == 503)
         bodies[0].close()
         wait_until(lambda: ask(desk, "/v1/chat/completions", CHAT)[0] == 200)
+
+
+def test_what_was_asked_counts_until_it_is_answered_whether_or_not_somebody_waits(desk, monkeypatch):
+    monkeypatch.setattr("swebench_lab.agents.external.gateway._BODIES", 1 << 16)
+    long = {"model": "m", "messages": [{"role": "user", "content": "x" * (1 << 14)}]}
+    with attach(Gate()) as busy:
+        for number in range(2):
+            send(busy, json.dumps({**long, "seed": number}).encode()).close()
+        wait_until(lambda: len(busy.asked) == 2)
+        wait_until(lambda: ask(busy, "/v1/chat/completions", {**long, "pad": "x" * (1 << 15)})[0] == 503)
+        busy.gate.set()
+        wait_until(lambda: ask(busy, "/v1/chat/completions", {**long, "pad": "x" * (1 << 15)})[0] == 200)
 
 
 def test_old_clients_are_answered_without_chunks_and_empty_lines_are_skipped(desk):
