@@ -229,7 +229,7 @@ class Delegates(Repair):
         users = "\n".join(str(message["content"]) for message in messages if message["role"] == "user")
         if "title" in str(messages[0]["content"]).lower()[:200]:
             return "A title"
-        if "summary" in str(messages[-1]["content"]).lower() and SUMMARY not in str(messages):
+        if any(words in str(messages[-1]["content"]).lower() for words in ("detailed summary of", "handoff summary")):
             return lab.Reply(f"<summary>{SUMMARY}</summary>", prompt_tokens=100)
         if LOOK_INTO["prompt"] in users and view.issue.strip()[:40] not in users:
             return self.sub_agent(str(messages))
