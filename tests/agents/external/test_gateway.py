@@ -17,7 +17,9 @@ import pytest
 from swebench_lab.agents.external import http as serving
 from swebench_lab.agents.external.gateway import gateway
 from swebench_lab.agents.external.translation import call_text
+from swebench_lab.formats.dialects import routes
 from swebench_lab.formats.dialects.exchange import Answer, Refused, Request, ToolUse, Usage
+from swebench_lab.formats.dialects.routes import Route
 from tests.sandbox.test_namespace import wait_until
 
 
@@ -340,3 +342,17 @@ def test_a_reply_with_several_calls_is_read_whole():
         ("bash", {"command": "ls"}),
         ("read", {"lines": [1, 2]}),
     ]
+
+
+@pytest.mark.parametrize(("depth", "count"), [(70, 1), (90, 0), (5000, 0)])
+def test_a_call_that_could_not_come_back_is_said_as_a_text(depth, count):
+    from swebench_lab.agents.external.translation import read_reply
+    from swebench_lab.records.reply import Reply
+
+    nested = "[" * depth + "]" * depth
+    text = f'<tool_call>\n{{"name": "bash", "arguments": {{"x": {nested}}}}}\n</tool_call>'
+    _, said, calls = read_reply(Reply(text), "1")
+    assert len(calls) == count and said == ("" if count else text)
+    block = [{"type": "tool_use", "id": call.id, "name": "bash", "input": json.loads(call.arguments)} for call in calls]
+    body = json.dumps({"messages": [{"role": "assistant", "content": block}]}).encode()
+    assert routes.read(Route("reply", "anthropic"), body)
