@@ -98,6 +98,7 @@ def overhead(dialect: str) -> Json:
     return {
         "dialect": dialect, "calls": CALLS, "first": round(through[0], 2), "median": round(quantile(through, 0.5), 2),
         "last": round(through[-1], 2), "p95": round(quantile(through, 0.95), 2), "direct": round(quantile(direct, 0.5), 3),
+        "processor": round(quantile(cpu, 0.5), 2),
     }  # fmt: skip
 
 

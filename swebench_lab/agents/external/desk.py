@@ -238,8 +238,10 @@ class Desk:
             request.model or self.model,
             int(asked_at),
         )
-        node = _node(request, answer, prompt, reply, begins_work(request, self._prompt))
+        node = _node(request, answer, prompt, reply)
         parent = parent_of(node, [exchange.node for exchange in self.exchanges])
+        if parent is None:
+            node = replace(node, begins_work=begins_work(request, self._prompt))
         refused, self._refusals = tuple(self._refusals), []
         self.exchanges.append(
             Exchange(request, messages, reply, answer, node, parent, asked_at, repeats=repeats, refused=refused)
@@ -348,10 +350,10 @@ class Desk:
         return tuple(steps)
 
 
-def _node(request: Request, answer: Answer, prompt: arrays.Ids | None, reply: Reply, begins: bool) -> Node:
+def _node(request: Request, answer: Answer, prompt: arrays.Ids | None, reply: Reply) -> Node:
     """Return a call's place in the graph."""
     before = tuple(message_digest(message) for message in request.messages)
-    return Node(frame_of(request), before, (*before, reply_digest(answer.text, answer.calls)), prompt, reply, begins)
+    return Node(frame_of(request), before, (*before, reply_digest(answer.text, answer.calls)), prompt, reply)
 
 
 def _prompt(line: _Line, reply: Reply) -> arrays.Ids | None:

@@ -28,7 +28,9 @@ _ANSWERING = 512  # threads that wait for policies at once
 _RETRY = {"retry-after": "1"}
 _CONNECTIONS = 128  # of one box at once; what is not bounded here, an agent could take from all the others
 _CALLS = 16  # of one box that wait for their answers at once, each on a thread; more wait for these
-_BODIES = 2 * http.LARGEST  # bytes of bodies of one box that are not answered yet
+_BODIES = (
+    4 * http.LARGEST
+)  # bytes of bodies of one box that are being read or wait for an answer, each counted for both
 _LONG = 1 << 18  # bytes of a body that is read on another thread, beside which the others are served
 
 
@@ -132,7 +134,7 @@ class Counter:
         if answer is not None and answer.done():  # whoever asked did not get it; it is given once more, and no more
             del self._answers[name]
         elif answer is None:
-            answer = self._answers[name] = asyncio.ensure_future(self._ask(question))
+            answer = self._answers[name] = asyncio.ensure_future(self._ask(question, len(request.body)))
             answer.add_done_callback(_consume)
         dialect = DIALECTS[route.dialect]
         await asyncio.wait([answer], timeout=KEEP_ALIVE if question.stream else None)
@@ -147,9 +149,14 @@ class Counter:
         if not (reader.at_eof() and request.keeps_open):  # else its asker is gone, and may ask again
             self._answers.pop(name, None)
 
-    async def _ask(self, question: Request) -> Answer:
-        async with self._waiting:
-            return await asyncio.get_running_loop().run_in_executor(self.pool, self.desk.answer, question)
+    async def _ask(self, question: Request, size: int) -> Answer:
+        """Ask the desk; whoever asked may have gone away meanwhile, what it asked is held until it is answered."""
+        self._load += size
+        try:
+            async with self._waiting:
+                return await asyncio.get_running_loop().run_in_executor(self.pool, self.desk.answer, question)
+        finally:
+            self._load -= size
 
     async def _of(self, name: str, answer: asyncio.Future[Answer]) -> Answer:
         """Return an answer; one that was refused may be asked for again."""

@@ -32,7 +32,8 @@ class Node:
         after: The same with the reply behind them.
         prompt: Ids of the whole prompt; None when unknown.
         reply: What was said.
-        begins_work: Whether it has tools, and the conversation begins with what the agent was told to do.
+        begins_work: Whether it has tools, and the conversation begins with what the agent was told to do; of calls that
+            begin a line.
     """
 
     frame: str

@@ -219,7 +219,7 @@ _OPENCODE = Kit(
         )
     },
     shell=("bash", "command"),
-    volatile=(r"Today's date: [^\n]*",),
+    volatile=(r"Today's date: [^\n]*", r"\bses_\w+"),
 )
 
 

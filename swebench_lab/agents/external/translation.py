@@ -9,11 +9,21 @@ from typing import Any
 
 from swebench_lab.errors import FormatError
 from swebench_lab.formats.calls import Call, JsonValue, json_arguments, parse_json_calls
-from swebench_lab.formats.dialects.exchange import Json, Request, ToolUse, arguments_of, canonical_json
+from swebench_lab.formats.dialects.exchange import (
+    DEPTH,
+    Json,
+    Request,
+    ToolUse,
+    arguments_of,
+    canonical_json,
+    is_deeper,
+)
 from swebench_lab.records.reply import Message, Reply
 
 CALL_FORMAT = "json"
 """How policies write calls for agents of others: the only format that holds several, with arguments of any type."""
+
+_ARGUMENTS = DEPTH - 20  # levels of a call's arguments, which lie inside a body
 
 _THOUGHT = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
 
@@ -100,6 +110,8 @@ def messages(request: Request, memory: Memory, tools_shown: bool) -> list[Messag
 def read_reply(reply: Reply, number: str) -> tuple[str, str, tuple[ToolUse, ...]]:
     """Return what a reply thinks, says and calls; a text that holds no whole call is said as it is.
 
+    So is one whose arguments are nested so deeply that the agent could not send them back.
+
     Args:
         reply: The reply.
         number: What the ids of its calls begin with.
@@ -108,6 +120,8 @@ def read_reply(reply: Reply, number: str) -> tuple[str, str, tuple[ToolUse, ...]
     try:
         calls = parse_json_calls(text)
     except FormatError:
+        calls = []
+    if any(is_deeper(arguments_of(json_arguments(call)), _ARGUMENTS) for call in calls):
         calls = []
     if calls:
         text = text[: text.index(calls[0].raw)].rstrip() if calls[0].raw in text else calls[0].thought

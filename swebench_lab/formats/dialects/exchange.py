@@ -18,6 +18,9 @@ Json = dict[str, Any]
 FUNCTION_NAME = 64
 """Characters that every endpoint takes as the name of a function."""
 
+DEPTH = 100
+"""Lists and objects inside each other, in a body: schemas have less, and records are written by recursion."""
+
 
 class Refused(ValueError):
     """A request that cannot be answered as it is.
@@ -250,3 +253,11 @@ def event(data: Any, name: str = "") -> bytes:
     head = f"event: {name}\n" if name else ""
     body = data if isinstance(data, str) else json.dumps(data, ensure_ascii=True, separators=(",", ":"))
     return f"{head}data: {body}\n\n".encode()
+
+
+def is_deeper(value: Any, levels: int) -> bool:
+    """Return whether lists and objects lie inside each other more than so many levels deep."""
+    if not isinstance(value, (dict, list)):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(is_deeper(one, levels - 1) for one in inner)

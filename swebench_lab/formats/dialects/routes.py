@@ -10,12 +10,11 @@ from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from swebench_lab.formats.dialects import anthropic, chat, google, responses
-from swebench_lab.formats.dialects.exchange import Answer, Json, Refused, Request, canonical_json
+from swebench_lab.formats.dialects.exchange import DEPTH, Answer, Json, Refused, Request, canonical_json, is_deeper
 
 _GOOGLE = re.compile(r"/models/(.+):(generatecontent|streamgeneratecontent|counttokens)$", re.IGNORECASE)
 _MODELS = re.compile(r"/models(/[^/]+(/[^/]+)?)?$")
 _BYTES_PER_TOKEN = 4
-_DEPTH = 100  # lists and objects inside each other, in a body: schemas have less, and records are written by recursion
 _HALF = re.compile("[\ud800-\udfff]")
 _ESCAPED_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -124,8 +123,8 @@ def read(route: Route, body: bytes) -> Request:
         raise Refused(400, f"the body of the request is not valid JSON: {error}") from error
     if not isinstance(content, dict):
         raise Refused(400, "the body of the request is not a JSON object")
-    if _deeper(content, _DEPTH):
-        raise Refused(400, f"the body of the request is nested more than {_DEPTH} levels deep")
+    if is_deeper(content, DEPTH):
+        raise Refused(400, f"the body of the request is nested more than {DEPTH} levels deep")
     if _ESCAPED_HALF.search(body):  # agents cut texts, and some cut a character in two: no tokenizer takes a half
         content = json.loads(_HALF.sub("\ufffd", canonical_json(content)))
     if route.dialect == "google":
@@ -135,14 +134,6 @@ def read(route: Route, body: bytes) -> Request:
     if not request.messages:
         raise Refused(400, "the conversation is empty: at least one message is required")
     return request
-
-
-def _deeper(value: Any, levels: int) -> bool:
-    """Return whether lists and objects lie inside each other more than so many levels deep."""
-    if not isinstance(value, (dict, list)):
-        return False
-    inner = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_deeper(one, levels - 1) for one in inner)
 
 
 def count(route: Route, body: bytes) -> Json:

@@ -17,7 +17,9 @@ import pytest
 from swebench_lab.agents.external import http as serving
 from swebench_lab.agents.external.gateway import gateway
 from swebench_lab.agents.external.translation import call_text
+from swebench_lab.formats.dialects import routes
 from swebench_lab.formats.dialects.exchange import Answer, Refused, Request, ToolUse, Usage
+from swebench_lab.formats.dialects.routes import Route
 from tests.sandbox.test_namespace import wait_until
 
 
@@ -222,10 +224,22 @@ def test_an_agent_that_asks_all_at_once_takes_nothing_from_the_others(desk):
 
 def test_the_bodies_that_a_box_has_under_way_are_bounded(desk):
     with ExitStack() as stack:
-        bodies = [stack.enter_context(send(desk, b"{", serving.LARGEST)) for _ in range(2)]
+        bodies = [stack.enter_context(send(desk, b"{", serving.LARGEST)) for _ in range(4)]
         wait_until(lambda: ask(desk, "/v1/chat/completions", CHAT)[0] == 503)
         bodies[0].close()
         wait_until(lambda: ask(desk, "/v1/chat/completions", CHAT)[0] == 200)
+
+
+def test_what_was_asked_counts_until_it_is_answered_whether_or_not_somebody_waits(desk, monkeypatch):
+    monkeypatch.setattr("swebench_lab.agents.external.gateway._BODIES", 1 << 16)
+    long = {"model": "m", "messages": [{"role": "user", "content": "x" * (1 << 14)}]}
+    with attach(Gate()) as busy:
+        for number in range(2):
+            send(busy, json.dumps({**long, "seed": number}).encode()).close()
+        wait_until(lambda: len(busy.asked) == 2)
+        wait_until(lambda: ask(busy, "/v1/chat/completions", {**long, "pad": "x" * (1 << 15)})[0] == 503)
+        busy.gate.set()
+        wait_until(lambda: ask(busy, "/v1/chat/completions", {**long, "pad": "x" * (1 << 15)})[0] == 200)
 
 
 def test_old_clients_are_answered_without_chunks_and_empty_lines_are_skipped(desk):
@@ -328,3 +342,17 @@ def test_a_reply_with_several_calls_is_read_whole():
         ("bash", {"command": "ls"}),
         ("read", {"lines": [1, 2]}),
     ]
+
+
+@pytest.mark.parametrize(("depth", "count"), [(70, 1), (90, 0), (5000, 0)])
+def test_a_call_that_could_not_come_back_is_said_as_a_text(depth, count):
+    from swebench_lab.agents.external.translation import read_reply
+    from swebench_lab.records.reply import Reply
+
+    nested = "[" * depth + "]" * depth
+    text = f'<tool_call>\n{{"name": "bash", "arguments": {{"x": {nested}}}}}\n</tool_call>'
+    _, said, calls = read_reply(Reply(text), "1")
+    assert len(calls) == count and said == ("" if count else text)
+    block = [{"type": "tool_use", "id": call.id, "name": "bash", "input": json.loads(call.arguments)} for call in calls]
+    body = json.dumps({"messages": [{"role": "assistant", "content": block}]}).encode()
+    assert routes.read(Route("reply", "anthropic"), body)
