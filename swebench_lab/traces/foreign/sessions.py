@@ -43,17 +43,20 @@ def read(lines: Sequence[Mapping[str, Any]], where: str, name: str = "") -> Traj
     """
     kind = next(filter(None, map(kind_of, lines)), "")
     dropped: Counter[str] = Counter()
+    objects = [line for line in lines if isinstance(line, Mapping)]
+    if len(objects) < len(lines):
+        dropped["lines that are no objects"] = len(lines) - len(objects)
     if kind == CODEX:
-        messages, facts = _codex(lines, dropped)
+        messages, facts = _codex(objects, dropped)
     else:
-        messages, facts = _claude(lines, dropped)
+        messages, facts = _claude(objects, dropped)
     error = str(facts.get("error") or "")
     if not error and not any(message["role"] == "assistant" for message in messages):
         raise RecordError(f"{where}: the session of {kind} holds no reply")
     trajectory = sft_rows.read(
         {"messages": messages, "instance_id": name, "model": facts.get("model") or kind}, where, name
     )
-    moments = [m for line in lines if (m := moment(line.get("timestamp")))]
+    moments = [m for line in objects if (m := moment(line.get("timestamp")))]
     counts = {**dropped, **trajectory.extra.get("dropped", {})}
     facts_kept = {
         "format": kind,
