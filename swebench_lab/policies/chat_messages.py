@@ -131,7 +131,10 @@ def reasoning(message: Mapping[str, Any]) -> str:
             texts.append(str(part.get("text") or part.get("summary") or ""))
         elif kind == "thinking":
             inner = part.get("thinking")
-            texts += [str(p.get("text") or "") for p in inner] if isinstance(inner, list) else [str(inner or "")]
+            words = (
+                [p.get("text") if isinstance(p, Mapping) else p for p in inner] if isinstance(inner, list) else [inner]
+            )
+            texts += [one for one in words if isinstance(one, str)]
     return whole("\n".join(filter(None, texts)))
 
 
