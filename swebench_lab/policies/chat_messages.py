@@ -131,7 +131,10 @@ def reasoning(message: Mapping[str, Any]) -> str:
             texts.append(str(part.get("text") or part.get("summary") or ""))
         elif kind == "thinking":
             inner = part.get("thinking")
-            texts += [str(p.get("text") or "") for p in inner] if isinstance(inner, list) else [str(inner or "")]
+            words = (
+                [p.get("text") if isinstance(p, Mapping) else p for p in inner] if isinstance(inner, list) else [inner]
+            )
+            texts += [one for one in words if isinstance(one, str)]
     return whole("\n".join(filter(None, texts)))
 
 
@@ -150,22 +153,26 @@ def signature(message: Mapping[str, Any]) -> str:
     return whole(json.dumps(extra, ensure_ascii=False)) if extra else ""
 
 
-def text(message: Mapping[str, Any]) -> str:
+def text(message: Mapping[str, Any], cut: bool = False) -> str:
     """Return a message as a reply's text: its words, and behind them each call as the flavour `tool-calling` reads it.
 
     Calls are written to the letter: what is no JSON, or more than one call, is for the parser to refuse.
     """
     content = words(message)
-    calls = [call_text(call["function"]["name"], call["function"].get("arguments")) for call in _calls(message)]
+    functions = [call["function"] for call in _calls(message)]
+    last = len(functions) - 1
+    calls = [call_text(f["name"], f.get("arguments"), cut and at == last) for at, f in enumerate(functions)]
     return "\n".join([*([content] if content or not calls else []), *calls])
 
 
-def call_text(name: str, arguments: Any) -> str:
+def call_text(name: str, arguments: Any, cut: bool = False) -> str:
     """Write a native call as text.
 
     Args:
         name: The function.
         arguments: An object, its JSON, its JSON in a JSON string, or null for none.
+        cut: Whether the reply ended within it, at its token limit: an object is then what the endpoint made of the half
+            that was written, and stays open here, for the parser to refuse.
     """
     if isinstance(arguments, str):
         content = arguments.strip() or "{}"
@@ -178,6 +185,7 @@ def call_text(name: str, arguments: Any) -> str:
         content = "{}" if inner is None else content
     else:
         content = json.dumps(arguments or {}, ensure_ascii=False)
+        content = content.removesuffix("}") if cut else content
     return whole(f'<tool_call>\n{{"name": {json.dumps(name)}, "arguments": {content}}}\n</tool_call>')
 
 

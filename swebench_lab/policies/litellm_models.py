@@ -79,7 +79,7 @@ class LiteLLMPolicy(HostedPolicy):
         if usage["cost"] is None:
             usage["cost"] = answer.get("litellm_cost")
         return {
-            "text": chat_messages.text(message),
+            "text": chat_messages.text(message, cut=answer["choices"][0].get("finish_reason") == "length"),
             "reasoning": chat_messages.reasoning(message),
             "signature": chat_messages.signature(message),
             "finish_reason": str(answer["choices"][0].get("finish_reason") or ""),

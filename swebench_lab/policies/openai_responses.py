@@ -91,7 +91,7 @@ class ResponsesPolicy(HostedPolicy):
         calls = [item for item in items if item["type"] == "function_call"]
         if not all(isinstance(call.get("name"), str) for call in calls):
             raise Passing("the answer's tool calls are none")
-        parts = [part for item in items if item["type"] == "message" for part in item.get("content") or ()]
+        parts = [part for item in items if item["type"] == "message" for part in _parts(item.get("content"))]
         refusals = [part for part in parts if part.get("type") == "refusal"]
         if refusals and not calls and not _words(items):
             raise Passing(f"the answer is a refusal ({str(refusals[0].get('refusal'))[:200]})")
@@ -120,14 +120,21 @@ class ResponsesPolicy(HostedPolicy):
 
 
 def _words(items: Sequence[Mapping[str, Any]]) -> str:
-    parts = [part for item in items if item["type"] == "message" for part in item.get("content") or ()]
+    parts = [part for item in items if item["type"] == "message" for part in _parts(item.get("content"))]
     return whole("".join(str(part.get("text") or "") for part in parts if part.get("type") == "output_text"))
+
+
+def _parts(content: Any) -> list[Mapping[str, Any]]:
+    """Return the parts of an item; some servers write the only one as a text."""
+    if isinstance(content, str):
+        return [{"type": "output_text", "text": content}] if content else []
+    return [part for part in content if isinstance(part, Mapping)] if isinstance(content, list) else []
 
 
 def _thought(item: Mapping[str, Any]) -> str:
     """Return what a reasoning item shows: its text, or the summary of it."""
-    parts = item.get("content") or item.get("summary") or ()
-    return "\n".join(str(part.get("text") or "") for part in parts if isinstance(part, Mapping))
+    parts = _parts(item.get("content")) or _parts(item.get("summary"))
+    return "\n".join(str(part.get("text") or "") for part in parts)
 
 
 def _items(messages: Sequence[Message], native: bool) -> list[dict[str, Any]]:

@@ -334,6 +334,16 @@ def test_arguments_are_read_in_every_form(arguments: Any, box: Sandbox) -> None:
         assert (trajectory.stop, trajectory.steps[0].command) == ("submitted", "ls")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "whole"), [({"command": "ls"}, False), ('{"command": "ls"}', True), ('{"command": "l', False)]
+)
+def test_a_call_that_the_token_limit_cut_is_not_run(arguments: Any, whole: bool, box: Sandbox) -> None:
+    cut = p.chat({"content": None, "tool_calls": [p.call("bash", arguments)]}, "length")
+    with p.serving([cut, NATIVE_SUBMIT], p.chat_rules) as server:
+        trajectory = attempt(server, box, native=True)
+    assert (trajectory.stop, trajectory.steps[0].malformed) == ("submitted", not whole)
+
+
 @pytest.mark.parametrize("arguments", [None, "", "null", "{}", {}])
 def test_a_call_without_arguments_is_read_in_every_form(arguments: Any, box: Sandbox) -> None:
     content = [{"type": "text", "text": "I am "}, {"type": "text", "text": "done."}]

@@ -108,6 +108,18 @@ def test_thoughts_go_back_with_their_signatures_and_results_under_their_ids(box:
     assert stored.messages == trajectory.messages, "thoughts and signatures are stored"
 
 
+def test_a_call_that_the_token_limit_cut_is_not_run(box: Sandbox) -> None:
+    half = {"type": "tool_use", "id": "t1", "name": "bash", "input": {"command": "echo half > half.txt"}}
+    done = {"type": "tool_use", "id": "t2", "name": "submit", "input": {}}
+    answers = [p.messages_answer(half, stop="max_tokens"), p.messages_answer(done, stop="tool_use")]
+    with p.serving(answers, p.messages_rules) as server:
+        trajectory = attempt(claude(server), box)
+    assert (trajectory.stop, trajectory.error, trajectory.patch) == ("submitted", "", "")
+    assert trajectory.steps[0].malformed and trajectory.steps[0].reply.finish_reason == "length"
+    with p.serving([p.messages_answer(half, stop="tool_use"), answers[1]], p.messages_rules) as server:
+        assert "half.txt" in attempt(claude(server), box).patch, "one that is whole is"
+
+
 def test_the_prompt_is_marked_for_the_cache_at_most_four_times(box: Sandbox) -> None:
     calls = [p.messages_answer(p.use("bash", {"command": "ls"}, f"t{i}")) for i in range(4)]
     with p.serving([*calls, p.messages_answer(p.use("submit", {}))], p.messages_rules) as server:

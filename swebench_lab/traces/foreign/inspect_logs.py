@@ -21,7 +21,7 @@ from swebench_lab.traces.foreign.steps import limit_of
 
 NAME = "inspect"
 _ZSTANDARD = 93
-"""The compression of Inspect's logs since 0.3.250, which Python's zipfile reads from 3.14 on."""
+"""The compression of logs that Inspect 0.3.285 writes, which Python's zipfile reads from 3.14 on."""
 
 
 def is_log(record: Any) -> bool:

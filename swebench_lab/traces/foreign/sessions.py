@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,9 +23,11 @@ def kind_of(line: Any) -> str:
         return ""
     if str(line.get("type")) in _CODEX_LINES and isinstance(line.get("payload"), Mapping):
         return CODEX
-    if line.get("type") == "summary" and "leafUuid" in line:
-        return CLAUDE_CODE
-    return CLAUDE_CODE if "sessionId" in line and ("uuid" in line or "message" in line or "operation" in line) else ""
+    if {"id", "timestamp", "instructions"} <= set(line) and "type" not in line:
+        return CODEX  # its first lines had no kinds
+    names = {"summary": "leafUuid", "file-history-snapshot": "messageId"}
+    named = names.get(str(line.get("type")), "sessionId") in line
+    return CLAUDE_CODE if named and isinstance(line.get("type"), str) else ""
 
 
 def read(lines: Sequence[Mapping[str, Any]], where: str, name: str = "") -> Trajectory:
@@ -40,16 +43,20 @@ def read(lines: Sequence[Mapping[str, Any]], where: str, name: str = "") -> Traj
     """
     kind = next(filter(None, map(kind_of, lines)), "")
     dropped: Counter[str] = Counter()
+    objects = [line for line in lines if isinstance(line, Mapping)]
+    if len(objects) < len(lines):
+        dropped["lines that are no objects"] = len(lines) - len(objects)
     if kind == CODEX:
-        messages, facts = _codex(lines, dropped)
+        messages, facts = _codex(objects, dropped)
     else:
-        messages, facts = _claude(lines, dropped)
-    if not any(message["role"] == "assistant" for message in messages):
+        messages, facts = _claude(objects, dropped)
+    error = str(facts.get("error") or "")
+    if not error and not any(message["role"] == "assistant" for message in messages):
         raise RecordError(f"{where}: the session of {kind} holds no reply")
     trajectory = sft_rows.read(
         {"messages": messages, "instance_id": name, "model": facts.get("model") or kind}, where, name
     )
-    moments = [m for line in lines if (m := moment(line.get("timestamp")))]
+    moments = [m for line in objects if (m := moment(line.get("timestamp")))]
     counts = {**dropped, **trajectory.extra.get("dropped", {})}
     facts_kept = {
         "format": kind,
@@ -59,17 +66,21 @@ def read(lines: Sequence[Mapping[str, Any]], where: str, name: str = "") -> Traj
     }
     extra = {**trajectory.extra, **facts_kept, **({"dropped": counts} if counts else {})}
     start = moments[0] if moments else 0.0
-    return replace(trajectory, started_at=start, seconds=moments[-1] - start if moments else 0.0, extra=extra)
+    seconds = moments[-1] - start if moments else 0.0
+    stop = "error" if error else trajectory.stop
+    return replace(trajectory, stop=stop, error=error, started_at=start, seconds=seconds, extra=extra)
 
 
 def _codex(lines: Sequence[Mapping[str, Any]], dropped: Counter[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     facts: dict[str, Any] = {}
     items: list[Mapping[str, Any]] = []
     for line in lines:
-        payload = line.get("payload")
-        if not isinstance(payload, Mapping):
+        payload = line if kind_of(line) == CODEX and "payload" not in line else line.get("payload")
+        if not isinstance(payload, Mapping) and responses.is_item(line):
+            items.append(line)
+        elif not isinstance(payload, Mapping):
             dropped["lines of an unknown kind"] += 1
-        elif line.get("type") == "session_meta":
+        elif line.get("type") == "session_meta" or payload is line:
             facts |= {"version": payload.get("cli_version"), "id": payload.get("id")}
             if isinstance(payload.get("instructions"), str):
                 items.append({"type": "message", "role": "system", "content": payload["instructions"]})
@@ -89,15 +100,25 @@ def _claude(lines: Sequence[Mapping[str, Any]], dropped: Counter[str]) -> tuple[
     facts: dict[str, Any] = {}
     messages: list[dict[str, Any]] = []
     last_id = ""
+    seen: set[str] = set()
     for line in lines:
         message = line.get("message")
+        name = json.dumps([line["uuid"], message]) if line.get("uuid") else ""
+        if name and name in seen:
+            dropped["lines that stand there twice"] += 1
+            continue
+        seen.add(name)
         if line.get("isSidechain"):
             dropped["messages of sub-agents"] += 1
         elif (
             str(line.get("type")) not in ("user", "assistant") or not isinstance(message, Mapping) or line.get("isMeta")
         ):
             dropped[f"lines of the kind {line.get('type')}{' (meta)' * bool(line.get('isMeta'))}"] += 1
+        elif line.get("isApiErrorMessage") or message.get("model") == "<synthetic>":
+            dropped["messages of the program itself"] += 1  # which no model said
+            facts["error"] = text_of(message.get("content"))
         elif line["type"] == "assistant":
+            facts.pop("error", None)
             facts |= {"model": message.get("model"), "version": line.get("version"), "id": line.get("sessionId")}
             same = bool(last_id) and message.get("id") == last_id and messages[-1]["role"] == "assistant"
             last_id = str(message.get("id") or "")

@@ -183,7 +183,7 @@ def _excludes_training(message: Mapping[str, Any]) -> bool:
 
 
 def _add_observation(step: Step, message: Mapping[str, Any], role: str, number: int) -> Step:
-    """Return a step with what was shown after it, the `number`-th message since its reply."""
+    """Return a step with what was shown after it: under its call's id, else as the `number`-th message since its reply."""
     text = text_of(message.get("content"))
     output = text.removeprefix(_FRAME) if text != _SILENCE else ""
     previous = step.extra.get("output", step.observation)
@@ -191,7 +191,10 @@ def _add_observation(step: Step, message: Mapping[str, Any], role: str, number: 
     if not step.calls:
         whole = replace(step, correction=f"{step.correction}\n{text}" if step.correction else text)
     else:
-        at = min(number, len(step.calls) - 1)
+        name = message.get("tool_call_id")
+        own = [place for place, one in enumerate(step.calls) if name and one.id == name]
+        silent = [place for place in own if not step.calls[place].observation]
+        at = [*silent, *own[-1:], min(number, len(step.calls) - 1)][0]
         call = step.calls[at]
         call = replace(call, observation=f"{call.observation}\n{text}" if call.observation else text)
         whole = replace(step, calls=(*step.calls[:at], call, *step.calls[at + 1 :]))
