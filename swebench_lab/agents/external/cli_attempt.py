@@ -205,8 +205,10 @@ class CLIAttempt(RunningAttempt):
             self.stop = desk.stop
         elif result.status == 0 and desk.exchanges:
             self.stop = Stop.SUBMITTED
-        elif desk.full:
-            self.stop = Stop.MAX_TOKENS
+        elif desk.full or (desk.exchanges and desk.exchanges[-1].answer.finish == "length"):
+            self.stop = (
+                Stop.MAX_TOKENS
+            )  # it gave up because the policy could read, or say, no more: that is the policy's
         else:
             how = f"with exit code {result.status}" if result.status >= 0 else f"by signal {-result.status}"
             how += f", at its limit on {result.limit}" if result.limit else ""

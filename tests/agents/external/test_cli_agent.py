@@ -113,6 +113,16 @@ def test_a_conversation_that_is_too_long_is_refused_in_words_agents_know(snapsho
     assert attempt.output.startswith("400 ") and "maximum context length is 4096 tokens" in attempt.output
 
 
+def test_an_agent_that_gives_up_on_a_reply_that_was_cut_is_at_a_limit_and_one_that_crashes_later_is_an_error(snapshot):
+    cut = Reply("I would sa", finish_reason="length")
+    ending = "ask(main); {}sys.exit('incomplete')"
+    policy = ScriptedPolicy(lambda view, messages, step: cut if len(messages) == 2 else bash(FIX))
+    made = run(snapshot, policy, ending.format(""))
+    assert (made.stop, made.error, len(made.steps)) == (Stop.MAX_TOKENS, "", 1)
+    made = run(snapshot, policy, ending.format('ask([*main, {"role": "user", "content": "go on"}]); '))
+    assert made.stop == Stop.ERROR and "incomplete" in made.error
+
+
 def test_another_attempts_key_is_worth_nothing(snapshot):
     with open_namespace(snapshot) as box, open_namespace(snapshot) as another:
         key = CLIAgent(kit(), ScriptedPolicy(REPLIES)).attempt(TASK, another).desk.key

@@ -128,9 +128,15 @@ def test_an_agent_with_its_whole_prompt_is_trained_on_as_it_was_sampled(name, mo
     assert calls and gap < 1e-4
 
 
+def by_attempt(rollout: lab.Rollout) -> float:
+    """A reward that two attempts at a task differ in."""
+    return float(rollout.attempt % 2)
+
+
 @pytest.mark.parametrize("name", ["talk", pytest.param("codex", marks=REAL), pytest.param("claude-code", marks=REAL)])
 def test_an_update_from_an_agent_of_others_begins_at_ratio_one(name, model, answering, sandboxes, tmp_path):
-    collector = lab.RolloutCollector(sandboxes, workers=4 if name == "talk" else 1, reward=by_words)
+    reward = by_words if name == "talk" else by_attempt
+    collector = lab.RolloutCollector(sandboxes, workers=4 if name == "talk" else 1, reward=reward)
     agent = lab.CLIAgent(kit("anthropic", turns=3) if name == "talk" else name, answering(), wall_time=300.0, max_steps=3,
                          keep_layers=False)  # fmt: skip
     shape = {"num_generations": 4, "tasks_per_update": 2, "per_device_train_batch_size": 4, "max_length": 2048}
