@@ -11,6 +11,7 @@ from swebench_lab.agents.external import translation
 from swebench_lab.formats.dialects.exchange import Request, ToolUse, canonical_json
 
 _NUMBERS = re.compile(r"\d+")
+_OTHER = re.compile(r"(?:\\[nrt]|\W)+")  # agents quote prompts, and fold their lines
 _OPENING = 8  # messages among which an agent's prompt is: some put their rules before it, as a talk
 _PROMPT = 300  # characters that it is known by
 
@@ -26,10 +27,10 @@ def frame_of(request: Request) -> str:
 
 
 def begins_work(request: Request, prompt: str) -> bool:
-    """Return whether a request has tools, and a conversation that begins with a prompt; white space aside."""
-    start = "".join(prompt.split())[:_PROMPT]
+    """Return whether a request has tools, and a conversation that begins with a prompt; letters and digits count."""
+    start = _OTHER.sub("", prompt)[:_PROMPT]
     users = [message["content"] for message in request.messages[:_OPENING] if message["role"] == "user"]
-    return bool(start and request.tools) and any(start in "".join(text.split()) for text in users)
+    return bool(start and request.tools) and any(start in _OTHER.sub("", text) for text in users)
 
 
 def digest(value: Any) -> str:

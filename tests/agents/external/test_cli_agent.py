@@ -151,6 +151,7 @@ side = threading.Thread(target=work, args=(other,)); side.start(); work(main); s
 @pytest.mark.parametrize("count", [1, 5])
 def test_the_main_line_is_the_one_that_was_given_the_prompt(snapshot, count):
     ending = f"""
+main[1]["content"] = json.dumps(sys.argv[1])  # quoted, as some do
 ask([{{"role": "system", "content": "Make a title."}}, {{"role": "user", "content": sys.argv[1]}}], tools=[])
 other = [{{"role": "system", "content": "You search."}}, {{"role": "user", "content": "find it"}}]
 for number in range({count}): other += [ask(other), {{"role": "user", "content": "go on"}}]
