@@ -121,7 +121,7 @@ def test_an_agent_with_its_whole_prompt_is_trained_on_as_it_was_sampled(name, mo
     rollouts = collector.collect(agent, ground.micro()[:1], progress=False)
     collector.close()
     (made,) = [rollout.trajectory for rollout in rollouts]
-    assert made.stop in ("submitted", "max_steps"), made.error
+    assert made.stop in ("submitted", "max_steps", "max_tokens"), made.error  # Codex gives up on a reply that was cut
     calls, sampled, gap = trained(rollouts, model)
     longest = max(len(part.ids) for part in segments(made))
     print(f"\n{name}: {calls} calls, {sampled} sampled tokens in rows of up to {longest} ids, largest gap {gap:.1e}")
@@ -130,7 +130,7 @@ def test_an_agent_with_its_whole_prompt_is_trained_on_as_it_was_sampled(name, mo
 
 def by_attempt(rollout: lab.Rollout) -> float:
     """A reward that two attempts at a task differ in."""
-    return float(rollout.attempt % 2)
+    return float(rollout.trajectory.attempt % 2)
 
 
 @pytest.mark.parametrize("name", ["talk", pytest.param("codex", marks=REAL), pytest.param("claude-code", marks=REAL)])
