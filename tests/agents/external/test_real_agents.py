@@ -119,12 +119,12 @@ def test_an_agent_repairs_demo_bugs_in_boxes_without_a_network(name, tier, tmp_p
 
 OWN = {
     "codex": "/root/.codex/",
-    "claude-code": "/root/.claude",
+    "claude-code": ("/root/.claude", "/tmp/claude-"),
     "opencode": "/root/.local/",
     "qwen-code": "/root/.qwen/",
     "openhands": "/root/.openhands/",
 }
-"""Where agents go on writing of their own accord, sessions and locks, after they asked: nothing waits for that."""
+"""Where agents go on writing and deleting of their own accord, sessions, locks and outputs, after they asked: nothing waits for that."""
 
 TREE = """
 import hashlib, json, os, stat
