@@ -12,6 +12,7 @@ import pytest
 
 from swebench_lab.errors import RecordError
 from swebench_lab.records.trajectory import Trajectory
+from swebench_lab.traces.foreign.fields import moment
 from swebench_lab.traces.reading import load_trajectories
 
 Line = dict[str, Any]
@@ -118,3 +119,11 @@ def test_a_session_without_a_reply_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "session.jsonl").write_text(json.dumps(codex({"id": "s"}, "session_meta")))
     with pytest.raises(RecordError, match="the session of codex holds no reply"):
         load_trajectories(tmp_path / "session.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("stamp", "seconds"),
+    [(1764000000, 1764000000.0), (1764000000000, 1764000000.0), ("2025-11-24T16:00:00Z", 1764000000.0), (10**30, 0.0), (-5, 0.0), (True, 0.0), ("?", 0.0)],
+)  # fmt: skip
+def test_times_are_read_in_seconds_and_milliseconds(stamp: Any, seconds: float) -> None:
+    assert moment(stamp) == seconds
