@@ -90,6 +90,7 @@ SESSIONS: dict[str, tuple[list[Line], Callable[[Trajectory], Any], Any]] = {
     "an error of the program that passed": (
         [user("Fix it."), said("1", TEXT, model="<synthetic>"), said("2", TEXT)],
         lambda t: (t.stop, t.error, len(t), dropped(t)), ("submitted", "", 1, {"messages of the program itself": 1})),
+    "a call that was under way when it ended": (LOOK[:2], lambda t: t.stop, "cancelled"),
     "a line that is no object": (
         [*LOOK, ["x"], said("2", TEXT)], lambda t: (results(t), dropped(t)), ([("ls", "a.py")], {"lines that are no objects": 1})),
     "an image in a result": (
