@@ -109,6 +109,9 @@ _OTHER = re.compile(
 )
 """What is too long here is not the conversation."""
 
+_REPLY_ONLY = re.compile(rf"{_REPLY_FIELD}|(?:completion|output|new)[ _]tokens|maxoutputtokens", re.IGNORECASE)
+_PROMPT = re.compile(r"prompt|input|context|messages|conversation|history|in total|sequence", re.IGNORECASE)
+
 _BUSY = re.compile(
     r"per[ -](?:minute|second|hour|day)|\b[TR]P[MDS]\b|rate limit|throttl|too many requests|please wait|wait before|queue"
     r"|try again (?:in|after)|concurren|overloaded|out of memory|timeout|seconds",
@@ -186,7 +189,7 @@ class Refusal:
             return Kind.FULL
         if self.status in _PASSING or self.status >= 500:
             return Kind.PASSING
-        if not unclear or _NO_LENGTH.search(words) or _OTHER.search(words):
+        if not unclear or _NO_LENGTH.search(words) or _is_of_something_else(words):
             return Kind.FINAL
         return Kind.PASSING if _BUSY.search(words) else Kind.UNCLEAR
 
@@ -200,9 +203,15 @@ def says_full(text: str, by_count: bool = False) -> bool:
     """
     if _CONTEXT.search(text):
         return True
-    if _OTHER.search(text) or _BUSY.search(text):
+    if _is_of_something_else(text) or _BUSY.search(text):
         return False
     return any(pattern.search(text) for pattern in _FULL) or (by_count and _counts_over(text))
+
+
+def _is_of_something_else(text: str) -> bool:
+    """Say whether a text is of another length than the conversation's: of the reply that is asked for, or of a name."""
+    of_reply = _REPLY_ONLY.search(text) is not None and not _PROMPT.search(text)
+    return of_reply or _OTHER.search(text) is not None
 
 
 def _counts_over(text: str) -> bool:

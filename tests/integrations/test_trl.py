@@ -1,4 +1,4 @@
-"""TRL's own GRPOTrainer trains on demo tasks through `environment_factory`: real sandboxes, real grading, real updates."""
+"""TRL's own GRPOTrainer trains on demo and micro tasks through `environment_factory`: real sandboxes, real grading, real updates."""
 
 from __future__ import annotations
 
@@ -40,12 +40,13 @@ def test_an_environment_runs_commands_is_graded_by_tests_and_begins_anew() -> No
 
 
 @pytest.mark.slow
-def test_its_trainer_makes_updates_from_calls_in_our_sandboxes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", ["demo", "micro"])
+def test_its_trainer_makes_updates_from_calls_in_our_sandboxes(source: str, tmp_path: Path) -> None:
     import torch
     import trl
     from transformers import AutoTokenizer, Qwen3ForCausalLM
 
-    task = lab.load_tasks("demo")[0]
+    task = lab.load_tasks(source)[0]
     lab.make_tiny_model(tmp_path / "tiny", hidden=32, layers=1, heads=2, length=8192)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "tiny")
     tokenizer.chat_template = (Path(trl.__file__).parent / "chat_templates/qwen3.jinja").read_text()
@@ -67,7 +68,7 @@ def test_its_trainer_makes_updates_from_calls_in_our_sandboxes(tmp_path: Path) -
 
     model = Scripted.from_pretrained(tmp_path / "tiny")
     before = {name: value.clone() for name, value in model.named_parameters()}
-    given = TRLTasks(select=task.id)
+    given = TRLTasks(source, select=task.id)
     trainer = trl.GRPOTrainer(
         model=model,
         processing_class=tokenizer,
@@ -81,6 +82,7 @@ def test_its_trainer_makes_updates_from_calls_in_our_sandboxes(tmp_path: Path) -
     )  # fmt: skip
     trainer.train()
     logs = [row for row in trainer.state.log_history if "reward" in row]
+    print(f"\n{source}: {[(row['reward'], row['grad_norm']) for row in logs]}")
     assert [row["reward"] for row in logs] == [0.5, 0.5] and trainer.state.global_step == 2
     assert all(row["grad_norm"] > 0 for row in logs)
     assert any(not torch.equal(before[name], value) for name, value in model.named_parameters())

@@ -119,6 +119,8 @@ FINAL: list[tuple[int, Any]] = [
     (400, {"error": {"message": "Invalid 'max_output_tokens': integer above maximum value. Expected a value <= 32768"}}),
     (400, "The maximum tokens you requested exceeds the model limit of 4096."),
     (422, {"detail": [{"loc": ["body", "max_tokens"], "msg": "Input should be less than or equal to 8192", "input": 16384}]}),
+    (400, "max_tokens is limited to 8192, but 16384 was given"),
+    (400, "you requested 16000 completion tokens, the model supports 8192"),
     (400, "Function name is too long: maximum length 64"),
     (400, "Invalid 'tools[0].function.description': string too long. Expected a string with maximum length 1024"),
     (400, {"error": {"code": "string_above_max_length", "message": "Invalid 'prompt_cache_key': string too long. Expected a string with maximum length 64"}}),

@@ -12,6 +12,7 @@ import pytest
 
 from swebench_lab.errors import RecordError
 from swebench_lab.records.trajectory import Trajectory
+from swebench_lab.traces.foreign.fields import moment
 from swebench_lab.traces.reading import load_trajectories
 
 Line = dict[str, Any]
@@ -89,6 +90,7 @@ SESSIONS: dict[str, tuple[list[Line], Callable[[Trajectory], Any], Any]] = {
     "an error of the program that passed": (
         [user("Fix it."), said("1", TEXT, model="<synthetic>"), said("2", TEXT)],
         lambda t: (t.stop, t.error, len(t), dropped(t)), ("submitted", "", 1, {"messages of the program itself": 1})),
+    "a call that was under way when it ended": (LOOK[:2], lambda t: t.stop, "cancelled"),
     "a line that is no object": (
         [*LOOK, ["x"], said("2", TEXT)], lambda t: (results(t), dropped(t)), ([("ls", "a.py")], {"lines that are no objects": 1})),
     "an image in a result": (
@@ -118,3 +120,11 @@ def test_a_session_without_a_reply_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "session.jsonl").write_text(json.dumps(codex({"id": "s"}, "session_meta")))
     with pytest.raises(RecordError, match="the session of codex holds no reply"):
         load_trajectories(tmp_path / "session.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("stamp", "seconds"),
+    [(1764000000, 1764000000.0), (1764000000000, 1764000000.0), ("2025-11-24T16:00:00Z", 1764000000.0), (10**30, 0.0), (-5, 0.0), (True, 0.0), ("?", 0.0)],
+)  # fmt: skip
+def test_times_are_read_in_seconds_and_milliseconds(stamp: Any, seconds: float) -> None:
+    assert moment(stamp) == seconds

@@ -147,10 +147,19 @@ def text_of(content: Any) -> str:
     return "" if content is None else str(content)
 
 
+_MILLISECONDS = 1e11
+"""Beyond it, the year 5138, a time is one in milliseconds."""
+
+
 def moment(stamp: Any) -> float:
-    """Return a time as Unix time: a number, or a text of ISO 8601 (UTC unless it says otherwise); 0 when there is none."""
+    """Return a time as Unix time; 0 when there is none.
+
+    Args:
+        stamp: Seconds, milliseconds, or a text of ISO 8601 (UTC unless it says otherwise).
+    """
     if isinstance(stamp, (int, float)) and not isinstance(stamp, bool):
-        return float(stamp)
+        seconds = stamp / 1000 if stamp > _MILLISECONDS else float(stamp)
+        return seconds if 0 <= seconds < _MILLISECONDS else 0.0
     try:
         read = datetime.fromisoformat(str(stamp).replace("Z", "+00:00"))
     except ValueError:

@@ -67,7 +67,8 @@ def read(lines: Sequence[Mapping[str, Any]], where: str, name: str = "") -> Traj
     extra = {**trajectory.extra, **facts_kept, **({"dropped": counts} if counts else {})}
     start = moments[0] if moments else 0.0
     seconds = moments[-1] - start if moments else 0.0
-    stop = "error" if error else trajectory.stop
+    is_open = bool(trajectory.steps) and any(not call.observation for call in trajectory.steps[-1].calls)
+    stop = "error" if error else "cancelled" if is_open else trajectory.stop  # who was done says so without a call
     return replace(trajectory, stop=stop, error=error, started_at=start, seconds=seconds, extra=extra)
 
 
