@@ -175,6 +175,9 @@ class Hub:
             self.ask("POST", f"/hub/api/users/{user}", {})
         except urllib.error.HTTPError as error:
             assert error.code == 409, error  # is there
+        while self.ask("GET", f"/hub/api/users/{user}")["servers"]:  # one that is being stopped refuses the next
+            assert time.monotonic() < began + 60, self.log()
+            time.sleep(0.2)
         self.ask("POST", f"/hub/api/users/{user}/server", {})
         while not self.ready(user):
             assert time.monotonic() < began + 180, self.log()

@@ -5,6 +5,8 @@ const SHOWN = ["run", "task", "policy", "attempt", "verdict", "reward", "advanta
 const WORDS = { completion_tokens: "tokens", prompt_tokens: "prompt tokens", cached_tokens: "cached tokens", not_graded: "not graded", started_at: "started" };
 const SIGNS = { resolved: "✓", unresolved: "✗", "not graded": "?" };
 const MAJOR = new Set(["task", "verdict", "steps", "attempts", "resolved", "change"]);
+const MAJOR_IN = { runs: new Set(["run", "attempts", "resolved", "rate"]), tasks: new Set(["task", "policy", "outcomes", "resolved"]), "compared tasks": { has: () => true } }; // what a narrow window shows
+const minor = (table, name) => ((MAJOR_IN[table] ?? MAJOR).has(name) || name === "rate" ? "" : " minor");
 const KEYS = [
   ["↓ ↑ or j k", "next and previous row"], ["Enter", "open the row"], ["/", "search"], ["f", "filters of columns"],
   ["[ and ]", "previous and next page"], ["↓ ↑ in an attempt", "next and previous attempt"],
@@ -26,7 +28,11 @@ const h = (tag, props = {}, ...children) => {
 };
 
 const number = (value) => Number(value).toLocaleString("en", { maximumFractionDigits: 3 });
-const duration = (s) => (s < 60 ? `${s.toFixed(s < 9.95 ? 2 : 0)} s` : `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`);
+const duration = (s) => {
+  if (s < 60) return `${s.toFixed(s < 9.95 ? 2 : 0)} s`;
+  if (s < 7200) return `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s`;
+  return s < 172800 ? `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min` : `${Math.floor(s / 86400)} days`;
+};
 const shown = (name, value) => {
   if (value === null || value === undefined || value === "") return "";
   if (name === "cost") return `$${value.toFixed(4)}`;
@@ -220,7 +226,7 @@ export class View {
       if (name === "running") return h("td", { class: "num" }, row.running ? this.anchor("attempts", { "f.run": `=${row.run}` }, `${row.running} running`) : "");
       return h("td", { class: this.numeric.has(name) || name !== "started_at" ? "num" : "" }, shown(name, row[name]));
     };
-    const rows = runs.map((row) => h("tr", { "data-open": this.link("attempts", { "f.run": `=${row.run}` }) }, columns.map((name) => { const td = cell(row, name); if (!MAJOR.has(name) && name !== "run" && name !== "rate") td.classList.add("minor"); return td; })));
+    const rows = runs.map((row) => h("tr", { "data-open": this.link("attempts", { "f.run": `=${row.run}` }) }, columns.map((name) => { const td = cell(row, name); if (minor("runs", name)) td.classList.add("minor"); return td; })));
     return [
       h("h1", {}, "Runs"), h("p", { class: "over" }, this.about.root),
       ...refused.map((one) => h("p", { class: "error" }, `${one.run}: ${one.why}`)),
@@ -244,9 +250,9 @@ export class View {
       const by = sort?.replace(/^-/, "") === name ? (sort.startsWith("-") ? "descending" : "ascending") : null;
       const numeric = this.numeric?.has(name) || ["attempts", "resolved", "not_graded", "rate", "tasks", "running"].includes(name);
       const label = onsort ? h("button", { class: "sort", "data-name": `sort-${name}`, onclick: () => onsort(by === "descending" ? name : by === "ascending" ? "" : numeric ? `-${name}` : name) }, words, by === "ascending" ? " ▲" : by === "descending" ? " ▼" : "") : words;
-      return h("th", { scope: "col", class: `${numeric ? "num" : ""}${MAJOR.has(name) || name === "run" && caption === "runs" || name === "rate" ? "" : " minor"}`, "aria-sort": by }, label);
+      return h("th", { scope: "col", class: `${numeric ? "num" : ""}${minor(caption, name)}`, "aria-sort": by }, label);
     });
-    const filter = filters && h("tr", { class: "filter-row" }, columns.map((name) => h("td", { class: MAJOR.has(name) ? "" : "minor" }, h("input", {
+    const filter = filters && h("tr", { class: "filter-row" }, columns.map((name) => h("td", { class: minor(caption, name).trim() }, h("input", {
       "data-name": `f.${name}`, "aria-label": `filter ${WORDS[name] ?? name}`, placeholder: this.numeric.has(name) ? ">5, 3..8" : "contains", value: params[`f.${name}`] ?? "",
       onchange: (event) => filters(name, event.target.value),
     }))));
@@ -317,12 +323,12 @@ export class View {
   }
 
   cell(row, name, target) {
-    const minor = MAJOR.has(name) ? "" : " minor";
+    const small = minor("attempts", name);
     if (name === "task") return h("td", { class: "id" }, this.anchor("attempt", target, h("span", { title: row.task }, cut(row.task))));
     if (name === "verdict") return h("td", {}, badge(row.verdict));
     if (name === "tags") return h("td", { class: "minor" }, row.tags ? row.tags.split(", ").map((tag) => h("span", { class: "chip tag" }, tag)) : "", row.note ? h("span", { title: row.note }, " ✎") : "");
-    if (this.numeric.has(name)) return h("td", { class: `num${minor}` }, shown(name, row[name]));
-    return h("td", { class: minor, title: String(row[name] ?? "").length > 44 ? row[name] : null }, cut(String(shown(name, row[name]))));
+    if (this.numeric.has(name)) return h("td", { class: `num${small}` }, shown(name, row[name]));
+    return h("td", { class: small.trim(), title: String(row[name] ?? "").length > 44 ? row[name] : null }, cut(String(shown(name, row[name]))));
   }
 
   goingList(rows) {
@@ -340,8 +346,8 @@ export class View {
     const drawn = rows.map((row) => h("tr", { "data-open": this.link("attempts", { ...this.filters(params), q: params.q, "f.task": `=${row.task}`, "f.run": `=${row.run}` }) }, names.map((name) => {
       if (name === "task") return h("td", { class: "id" }, this.anchor("attempts", { ...this.filters(params), q: params.q, "f.task": `=${row.task}`, "f.run": `=${row.run}` }, cut(row.task)));
       if (name === "outcomes") return h("td", { class: "strip" }, this.strip(row.outcomes, row.run));
-      if (typeof row[name] === "number") return h("td", { class: `num${MAJOR.has(name) ? "" : " minor"}` }, shown(name, row[name]));
-      return h("td", { class: "minor" }, shown(name, row[name]));
+      if (typeof row[name] === "number") return h("td", { class: `num${minor("tasks", name)}` }, shown(name, row[name]));
+      return h("td", { class: minor("tasks", name).trim() }, shown(name, row[name]));
     })));
     return [h("h1", {}, "Tasks"), this.searchBar("groups", params, facets, `${number(counts.groups)} groups of attempts: one agent at one task`),
       this.table("tasks", names, drawn, { sort: params.sort ?? "", onsort: (sort) => (sort.replace("-", "") === "outcomes" ? null : this.go("groups", { ...params, sort, offset: "" })), params, filters: params.filters ? (name, value) => this.go("groups", { ...params, offset: "", [`f.${name}`]: value }) : null }),
@@ -479,8 +485,8 @@ export class View {
     const sides = await this.door.ask("sides", {});
     const a = params.a ?? sides[0]?.side, b = params.b ?? sides[1]?.side ?? a;
     const select = (name, value) => h("label", {}, `${name.toUpperCase()} `, h("select", { "data-name": name, onchange: (event) => this.go("compare", { a, b, [name]: event.target.value }) },
-      sides.map((side) => h("option", { value: side.side, selected: side.side === value }, `${side.run} · ${cut(side.policy, 40)} (${side.resolved} of ${side.attempts})`))));
-    const head = [h("h1", {}, "Compare"), h("div", { class: "search-bar" }, select("a", a), select("b", b))];
+      sides.map((side) => h("option", { value: side.side, selected: side.side === value }, `${cut(side.policy, 40)} · ${side.run} (${side.resolved} of ${side.attempts})`))));
+    const head = [h("h1", {}, "Compare"), h("div", { class: "search-bar sides" }, select("a", a), select("b", b))];
     if (sides.length < 2) return [...head, h("p", {}, "There are no two agents to compare.")];
     let told;
     try { told = await this.door.ask("compare", { a, b }); } catch (error) { return [...head, h("p", { class: "error", role: "alert" }, error.message)]; }
@@ -488,7 +494,7 @@ export class View {
     const chips = Object.entries(told.counts).map(([change, count]) => h("button", { class: `chip ${change.replace(" ", "-")}`, "aria-pressed": String(only === change), onclick: () => this.go("compare", { a, b, change: only === change ? "" : change }) }, `${count} ${change}`));
     const rows = told.tasks.filter((row) => !only || row.change === only).slice(0, 2000).map((row) => h("tr", { "data-open": this.link("pair", this.pairOf(row, a, b)) },
       h("td", { class: "id" }, this.anchor("pair", this.pairOf(row, a, b), h("span", { title: row.task }, cut(row.task, 60)))), h("td", { class: `change ${row.change.replace(" ", "-")}` }, row.change), ...["a", "b"].map((side) => h("td", { class: "strip" }, this.strip(row[side])))));
-    const table = this.table("tasks", ["task", "change", ...told.names], rows, {});
+    const table = this.table("compared tasks", ["task", "change", ...told.names], rows, {});
     return [...head, h("p", {}, told.statistics), h("p", { class: "over" }, `${told.only[0]} tasks of A alone, ${told.only[1]} of B alone are not compared`), h("p", { class: "chips" }, chips), table];
   }
 
