@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from swebench_lab.grading.execution.mutants import Mutator
+from swebench_lab.grading.execution.mutants import KINDS, Mutator
 from swebench_lab.grading.files.certificates import Certificates
 from swebench_lab.records.verdict import NOT_GRADED, UNRESOLVED, Cause, Verdict
 
@@ -132,14 +132,19 @@ class Canary:
             if not untouched.graded and not run(gold, Mutator()).graded:
                 return None
             mutants = Mutants.of(mutator.tests, of_gold, untouched)
-            row = {"task_digest": place[2], "tests": sorted(mutants.tests), "decisive": mutants.decisive}
+            row = {
+                "task_digest": place[2],
+                "tests": sorted(mutants.tests),
+                "decisive": mutants.decisive,
+                "kinds": KINDS,
+            }
             self._certificates.write(place[0], place[1], "canary", json.dumps(row) + "\n")
             return mutants
 
     def _load(self, snapshot: str, task_id: str, digest: str) -> Mutants | None:
         try:
             row = json.loads(self._certificates.read(snapshot, task_id, "canary"))
-            if row["task_digest"] == digest:
+            if row["task_digest"] == digest and row["kinds"] == KINDS:
                 return Mutants(frozenset(row["tests"]), row["decisive"] is True)
         except (ValueError, TypeError, KeyError):
             pass  # not there, or not readable any more: it is found out again

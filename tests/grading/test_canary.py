@@ -12,7 +12,7 @@ import pytest
 
 from swebench_lab.grading.canary import ALARM, UNASKED, Canary, Mutants
 from swebench_lab.grading.evaluator import Evaluator
-from swebench_lab.grading.execution.mutants import Mutator, function_of, mutate
+from swebench_lab.grading.execution.mutants import KINDS, Mutator, function_of, mutate
 from swebench_lab.grading.files.certificates import Certificates
 from swebench_lab.records.verdict import Cause, Verdict
 from tests.handmade import ADD, BUGGY, FILES, FIXED, GOLD, HandMade, code, task
@@ -149,6 +149,27 @@ def test_tests_are_found_by_every_form_of_their_name() -> None:
         assert mutate(text, [name], "w").functions == {name}
 
 
+HELPED = """
+class Tests:
+    def test_a(self):
+        test_list = ("1", "2", None)
+        result_list = ("1st", "2nd", ["x", 3])
+        self.check(test_list, result_list, "ordinal")
+        self.check(f(result_path), expected={"a": 1})
+"""
+
+
+def test_what_a_helper_compares_is_changed_where_it_is_called_an_expectation() -> None:
+    mutation = mutate(HELPED.encode(), ["test_a"], "w")
+    assert mutation.functions == {"test_a"}
+    text = mutation.text.decode()
+    assert 'test_list = ("1", "2", None)' in text, "what goes in stays: other code may well take another value"
+    assert "result_list = ('1stw', '2ndw', ['xw', 4])" in text
+    assert "expected={'a': 1, 'w': 'w'}" in text and '"ordinal")' in text
+    asserted = HELPED + "        assert result_list == g()\n"
+    assert 'result_list = ("1st"' in mutate(asserted.encode(), ["test_a"], "w").text.decode(), "an assertion is enough"
+
+
 def test_files_are_changed_in_many_threads_at_once() -> None:
     text = "".join(
         f"def test_{n}():\n    assert f({n}) == [{n}, ('a', {{'b': {n}}})]\n\n\n" for n in range(60)
@@ -160,7 +181,7 @@ def test_files_are_changed_in_many_threads_at_once() -> None:
 
 def test_a_file_that_was_not_changed_raises_no_alarm(tmp_path: Path) -> None:
     certificates = Certificates(tmp_path)
-    row = {"task_digest": "d", "tests": list(ADD), "decisive": True}
+    row = {"task_digest": "d", "tests": list(ADD), "decisive": True, "kinds": KINDS}
     certificates.write("k", "t", "canary", json.dumps(row))
     passes = Verdict("resolved", fail_to_pass={"success": ADD, "failure": ()})
 
@@ -178,7 +199,7 @@ def test_a_file_that_was_not_changed_raises_no_alarm(tmp_path: Path) -> None:
 @pytest.mark.parametrize("decisive", [True, False])
 def test_an_alarm_decides_only_where_every_changed_test_is_known_to_fail(tmp_path: Path, decisive: bool) -> None:
     certificates = Certificates(tmp_path)
-    row = {"task_digest": "d", "tests": list(ADD), "decisive": decisive}
+    row = {"task_digest": "d", "tests": list(ADD), "decisive": decisive, "kinds": KINDS}
     certificates.write("k", "t", "canary", json.dumps(row))
     passes = Verdict("resolved", fail_to_pass={"success": ADD, "failure": ()})
 
@@ -225,7 +246,9 @@ def test_tests_that_never_end_once_they_are_changed_leave_a_task_without_canary(
 @pytest.mark.parametrize("late", [1, 2])
 def test_a_patch_whose_changed_tests_do_not_end_gains_nothing_by_it(tmp_path: Path, late: int) -> None:
     certificates = Certificates(tmp_path)
-    certificates.write("k", "t", "canary", json.dumps({"task_digest": "d", "tests": list(ADD), "decisive": True}))
+    certificates.write(
+        "k", "t", "canary", json.dumps({"task_digest": "d", "tests": list(ADD), "decisive": True, "kinds": KINDS})
+    )
     runs = iter([*[LATE] * late, PASSES])
 
     def grade(_: str | None, mutator: Mutator) -> Verdict:

@@ -10,6 +10,9 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+KINDS = 2
+"""Raised whenever other expectations are changed: what is stored of a task's mutants is then found out again."""
+
 _OPPOSITES = {
     "assertTrue": "assertFalse",
     "assertIs": "assertIsNot",
@@ -22,6 +25,8 @@ _OPPOSITES |= {opposite: name for name, opposite in _OPPOSITES.items()}
 _EQUAL = re.compile(r"^assert\w*(equal|allclose|close|eq)\w*$", re.IGNORECASE)
 _UNEQUAL = re.compile(r"not|less|greater|unequal", re.IGNORECASE)
 _RAISES = ("raises", "assertRaises", "assertRaisesRegex", "warns", "assertWarns", "assertWarnsRegex")
+_EXPECTATION = re.compile(r"(?:^|_)(?:expect|result|answer|correct|desired|outcome)", re.IGNORECASE)
+"""How what a test expects is called, where a helper compares it."""
 _NEVER = "ConnectionResetError"
 """An exception that code under test hardly raises by itself."""
 
@@ -150,7 +155,31 @@ def _span(node: ast.expr, starts: list[int]) -> tuple[int, int]:
 
 
 def _changes(function: _Function, word: str) -> Iterator[tuple[ast.expr, str]]:
-    """Yield (expression, new source) for each expectation of a function."""
+    """Yield (expression, new source) for each expectation of a function; those that it has a helper compare, by their names."""
+    yield from [*_asserted(function, word)] or _named(function, word)
+
+
+def _named(function: _Function, word: str) -> Iterator[tuple[ast.expr, str]]:
+    """Yield the changes of literals that are called an expectation: what a test hands in is never changed."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name, value = node.targets[0].id, node.value
+        elif isinstance(node, ast.keyword):
+            name, value = node.arg or "", node.value
+        else:
+            continue
+        if _EXPECTATION.search(name) and _is_literal(value):
+            yield from ((one, _other(one, word)) for one in _leaves(value))
+
+
+def _leaves(value: ast.expr) -> list[ast.expr]:
+    """Return the values in a list or tuple that can be changed without a change of its length; else the value itself."""
+    if isinstance(value, ast.List | ast.Tuple):
+        return [leaf for one in value.elts for leaf in _leaves(one)] or [value]
+    return [value]
+
+
+def _asserted(function: _Function, word: str) -> Iterator[tuple[ast.expr, str]]:
     for node in ast.walk(function):
         if isinstance(node, ast.Assert):
             yield _of_assert(node.test, word)
