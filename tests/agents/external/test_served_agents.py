@@ -141,7 +141,13 @@ def test_an_update_from_an_agent_of_others_begins_at_ratio_one(name, model, answ
                          keep_layers=False)  # fmt: skip
     shape = {"num_generations": 4, "tasks_per_update": 2, "per_device_train_batch_size": 4, "max_length": 2048}
     if name != "talk":
-        shape = {"num_generations": 2, "tasks_per_update": 1, "per_device_train_batch_size": 1, "max_length": POSITIONS}
+        shape = {
+            "num_generations": 2,
+            "tasks_per_update": 1,
+            "per_device_train_batch_size": 1,
+            "max_length": POSITIONS,
+            "rules": lab.Rules(full_context="grade"),
+        }  # Codex gives up on a reply that was cut
     run = lab.GRPO(agent, collector, **shape, updates=2 if name == "talk" else 1, learning_rate=1e-3,
                    output_dir=tmp_path / "run", engine="sync")  # fmt: skip
     run.fit(ground.micro())
