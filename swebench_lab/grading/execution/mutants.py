@@ -6,9 +6,10 @@ import ast
 import re
 import secrets
 import string
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+
+from swebench_lab.records.python_source import parse
 
 KINDS = 2
 """Raised whenever other expectations are changed: what is stored of a task's mutants is then found out again."""
@@ -30,7 +31,6 @@ _EXPECTATION = re.compile(r"(?:^|_)(?:expect|result|answer|correct|desired|outco
 _NEVER = "ConnectionResetError"
 """An exception that code under test hardly raises by itself."""
 
-_parsing = threading.Lock()
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -110,17 +110,11 @@ def _mutate(text: bytes, names: frozenset[str], word: str) -> Mutation:
 
 
 def _parse(text: bytes) -> ast.Module:
-    """Parse a file, in one thread at a time.
-
-    Up to Python 3.12 the depth that the parser counts belongs to the interpreter, and two threads upset each other's.
-    """
-    with _parsing:
-        for _ in range(5):
-            try:
-                return ast.parse(text)
-            except SystemError:
-                continue  # a thread of another module parsed too
-    return ast.Module([], [])
+    """Parse a file; an empty one where threads of others keep disturbing the parser."""
+    try:
+        return parse(text)
+    except SystemError:
+        return ast.Module([], [])
 
 
 def _outermost(changes: dict[tuple[int, int], str]) -> dict[tuple[int, int], str]:

@@ -21,6 +21,7 @@ from swebench_lab.policies.teachers import mistakes
 from swebench_lab.policies.teachers.patchwork import Edit, FileChange, changes
 from swebench_lab.policies.teachers.shellform import in_bash
 from swebench_lab.policies.teachers.thoughts import say
+from swebench_lab.records.python_source import parse
 from swebench_lab.records.task import Task, TaskView
 
 Plan: TypeAlias = Generator[str, str, None]
@@ -321,7 +322,7 @@ def _snippet(issue: str) -> str:
         prompts = re.findall(r"^ *(?:>>>|\.\.\.) ?(.*)$", block, re.MULTILINE)
         code = "\n".join(prompts) if prompts else "" if block is issue else block
         try:
-            tree = ast.parse(code)
+            tree = parse(code)
         except (SyntaxError, ValueError):
             continue
         if any(isinstance(node, (ast.Import, ast.ImportFrom)) for node in tree.body):

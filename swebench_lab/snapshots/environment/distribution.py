@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from swebench_lab.records.python_source import parse
+
 UNKNOWN = "0.0.0"
 """The version of a project that does not state one outside its build."""
 
@@ -141,7 +143,7 @@ def _first_line(root: Path, name: str) -> str:
 def _assignment(root: Path, path: Path, names: Iterable[str]) -> str:
     """Return the text that a module assigns to one of some names; empty where it computes it."""
     try:
-        tree = ast.parse(_read(root, path))
+        tree = parse(_read(root, path))
     except (SyntaxError, ValueError):
         return ""
     name_set = set(names)

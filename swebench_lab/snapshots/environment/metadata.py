@@ -13,6 +13,7 @@ from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any
 
+from swebench_lab.records.python_source import parse
 from swebench_lab.snapshots.environment import distribution
 
 GROUPS = ("test", "tests", "testing", "unittest", "pytest", "dev", "develop", "development")
@@ -177,7 +178,7 @@ class _Project:
     def _setup_call(self) -> Mapping[str, Any]:
         """Return the literal keyword arguments of `setup(...)` in setup.py, without running it."""
         try:
-            tree = ast.parse(self._text("setup.py"))
+            tree = parse(self._text("setup.py"))
         except (SyntaxError, ValueError):
             return {}
         names = {

@@ -11,6 +11,8 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from swebench_lab.records.python_source import parse
+
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -43,7 +45,7 @@ def cut_tests(text: str, wanted: Iterable[Sequence[str]]) -> tuple[str | None, l
         The text without them (nothing when no test remains: the file goes), and the names that were not found.
     """
     try:
-        tree = ast.parse(text)
+        tree = parse(text)
     except (SyntaxError, ValueError):
         return text, [tuple(names) for names in wanted]
     doomed: list[ast.stmt] = []
@@ -60,7 +62,7 @@ def cut_tests(text: str, wanted: Iterable[Sequence[str]]) -> tuple[str | None, l
     edits: dict[int, str] = {}
     _plan(tree, doomed, lines, edits)
     rest = "".join(edits.get(number, line) for number, line in enumerate(lines, start=1))
-    return (rest if _has_tests(ast.parse(rest)) else None), missing
+    return (rest if _has_tests(parse(rest)) else None), missing
 
 
 def _find(body: Sequence[ast.stmt], names: tuple[str, ...], tree: ast.Module) -> Iterator[_Function]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
+from swebench_lab.records.python_source import parse
 from swebench_lab.tasks.making.python.module import Edit, Module
 from swebench_lab.tasks.making.python.strategies import STRATEGIES
 from tests.tasks.making.shelf import CODE
@@ -87,3 +90,9 @@ def test_the_shape_of_a_function_does_not_know_names_and_constants() -> None:
 def test_what_is_no_python_is_refused_with_the_path() -> None:
     with pytest.raises(ValueError, match=r"broken\.py"):
         Module("broken.py", "def f(:\n")
+
+
+def test_many_threads_parse_long_files_at_once() -> None:
+    source = "x = " + "+".join(["(1)"] * 400) + "\n" + "def f(a):\n    return [a, {a: (a,)}]\n" * 400
+    with ThreadPoolExecutor(8) as pool:
+        assert len({len(tree.body) for tree in pool.map(parse, [source] * 40)}) == 1

@@ -7,10 +7,11 @@ import builtins
 import hashlib
 import re
 import textwrap
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import TypeVar
+
+from swebench_lab.records.python_source import parse as parse
 
 N = TypeVar("N", bound=ast.AST)
 BUILTINS = frozenset(dir(builtins))
@@ -18,19 +19,6 @@ BUILTINS = frozenset(dir(builtins))
 
 class TooMuchError(Exception):
     """The slice needs something that cannot be carried along."""
-
-
-_PARSING = threading.RLock()
-
-
-def parse(source: str) -> ast.Module:
-    """Parse a program, one thread at a time: CPython 3.11 counts the depth of the trees of all threads in one number.
-
-    Raises:
-        SyntaxError: It is no Python.
-    """
-    with _PARSING:
-        return ast.parse(source)
 
 
 @lru_cache(maxsize=16)
