@@ -24,6 +24,12 @@ POSITIONS = 65_536
 TOKENS = 12
 """Sampled in a call, at the most."""
 REAL = pytest.mark.skipif(not os.environ.get("LAB_REAL_AGENTS"), reason="make agents: installs from npm")
+ENV = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+}
 TURNS = 34
 """Calls of an attempt; three attempts make more than a hundred."""
 
@@ -72,10 +78,8 @@ def answering(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     if not VLLM:
         yield lambda: lab.LocalPolicy(model, max_tokens=TOKENS)
         return
-    env = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1",
-           "VLLM_CPU_OMP_THREADS_BIND": "nobind"}  # fmt: skip
     logs = tmp_path_factory.mktemp("logs")
-    with lab.serve(model, updates=True, executable=VLLM, dtype="float32", max_length=POSITIONS, eager=True, env=env,
+    with lab.serve(model, updates=True, executable=VLLM, dtype="float32", max_length=POSITIONS, eager=True, env=ENV,
                    extra=["--max-num-seqs", "16"], progress=False, log_dir=logs) as server:  # fmt: skip
         yield lambda: server.policy(max_tokens=TOKENS)
 
@@ -126,6 +130,26 @@ def test_an_agent_with_its_whole_prompt_is_trained_on_as_it_was_sampled(name, mo
     longest = max(len(part.ids) for part in segments(made))
     print(f"\n{name}: {calls} calls, {sampled} sampled tokens in rows of up to {longest} ids, largest gap {gap:.1e}")
     assert calls and gap < 1e-4
+
+
+@REAL
+@pytest.mark.skipif(not VLLM, reason="make vllm: a real chat model is too slow in this process")
+def test_a_real_chat_model_behind_a_chat_agent_is_trained_on_as_it_was_sampled(sandboxes):
+    smollm2 = lab.models.smollm2()
+    with lab.serve(
+        smollm2, executable=VLLM, dtype="float32", max_length=8192, eager=True, env=ENV, progress=False
+    ) as server:
+        collector = lab.RolloutCollector(sandboxes, workers=2)
+        agent = lab.CLIAgent("mini-swe-agent", server.policy(max_tokens=160), wall_time=500.0, max_steps=5)
+        rollouts = collector.collect(agent, lab.load_tasks("demo").sample(2, seed=0), progress=False)
+        collector.close()
+    assert all(rollout.trajectory.stop in ("submitted", "max_steps", "max_tokens", "format") for rollout in rollouts), [
+        r.trajectory.error for r in rollouts
+    ]
+    calls, sampled, gap = trained(rollouts, smollm2)
+    print(f"\nmini-swe-agent on SmolLM2: {calls} calls, {sampled} sampled tokens in rows, largest gap {gap:.1e}")
+    print([(r.trajectory.stop, [step.reply.text[:60] for step in r.trajectory.steps]) for r in rollouts])
+    assert calls >= 4 and sampled > 100 and gap < 1e-4
 
 
 def by_attempt(rollout: lab.Rollout) -> float:
