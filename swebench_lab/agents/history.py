@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from swebench_lab.errors import PolicyError
-from swebench_lab.records.reply import Message, Reply, text_of
+from swebench_lab.records.reply import Message, Reply, is_reply, text_of
 
 
 @runtime_checkable
@@ -37,9 +37,9 @@ class _Processor:
 
 
 def observations(messages: Sequence[Message]) -> list[int]:
-    """Return the places of the observations: what is no reply, from the first reply on."""
-    first = next((i for i, message in enumerate(messages) if message["role"] == "assistant"), len(messages))
-    return [i for i in range(first, len(messages)) if messages[i]["role"] != "assistant"]
+    """Return the places of the observations: what is no reply, from the first reply on; demonstrations stand before it."""
+    first = next((i for i, message in enumerate(messages) if is_reply(message)), len(messages))
+    return [i for i in range(first, len(messages)) if not is_reply(messages[i])]
 
 
 def _with(messages: Sequence[Message], changes: Mapping[int, str]) -> list[Message]:
@@ -174,9 +174,9 @@ class Compaction(_Processor):
         latest = max((i for i, message in enumerate(messages) if message.get("summary")), default=None)
         if latest is None:
             return messages
-        first = next(i for i, message in enumerate(messages) if message["role"] == "assistant")
+        first = next(i for i, message in enumerate(messages) if is_reply(message))
         summary = text_of(messages[latest]).rpartition("</think>")[2].strip()
         *opening, last = messages[:first]
         text = f"{text_of(last)}\n\n{self.carry.replace('{summary}', summary)}"
-        replies = sum(message["role"] == "assistant" for message in messages[: latest + 1])
+        replies = sum(is_reply(message) for message in messages[: latest + 1])
         return [*opening, {**last, "content": text, "replies": replies}, *messages[latest + 2 :]]

@@ -277,7 +277,10 @@ class Renderer:
         return text
 
     def _cut(self, messages: Sequence[Message]) -> list[Message]:
-        return [{**message, "content": self._inside(text_of(message))} for message in messages]
+        cut: list[Message] = [{**message, "content": self._inside(text_of(message))} for message in messages]
+        for message in cut:
+            message.pop("demonstration", None)  # a template is shown nothing but the message
+        return cut
 
     def _encode(self, text: str) -> tuple[int, ...]:
         """Return the ids of a text; what stands on the two sides of a cut is tokenised apart."""

@@ -20,7 +20,7 @@ import numpy as np
 from swebench_lab.errors import ContextFull, RecordError
 from swebench_lab.formats.renderer import Renderer
 from swebench_lab.records import arrays
-from swebench_lab.records.reply import Message, Reply, VersionRun, text_of
+from swebench_lab.records.reply import Message, Reply, VersionRun, is_reply, text_of
 from swebench_lab.records.step import Step, Thread
 from swebench_lab.records.trajectory import Trajectory
 
@@ -350,12 +350,12 @@ class Episode:
         expected = self._replies[-1][0]
         now = messages[len(before)]
         same = all(_same(a, b) for a, b in zip(before, messages, strict=False))
-        return same and now["role"] == "assistant" and expected in (None, now["content"])
+        return same and is_reply(now) and expected in (None, now["content"])
 
     def _begin(self, messages: Sequence[Message]) -> arrays.Ids:
         """Return the ids of a whole prompt; replies that this policy gave are put in as they were sampled."""
         texts = {text for text, _ in self._replies}
-        own = (i for i, m in enumerate(messages) if m["role"] == "assistant" and m["content"] in texts)
+        own = (i for i, m in enumerate(messages) if is_reply(m) and m["content"] in texts)
         first = next(own, len(messages))
         opening = self.renderer.opening(messages[:first], self.tools)
         return arrays.concatenate(opening, self._ids_after(messages[first:], None))
@@ -391,11 +391,11 @@ def _group(messages: Sequence[Message]) -> list[tuple[bool, list[Message]]]:
     """Return messages in groups: each reply by itself, and what the environment says between two of them."""
     groups: list[tuple[bool, list[Message]]] = []
     for message in messages:
-        is_reply = message["role"] == "assistant"
-        if groups and not is_reply and not groups[-1][0]:
+        spoken = is_reply(message)
+        if groups and not spoken and not groups[-1][0]:
             groups[-1][1].append(message)
         else:
-            groups.append((is_reply, [message]))
+            groups.append((spoken, [message]))
     return groups
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from swebench_lab.records.reply import Message, Reply
+from swebench_lab.records.reply import Message, Reply, is_reply
 from swebench_lab.records.task import TaskView
 from swebench_lab.records.trajectory import Trajectory
 
@@ -98,7 +98,7 @@ class Policy(Protocol):
 
 def replies_so_far(messages: Sequence[Message]) -> int:
     """Return how many times the policy has answered: the index of the step that is being asked for."""
-    return sum(message.get("replies", 0) + (message["role"] == "assistant") for message in messages)
+    return sum(message.get("replies", 0) + is_reply(message) for message in messages)
 
 
 def fingerprint(kind: str, **settings: Any) -> str:

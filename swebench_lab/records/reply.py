@@ -18,7 +18,8 @@ class Message(TypedDict):
     `content` is a text, or a list of parts such as `{"type": "text", "text": "..."}`. `reasoning` is what a model thought
     before it spoke, and `signature` what its provider signed that with; both go back to the provider unchanged.
     Of a history that was compacted, `summary` marks a reply that sums up what was said before it, and `replies` says how many
-    replies the text of one stands for.
+    replies the text of one stands for. `demonstration` marks a message of somebody else's attempt that is shown before the
+    task: an `assistant` message of it is no reply of the policy (see `is_reply`), and the marker never leaves the package.
     """
 
     role: str
@@ -27,6 +28,12 @@ class Message(TypedDict):
     signature: NotRequired[str]
     summary: NotRequired[bool]
     replies: NotRequired[int]
+    demonstration: NotRequired[bool]
+
+
+def is_reply(message: Message) -> bool:
+    """Say whether a message is a reply of the policy, and not one that a demonstration shows."""
+    return message["role"] == "assistant" and not message.get("demonstration")
 
 
 def text_of(message: Message) -> str:

@@ -172,7 +172,7 @@ def _diff_details(diff: str, words: Highlighter) -> str:
 
 
 def _opening(rollout: Rollout) -> str:
-    text = "\n\n".join(f"[{m.get('role', '')}]\n{m.get('content', '')}" for m in rollout.trajectory.opening)
+    text = story.opening(rollout)
     return f"<details><summary>The opening messages</summary>{pre(text)}</details>" if text else ""
 
 

@@ -123,6 +123,15 @@ def edit_lines(arguments: Mapping[str, str]) -> list[tuple[str, str]]:
     return lines + [("a", f"+{line}") for line in new.split("\n") if new]
 
 
+def opening(rollout: Rollout) -> str:
+    """Return the messages before the first reply, each under its role; empty where there is none."""
+    parts = []
+    for message in rollout.trajectory.opening:
+        role = f"{message['role']}, demonstration" if message.get("demonstration") else message.get("role", "")
+        parts.append(f"[{role}]\n{message.get('content', '')}")
+    return "\n\n".join(parts)
+
+
 def header(rollout: Rollout) -> dict[str, str]:
     """Return the facts of an attempt in words, without the unknown ones."""
     t, v = rollout.trajectory, rollout.verdict

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from swebench_lab.agents.agent import Agent
+from swebench_lab.agents.configs import demonstrations
 from swebench_lab.agents.configs.bundle_commands import BASH, Command, documentation
 from swebench_lab.agents.configs.bundle_tools import CommandTool, Kit
 from swebench_lab.agents.configs.bundles import Bundle, read_bundle
 from swebench_lab.agents.configs.models import swe_agent_policy
-from swebench_lab.agents.configs.options import Settings, load
+from swebench_lab.agents.configs.options import Settings
 from swebench_lab.agents.configs.replies import READERS, Reader
 from swebench_lab.agents.configs.templates import TemplateFlavour
 from swebench_lab.agents.history import CloseWindows, HistoryProcessor, KeepObservations, RemoveText
@@ -174,7 +175,8 @@ def _flavour(settings: Settings, parser: str, commands: tuple[Command, ...], env
         kind="swe-agent",
         replies=parser,
         strategy=settings.text("agent.templates.strategy_template"),
-        demonstrations=_demonstrations(settings),
+        demonstrations=demonstrations.as_texts(settings),
+        demonstration_turns=demonstrations.as_turns(settings, parser),
         no_output=settings.text("agent.templates.next_step_no_output_template", observation),
         truncated=settings.text("agent.templates.next_step_truncated_observation_template", _TRUNCATED),
         blocked=settings.text("agent.tools.filter.blocklist_error_template", _NOT_SUPPORTED),
@@ -183,50 +185,6 @@ def _flavour(settings: Settings, parser: str, commands: tuple[Command, ...], env
         system_role="user" if settings.get("agent.model.convert_system_to_user", False, bool) else "system",
         calls_shown=own,
     )
-
-
-def _demonstrations(settings: Settings) -> tuple[str, ...]:
-    frame = settings.text("agent.templates.demonstration_template")
-    messages = []
-    for i, path in enumerate(settings.strings("agent.templates.demonstrations")):
-        name = f"agent.templates.demonstrations[{i}]"
-        if not frame:
-            raise settings.wrong(name, "a demonstration needs a demonstration_template, its frame")
-        messages.append(demonstration(settings, name, path, frame, _jinja))
-    return tuple(messages)
-
-
-def _jinja(frame: str, content: str) -> str:
-    from swebench_lab.agents.configs.templates import template
-
-    return template(frame).render(demonstration=content)
-
-
-def demonstration(settings: Settings, name: str, written: str, frame: str, fill: Callable[[str, str], str]) -> str:
-    """Return a recorded attempt as one message.
-
-    Args:
-        settings: The file.
-        name: The option that names the record.
-        written: The record's path there: a `.traj`, `.json` or `.yaml` file with a `history`.
-        frame: Template around it.
-        fill: Puts it into the frame.
-
-    Raises:
-        ConfigError: It is no record.
-    """
-    record = load(settings.path(name, written))  # JSON is YAML
-    history = record.get("history")
-    if not isinstance(history, list) or not all(isinstance(entry, dict) and "content" in entry for entry in history):
-        raise settings.wrong(name, f"{written} holds no history of messages")
-    contents = [_content(entry["content"]) for entry in history if entry.get("role") != "system"]
-    return fill(frame, "\n".join(contents))
-
-
-def _content(content: Any) -> str:
-    if isinstance(content, list):
-        return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-    return str(content)
 
 
 def _history(settings: Settings) -> tuple[HistoryProcessor, ...]:

@@ -37,8 +37,8 @@ _TEMPLATES = {
     "strategy_template": _map_to("follows the first message"),
     "demonstration_template": _map_to("the frame around a demonstration"),
     "demonstrations": _map_to("recorded attempts, each as one message before the task", tree=True),
-    "put_demos_in_history": _refuse(
-        "replies of a demonstration would be taken for the model's own; leave it out, and each is one message"
+    "put_demos_in_history": _map_to(
+        "each message of a demonstration is one before the task, marked so that its replies are not taken for the model's own"
     ),
     "disable_image_processing": _nothing("messages hold text only"),
     "shell_check_error_template": _map_to("what is shown for a command that bash cannot read"),

@@ -45,6 +45,7 @@ class TemplateFlavour(Flavour):
         replies: How replies are read: a name in `replies.READERS`, or `regex:` and an expression.
         strategy: Template of what follows the task; empty: nothing.
         demonstrations: Messages before the task, as they are shown.
+        demonstration_turns: Messages of recorded attempts before the task, each with its role and its text.
         no_output: Template for a call that brought no text.
         truncated: Template for a call that brought more than is shown.
         blocked: Template for a command that is not allowed.
@@ -58,6 +59,7 @@ class TemplateFlavour(Flavour):
     replies: str = "thought_action"
     strategy: str = ""
     demonstrations: tuple[str, ...] = ()
+    demonstration_turns: tuple[tuple[str, str], ...] = ()
     no_output: str = ""
     truncated: str = ""
     blocked: str = ""
@@ -76,6 +78,10 @@ class TemplateFlavour(Flavour):
         """Whether the prompts say nothing of the tools."""
         return self.calls_shown
 
+    def identity(self) -> Mapping[str, Any]:
+        """Return all that changes what the policy is shown and how it is read, as plain JSON values."""
+        return {name: value for name, value in super().identity().items() if name != "demonstration_turns" or value}
+
     def parse(self, text: str) -> Call:
         """Read the call of a reply as the other program does; raises FormatError."""
         return reader(self.replies).read(text)
@@ -91,6 +97,8 @@ class TemplateFlavour(Flavour):
         variables = {**self._variables(view), **(facts or {})}
         task = [self.fill(part, variables) for part in (self.instance, self.strategy) if part]
         demonstrations: list[Message] = [{"role": "user", "content": text} for text in self.demonstrations]
+        for role, text in self.demonstration_turns:
+            demonstrations.append({"role": role, "content": text, "demonstration": True})
         return (
             {"role": self.system_role, "content": self.fill(self.system, variables)},
             *demonstrations,

@@ -14,7 +14,7 @@ from swebench_lab.errors import PolicyError
 from swebench_lab.formats.calls import FORMATS
 from swebench_lab.policies.policy import Brief, Conversation, fingerprint, replies_so_far
 from swebench_lab.policies.teachers.plans import Plan, Planner
-from swebench_lab.records.reply import Message, Reply, text_of
+from swebench_lab.records.reply import Message, Reply, is_reply, text_of
 from swebench_lab.records.task import Task, TaskView
 
 _VERSION = 1
@@ -170,7 +170,7 @@ class TeacherConversation(Conversation):
         """Go through the history as if it had been this plan's own; if it is not, begin anew."""
         self._plan, self._is_running, self._reply_count = self._make(self._told), False, replies_so_far(messages)
         for before, message in pairwise(messages):
-            if message["role"] == "assistant" and self._next(text_of(before)) != message["content"]:
+            if is_reply(message) and self._next(text_of(before)) != message["content"]:
                 self._plan, self._is_running = self._make(self._told), False
                 return
 

@@ -61,7 +61,9 @@ def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
                 f"{at}, field 'source': expected one of {', '.join(_SOURCES)}, found "
                 f"{shortly(raw.get('source') if isinstance(raw, Mapping) else raw)}"
             )
-        if raw["source"] != "agent" and steps and raw.get("is_copied_context") is True:
+        if not steps and turns.is_demonstration(raw):
+            opening.append(_demonstrated(raw))
+        elif raw["source"] != "agent" and steps and raw.get("is_copied_context") is True:
             copies += 1
         elif raw["source"] == "agent":
             steps.append(_step(len(steps), raw, model, at))
@@ -85,6 +87,14 @@ def read(record: Mapping[str, Any], where: str, name: str = "") -> Trajectory:
         started_at=next((step.started_at for step in steps if step.started_at), 0.0),
         extra=_beside(record, agent, copies, where),
     )
+
+
+def _demonstrated(raw: Mapping[str, Any]) -> Message:
+    """Return a message of a demonstration, as `atif_writing` writes it."""
+    extra = raw.get("extra")
+    is_result = isinstance(extra, Mapping) and extra.get("role") == "tool"
+    role = "assistant" if raw["source"] == "agent" else "tool" if is_result else "user"
+    return {"role": role, "content": text_of(raw.get("message")), "demonstration": True}
 
 
 def _check_version(label: str, where: str) -> None:
@@ -165,6 +175,7 @@ def _step(index: int, raw: Mapping[str, Any], model: str, where: str) -> Step:
 def _with_prompts(steps: Sequence[Step], raw: Sequence[Mapping[str, Any]], where: str) -> list[Step]:
     """Return steps with the ids of their prompts, each as what it added to the step before; where all have them."""
     records = [one for one in raw if one["source"] == "agent"]
+    records = records[len(records) - len(steps) :]  # those before are of demonstrations
     prompts = [_numbers(field(one, "metrics", Mapping, where, {}), "prompt_token_ids", where) for one in records]
     result: list[Step] = []
     whole = arrays.ids(())

@@ -167,8 +167,22 @@ def _refer(steps: Sequence[dict[str, Any]], line: Line, name: str) -> None:
 
 
 def _input_step(message: Mapping[str, Any]) -> dict[str, Any]:
+    if message.get("demonstration"):
+        return _demonstrated_step(message)
     source = "system" if message["role"] == "system" else "user"
     return {"source": source, "message": text_of(message["content"])}
+
+
+def _demonstrated_step(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message of a demonstration as copied context: no model was called for it in this attempt."""
+    is_agent = message["role"] == "assistant"
+    return {
+        "source": "agent" if is_agent else "user",
+        "message": text_of(message["content"]),
+        "is_copied_context": True,
+        **({"llm_call_count": 0} if is_agent else {}),
+        "extra": {"demonstration": True, "role": message["role"]},
+    }
 
 
 def _write(step: Step, ids: _Ids) -> dict[str, Any]:

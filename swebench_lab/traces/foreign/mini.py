@@ -70,7 +70,7 @@ def read(record: Any, where: str, name: str = "") -> Trajectory:
     if not messages_in(messages):
         raise RecordError(f"{where}, field 'messages': expected a list of messages, each with a 'role'")
     messages, last, submission = _without_end(messages, where)
-    starts = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
+    starts = [i for i, m in enumerate(messages) if m["role"] == "assistant" and not turns.is_demonstration(m)]
     first = starts[0] if starts else len(messages)
     steps = []
     for number, start in enumerate(starts):
@@ -83,7 +83,7 @@ def read(record: Any, where: str, name: str = "") -> Trajectory:
     text = all(step.role == "user" for step in steps)
     return Trajectory(
         str(values.get("instance_id") or name),
-        opening=tuple(turns.opening_message(m) for m in messages[:first]),
+        opening=turns.opening_messages(messages[:first]),
         steps=tuple(steps),
         stop=stop,
         patch=str(info.get("submission") or submission or ""),
@@ -201,7 +201,7 @@ def _with_output(step: Step, submission: str) -> Step:
 
 def write(trajectory: Trajectory) -> dict[str, Any]:
     """Return a trajectory as mini-swe-agent 2 stores one."""
-    messages: list[dict[str, Any]] = [dict(message) for message in trajectory.opening]
+    messages = [_opening_entry(entry) for entry in turns.opening_entries(trajectory.opening)]
     for step in trajectory.steps:
         messages += _messages(step)
     status = _STATUSES.get(trajectory.stop, trajectory.error or trajectory.stop)
@@ -232,6 +232,16 @@ _STATUSES: Mapping[str, str] = {
     Stop.FORMAT.value: "RepeatedFormatError",
     Stop.CANCELLED.value: "UserInterruption",
 }
+
+
+def _opening_entry(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message of the opening; that it is of a demonstration stands beside it, where endpoints are not shown it."""
+    entry = dict(message)
+    for name in ("thought", "action"):
+        entry.pop(name, None)
+    if ids := entry.pop("tool_call_ids", ()):
+        entry["tool_call_id"] = ids[0]
+    return {**entry, "extra": {"demonstration": True}} if entry.pop("demonstration", False) else entry
 
 
 def _messages(step: Step) -> list[dict[str, Any]]:

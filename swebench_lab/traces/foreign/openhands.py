@@ -227,6 +227,11 @@ _STATES: Mapping[str, str] = {Stop.SUBMITTED.value: "finished", Stop.CANCELLED.v
 
 def write(trajectory: Trajectory) -> dict[str, Any]:
     """Return a trajectory as a row of `output.jsonl`, with the events that its policy and its tools made."""
+    if any(message.get("demonstration") for message in trajectory.opening):
+        raise RecordError(
+            f"writing attempt {trajectory.attempt} at {trajectory.task_id} as events of OpenHands: its opening shows a "
+            "demonstration, whose replies would be events of the agent there; write it as swe-agent, atif or lab"
+        )
     events: list[dict[str, Any]] = []
     for message in trajectory.opening:
         system = message["role"] == "system"

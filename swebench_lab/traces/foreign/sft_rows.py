@@ -292,8 +292,11 @@ def _messages(trajectory: Trajectory, form: str) -> list[dict[str, Any]]:
         again = sweagent.read(record, "a record", trajectory.task_id)
         native = form != "tool" or any(message.get("tool_calls") for message in originals)
         if originals and native and turns.alike(again, trajectory):
-            return [dict(message) for message in originals]
-    messages: list[dict[str, Any]] = [dict(message) for message in trajectory.opening]
+            return [_shown(message) if turns.is_demonstration(message) else dict(message) for message in originals]
+    messages = [
+        _shown(entry) if entry.pop("demonstration", False) else entry
+        for entry in turns.opening_entries(trajectory.opening, convert=True)
+    ]
     for number, one in enumerate(trajectory.steps):
         calls = turns.tool_calls(one)
         words = turns.words_of(one)
@@ -305,6 +308,11 @@ def _messages(trajectory: Trajectory, form: str) -> list[dict[str, Any]]:
             ids = {"tool_call_ids": [call["id"] for call in calls]} if calls else {}
             messages.append({"role": "tool" if calls else "user", "content": one.observation, **ids})
     return messages
+
+
+def _shown(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message of a demonstration, which is read and not trained on."""
+    return {**message, "weight": 0} if message["role"] == "assistant" else dict(message)
 
 
 def _ticks(message: Mapping[str, Any]) -> dict[str, Any]:

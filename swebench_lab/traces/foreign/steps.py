@@ -195,9 +195,27 @@ def step(
     return whole if output is None or output == whole.observation else replace(whole, extra={"output": output})
 
 
+def is_demonstration(message: Mapping[str, Any]) -> bool:
+    """Say whether a message belongs to a demonstration: as SWE-agent marks it, or beside a message in our words."""
+    extra = message.get("extra")
+    return bool(message.get("is_demo")) or (isinstance(extra, Mapping) and extra.get("demonstration") is True)
+
+
 def opening_message(message: Mapping[str, Any]) -> Message:
     """Return a message that came before the first reply."""
     return {"role": "system" if message.get("role") == "system" else "user", "content": text_of(message.get("content"))}
+
+
+def opening_messages(messages: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
+    """Return the messages before the first reply; those of a demonstration that holds replies stay what they were there."""
+    is_talk = any(is_demonstration(m) and m["role"] == "assistant" for m in messages)
+    return tuple(_demonstrated(m) if is_talk and is_demonstration(m) else opening_message(m) for m in messages)
+
+
+def _demonstrated(message: Mapping[str, Any]) -> Message:
+    role = message["role"] if message["role"] in ("system", "assistant", "tool") else "user"
+    text = reply_text(text_of(message.get("content")), native_calls(message, "a demonstration"))
+    return {"role": role, "content": text, "demonstration": True}
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
@@ -269,6 +287,37 @@ def alike(one: Trajectory, other: Trajectory) -> bool:
 
 def _essentials(trajectory: Trajectory) -> list[Step]:
     return [replace(entry, layer="", cwd="", env={}) for entry in trajectory.steps]
+
+
+def opening_entries(opening: Sequence[Message], convert: bool = False) -> list[dict[str, Any]]:
+    """Return the messages of an opening for another format: calls of demonstrations as chat endpoints have calls.
+
+    Args:
+        opening: The messages. Those of a demonstration keep the marker `demonstration`, which formats write in their own way.
+        convert: Whether calls that stood in the text of a demonstration's reply are taken out of it too, as `tool_calls`
+            where a result follows, and always as `thought` and `action`.
+    """
+    entries: list[dict[str, Any]] = []
+    due = ""
+    for number, message in enumerate(opening):
+        entry: dict[str, Any] = dict(message)
+        if not message.get("demonstration"):
+            due = ""
+        elif message["role"] != "assistant":
+            entry |= {"role": "tool", "tool_call_ids": [due]} if due else {"role": "user"}
+            due = ""
+        else:
+            after = opening[number + 1] if number + 1 < len(opening) else None
+            is_answered = after is not None and bool(after.get("demonstration")) and after["role"] != "assistant"
+            is_native = is_answered and after is not None and after["role"] == "tool"
+            call = spoken_call(text_of(message["content"]), ("json", *FORMATS)) if convert or is_native else None
+            if call:
+                due = f"call_demonstration_{number}" if is_answered else ""
+                function = {"name": call.name, "arguments": json.dumps(typed(call), ensure_ascii=False)}
+                entry |= {"content": call.thought, "thought": call.thought, "action": typed_out(call)}
+                entry |= {"tool_calls": [{"function": function, "id": due, "type": "function"}]} if due else {}
+        entries.append(entry)
+    return entries
 
 
 # --- how attempts ended ---------------------------------------------------------------------------------------------

@@ -92,9 +92,9 @@ def _steps(
     messages: Sequence[Mapping[str, Any]], entries: Sequence[Any], where: str
 ) -> tuple[tuple[Message, ...], tuple[Step, ...]]:
     """Return the messages before the first reply, and one Step for each reply."""
-    starts = [i for i, m in enumerate(messages) if m["role"] == "assistant" and not m.get("is_demo")]
+    starts = [i for i, m in enumerate(messages) if m["role"] == "assistant" and not turns.is_demonstration(m)]
     first = starts[0] if starts else len(messages)
-    opening = tuple(turns.opening_message(m) for m in messages[:first])
+    opening = turns.opening_messages(messages[:first])
     matched = _match([messages[i] for i in starts], entries)
     steps: list[Step] = []
     after = 0  # entries up to here belong to replies before
@@ -229,10 +229,7 @@ def training_messages(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def write(trajectory: Trajectory) -> dict[str, Any]:
     """Return a trajectory as SWE-agent 1.1 stores one."""
-    history: list[dict[str, Any]] = [
-        {**message, "agent": "main", "message_type": "system_prompt" if message["role"] == "system" else "observation"}
-        for message in trajectory.opening
-    ]
+    history = [_opening_entry(entry) for entry in turns.opening_entries(trajectory.opening)]
     entries: list[dict[str, Any]] = []
     for step in trajectory.steps:
         query = list(history)
@@ -269,6 +266,15 @@ def write(trajectory: Trajectory) -> dict[str, Any]:
         "replay_config": json.dumps(replay),
         "environment": trajectory.task_id,
     }
+
+
+def _opening_entry(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message of the opening as the history has it."""
+    kinds = {"system": "system_prompt", "assistant": "action"}
+    entry = {**message, "agent": "main", "message_type": kinds.get(message["role"], "observation")}
+    if entry.pop("demonstration", False):
+        entry["is_demo"] = True
+    return entry
 
 
 def _step_messages(step: Step) -> list[dict[str, Any]]:

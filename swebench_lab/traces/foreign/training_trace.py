@@ -11,6 +11,7 @@ from swebench_lab.agents.external.replaying import requests_of
 from swebench_lab.errors import RecordError
 from swebench_lab.formats.token_ledger import prompts
 from swebench_lab.records import arrays
+from swebench_lab.records.reply import Message
 from swebench_lab.records.step import Step, Thread
 from swebench_lab.records.trajectory import Trajectory
 from swebench_lab.traces.foreign import steps as turns
@@ -39,7 +40,7 @@ def write(trajectory: Trajectory) -> dict[str, Any]:
     if not trajectory.steps:
         raise RecordError(f"{where}: it has no model call")
     steps = trajectory.steps
-    requests: Sequence[dict[str, Any]] = [{"messages": trajectory[:at].messages} for at in range(len(steps))]
+    requests: Sequence[dict[str, Any]] = [{"messages": _sent(trajectory[:at].messages)} for at in range(len(steps))]
     if is_captured(trajectory):
         requests = [
             {**step.extra["request"], "messages": messages}
@@ -47,6 +48,11 @@ def write(trajectory: Trajectory) -> dict[str, Any]:
         ]
     turns_of = [_turn(*one, where) for one in zip(steps, prompts(trajectory), requests, strict=True)]
     return {"schema_version": VERSION, "turns": turns_of}
+
+
+def _sent(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return messages without the marker of demonstrations, which no endpoint is sent."""
+    return [{name: value for name, value in m.items() if name != "demonstration"} for m in messages]
 
 
 def _turn(step: Step, prompt: arrays.Ids | None, request: dict[str, Any], where: str) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def detail(model: PlayerModel, step: int | None = None) -> Values:
 
 
 def _start(rollout: Rollout) -> Values:
-    opening = "\n\n".join(f"[{m.get('role', '')}]\n{m.get('content', '')}" for m in rollout.trajectory.opening)
+    opening = story.opening(rollout)
     return {
         "step": START,
         "title": "Start",
