@@ -476,7 +476,7 @@ def test_old_observations_are_shown_as_a_line_and_each_segment_is_what_the_polic
     assert [text.count("older observation of 42 lines") for text in seen] == [0, 0, 0, 1, 2]
     for segment, index in zip(found, (2, 3, 4), strict=True):
         assert plain(segment.ids) == policy.sent[index] + plain(trajectory.steps[index].reply.token_ids)
-    taught = force(trajectory, renderer, shown=agent.shown)
+    taught = force(trajectory, renderer, shown=agent.view)
     assert [renderer.tokenizer.decode(s.ids) for s in taught] == [renderer.tokenizer.decode(s.ids) for s in found]
 
 
@@ -503,7 +503,7 @@ def test_a_long_conversation_goes_on_from_the_policys_own_summary_and_all_of_it_
     for part, steps in ((before, trajectory.steps[:3]), (after, trajectory.steps[3:])):
         said = [token for step in steps for token in plain(step.reply.token_ids)]
         assert part.ids[part.mask == 1].tolist() == said
-    taught = force(trajectory, renderer, shown=agent.shown)
+    taught = force(trajectory, renderer, shown=agent.view)
     assert [renderer.tokenizer.decode(s.ids) for s in taught] == [
         renderer.tokenizer.decode(s.ids) for s in (before, after)
     ]
