@@ -29,9 +29,9 @@ ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "USER": "root"
 FAR_END = r"""
 cd -- "$0" 2>/dev/null || { echo "lab: no directory: $0" >&2; exit 97; }
 command -v -- "$1" >/dev/null || { echo "lab: no program: $1" >&2; exit 97; }
-echo $$ > "$LAB_PID"; exec env -u LAB_PID -u PWD -u OLDPWD -u SHLVL -u _ "$@"
+echo $$ > "$LAB_PID"; exec env --default-signal -u LAB_PID -u PWD -u OLDPWD -u SHLVL -u _ "$@"
 """
-"""What runs over there: it says its process id, and becomes the program."""
+"""What runs over there: it says its process id, and becomes the program, which ignores no signal that the client does (`nohup`)."""
 
 
 class RemoteBox(Sandbox):

@@ -57,7 +57,7 @@ def echo():
 
 
 def test_a_call_has_a_body_an_answer_and_a_result(echo):
-    call = echo.mux.call({"op": "shout"}, ended=False)
+    call = echo.mux.call({"op": "shout"}, without_body=False)
     call.write(b"some ")
     call.write(b"words")
     call.end()
@@ -66,11 +66,11 @@ def test_a_call_has_a_body_an_answer_and_a_result(echo):
 
 
 def test_calls_at_once_do_not_mix_and_one_that_nobody_reads_holds_up_none(echo):
-    stuck = echo.mux.call({"op": "stuck"}, ended=False)
+    stuck = echo.mux.call({"op": "stuck"}, without_body=False)
     writing = threading.Thread(target=lambda: [stuck.write(b"x" * 100_000) for _ in range(20)], daemon=True)
     writing.start()
     for number in range(20):
-        call = echo.mux.call({"op": str(number)}, ended=False)
+        call = echo.mux.call({"op": str(number)}, without_body=False)
         call.write(f"text {number}".encode() * 1000)
         call.end()
         assert b"".join(call.pieces(time.monotonic() + 20)) == f"TEXT {number}".encode() * 1000
@@ -116,7 +116,7 @@ def test_who_gives_up_is_heard_at_the_other_end():
 
 
 def test_a_pump_carries_both_ways_and_ends_each_by_itself(echo):
-    call = echo.mux.call({"op": "pump"}, ended=False)
+    call = echo.mux.call({"op": "pump"}, without_body=False)
     ours, theirs = socket.socketpair()
     threading.Thread(target=call.pump, args=(theirs,), daemon=True).start()
     ours.sendall(b"hello")
