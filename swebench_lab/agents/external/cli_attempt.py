@@ -206,9 +206,8 @@ class CLIAttempt(RunningAttempt):
         elif result.status == 0 and desk.exchanges:
             self.stop = Stop.SUBMITTED
         elif desk.full or (desk.exchanges and desk.exchanges[-1].answer.finish == "length"):
-            self.stop = (
-                Stop.MAX_TOKENS
-            )  # it gave up because the policy could read, or say, no more: that is the policy's
+            # It gave up because the policy could read, or say, no more: that is the policy's.
+            self.stop = Stop.MAX_TOKENS
         else:
             how = f"with exit code {result.status}" if result.status >= 0 else f"by signal {-result.status}"
             how += f", at its limit on {result.limit}" if result.limit else ""

@@ -28,9 +28,7 @@ _ANSWERING = 512  # threads that wait for policies at once
 _RETRY = {"retry-after": "1"}
 _CONNECTIONS = 128  # of one box at once; what is not bounded here, an agent could take from all the others
 _CALLS = 16  # of one box that wait for their answers at once, each on a thread; more wait for these
-_BODIES = (
-    4 * http.LARGEST
-)  # bytes of bodies of one box that are being read or wait for an answer, each counted for both
+_BODIES = 4 * http.LARGEST  # bytes of bodies of one box that are read or wait for an answer, counted for each
 _LONG = 1 << 18  # bytes of a body that is read on another thread, beside which the others are served
 
 

@@ -87,13 +87,18 @@ def mutate(text: bytes, names: Iterable[str], word: str) -> Mutation:
     """
     try:
         return _mutate(text, frozenset(names), word)
-    except (SyntaxError, ValueError, RecursionError):  # UnicodeError too: offsets of another encoding would be others
+    except (
+        SyntaxError,
+        ValueError,
+        RecursionError,
+        SystemError,
+    ):  # UnicodeError too: other offsets in another encoding
         return Mutation(text, frozenset())
 
 
 def _mutate(text: bytes, names: frozenset[str], word: str) -> Mutation:
     text.decode("utf-8")
-    tree, starts = _parse(text), _line_starts(text)
+    tree, starts = parse(text), _line_starts(text)
     changes: dict[tuple[int, int], str] = {}
     functions = set()
     for node in ast.walk(tree):
@@ -105,16 +110,8 @@ def _mutate(text: bytes, names: frozenset[str], word: str) -> Mutation:
     result = text
     for (start, end), new in sorted(_outermost(changes).items(), reverse=True):
         result = result[:start] + new.encode() + result[end:]
-    _parse(result)
+    parse(result)
     return Mutation(result, frozenset(functions))
-
-
-def _parse(text: bytes) -> ast.Module:
-    """Parse a file; an empty one where threads of others keep disturbing the parser."""
-    try:
-        return parse(text)
-    except SystemError:
-        return ast.Module([], [])
 
 
 def _outermost(changes: dict[tuple[int, int], str]) -> dict[tuple[int, int], str]:
