@@ -87,12 +87,8 @@ def mutate(text: bytes, names: Iterable[str], word: str) -> Mutation:
     """
     try:
         return _mutate(text, frozenset(names), word)
-    except (
-        SyntaxError,
-        ValueError,
-        RecursionError,
-        SystemError,
-    ):  # UnicodeError too: other offsets in another encoding
+    # ValueErrors are UnicodeErrors too, of another encoding with other offsets; SystemErrors come of threads of others.
+    except (SyntaxError, ValueError, RecursionError, SystemError):
         return Mutation(text, frozenset())
 
 
