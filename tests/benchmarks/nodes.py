@@ -1,7 +1,9 @@
 """Two real Ray nodes, each in a network of its own, on one machine: work is split, one dies, and every row arrives.
 
 `python -m tests.benchmarks.nodes` (as root, with `ip`). The head and the worker are started by the commands that
-users type; the second one is killed, with everything on it, when it has finished some attempts.
+users type; when the second one has finished some attempts it is harmed: everything on it is killed at once, its cable is
+cut, or its worker alone is killed. All patches are honest, so no attempt may be unresolved; `--load` keeps the machine at
+so many times its load meanwhile.
 """
 
 from __future__ import annotations
@@ -149,6 +151,7 @@ def drive(what: dict[str, Any]) -> None:
         "rows": len(rollouts),
         "not graded": reasons,
         "counts": rollouts.counts,
+        "unresolved": [(rollout.task.id, rollout.verdict.reason[:300]) for rollout in rollouts.unresolved],
         "by_node": by_node,
         "again": again,
         "seconds": seconds,
@@ -164,6 +167,40 @@ def _hurry(names: Sequence[str], stop: threading.Event) -> None:
             for pid in found:
                 with contextlib.suppress(OSError):  # gone, or a kernel without such groups
                     Path(f"/proc/{pid}/autogroup").write_text("-12")
+
+
+def cut_cable(network: str) -> int:
+    """Take a node's network away, and leave everything on it running."""
+    _run("ip", "-n", network, "link", "set", "vb", "down")
+    return 0
+
+
+def kill_worker(network: str) -> int:
+    """Kill the process that plays a node's attempts, as the kernel does for want of memory; Ray itself goes on."""
+    count = 0
+    for pid in subprocess.run(["ip", "netns", "pids", network], capture_output=True, text=True).stdout.split():
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::NodeAgent"):
+                os.kill(int(pid), signal.SIGKILL)
+                count += 1
+    return count
+
+
+HARMS = {"power": kill_all, "cable": cut_cable, "worker": kill_worker}
+"""What befalls the second node; each says how many processes it killed."""
+
+
+@contextmanager
+def load(times: float) -> Iterator[None]:
+    """Bring the machine to so many times its load, whatever else it does now."""
+    lacking = round(times * len(os.sched_getaffinity(0)) - os.getloadavg()[0])
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(max(0, lacking))]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
 
 
 def _rows(run_dir: Path) -> list[dict[str, Any]]:
@@ -187,7 +224,7 @@ def two_nodes(folder: Path) -> Iterator[tuple[str, str, threading.Event]]:
         yield first, second, started
 
 
-def measure(tasks: int, attempts: int, latency: float) -> dict[str, Any]:
+def measure(tasks: int, attempts: int, latency: float, harm: str, times: float) -> dict[str, Any]:
     """Do it all, and return what was seen."""
     folder = Path(tempfile.mkdtemp(prefix="lab-nodes-"))
     run_dir, cache = folder / "run", folder / "no-cache-here"
@@ -200,13 +237,14 @@ def measure(tasks: int, attempts: int, latency: float) -> dict[str, Any]:
             killed_at = 0
             while driver.poll() is None and not killed_at:
                 rows = _rows(run_dir)
-                if rows:
+                if rows and not started.is_set():
                     started.set()
+                    stack.enter_context(load(times))
                 if sum(WORKER in row["node"] for row in rows) >= tasks * attempts // 6:
                     killed_at = len(rows)
-                    processes = kill_all(second)
+                    processes = HARMS[harm](second)
                 time.sleep(0.2)
-            told, _ = driver.communicate(timeout=600)
+            told, _ = driver.communicate(timeout=3000)
             if driver.returncode or not killed_at:
                 logs = "\n".join(path.read_text("utf-8", "replace")[-1500:] for path in folder.glob("*.log"))
                 raise SystemExit(f"the driver ended with {driver.returncode}; rows when killed: {killed_at}\n{logs}")
@@ -214,7 +252,7 @@ def measure(tasks: int, attempts: int, latency: float) -> dict[str, Any]:
         events = [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
         found["events"] = Counter(event["what"] for event in events)
         found["died"] = next((event for event in events if event["what"] == "node died"), None)
-        found["killed"] = {"rows then": killed_at, "processes": processes}
+        found["killed"] = {"by": harm, "rows then": killed_at, "processes": processes}
         trees = {name: (folder / f"cache-{name}").glob("trees/[!.]*") for name in (first, second)}
         found["environments"] = {name: len(list(made)) for name, made in trees.items()}
         found["where the collector looked"] = cache.exists()
@@ -229,13 +267,15 @@ def measure(tasks: int, attempts: int, latency: float) -> dict[str, Any]:
 @click.option("--tasks", default=8, show_default=True)
 @click.option("--attempts", default=12, show_default=True)
 @click.option("--latency", default=1.0, show_default=True, help="Seconds of a simulated call of the model.")
+@click.option("--harm", default="power", type=click.Choice([*HARMS]), show_default=True)
+@click.option("--load", "times", default=0.0, show_default=True, help="Bring the machine to so many times its load.")
 @click.option("--drive", "what", hidden=True, default="")
-def main(tasks: int, attempts: int, latency: float, what: str) -> None:
-    """Collect on two real nodes, kill one in the middle, and say what came of it."""
+def main(tasks: int, attempts: int, latency: float, harm: str, times: float, what: str) -> None:
+    """Collect on two real nodes, harm one in the middle, and say what came of it."""
     if what:
         drive(json.loads(what))
         return
-    click.echo(json.dumps(measure(tasks, attempts, latency), indent=1))
+    click.echo(json.dumps(measure(tasks, attempts, latency, harm, times), indent=1))
 
 
 if __name__ == "__main__":
