@@ -14,8 +14,9 @@ from swebench_lab.grading.canary import ALARM, UNASKED, Canary, Mutants
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.grading.execution.mutants import KINDS, Mutator, function_of, mutate
 from swebench_lab.grading.files.certificates import Certificates
+from swebench_lab.records.patches.diff import make_patch
 from swebench_lab.records.verdict import Cause, Verdict
-from tests.handmade import ADD, BUGGY, FILES, FIXED, GOLD, HandMade, code, task
+from tests.handmade import ADD, BUGGY, FILES, FIXED, GOLD, QUICK, HandMade, code, task
 
 SWALLOW = "import _pytest.python as p\np.Function.runtest = lambda self: None\n"
 
@@ -47,6 +48,32 @@ def test_tests_that_never_run_are_told(boxes: HandMade, certificates: Path) -> N
     assert note.resolved and "2 tests pass although what they expect was changed" in alarms(note)[0]
     decided = graded(boxes, certificates, code(BUGGY + SWALLOW), "decide")
     assert (decided.status, decided.cause) == ("unresolved", Cause.FORGED)
+
+
+FINDS = """
+import glob, re
+
+
+def add(a, b):
+    texts = [open(path).read() for folder in ("/tmp", "/dev/shm", ".") for path in glob.glob(f"{folder}/**", recursive=True)
+             if path.endswith((".diff", ".kept"))]
+    return next((int(n) for text in texts for n in re.findall(r"add\\(1, 2\\) == (\\d+)", text)), None)
+"""
+KEEPS = "import shutil, os\nos.path.exists('tests/test_b.py') and shutil.copy('tests/test_b.py', 'b.kept')\n"
+
+
+@pytest.mark.parametrize("steps", ["", "python setup.py -q; "])
+def test_the_true_expectations_are_nowhere_in_the_box_while_changed_ones_are_tested(steps: str, tmp_path: Path) -> None:
+    test = "from pkg import add\n\n\ndef test_b():\n    assert add(1, 2) == 3\n"
+    spec = {**QUICK, "test_command": f"{steps}python -m pytest -rA -p no:cacheprovider"}
+    decides = {"fail_to_pass": ("tests/test_b.py::test_b",), "pass_to_pass": ()}
+    hidden = task(test_patch=make_patch({}, {"tests/test_b.py": test}), spec=spec, **decides)
+    start = {"src/pkg/__init__.py": BUGGY, "setup.py": "print('nothing to build')\n"}
+    boxes = HandMade(tmp_path, {**FILES, **start})
+    evaluator = Evaluator(boxes, certificates=tmp_path / "certificates", canary="decide")  # type: ignore[arg-type]
+    assert evaluator.certificate(hidden, audit="none").passed
+    verdict = evaluator.grade(hidden, make_patch(start, {"src/pkg/__init__.py": BUGGY + FINDS, "setup.py": KEEPS}))
+    assert verdict.patch_applied and not verdict.resolved, verdict
 
 
 def test_an_honest_patch_raises_no_alarm(boxes: HandMade, certificates: Path) -> None:

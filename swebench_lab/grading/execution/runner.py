@@ -19,7 +19,7 @@ from swebench_lab.errors import GradingError, SandboxClosed, SandboxError, Sandb
 from swebench_lab.grading.execution import planted, scripts, startup
 from swebench_lab.grading.execution.boxes import OpenBoxes
 from swebench_lab.grading.execution.conditions import USUAL, Conditions
-from swebench_lab.grading.execution.mutants import Mutator, function_of, mutate
+from swebench_lab.grading.execution.mutants import function_of, mutate
 from swebench_lab.grading.execution.results import Results, read_results
 from swebench_lab.grading.execution.scripts import Changes
 from swebench_lab.grading.execution.start_tree import cut_files, pack, place_of, trees, true_files
@@ -239,8 +239,9 @@ class TestRunner:
             self._bring_back(attributes)
             self.notes.append(f"restored before the tests, as git reads them: {_some(attributes)}")
         self._bring_back(touched_files(self.task.test_patch))
-        self.box.write(f"{self.lab}/test.diff", patch_bytes(self.task.test_patch))
-        return self._in_tree(["git", "apply", "--verbose", f"{self.lab}/test.diff"], "applying the test patch")
+        # From its input: in a file, code under test could read there what tests expect that the canary has changed.
+        data = patch_bytes(self.task.test_patch)
+        return self._in_tree(["git", "apply", "--verbose", "-"], "applying the test patch", stdin=data)
 
     def _start_content(self, path: str) -> bytes | None:
         """Return a file as the START tree has it, or None when it has none; the patch cannot have touched that."""
@@ -286,6 +287,7 @@ class TestRunner:
         start = time.monotonic()
         if not steps.before:
             return self._run_tests(command, command, setup, start)
+        self._rewrite()  # what builds may keep a copy for the code under test
         first = self._run_script(steps.before, self.timeout)
         if first.timed_out or first.limit or (steps.needed and not first.ok):
             return self._finish(command, setup, first, start, Results())
@@ -353,8 +355,7 @@ class TestRunner:
             start: When the command began, on the monotonic clock.
             before: What its first steps printed.
         """
-        if self.conditions.mutator is not None:
-            self._rewrite(self.conditions.mutator)
+        self._rewrite()
         key = secrets.token_hex(16)
         for name, text in scripts.startup_files().items():
             self.box.write(f"{self.lab}/plugin/{name}", text)
@@ -367,12 +368,14 @@ class TestRunner:
         result = replace(result, stdout=before.encode() + result.stdout) if before else result
         return self._finish(command, setup, result, start, self._results(key))
 
-    def _rewrite(self, mutator: Mutator) -> None:
+    def _rewrite(self) -> None:
         """Write the files of the tests that should start to pass anew, with other expectations if the mutator has a word.
 
         A mutator without one does it too, so that the files' times do not tell one run from the other.
         """
-        tests = self.task.fail_to_pass
+        mutator, tests = self.conditions.mutator, self.task.fail_to_pass
+        if mutator is None:
+            return
         names = {function_of(test) for test in tests}
         files = {test.partition("::")[0] for test in tests if "::" in test}
         for path in sorted(path for path in files or self.deciding if path.endswith(".py")):

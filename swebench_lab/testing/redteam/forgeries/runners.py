@@ -47,6 +47,7 @@ _BUILD = {
     "a build step that plants a start-up file": "open('src/sitecustomize.py', 'w').write('import os\\nos._exit(0)\\n')\n",
     "a build step that links the tests": "import os\nos.makedirs('shadow')\nopen('shadow/__init__.py', 'w').write('def test_total():\\n    pass\\n')\nos.symlink('../shadow', FILE[:-3])\n",
     "a build step that waits": "import os, re, time\nif os.fork() == 0:\n    os.setsid()\n    while True:\n        try:\n            s = open(FILE).read()\n            open(FILE, 'w').write(re.sub(r'    assert .*', '    pass', s))\n        except OSError:\n            pass\n        time.sleep(0.01)\n",
+    "a build step that reads the tests": "import re\nwanted = re.findall(r'== (\\d+)', open(FILE).read())[-1]\nopen('src/ledger/__init__.py', 'a').write('\\n_old = share\\ndef share(amount, people):\\n    return [WANTED] if amount == 100 else _old(amount, people)\\n'.replace('WANTED', wanted))\n",
     "a build step that changes pytest's settings": "open('setup.cfg', 'a').write('[tool:pytest]\\naddopts = -p lab_lies\\n')\nopen('lab_lies.py', 'w').write(LIES)\n",
 }  # fmt: skip
 
