@@ -17,7 +17,7 @@ from swebench_lab.records.verdict import Cause
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.testing.redteam.boxes import tagged
 from swebench_lab.testing.redteam.forgeries.evading import REWRITES
-from tests.handmade import BUGGY, FILES, FIXED, GOLD, QUICK, HandMade, code, task
+from tests.handmade import BUGGY, FILES, FIXED, GOLD, QUICK, HandMade, code, patch_of, task
 
 SHOUT = """\
 import os, stat
@@ -147,6 +147,21 @@ def test_a_limit_that_the_task_s_own_tests_come_near_is_not_the_patch_s(boxes: H
         assert verdict.status == "not graded", verdict.reason
     finally:
         boxes.limits = honest
+
+
+def test_a_patch_that_fills_the_disk_but_for_a_block_is_a_0(tmp_path: Path) -> None:
+    # with no room for what is written to the tree after the patch, which is not the host's error
+    boxes = HandMade(tmp_path, FILES)
+    boxes.limits = Limits(disk=8 << 20)
+    evaluator = Evaluator(boxes, certificates=tmp_path / "certificates")  # type: ignore[arg-type]
+    assert evaluator.certificate(task(), audit="none").passed
+
+    def fill(folder: Path) -> None:
+        (folder / "src/pkg/__init__.py").write_text(BUGGY + "# changed\n")
+        (folder / "big.bin").write_bytes(bytes((8 << 20) - 4096))
+
+    verdict = evaluator.grade(task(), patch_of(fill))
+    assert (verdict.status, verdict.cause) == ("unresolved", Cause.CRASHED), verdict
 
 
 @pytest.mark.slow
