@@ -207,9 +207,12 @@ def test_a_folder_that_is_not_whole_or_holds_no_rows_is_refused_by_name(tmp_path
             {"instance_id": "a", "FAIL_TO_PASS": ["t"], "install_config": {"install": "make"}, "language": "go"},
             "a row of SWE-rebench V2 in go",
         ),
-        ({"instance_id": "a", "eval_script": 'echo "OPENSWE_EXIT_CODE=$?"', "repo": "a/b"}, "a row of OpenSWE"),
+        (
+            {"instance_id": "a", "eval_script": 'echo "OPENSWE_EXIT_CODE=$?"', "repo": "a/b"},
+            "a row of OpenSWE that names no image",
+        ),
     ],
 )
-def test_rows_of_sets_that_are_not_read_are_refused_by_name(row: dict[str, object], words: str) -> None:
+def test_rows_of_sets_that_lack_what_grades_them_are_refused_by_name(row: dict[str, object], words: str) -> None:
     with pytest.raises(TaskError, match=words):
         lab.load_tasks([row])

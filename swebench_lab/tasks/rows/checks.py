@@ -11,6 +11,7 @@ from typing import Any
 from swebench_lab.errors import DiffError, TaskError, shortly
 from swebench_lab.records.patches.diff import parse_patch
 from swebench_lab.records.task import Task
+from swebench_lab.records.verifier import JSON_REPORT, LOG
 
 _SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 """Halves of characters that no file can hold; those in between stand for bytes that were not UTF-8."""
@@ -40,7 +41,7 @@ def checked(task: Task, where: str) -> Task:
                 f"{where}: field {name!r} of task {task.id!r} holds half a character (U+{ord(half[0]):04X}) at "
                 f"{half.start()}, which no file can hold; repair the row"
             )
-    if not task.fail_to_pass and task.verifier is None:
+    if not task.fail_to_pass and (task.verifier is None or task.verifier.kind in (JSON_REPORT, LOG)):
         raise TaskError(
             f"{where}: FAIL_TO_PASS of task {task.id!r} is empty, so no test decides and any patch would be resolved"
         )
@@ -83,16 +84,13 @@ def date_text(value: Any, column: str, where: str) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-_FOREIGN = (("F2P", "SWE-PolyBench", "its tests run in its own images by its own commands"),)
-
-
 def inner_row(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """Return the row that another program's row wraps, or the row itself.
 
     NeMo Gym's rows hold a task's own row under `instance`, or as text under `metadata` of their request.
 
     Raises:
-        TaskError: The row is of a dataset that is not read; names it.
+        TaskError: It wraps none.
     """
     if "responses_create_params" in row and "gold_patch" not in row:
         request = row["responses_create_params"]
@@ -102,9 +100,4 @@ def inner_row(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
         if not inner:
             raise TaskError(f"{where}: a row of NeMo Gym without a task in it ('instance'): it cannot be graded here")
         return {"instance": inner, "env_class": "null"}
-    if "FAIL_TO_PASS" not in row and "OPENSWE_EXIT_CODE" in str(row.get("eval_script") or ""):
-        raise TaskError(f"{where}: a row of OpenSWE (its script prints OPENSWE_EXIT_CODE): not read")
-    for column, name, why in _FOREIGN:
-        if column in row and "FAIL_TO_PASS" not in row and "gold_patch" not in row:
-            raise TaskError(f"{where}: a row of {name} (field {column!r}): not read, because {why}")
     return row
