@@ -28,7 +28,7 @@ from swebench_lab.errors import TaskError, describe, shortly
 from swebench_lab.records.patches.diff import make_patch, reverse_patch
 from swebench_lab.records.swebench_row import COLUMNS, SPEC_COLUMNS, to_swebench
 from swebench_lab.records.task import Task, field_value
-from swebench_lab.tasks.rows.checks import checked, date_text, inner_row
+from swebench_lab.tasks.rows.checks import check_assets, check_language, checked, date_text, inner_row
 from swebench_lab.tasks.rows.columns import as_object, list_of, other_columns, renamed, text_of
 from swebench_lab.tasks.sets import live, multi_swe, open_swe, poly_bench, pro, rebench_v2
 
@@ -105,11 +105,16 @@ _SWEBENCH_NEEDED = ("id", "repo", "base_commit", "issue", "gold_patch", "fail_to
 def from_swebench(row: Mapping[str, Any], where: str = "row") -> Task:
     """Read a row of SWE-bench, Lite, Verified, SWE-Gym or SWE-bench-extra; unknown columns are kept in `extra`."""
     extras = {"difficulty"} if isinstance(row.get("difficulty"), Mapping) else set()  # SWE-bench-Live's: three counts
+    check_assets(row, where)
     values = renamed({k: v for k, v in row.items() if k not in extras}, COLUMNS, _SWEBENCH_NEEDED, where)
+    if not values.get("image") and isinstance(row.get("image_name"), str):  # sets that add an image to these columns
+        values["image"] = row["image_name"]
     spec = {name: text_of(row, name, where) for name in SPEC_COLUMNS if row.get(name)}
     if commands := list_of(row.get("test_cmds")):  # SWE-bench-Live: the whole suite, whatever the test patch touches
         spec |= {"test_command": "; ".join(commands), "test_arguments": "none"}
-    return Task(**values, spec=spec or None, extra=other_columns(row, {*COLUMNS.values(), *SPEC_COLUMNS} - extras))
+    return Task(
+        **values, spec=spec or None, extra=other_columns(row, {*COLUMNS.values(), *SPEC_COLUMNS, "image_name"} - extras)
+    )
 
 
 def to_swegym(task: Task) -> dict[str, Any]:
@@ -231,6 +236,7 @@ def from_swesmith(row: Mapping[str, Any], where: str = "row") -> Task:
         )
     if row.get("python_version"):
         values["spec"] = {"python": text_of(row, "python_version", where), **(values.get("spec") or {})}
+    check_language(values["setup_patch"], values.get("spec") or {}, where)
     values.setdefault("hide_tests", True)
     try:
         values["gold_patch"] = reverse_patch(values["setup_patch"])

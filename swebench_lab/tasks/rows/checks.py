@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 from swebench_lab.errors import DiffError, TaskError, shortly
-from swebench_lab.records.patches.diff import parse_patch
+from swebench_lab.records.patches.diff import parse_patch, touched_files
 from swebench_lab.records.task import Task
 from swebench_lab.records.verifier import JSON_REPORT, LOG
 
@@ -56,6 +58,52 @@ def check_diff(text: str, what: str) -> None:
         parse_patch(text)
     except DiffError as error:
         raise TaskError(f"{what} is not a diff: {error}") from error
+
+
+def check_assets(row: Mapping[str, Any], where: str) -> None:
+    """Refuse rows of SWE-bench Multimodal that cannot be graded: pictures in tests, or no image and script to run in.
+
+    Raises:
+        TaskError: It is one.
+    """
+    assets: Any = row.get("image_assets")
+    if assets is None:
+        return
+    name = f"{where}, field 'image_assets': a row of SWE-bench Multimodal"
+    if isinstance(assets, str):
+        try:
+            assets = json.loads(assets or "{}")
+        except ValueError as error:
+            raise TaskError(f"{name}: expected a JSON object: {error}") from error
+    if not isinstance(assets, Mapping):
+        raise TaskError(f"{name}: expected an object, found {shortly(assets)}")
+    if any(len(assets.get(part) if assets.get(part) is not None else ()) for part in ("patch", "test_patch")):
+        raise TaskError(f"{name} whose tests need pictures from elsewhere: not read")
+    if missing := next((column for column in ("image", "eval_script", "log_parser") if not row.get(column)), ""):
+        raise TaskError(f"{name} without {missing!r}: its tests run in its image, by its own script")
+
+
+_PYTHON = (".py", ".pyx", ".pyi", ".pxd")
+_CODE = {
+    ".go": "Go", ".rs": "Rust", ".js": "JavaScript", ".jsx": "JavaScript", ".mjs": "JavaScript", ".cjs": "JavaScript",
+    ".ts": "TypeScript", ".tsx": "TypeScript", ".java": "Java", ".c": "C", ".h": "C", ".cc": "C++", ".cpp": "C++", ".hpp": "C++",
+    ".cs": "C#", ".php": "PHP", ".rb": "Ruby",
+}  # fmt: skip
+
+
+def check_language(patch: str, spec: Mapping[str, Any], where: str) -> None:
+    """Refuse a bug of SWE-smith in another language than Python whose row does not say how its tests run and are read.
+
+    Raises:
+        TaskError: It is one.
+    """
+    suffixes = {PurePosixPath(path).suffix for path in touched_files(patch)}
+    language = next((_CODE[suffix] for suffix in sorted(suffixes) if suffix in _CODE), "")
+    if language and not suffixes & {*_PYTHON} and not (spec.get("test_command") and spec.get("log_parser")):
+        raise TaskError(
+            f"{where}: a row of SWE-smith in {language}: how its tests run and are read is in the set's own package and not "
+            "in the row; a column 'spec' with test_command and log_parser says it"
+        )
 
 
 def _one_line(text: str, what: str, where: str) -> None:
