@@ -56,7 +56,8 @@ def load_tasks(
             boxes then show.
         invalid: What is done about rows that are refused: `"raise"` one error that names them all, or `"skip"` them, each
             named in a warning of the log, and load every other row.
-        scripts: A checkout of the repository of SWE-bench Pro or SWE-rebench V2, whose rows are graded by files of it.
+        scripts: A checkout of the repository of SWE-bench Pro, SWE-rebench V2 or SWE-PolyBench, whose rows are graded by
+            files of it.
 
     Returns:
         The tasks in the order of their rows. Rows that say the same twice are one task, which the log says.

@@ -10,7 +10,7 @@
 | `custom` | the rows of SWE-MiniSandbox: `image_name`, optional `python_version`, `test_patch`, `base_commit` |
 | `rl` | its training rows: `data_source, prompt, env_class, instance` |
 | `r2e-gym` | R2E-Gym |
-| (read only) | SWE-bench Pro, SWE-rebench V2, SWE-bench-Live beyond Python, Multi-SWE-bench: see `sets/` |
+| (read only) | SWE-bench Pro and Live, SWE-rebench V2, Multi-SWE-bench, SWE-PolyBench, OpenSWE: see `sets/` |
 
 A SWE-smith row's `patch` *introduces* the bug while everybody else's repairs it; `from_swesmith` and `to_swesmith`
 are the only places that know, and turn it round.
@@ -28,9 +28,9 @@ from swebench_lab.errors import TaskError, describe, shortly
 from swebench_lab.records.patches.diff import make_patch, reverse_patch
 from swebench_lab.records.swebench_row import COLUMNS, SPEC_COLUMNS, to_swebench
 from swebench_lab.records.task import Task, field_value
-from swebench_lab.tasks.rows.checks import checked, date_text, inner_row
+from swebench_lab.tasks.rows.checks import check_assets, check_language, checked, date_text, inner_row
 from swebench_lab.tasks.rows.columns import as_object, list_of, other_columns, renamed, text_of
-from swebench_lab.tasks.sets import live, multi_swe, pro, rebench_v2
+from swebench_lab.tasks.sets import live, multi_swe, open_swe, poly_bench, pro, rebench_v2
 
 # --- which schema -----------------------------------------------------------------------------------------------------
 
@@ -62,7 +62,7 @@ def read_row(row: Mapping[str, Any], where: str = "row", scripts: Path | None = 
     Args:
         row: Column name to value; list columns may be lists or JSON strings.
         where: Named in errors: file and line.
-        scripts: A checkout of the set's repository, which rows of SWE-bench Pro and SWE-rebench V2 need.
+        scripts: A checkout of the set's repository, which rows of SWE-bench Pro, SWE-rebench V2 and SWE-PolyBench need.
 
     Raises:
         TaskError: No schema fits, or a field is missing or of the wrong type.
@@ -85,6 +85,10 @@ def _read_set(row: Mapping[str, Any], where: str, scripts: Path | None) -> Task 
         return pro.read_pro(row, where, scripts)
     if multi_swe.is_multi_swe(row):
         return multi_swe.read_multi_swe(row, where)
+    if poly_bench.is_poly_bench(row):
+        return poly_bench.read_poly_bench(row, where, scripts)
+    if open_swe.is_open_swe(row):
+        return open_swe.read_open_swe(row, where)
     if live.is_live(row):
         return live.read_live(row, where)
     if rebench_v2.is_rebench_v2(row) and (scripts or not rebench_v2.is_python(row)):
@@ -101,11 +105,16 @@ _SWEBENCH_NEEDED = ("id", "repo", "base_commit", "issue", "gold_patch", "fail_to
 def from_swebench(row: Mapping[str, Any], where: str = "row") -> Task:
     """Read a row of SWE-bench, Lite, Verified, SWE-Gym or SWE-bench-extra; unknown columns are kept in `extra`."""
     extras = {"difficulty"} if isinstance(row.get("difficulty"), Mapping) else set()  # SWE-bench-Live's: three counts
+    check_assets(row, where)
     values = renamed({k: v for k, v in row.items() if k not in extras}, COLUMNS, _SWEBENCH_NEEDED, where)
+    if not values.get("image") and isinstance(row.get("image_name"), str):  # sets that add an image to these columns
+        values["image"] = row["image_name"]
     spec = {name: text_of(row, name, where) for name in SPEC_COLUMNS if row.get(name)}
     if commands := list_of(row.get("test_cmds")):  # SWE-bench-Live: the whole suite, whatever the test patch touches
         spec |= {"test_command": "; ".join(commands), "test_arguments": "none"}
-    return Task(**values, spec=spec or None, extra=other_columns(row, {*COLUMNS.values(), *SPEC_COLUMNS} - extras))
+    return Task(
+        **values, spec=spec or None, extra=other_columns(row, {*COLUMNS.values(), *SPEC_COLUMNS, "image_name"} - extras)
+    )
 
 
 def to_swegym(task: Task) -> dict[str, Any]:
@@ -227,6 +236,7 @@ def from_swesmith(row: Mapping[str, Any], where: str = "row") -> Task:
         )
     if row.get("python_version"):
         values["spec"] = {"python": text_of(row, "python_version", where), **(values.get("spec") or {})}
+    check_language(values["setup_patch"], values.get("spec") or {}, where)
     values.setdefault("hide_tests", True)
     try:
         values["gold_patch"] = reverse_patch(values["setup_patch"])

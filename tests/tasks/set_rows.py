@@ -59,6 +59,60 @@ def checkout(folder: Path) -> Path:
     return folder
 
 
+def poly_row(**changes: Any) -> dict[str, Any]:
+    """A row of SWE-PolyBench."""
+    return {**COMMON, "instance_id": "Acme__shell-3", "language": "JavaScript", "Dockerfile": "FROM debian", "hints_text": "",
+            "created_at": "2023-05-01 10:00:00", "F2P": "['two']", "P2P": "['zero']", "test_command": "bash tests.sh 2>&1 | sed 's/ adds / /; s/ (.*//' >&2",
+            "task_category": "Bug Fix", "modified_nodes": "[]", **changes}  # fmt: skip
+
+
+POLY_PARSER = """\
+import re
+from poly_bench_evaluation.parsers.results import rows
+class Words:
+    def __init__(self, test_content):
+        self.content = test_content[: test_content.index("Container exited")]
+    def parse(self):
+        return rows(*(re.findall(rf"^{word}ED (.*)$", self.content, re.M) for word in ("PASS", "FAIL")))
+"""
+
+
+def poly_checkout(folder: Path) -> Path:
+    """A checkout of the repository of SWE-PolyBench, with one parser."""
+    place = folder / "src" / "poly_bench_evaluation"
+    (place / "parsers").mkdir(parents=True)
+    (place / "constants.py").write_text('import nothing\nREPO_TO_PARSER_CLASS = {"acme/shell": "Words"}\n')
+    (place / "parsers" / "__init__.py").write_text("from .words import Words\n")
+    (place / "parsers" / "words.py").write_text(POLY_PARSER)
+    (place / "parsers" / "results.py").write_text(
+        "def rows(passed, failed):\n    return dict(passed_tests=passed, failed_tests=failed)\n"
+    )
+    return folder
+
+
+OPEN_SCRIPT = """\
+#!/bin/bash
+cd /testbed
+git checkout 69be3918225b6863e88670af9a3da75a0a90ee1c tests.sh
+git apply -v --allow-empty - <<'EOF_114329324912'
+[CONTENT OF TEST PATCH]
+EOF_114329324912
+echo ">>>>> Start Test Output"
+bash tests.sh | tee log
+! grep -q FAILED log
+rc=$?
+echo ">>>>> End Test Output"
+echo "OPENSWE_EXIT_CODE=$rc"
+git checkout 69be3918225b6863e88670af9a3da75a0a90ee1c tests.sh
+"""
+
+
+def open_row(**changes: Any) -> dict[str, Any]:
+    """A row of OpenSWE."""
+    return {**COMMON, "instance_id": "acme__shell-4", "end_commit": "1" * 40, "language": "python", "created_at": "2025-03-06T00:00:00Z",
+            "version": "0.0.1", "Dockerfile": "FROM openswe-3.11", "image_name": "openswe/acme-shell:4", "eval_script": OPEN_SCRIPT, **changes}  # fmt: skip
+
+
 def live_row(**changes: Any) -> dict[str, Any]:
     """A row of SWE-bench-Live's second generation."""
     return {**COMMON, "instance_id": "acme__shell-2", "pull_number": "2", "issue_numbers": ["1"], "hints_text": "",

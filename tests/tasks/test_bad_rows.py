@@ -16,6 +16,7 @@ from swebench_lab.errors import TaskError
 from tests.conftest import GOLD
 from tests.records.test_tasks import SWEBENCH_ROW, SWESMITH_ROW, write_jsonl
 
+GO = "--- a/x.go\n+++ b/x.go\n@@ -1 +1 @@\n-x\n+y\n"
 OTHER = {**SWEBENCH_ROW, "instance_id": "x__y-1"}
 TEST_PATCH = SWEBENCH_ROW["test_patch"]
 COMBINED = "diff --cc a.py\nindex 1,2..3\n--- a/a.py\n+++ b/a.py\n@@@ -1,1 -1,1 +1,2 @@@\n  x\n++y\n"
@@ -49,6 +50,10 @@ DEEP = '{"instance_id": ' + "[" * 100_000 + "]" * 100_000 + "}"
         ({"install_config": {"pre_install": 3}}, "a field has a value that no such row has"),
         ({"org": "a", "number": 1, "fix_patch": GOLD, "FAIL_TO_PASS": ...}, "field 'base': expected an object"),
         ({"F2P": "['a']", "FAIL_TO_PASS": ...}, "a row of SWE-PolyBench"),
+        ({"image_assets": {"test_patch": [{"path": "a.png"}]}}, "Multimodal whose tests need pictures from elsewhere"),
+        ({"image_assets": '{"problem_statement": ["http://x/a.png"]}'}, "Multimodal without 'image'"),
+        ({"image_assets": "{"}, "Multimodal: expected a JSON object"),
+        ({"repo": "swesmith/a__b.1234567", "patch": GO}, "a row of SWE-smith in Go: how its tests run"),
         ({"responses_create_params": {"input": []}}, "a row of NeMo Gym without a task in it"),
         ({"responses_create_params": None, "instance": "{"}, "field 'instance': expected a JSON object"),
     ],
@@ -207,9 +212,12 @@ def test_a_folder_that_is_not_whole_or_holds_no_rows_is_refused_by_name(tmp_path
             {"instance_id": "a", "FAIL_TO_PASS": ["t"], "install_config": {"install": "make"}, "language": "go"},
             "a row of SWE-rebench V2 in go",
         ),
-        ({"instance_id": "a", "eval_script": 'echo "OPENSWE_EXIT_CODE=$?"', "repo": "a/b"}, "a row of OpenSWE"),
+        (
+            {"instance_id": "a", "eval_script": 'echo "OPENSWE_EXIT_CODE=$?"', "repo": "a/b"},
+            "a row of OpenSWE that names no image",
+        ),
     ],
 )
-def test_rows_of_sets_that_are_not_read_are_refused_by_name(row: dict[str, object], words: str) -> None:
+def test_rows_of_sets_that_lack_what_grades_them_are_refused_by_name(row: dict[str, object], words: str) -> None:
     with pytest.raises(TaskError, match=words):
         lab.load_tasks([row])

@@ -1,4 +1,7 @@
-"""Thirty-five bugs in seven languages: certified, repaired by our agent and by one of others, entered again; rootless too."""
+"""Thirty-five bugs in seven languages: certified, repaired by our agent and by one of others, entered again; rootless too.
+
+The agent of others is a small one of ours; with `LAB_REAL_AGENTS` each language has another one from npm or PyPI.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,14 @@ import pytest
 
 import swebench_lab as lab
 from swebench_lab.formats.calls import Call, render_xml
+from swebench_lab.records.step import Thread
+from tests.agents.external import test_real_agents as real
 from tests.agents.external.agent_of_ours import bash, kit
 from tests.tasks.libraries import LIBRARIES, Library
 
 ROOT = os.environ.get("SWEBENCH_LAB_LANGUAGES_ROOT", "")
 """A root file system of debootstrap's, with git, python3-pytest, nodejs, golang-go, cargo, gcc, ruby and a JDK."""
+REAL = dict(zip((library.name for library in LIBRARIES), ("mini-swe-agent", "opencode", "codex", "claude-code", "qwen-code", "gemini-cli", "openhands"), strict=True))  # fmt: skip
 BACKENDS = ("namespace-root", "namespace-rootless") if os.geteuid() == 0 else ("namespace-rootless",)
 
 pytestmark = [
@@ -42,6 +48,18 @@ class Repair:
         return render_xml(Call("bash", {"command": commands[step]})) if self.ours else bash(commands[step], "I work.")
 
 
+def agents(library: Library, tasks: lab.Tasks) -> dict[str, lab.Agent | lab.CLIAgent]:
+    """Our agent and one of others, each with a policy that knows what to do."""
+    ours = lab.ScriptedPolicy(Repair(library, tasks, True), name="scripted")
+    if not os.environ.get("LAB_REAL_AGENTS"):
+        small = lab.ScriptedPolicy(Repair(library, tasks, False), name="cli")
+        return {"scripted": lab.Agent(ours), "cli": lab.CLIAgent(kit(), small, wall_time=300.0)}
+    name = REAL[library.name]
+    gold = {task.id: task.gold_patch for task in tasks}
+    policy = lab.ScriptedPolicy(real.Repair(name, gold, "ls", library.run), name=name)
+    return {"scripted": lab.Agent(ours), name: lab.CLIAgent(name, policy, max_steps=12, wall_time=500.0)}
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("library", LIBRARIES, ids=lambda library: library.name)
 def test_five_bugs_are_certified_repaired_and_entered_again(
@@ -58,15 +76,7 @@ def test_five_bugs_are_certified_repaired_and_entered_again(
         row |= {"certified": (frame["status"] == "passed").sum(), "check s": round(time.monotonic() - began, 1)}
         assert row["certified"] == len(tasks) == 5, frame.select("id", "status", "official", "reason").rows()
         assert frame["official"].to_list() == ["resolved/unresolved"] * len(tasks)
-        policies = {
-            name: lab.ScriptedPolicy(Repair(library, tasks, name == "scripted"), name=name)
-            for name in ("scripted", "cli")
-        }
-        agents = {
-            "scripted": lab.Agent(policies["scripted"]),
-            "cli": lab.CLIAgent(kit(), policies["cli"], wall_time=300.0),
-        }
-        for name, agent in agents.items():
+        for name, agent in agents(library, tasks).items():
             collector = lab.RolloutCollector(sandboxes, evaluator, workers=1, run_dir=tmp_path / name)
             began = time.monotonic()
             rollouts = collector.collect(agent, tasks, progress=False)
@@ -75,10 +85,11 @@ def test_five_bugs_are_certified_repaired_and_entered_again(
                 (r.trajectory.error, r.verdict.reason) for r in rollouts
             ]
             for rollout in rollouts:
-                with sandboxes.reenter(rollout, 0) as before, sandboxes.reenter(rollout, 1) as after:
+                looks, repairs, *_ = [s.index for s in rollout.trajectory.steps if s.thread == Thread.MAIN and s.calls]
+                with sandboxes.reenter(rollout, looks) as before, sandboxes.reenter(rollout, repairs) as after:
                     assert before.tier == after.tier == backend
                     assert not before.diff() and after.diff() == rollout.trajectory.patch
-                    ran = after.run(rollout.trajectory.steps[2].command, timeout=120)
+                    ran = after.run(library.run, timeout=120)
                     assert ran.exit_code == 0, ran.output
             row |= {name: 5, f"{name} s": round(time.monotonic() - began, 1)}
     print(json.dumps(row))

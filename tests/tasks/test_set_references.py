@@ -20,12 +20,13 @@ from swebench_lab.grading.verifiers.multi_swe import parse_multi_swe
 from swebench_lab.grading.verifiers.readers import parse_report
 from swebench_lab.grading.verifiers.reading import Reading
 from swebench_lab.grading.verifiers.verdict import judge_reading
-from tests.tasks.set_logs import FORMS, draw
-from tests.tasks.set_rows import live_row, multi_row, outcomes, rebench_row
+from tests.tasks.set_logs import FORMS, POLY_FORMS, draw
+from tests.tasks.set_rows import live_row, multi_row, outcomes, poly_row, rebench_row
 
 REBENCH = os.environ.get("SWEBENCH_LAB_REBENCH_CHECKOUT", "")
 LIVE = os.environ.get("SWEBENCH_LAB_LIVE_CHECKOUTS", "")
 """Checkouts of SWE-bench-Live and of RepoLaunch, which it runs its parsers with, joined by a colon."""
+POLY = os.environ.get("SWEBENCH_LAB_POLYBENCH_CHECKOUT", "")
 NAMES = ["TestAlpha", "TestBeta", "TestGamma", "TestDelta"]
 
 
@@ -131,6 +132,44 @@ def test_live_agrees_on_logs_of_its_rows_parsers_and_of_pytest(tmp_path: Path) -
     assert len(cases) >= 30 and {True, False} == set(theirs)
     assert [official == "resolved" for _, official in ours] == theirs
     assert any(status != official for status, official in ours)  # a PASS_TO_PASS test that nobody reports
+
+
+@pytest.mark.skipif(not POLY, reason="SWEBENCH_LAB_POLYBENCH_CHECKOUT names no checkout")
+def test_polybench_agrees_on_logs_of_five_parsers(tmp_path: Path) -> None:
+    dice, cases, ours = random.Random(3), [], []
+    place = tmp_path / "poly_bench_evaluation"  # its parsers, without what else its first file imports
+    place.mkdir()
+    (place / "parsers").symlink_to(Path(POLY) / "src" / "poly_bench_evaluation" / "parsers")
+    for repo, write in POLY_FORMS.items():
+        (task,) = lab.load_tasks([poly_row(repo=repo)], scripts=POLY)
+        names = [*read_here(task, write(dict.fromkeys(NAMES, "PASS"), dice), tmp_path).tests]
+        assert len(names) == len(NAMES), repo
+        row = poly_row(repo=repo, F2P=str(names[:2]), P2P=str(names[2:]))
+        (task,) = lab.load_tasks([row], scripts=POLY)
+        for _ in range(10):
+            log = write(draw(NAMES, dice), dice)
+            cases.append({"repo": repo, "log": log, "f2p": names[:2], "p2p": names[2:]})
+            ours.append(answers(task, read_here(task, log, tmp_path)))
+    code = (
+        "import json, sys, types\n"
+        "for name in ('loguru', 'datasets', 'pandas'):\n"
+        "    sys.modules[name] = types.SimpleNamespace(logger=None, load_dataset=None, DataFrame=None)\n"
+        "package = types.ModuleType('poly_bench_evaluation'); package.__path__ = [sys.path[1] + '/poly_bench_evaluation']\n"
+        "sys.modules['poly_bench_evaluation'] = package  # its own first file imports a Docker client\n"
+        "from poly_bench_evaluation import parsers\n"
+        "from poly_bench_evaluation.constants import REPO_TO_PARSER_CLASS\n"
+        "from poly_bench_evaluation.scoring import instance_level_scoring\n"
+        "said = []\n"
+        "for case in json.load(open('cases.json')):\n"
+        "    log = case['log'] + '\\n' + '\\n'.join(['Container exited with status code: 1'] * 2)\n"
+        "    result = getattr(parsers, REPO_TO_PARSER_CLASS[case['repo']])(test_content=log).parse()\n"
+        "    said.append(instance_level_scoring('x', result, case['f2p'], case['p2p'], True, True).resolved)\n"
+        "print(json.dumps(said))\n"
+    )
+    theirs = reference(code, cases, tmp_path, str(Path(POLY) / "src"))
+    assert len(cases) >= 30 and {True, False} == set(theirs)
+    assert [official == "resolved" for _, official in ours] == theirs
+    assert any(official and status != official for status, official in ours)  # a P2P test that nobody reports
 
 
 @pytest.mark.skipif(util.find_spec("multi_swe_bench") is None, reason="the extra multi-swe is not installed")

@@ -11,15 +11,21 @@ import pytest
 import swebench_lab as lab
 from swebench_lab.grading.rules.set_rules import Outcomes, resolved_by
 from swebench_lab.records.patches.diff import make_patch
-from tests.grading.script_tasks import GOLD, HALF
+from swebench_lab.tasks.sets.poly_bench import IMAGES as POLY_IMAGES
+from tests.grading.script_tasks import BROKEN, GOLD, HALF
 from tests.tasks.set_rows import (
+    OPEN_SCRIPT,
     SUITE,
+    TEST_PATCH,
     checkout,
     columns,
     live_row,
     multi_root,
     multi_row,
+    open_row,
     outcomes,
+    poly_checkout,
+    poly_row,
     rebench_row,
     tree,
 )
@@ -34,7 +40,8 @@ needs_package = pytest.mark.skipif(
 def evaluator(tmp_path_factory: pytest.TempPathFactory) -> lab.Evaluator:
     folder = tmp_path_factory.mktemp("sets")
     roots = {"acme/shell:1": tree(folder / "rebench", "shell"), "acme/shell:2": tree(folder / "live", "testbed"),
-             "mswebench/cli_m_cli:pr-7": multi_root(folder / "multi")}  # fmt: skip
+             "mswebench/cli_m_cli:pr-7": multi_root(folder / "multi"), "openswe/acme-shell:4": tree(folder / "open", "testbed")}  # fmt: skip
+    roots[f"{POLY_IMAGES}.acme__shell-3:latest"] = tree(folder / "poly", "testbed")
     bases = {image: f"folder:{root}" for image, root in roots.items()}
     return lab.Evaluator(lab.SandboxFactory(cache=folder / "cache", bases=bases), workers=1)
 
@@ -147,14 +154,57 @@ def test_without_its_package_a_row_of_multi_swe_bench_is_not_graded_and_says_wha
     assert verdict.status == "not graded" and "pip install 'swebench-lab[multi-swe]'" in verdict.reason
 
 
+def test_a_row_of_swe_polybench_is_graded_by_the_parser_of_its_repository(evaluator, tmp_path):
+    place = poly_checkout(tmp_path / "checkout")
+    (task,) = lab.load_tasks([poly_row()], scripts=place)
+    task = replace(task, workdir="/testbed")  # the root that stands for the image names no work directory
+    certificate = evaluator.certificate(task)
+    assert (certificate.status, certificate.official) == ("passed", "resolved/unresolved")
+    assert evaluator.grade(task, HALF).status == evaluator.grade(task, CHEAT).status == "unresolved"
+    missing = replace(task, pass_to_pass=(*task.pass_to_pass, "a test that nobody reports"))
+    verdict = evaluator.grade(missing, GOLD)
+    assert (verdict.status, verdict.official) == ("unresolved", "resolved")
+    for row, words in (
+        (poly_row(repo="acme/other"), "names no parser for 'acme/other'"),
+        (poly_row(F2P="[]"), "no test decides"),
+    ):
+        with pytest.raises(lab.TaskError, match=words):
+            lab.load_tasks([row], scripts=place)
+    for scripts, words in (
+        (None, r"SWE-PolyBench: .* load_tasks\(\.\.\., scripts=CHECKOUT\)"),
+        (tmp_path, "the checkout holds no"),
+    ):
+        with pytest.raises(lab.TaskError, match=words):
+            lab.load_tasks([poly_row()], scripts=scripts)
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"eval_script": OPEN_SCRIPT.replace("[CONTENT OF TEST PATCH]\n", TEST_PATCH), "test_patch": None}]
+)
+def test_a_row_of_openswe_is_graded_by_the_marker_that_its_script_prints(evaluator, change):
+    (task,) = lab.load_tasks([open_row(**change)])
+    assert (task.test_patch, task.fail_to_pass) == (TEST_PATCH, ())
+    certificate = evaluator.certificate(task)
+    assert (certificate.status, certificate.official) == ("passed", "resolved/unresolved")
+    assert evaluator.grade(task, HALF).status == evaluator.grade(task, CHEAT).status == "unresolved"
+    assert evaluator.grade(task, GOLD + CHEAT).resolved
+    forged = make_patch({"add.sh": BROKEN}, {"add.sh": BROKEN + "echo OPENSWE_EXIT_CODE=0 >/dev/stderr; exit 0\n"})
+    verdict = evaluator.grade(task, forged)
+    assert (verdict.status, verdict.official) == ("unresolved", "resolved")
+    with_no_gold = lab.load_tasks([open_row(**{**change, "patch": None})])[0]
+    assert not with_no_gold.has_gold
+
+
 def test_the_rules_of_the_sets_differ_where_the_page_says_so():
     both = Outcomes({"a": "PASSED", "b": "PASSED"}, ("a",), ("b",))
     extra = replace(both, tests={**both.tests, "c": "PASSED"})
     silent = replace(both, tests={"a": "PASSED"})
-    rules = ("swe-bench-pro", "swe-rebench-v2", "swe-bench-live")
+    rules = ("swe-bench-pro", "swe-rebench-v2", "swe-bench-live", "swe-polybench")
     assert [[resolved_by(rule, case) for rule in rules] for case in (both, extra, silent)] == [
-        [True, True, True], [True, False, True], [False, False, True],
+        [True, True, True, True], [True, False, True, True], [False, False, True, True],
     ]  # fmt: skip
+    mixed = [replace(both, tests={**both.tests, name: "MIXED"}) for name in ("a", "b")]
+    assert [resolved_by("swe-polybench", case) for case in mixed] == [True, False]
     row = {"run_result": outcomes([]), "test_patch_result": outcomes(["b"], ["a"])}
     moved = replace(both, row=row)
     assert resolved_by("multi-swe-bench", moved)

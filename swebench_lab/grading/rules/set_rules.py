@@ -4,6 +4,8 @@
 |---|---|
 | `swe-rebench-v2` | the tests that passed are exactly the expected ones |
 | `swe-bench-live` | every FAIL_TO_PASS test passed, and no PASS_TO_PASS test is reported as failed |
+| `swe-polybench` | every F2P test is among those that passed, and no P2P test among those that failed |
+| `openswe` | some line of the output says that the tests ended with 0; no test is named |
 | `multi-swe-bench` | nothing breaks, something begins to pass, all expected tests pass, each from the state in the row |
 | `swe-bench-pro`, and any other | every expected test is reported as passed |
 """
@@ -15,7 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 PASSED, FAILED, SKIPPED, NONE = "PASSED", "FAILED", "SKIPPED", "NONE"
+MIXED = "MIXED"
+"""Of a test that is reported as passed and as failed."""
 LIVE, REBENCH_V2, MULTI_SWE = "swe-bench-live", "swe-rebench-v2", "multi-swe-bench"
+POLY, OPEN_SWE = "swe-polybench", "openswe"
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,13 @@ def _none_fail(outcomes: Outcomes) -> bool:
     return set(outcomes.fail_to_pass) <= outcomes.passed and not failures & set(outcomes.expected)
 
 
+def _by_lists(outcomes: Outcomes) -> bool:
+    names = {
+        side: {name for name, status in outcomes.tests.items() if status in (side, MIXED)} for side in (PASSED, FAILED)
+    }
+    return set(outcomes.fail_to_pass) <= names[PASSED] and not names[FAILED] & set(outcomes.pass_to_pass)
+
+
 def _by_transitions(outcomes: Outcomes) -> bool:
     run, test = (_states(outcomes.row.get(name)) for name in ("run_result", "test_patch_result"))
     fix = outcomes.tests
@@ -102,4 +114,5 @@ _RULES: dict[str, Callable[[Outcomes], bool]] = {
     REBENCH_V2: _exactly,
     LIVE: _none_fail,
     MULTI_SWE: _by_transitions,
+    POLY: _by_lists,
 }

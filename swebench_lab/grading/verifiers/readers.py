@@ -143,7 +143,8 @@ def read_exit_marker(run: ScriptRun) -> Reading:
     codes = re.findall(rf"^{re.escape(run.marker or run.verifier.reads)}=(-?\d+)\s*$", run.output, re.MULTILINE)
     if not codes:
         return Reading(fault=f"the output has no line {run.verifier.reads}=…")
-    return Reading(solved=int(codes[-1]) == 0)
+    once = re.search(rf"^{re.escape(run.verifier.reads)} ?=0$", run.output, re.MULTILINE)
+    return Reading(solved=int(codes[-1]) == 0, solved_once=once is not None)
 
 
 def read_log(run: ScriptRun) -> Reading:

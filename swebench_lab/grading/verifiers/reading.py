@@ -48,6 +48,7 @@ class Reading:
         tests: Outcome by test, as `PASSED`, `FAILED` …, where it names tests.
         rewards: Name to number, where it grades in numbers.
         solved: Whether it says so in one word; None where tests or rewards decide.
+        solved_once: Whether any line says so, where the last one decides.
         fault: Why nothing can be read; empty when something was.
         cause: Whose doing that may be, where there is a fault.
         passed_somewhere: Tests that it reports as passed and with another outcome too.
@@ -56,6 +57,7 @@ class Reading:
     tests: Mapping[str, str] = field(default_factory=dict)
     rewards: Mapping[str, float] = field(default_factory=dict)
     solved: bool | None = None
+    solved_once: bool = False
     fault: str = ""
     cause: Cause = Cause.CRASHED
     passed_somewhere: tuple[str, ...] = ()

@@ -12,12 +12,12 @@ from dataclasses import replace
 from swebench_lab.grading.execution.scripts import APPLY_COMMANDS
 from swebench_lab.grading.execution.test_run import HOST_MEMORY, TestRun
 from swebench_lab.grading.rules.log_parsers import PASSING
-from swebench_lab.grading.rules.set_rules import LIVE, MULTI_SWE, Outcomes, resolved_by
+from swebench_lab.grading.rules.set_rules import LIVE, MULTI_SWE, OPEN_SWE, POLY, Outcomes, resolved_by
 from swebench_lab.grading.verifiers.reading import Reading
 from swebench_lab.records.task import Task
 from swebench_lab.records.verdict import NOT_GRADED, RESOLVED, UNRESOLVED, Cause, Verdict
 
-_PARTLY = frozenset({LIVE, MULTI_SWE})
+_PARTLY = frozenset({LIVE, MULTI_SWE, POLY})
 """Layouts of sets whose way to apply a patch may differ from our first one in what it leaves."""
 FULL = 1.0
 """The reward from which on a task counts as resolved."""
@@ -32,9 +32,10 @@ def judge_reading(task: Task, run: TestRun, reading: Reading) -> Verdict:
         reading: What the verifier said.
     """
     verdict = _stop_verdict(run) or _decide(task, reading)
-    if verdict.official and f"+ {APPLY_COMMANDS[1]}\n" in run.setup:
+    layout = task.verifier.layout if task.verifier else ""
+    if verdict.official and layout != OPEN_SWE and f"+ {APPLY_COMMANDS[1]}\n" in run.setup:
         # such sets try no other way, and go on with the tree as it is: as it was, or with half of the patch
-        verdict = replace(verdict, official="" if task.verifier and task.verifier.layout in _PARTLY else UNRESOLVED)
+        verdict = replace(verdict, official="" if layout in _PARTLY else UNRESOLVED)
     return replace(verdict, exit_code=run.exit_code, log=run.to_log(), notes=run.notes)
 
 
@@ -56,7 +57,9 @@ def _decide(task: Task, reading: Reading) -> Verdict:
         return _by_rewards(reading.rewards)
     if reading.solved is not None:
         status = RESOLVED if reading.solved else UNRESOLVED
-        return Verdict(status, "" if reading.solved else "the verifier says that its tests failed")
+        official = RESOLVED if reading.solved_once else UNRESOLVED
+        reason = "" if reading.solved else "the verifier says that its tests failed"
+        return Verdict(status, reason, official=official if task.verifier and task.verifier.layout == OPEN_SWE else "")
     return by_tests(task, reading)
 
 

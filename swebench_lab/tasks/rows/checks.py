@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 from swebench_lab.errors import DiffError, TaskError, shortly
-from swebench_lab.records.patches.diff import parse_patch
+from swebench_lab.records.patches.diff import parse_patch, touched_files
 from swebench_lab.records.task import Task
+from swebench_lab.records.verifier import JSON_REPORT, LOG
 
 _SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 """Halves of characters that no file can hold; those in between stand for bytes that were not UTF-8."""
@@ -40,7 +43,7 @@ def checked(task: Task, where: str) -> Task:
                 f"{where}: field {name!r} of task {task.id!r} holds half a character (U+{ord(half[0]):04X}) at "
                 f"{half.start()}, which no file can hold; repair the row"
             )
-    if not task.fail_to_pass and task.verifier is None:
+    if not task.fail_to_pass and (task.verifier is None or task.verifier.kind in (JSON_REPORT, LOG)):
         raise TaskError(
             f"{where}: FAIL_TO_PASS of task {task.id!r} is empty, so no test decides and any patch would be resolved"
         )
@@ -55,6 +58,52 @@ def check_diff(text: str, what: str) -> None:
         parse_patch(text)
     except DiffError as error:
         raise TaskError(f"{what} is not a diff: {error}") from error
+
+
+def check_assets(row: Mapping[str, Any], where: str) -> None:
+    """Refuse rows of SWE-bench Multimodal that cannot be graded: pictures in tests, or no image and script to run in.
+
+    Raises:
+        TaskError: It is one.
+    """
+    assets: Any = row.get("image_assets")
+    if assets is None:
+        return
+    name = f"{where}, field 'image_assets': a row of SWE-bench Multimodal"
+    if isinstance(assets, str):
+        try:
+            assets = json.loads(assets or "{}")
+        except ValueError as error:
+            raise TaskError(f"{name}: expected a JSON object: {error}") from error
+    if not isinstance(assets, Mapping):
+        raise TaskError(f"{name}: expected an object, found {shortly(assets)}")
+    if any(len(assets.get(part) if assets.get(part) is not None else ()) for part in ("patch", "test_patch")):
+        raise TaskError(f"{name} whose tests need pictures from elsewhere: not read")
+    if missing := next((column for column in ("image", "eval_script", "log_parser") if not row.get(column)), ""):
+        raise TaskError(f"{name} without {missing!r}: its tests run in its image, by its own script")
+
+
+_PYTHON = (".py", ".pyx", ".pyi", ".pxd")
+_CODE = {
+    ".go": "Go", ".rs": "Rust", ".js": "JavaScript", ".jsx": "JavaScript", ".mjs": "JavaScript", ".cjs": "JavaScript",
+    ".ts": "TypeScript", ".tsx": "TypeScript", ".java": "Java", ".c": "C", ".h": "C", ".cc": "C++", ".cpp": "C++", ".hpp": "C++",
+    ".cs": "C#", ".php": "PHP", ".rb": "Ruby",
+}  # fmt: skip
+
+
+def check_language(patch: str, spec: Mapping[str, Any], where: str) -> None:
+    """Refuse a bug of SWE-smith in another language than Python whose row does not say how its tests run and are read.
+
+    Raises:
+        TaskError: It is one.
+    """
+    suffixes = {PurePosixPath(path).suffix for path in touched_files(patch)}
+    language = next((_CODE[suffix] for suffix in sorted(suffixes) if suffix in _CODE), "")
+    if language and not suffixes & {*_PYTHON} and not (spec.get("test_command") and spec.get("log_parser")):
+        raise TaskError(
+            f"{where}: a row of SWE-smith in {language}: how its tests run and are read is in the set's own package and not "
+            "in the row; a column 'spec' with test_command and log_parser says it"
+        )
 
 
 def _one_line(text: str, what: str, where: str) -> None:
@@ -83,16 +132,13 @@ def date_text(value: Any, column: str, where: str) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-_FOREIGN = (("F2P", "SWE-PolyBench", "its tests run in its own images by its own commands"),)
-
-
 def inner_row(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """Return the row that another program's row wraps, or the row itself.
 
     NeMo Gym's rows hold a task's own row under `instance`, or as text under `metadata` of their request.
 
     Raises:
-        TaskError: The row is of a dataset that is not read; names it.
+        TaskError: It wraps none.
     """
     if "responses_create_params" in row and "gold_patch" not in row:
         request = row["responses_create_params"]
@@ -102,9 +148,4 @@ def inner_row(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
         if not inner:
             raise TaskError(f"{where}: a row of NeMo Gym without a task in it ('instance'): it cannot be graded here")
         return {"instance": inner, "env_class": "null"}
-    if "FAIL_TO_PASS" not in row and "OPENSWE_EXIT_CODE" in str(row.get("eval_script") or ""):
-        raise TaskError(f"{where}: a row of OpenSWE (its script prints OPENSWE_EXIT_CODE): not read")
-    for column, name, why in _FOREIGN:
-        if column in row and "FAIL_TO_PASS" not in row and "gold_patch" not in row:
-            raise TaskError(f"{where}: a row of {name} (field {column!r}): not read, because {why}")
     return row

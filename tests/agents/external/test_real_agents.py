@@ -38,14 +38,14 @@ ENDINGS = {"mini-swe-agent": "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"}
 class Repair:
     """Looks, repairs, looks again and ends, by the tool that the agent has for commands."""
 
-    def __init__(self, kit: str) -> None:
-        self.kit = KITS[kit]
+    def __init__(self, kit: str, gold: dict[str, str] = GOLD, first: str = LOOK, last: str = "git diff --stat") -> None:
+        self.kit, self.gold, self.first, self.last = KITS[kit], gold, first, last
 
     def __call__(self, view, messages, step):
         ours = sum("<tool_call>" in str(m["content"]) for m in messages if m["role"] == "assistant")
         if "title" in str(messages[0]["content"]).lower()[:200]:
             return "A title"
-        commands = [LOOK, f"git apply - <<'EOF'\n{GOLD[view.id]}\nEOF", "git diff --stat"]
+        commands = [self.first, f"git apply - <<'EOF'\n{self.gold[view.id]}\nEOF", self.last]
         commands += [ENDINGS[self.kit.name]] if self.kit.name in ENDINGS else []
         if ours >= len(commands):
             return "The bug is fixed."
