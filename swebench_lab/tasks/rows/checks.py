@@ -77,7 +77,7 @@ def check_assets(row: Mapping[str, Any], where: str) -> None:
             raise TaskError(f"{name}: expected a JSON object: {error}") from error
     if not isinstance(assets, Mapping):
         raise TaskError(f"{name}: expected an object, found {shortly(assets)}")
-    if any(len(assets.get(part) if assets.get(part) is not None else ()) for part in ("patch", "test_patch")):
+    if any(pictures is not None and len(pictures) for pictures in map(assets.get, ("patch", "test_patch"))):
         raise TaskError(f"{name} whose tests need pictures from elsewhere: not read")
     if missing := next((column for column in ("image", "eval_script", "log_parser") if not row.get(column)), ""):
         raise TaskError(f"{name} without {missing!r}: its tests run in its image, by its own script")
