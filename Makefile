@@ -6,6 +6,9 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEV    := $(VENV)/.installed-dev
 
+# Tests and recipes start hundreds of interpreters: without bytecode files each of them compiles the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 VLLM   ?= .venv-vllm/bin/vllm
 
 HARBOR ?= .venv-harbor/bin/python
@@ -36,7 +39,7 @@ test: $(DEV)  ## lint, check types and run the test suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=20
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=20
 
 slow: $(DEV)  ## run the tests that take long: every attack on every tier, notebooks, browsers
 	$(BIN)/python -m pytest -m slow

@@ -207,7 +207,7 @@ def test_a_known_window_decides_what_is_long(box: Sandbox) -> None:
 
 
 def test_a_collections_pass_rate_does_not_depend_on_the_wording(tmp_path: Path) -> None:
-    """Of eight attempts, four submit the fix and four run full: pass@1 is 0.5 in every endpoint's words."""
+    """Of four attempts, two submit the fix and two run full: pass@1 is 0.5 in every endpoint's words."""
     task = load_tasks("demo")[0]
     sandboxes = SandboxFactory("namespace")
     patch = f"```bash\ngit apply <<'EOF'\n{task.gold_patch.rstrip()}\nEOF\n```"
@@ -228,9 +228,9 @@ def test_a_collections_pass_rate_does_not_depend_on_the_wording(tmp_path: Path) 
         with p.serving([order]) as server:
             agent = Agent(chat(server), "mini", observation_limit=60_000)
             collector = RolloutCollector(sandboxes, Evaluator(sandboxes), workers=1, run_dir=tmp_path / str(number))
-            rollouts = collector.collect(agent, [task], attempts=8)
+            rollouts = collector.collect(agent, [task], attempts=4)
         stops = sorted(rollout.trajectory.stop for rollout in rollouts)
-        assert stops == ["max_tokens"] * 4 + ["submitted"] * 4
+        assert stops == ["max_tokens"] * 2 + ["submitted"] * 2
         rates.append(float(rollouts.pass_at(1)))
     assert rates == [0.5, 0.5, 0.5]
 
