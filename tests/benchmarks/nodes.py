@@ -138,7 +138,7 @@ def drive(what: dict[str, Any]) -> None:
     """Collect on the cluster; runs in the head's network."""
     chosen = lab.load_tasks("demo").sample(what["tasks"], seed=0)
     cluster = joined()
-    agent = lab.Agent(SlowScript(tuple((task.id, task.gold_patch) for task in chosen), what["latency"], patches=2))
+    agent = lab.Agent(SlowScript(tuple((task.id, task.gold_patch) for task in chosen), what["latency"], patches=1))
     with lab.SandboxFactory("namespace", cache=what["cache"]) as sandboxes, cluster:
         collector = lab.RolloutCollector(sandboxes, workers=8, run_dir=what["run_dir"], executor=cluster)
         began = time.monotonic()
