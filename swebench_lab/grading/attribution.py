@@ -27,6 +27,17 @@ def limit_of(verdict: Verdict) -> str:
         return ""
 
 
+def does_with(verdict: Verdict) -> bool | None:
+    """Whether a run with lower limits ended well; None where a busy machine may have kept it from its end.
+
+    Args:
+        verdict: The verdict of a tree that nobody has tampered with.
+    """
+    if verdict.graded:
+        return True
+    return False if limit_of(verdict) or verdict.cause not in (Cause.TIMED_OUT, Cause.INFRASTRUCTURE) else None
+
+
 def may_be_the_patch(verdict: Verdict) -> bool:
     """Whether a run left something to judge, so that a clean baseline would make its end the patch's doing.
 

@@ -16,6 +16,7 @@ from swebench_lab.grading.attribution import (
     PATIENCE,
     SECOND_TRY,
     SHARED_LIMITS,
+    does_with,
     held_against_the_patch,
     host_kills,
     limit_of,
@@ -144,7 +145,7 @@ class Grader:
             if limited and baseline.clean and baseline.frugal is None:
                 limits = self.sandboxes.limits
                 half = limits.but(**{name: value // 2 for name in _HALVED if (value := getattr(limits, name))})
-                baseline = replace(baseline, frugal=self._timed(task, None, boxes, Conditions(limits=half)).graded)
+                baseline = replace(baseline, frugal=does_with(self._timed(task, None, boxes, Conditions(limits=half))))
             if self.baselines and baseline.clean and baseline != existing:
                 self.baselines.put(key, task.id, digest, baseline)
             return baseline

@@ -202,6 +202,12 @@ def _without_outcomes(run: TestRun, expected: Expectation) -> Verdict:
     ):  # whose doing it is, the untouched tree will say
         return _no_grade(Cause.CRASHED, f"pytest {_usage_error(run.output)}")
     at = f" while running {results.running}" if results.running else ""
+    if results.finished and results.outcomes and not results.fault and run.exit_code == 0:  # so do honest suites
+        count = len({test for test, _ in results.outcomes})
+        hides = (
+            f"the log names no test, though pytest reported {count}: a setting such as --no-summary hides its summary"
+        )
+        return _no_grade(Cause.CRASHED, hides)
     if results.fault or (results.started and run.exit_code == 0):
         doubt = results.fault or f"the test process ended with {ending} and named no test{at}"
         return _no_grade(Cause.FORGED, f"suspected forgery: {doubt}")

@@ -138,7 +138,7 @@ def drive(what: dict[str, Any]) -> None:
     """Collect on the cluster; runs in the head's network."""
     chosen = lab.load_tasks("demo").sample(what["tasks"], seed=0)
     cluster = joined()
-    agent = lab.Agent(SlowScript(tuple((task.id, task.gold_patch) for task in chosen), what["latency"], patches=2))
+    agent = lab.Agent(SlowScript(tuple((task.id, task.gold_patch) for task in chosen), what["latency"], patches=1))
     with lab.SandboxFactory("namespace", cache=what["cache"]) as sandboxes, cluster:
         collector = lab.RolloutCollector(sandboxes, workers=8, run_dir=what["run_dir"], executor=cluster)
         began = time.monotonic()
@@ -256,7 +256,7 @@ def measure(tasks: int, attempts: int, latency: float, harm: str, times: float) 
         trees = {name: (folder / f"cache-{name}").glob("trees/[!.]*") for name in (first, second)}
         found["environments"] = {name: len(list(made)) for name, made in trees.items()}
         found["where the collector looked"] = cache.exists()
-        keys = [(row["task_id"], row["trajectory"].get("attempt", 0)) for row in _rows(run_dir)]
+        keys = [(rollout.task.id, rollout.trajectory.attempt) for rollout in lab.load_rollouts(run_dir)]
         found["each row once"] = len(keys) == len(set(keys)) == tasks * attempts
         return found
     finally:

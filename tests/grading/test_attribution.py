@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from swebench_lab.grading.attribution import host_kills
+from swebench_lab.grading.attribution import does_with, host_kills
 from swebench_lab.grading.evaluator import Evaluator
-from swebench_lab.records.verdict import Cause
+from swebench_lab.records.verdict import Cause, Verdict
 from swebench_lab.sandbox.limits import Limits
 from swebench_lab.testing.redteam.boxes import tagged
 from swebench_lab.testing.redteam.forgeries.evading import REWRITES
@@ -147,6 +147,13 @@ def test_a_limit_that_the_task_s_own_tests_come_near_is_not_the_patch_s(boxes: H
         assert verdict.status == "not graded", verdict.reason
     finally:
         boxes.limits = honest
+
+
+def test_a_busy_machine_says_nothing_of_what_a_task_needs() -> None:
+    assert does_with(Verdict("unresolved", cause=Cause.TESTS)) is True
+    assert does_with(Verdict("not graded", cause=Cause.CRASHED)) is False
+    assert does_with(Verdict("not graded", cause=Cause.TIMED_OUT)) is None
+    assert does_with(Verdict("not graded", cause=Cause.INFRASTRUCTURE)) is None
 
 
 def test_a_patch_that_fills_the_disk_but_for_a_block_is_a_0(tmp_path: Path) -> None:

@@ -291,6 +291,18 @@ def test_a_builder_waits_for_the_other_and_takes_its_result(tmp_path: Path) -> N
     process.stdout.close()
 
 
+def test_a_folder_that_is_brought_during_a_build_is_taken(tmp_path: Path) -> None:
+    folder = tmp_path / "kind" / "key"
+
+    def build(_: Path) -> dict[str, bool]:
+        folder.mkdir()  # as `ship.unpack` does, which waits for no lock
+        (folder / store.MARKER).write_text('{"brought": true}')
+        return {"mine": True}
+
+    assert store.build_once(folder, build) == ({"brought": True}, False)
+    assert list(folder.parent.iterdir()) == [folder]
+
+
 def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
     def build(folder: Path) -> dict[str, str]:
         (folder / "locked").mkdir()

@@ -140,6 +140,7 @@ _BY_ARGUMENT = {
     "ioctl": (16, 29),
     "mknod": (133, None),
     "mknodat": (259, 33),
+    "prlimit64": (302, 261),
 }
 _CLONE3 = 435
 _NEW_NAMESPACE = (
@@ -186,6 +187,7 @@ def _by_argument(column: int) -> Iterator[bytes]:
     namespace = _op(_ANY_BIT, _NEW_NAMESPACE, 0, 1) + refuse + allow
     families = b"".join(_op(_EQUAL, family, 0, 1) + allow for family in _FAMILIES) + _refuse(errno.EAFNOSUPPORT)
     injection = b"".join(_op(_EQUAL, request, 0, 1) + refuse for request in _TERMINAL_INJECTION) + allow
+    first = _op(_EQUAL, 1, 0, 1) + refuse + allow  # the kernel ends any process for its limits, a box's first one too
     device = _op(_AND, _FILE_TYPE) + _op(_EQUAL, _CHARACTER, 0, 1) + refuse + _op(_EQUAL, _BLOCK, 0, 1) + refuse + allow
     bodies = {
         # Bit 0x80 of clone's flags is part of the exit signal, never CLONE_NEWTIME.
@@ -195,6 +197,7 @@ def _by_argument(column: int) -> Iterator[bytes]:
         "ioctl": _argument(1) + injection,
         "mknod": _argument(1) + device,
         "mknodat": _argument(2) + device,
+        "prlimit64": _argument(0) + first,
     }
     for name, body in bodies.items():
         number = _BY_ARGUMENT[name][column]

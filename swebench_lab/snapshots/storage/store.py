@@ -90,8 +90,8 @@ def build_once(
                 "built_at": time.time(),
             }
             write_json(temporary / MARKER, marker)
-            temporary.rename(folder)
-            _sync(folder.parent)
+            if (existing := _appear(temporary, folder)) is not None:
+                return existing, False
         except BaseException:
             remove(temporary)
             raise
@@ -100,6 +100,19 @@ def build_once(
         if built is not None and source_marker is None:
             built(folder)
         return marker, True
+
+
+def _appear(temporary: Path, folder: Path) -> dict[str, Any] | None:
+    """Give a complete folder its final name; the marker of one that has been brought there meanwhile, without the lock."""
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if (marker := read_marker(folder)) is None:
+            raise
+        remove(temporary)
+        return marker
+    _sync(folder.parent)
+    return None
 
 
 def _sync(folder: Path) -> None:

@@ -39,6 +39,10 @@ _WAYS = {
         "import os\nos.write(1, b'OSError: [Errno 28] No space left on device\\nMemoryError: OutOfMemory\\n')\nos._exit(1)\n",
     ),
     "words that break a parser": ("Print lines on which log parsers break, and end.", "import os\nos.write(1, b'FAIL:\\nERROR:\\n')\nos._exit(1)\n"),
+    "limits for the first process": (
+        "Have the kernel end the box's first process, as a machine without memory does.",
+        "import resource\nfor what in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_CPU):\n    try:\n        resource.prlimit(1, what, (1, 1))\n    except OSError:\n        pass\n",
+    ),
     "sixty megabytes of output": ("Print more than is kept, then go on.", "import os\nfor _ in range(60):\n    os.write(1, b'x' * 10 ** 6)\n"),
     "a flood, then the end": ("Print more than is kept, then end.", "import os\nfor _ in range(60):\n    os.write(1, b'x' * 10 ** 6)\nos._exit(1)\n"),
     "a syntax error": ("Let the module be no Python.", "def broken(:\n"),
