@@ -54,7 +54,7 @@ DEEP = '{"instance_id": ' + "[" * 100_000 + "]" * 100_000 + "}"
         ({"image_assets": '{"problem_statement": ["http://x/a.png"]}'}, "Multimodal without 'image'"),
         ({"image_assets": "{"}, "Multimodal: expected a JSON object"),
         ({"repo": "swesmith/a__b.1234567", "patch": GO}, "a row of SWE-smith in Go: how its tests run"),
-        ({"responses_create_params": {"input": []}}, "a row of NeMo Gym without a task in it"),
+        ({"responses_create_params": {"input": []}, "patch": ...}, "a row of NeMo Gym without a task in it"),
         ({"responses_create_params": None, "instance": "{"}, "field 'instance': expected a JSON object"),
     ],
 )
@@ -113,6 +113,7 @@ def test_what_other_writers_write_differently_is_read(change: dict[str, Any], fi
         lambda row: {"responses_create_params": {"input": []}, "instance": json.dumps(row)},
         lambda row: {"responses_create_params": {"metadata": {"instance_dict": json.dumps(row)}}},
         lambda row: {"responses_create_params": {"metadata": None}, "instance_dict": row},
+        lambda row: {"responses_create_params": {"input": []}, **row},
         lambda row: {"responses_create_params": {}, "instance": row, "agent_ref": {"name": "swe_agents"}},
     ],
 )

@@ -132,10 +132,14 @@ def date_text(value: Any, column: str, where: str) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+_WRAPPING = ("responses_create_params", "agent_ref")
+"""Columns of NeMo Gym beside those of a task."""
+
+
 def inner_row(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """Return the row that another program's row wraps, or the row itself.
 
-    NeMo Gym's rows hold a task's own row under `instance`, or as text under `metadata` of their request.
+    NeMo Gym's rows hold a task's own row under `instance`, as text under `metadata` of their request, or beside the request.
 
     Raises:
         TaskError: It wraps none.
@@ -145,6 +149,8 @@ def inner_row(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
         metadata = request.get("metadata") if isinstance(request, Mapping) else None
         wrapped = metadata.get("instance_dict") if isinstance(metadata, Mapping) else None
         inner = row.get("instance") or row.get("instance_dict") or wrapped
+        if not inner and {"patch", "problem_statement", "repo"} <= row.keys():
+            return {key: value for key, value in row.items() if key not in _WRAPPING}
         if not inner:
             raise TaskError(f"{where}: a row of NeMo Gym without a task in it ('instance'): it cannot be graded here")
         return {"instance": inner, "env_class": "null"}
