@@ -16,6 +16,7 @@ import click
 
 import swebench_lab as lab
 from swebench_lab.experiments.recipes import describe
+from swebench_lab.training.model.processes import is_main
 from swebench_lab.training.options.config import Config
 
 
@@ -35,10 +36,18 @@ def main(kind: str, preset: str | None, assignments: tuple[str, ...], run_dir: s
 
 
 def sft(values: Mapping[str, object]) -> object:
-    """Train on the rows of a run directory, and return the policy."""
+    """Train on the rows of a run directory, as the recipe does in one process, and return the policy."""
     v = SimpleNamespace(**values)
-    rows, held_out = lab.Corpus.load(Path(v.run_dir, "rows.jsonl")).split(0.1, v.seed)
-    trainer = lab.SFT(v.model, output_dir=Path(v.run_dir, "sft"), save_steps=100, **settings(values, lab.SFTSettings))
+    folder = Path(v.run_dir)
+    rows = lab.Corpus.load(folder / "rows.jsonl")
+    more: dict[str, Any] = {}
+    if (folder / "held_out.jsonl").is_file():  # the model was made from nothing, with the rows that measure it
+        held_out = lab.Corpus.load(folder / "held_out.jsonl")
+        more = {"context_loss_weight": v.context_loss_weight, "muon": True, "weight_decay": 0.05,
+                "options": {"train_sampling_strategy": "group_by_length"}}  # fmt: skip
+    else:
+        rows, held_out = rows.split(0.1, v.seed)
+    trainer = lab.SFT(v.model, output_dir=folder / "sft", save_steps=100, **settings(values, lab.SFTSettings), **more)
     return trainer.fit(rows, held_out)
 
 
@@ -57,11 +66,19 @@ def grpo(values: Mapping[str, object]) -> object:
             "several processes cannot each start a server: start it with lab.serve(…, updates=True) or swebench-lab serve, "
             "and give its address: -p model=http://127.0.0.1:8000/v1"
         )
+    executor: Any = "threads"
+    if v.executor != "threads" and is_main():
+        executor = lab.cluster("auto" if v.executor == "ray" else v.executor)
     with lab.SandboxFactory(v.backend) as sandboxes:
         verdict, handed_in = lab.rewards.of_verdict, (lab.rewards.submitted, v.hand_in)
         reward = lab.rewards.weighted((verdict, 1.0), handed_in) if v.hand_in else verdict
         collector = lab.RolloutCollector(
-            sandboxes, lab.Evaluator(sandboxes), workers=v.workers or None, reward=reward, seed=v.seed
+            sandboxes,
+            lab.Evaluator(sandboxes),
+            workers=v.workers or None,
+            reward=reward,
+            seed=v.seed,
+            executor=executor,
         )
         run = lab.GRPO(
             lab.Agent(policy, v.flavour, max_steps=v.max_steps, keep_layers=False),

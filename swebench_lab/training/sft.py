@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Iterable, Mapping
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_LOG = "log.jsonl"
+"""File in a training's folder: what the trainer logged."""
+
 
 class SFT:
     """Supervised fine-tuning of a model on attempts.
@@ -73,8 +77,9 @@ class SFT:
         """TRL's trainer of the latest `fit`; None before."""
         self.corpus: Corpus | None = None
         """What the latest `fit` trained on; `corpus.report()` says what was left out."""
-        self.history: list[dict[str, Any]] = []
-        """What the trainer logged, one entry a time; what `watch` measured is among it."""
+        self.history: list[dict[str, Any]] = _logged(self.output_dir)
+        """What the trainer logged, one entry a time; what `watch` measured is among it. Before `fit`, what an earlier
+        training in this folder left, in this process or in others."""
 
     @property
     def output_dir(self) -> Path:
@@ -132,6 +137,9 @@ class SFT:
         if measure:
             trainer.evaluate()
         self.history = list(trainer.state.log_history)
+        if is_main():
+            lines = [json.dumps(entry) + "\n" for entry in self.history]
+            (self.output_dir / _LOG).write_text("".join(lines), "utf-8")
         losses = [entry["loss"] for entry in self.history if "loss" in entry]
         if losses and not math.isfinite(losses[-1]):
             raise TrainingError(f"SFT: the loss became {losses[-1]} at update {trainer.state.global_step}")
@@ -216,6 +224,12 @@ class SFT:
 
     def _repr_html_(self) -> str:
         return self.settings._repr_html_()
+
+
+def _logged(folder: Path) -> list[dict[str, Any]]:
+    """Return what an earlier training in a folder logged."""
+    path = folder / _LOG
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
 
 
 def arguments(settings: SFTSettings, evaluate: bool) -> Any:

@@ -102,7 +102,8 @@ def test_what_a_preset_asks_of_its_gpus_fits(preset: str, size: str) -> None:
     values = describe("grpo").values(preset, {"run_dir": "x"})
     assert str(values["model"]).endswith(f"Coder-{size}-Instruct")
     placement = PLACEMENTS[preset]
-    assert values["replicas"] == placement.replicas
+    assert values["replicas"] == placement.replicas and values["trainers"] == placement.trainers
+    assert values["tensor_parallel"] == placement.tensor_parallel
     plan = lab.plan(qwen(size), placement, lab.GRPOSettings(**settings(values, lab.GRPOSettings)))
     assert plan.rows_at_once >= 8  # else servers would do one attempt after the other
     assert plan.placement.gpus == {"gpu": 1, "gpus": 8, "nodes": 16}[preset]
@@ -113,6 +114,7 @@ def test_what_a_preset_of_sft_asks_of_its_gpus_fits(preset: str, size: str, trai
     from swebench_lab.experiments.launch import settings
 
     values = describe("sft").values(preset, {"run_dir": "x"})
+    assert values["trainers"] == trainers
     placement = lab.Placement(trainers=trainers, sharded=trainers > 1, replicas=0)
     assert lab.plan(qwen(size), placement, lab.SFTSettings(**settings(values, lab.SFTSettings))).fits
 

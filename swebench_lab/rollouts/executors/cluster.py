@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from swebench_lab.policies.serving.server import Server
+    from swebench_lab.rollouts.executors.groups import Group
 
 _log = logging.getLogger(__name__)
 
@@ -105,6 +106,26 @@ class Cluster:
         from swebench_lab.rollouts.executors.servers import serve_on
 
         return serve_on(str(model), nodes, options)
+
+    def reserve(self, nodes: int = 1, processes: int = 1) -> Group:
+        """Hold nodes for processes that train, this process's own the first of them, before servers take what is left.
+
+        Args:
+            nodes: How many.
+            processes: How many train on each of them, each on a GPU of its own where nodes have GPUs.
+
+        Returns:
+            Places for `launch_training(places=…)`; given back by its `close`, or when this process ends.
+
+        Raises:
+            LabError: They are not free.
+        """
+        import ray
+
+        from swebench_lab.rollouts.executors.groups import Group
+
+        on_gpus = any(node["Resources"].get("GPU") for node in ray.nodes() if node["Alive"])
+        return Group([processes if on_gpus else 0] * nodes, apart=True)
 
     def close(self) -> None:
         """Leave the cluster; one that was started here ends."""

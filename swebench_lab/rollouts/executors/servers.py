@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from swebench_lab.errors import ServingError, closing_on_error
+from swebench_lab.errors import LabError, ServingError, closing_on_error
 from swebench_lab.policies.serving.options import ServeOptions
 from swebench_lab.policies.serving.server import Server, serve
+from swebench_lab.rollouts.executors.groups import Group
 
 _APART = ("sh", "-c", '"$@"; exit $?', "sh")
 """Ray kills the children of an actor that ends: a guard one further down lives on to end all that its server started."""
@@ -54,11 +55,12 @@ class ClusterServer(Server):
         model: What they serve, as the nodes find it.
         options: How each of them serves it.
         actors: Who keeps each of them.
+        group: Places that are theirs; None: they are on nodes that were named.
     """
 
-    def __init__(self, model: str, options: ServeOptions, actors: Sequence[Any]) -> None:
+    def __init__(self, model: str, options: ServeOptions, actors: Sequence[Any], group: Group | None = None) -> None:
         super().__init__(model, options, Path())
-        self._actors = list(actors)
+        self._actors, self._group = list(actors), group
 
     def start(self, options: Mapping[str, Any], where: Sequence[str]) -> None:
         """Start all servers, and return when every one answers.
@@ -100,6 +102,9 @@ class ClusterServer(Server):
             ray.wait(replies, num_returns=len(replies), timeout=_GRACE)
         for actor in actors:
             ray.kill(actor)
+        if self._group is not None:
+            self._group.close()
+            self._group = None
 
 
 def serve_on(model: str, nodes: Sequence[str], options: Mapping[str, Any]) -> ClusterServer:
@@ -117,16 +122,34 @@ def serve_on(model: str, nodes: Sequence[str], options: Mapping[str, Any]) -> Cl
         settings = ServeOptions(trusted=True, **own)
     except TypeError as error:
         raise ValueError(f"Cluster.serve: {error}; see ServeOptions") from error
-    places = [_place(node, settings.tensor_parallel) for node in nodes or [""] * replicas]
-    actors = [ray.remote(Replica).options(num_cpus=0, max_concurrency=4, **place).remote() for place in places]
-    server = ClusterServer(model, settings, actors)
+    width = settings.tensor_parallel
+    group = None if nodes else _with_gpus(replicas, width)
+    places = [_place(node, width) for node in nodes] if group is None else [*map(group.options, range(replicas))]
+    actors = [ray.remote(Replica).options(max_concurrency=4, **place).remote() for place in places]
+    server = ClusterServer(model, settings, actors, group)
     with closing_on_error(server.close):
         server.start(given, nodes or ["a node with GPUs"] * replicas)
     return server
 
 
+def _with_gpus(replicas: int, width: int) -> Group:
+    """Return places for so many replicas wherever the cluster has GPUs left.
+
+    Raises:
+        ServingError: There are none.
+    """
+    import ray
+
+    if not any(node["Resources"].get("GPU", 0) >= width for node in ray.nodes() if node["Alive"]):
+        raise ServingError(f"serving on the cluster: no node has {width} GPUs; name the nodes that serve")
+    try:
+        return Group([width] * replicas)
+    except LabError as error:
+        raise ServingError(f"serving on the cluster: {error}") from error
+
+
 def _place(name: str, gpus: int) -> dict[str, Any]:
-    """Return Ray's options for an actor on a node: its address, host name or the beginning of its id; empty: any with GPUs.
+    """Return Ray's options for an actor on a node: its address, host name or the beginning of its id.
 
     Raises:
         ServingError: There is none.
@@ -135,10 +158,6 @@ def _place(name: str, gpus: int) -> dict[str, Any]:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     alive = [node for node in ray.nodes() if node["Alive"]]
-    if not name:
-        if not any(node["Resources"].get("GPU", 0) >= gpus for node in alive):
-            raise ServingError(f"serving on the cluster: no node has {gpus} GPUs; name the nodes that serve")
-        return {"num_gpus": gpus}
     matches = [
         node
         for node in alive
@@ -149,4 +168,4 @@ def _place(name: str, gpus: int) -> dict[str, Any]:
         raise ServingError(f"serving on the cluster: {len(matches)} nodes are called {name}; there are {there}")
     (node,) = matches
     strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    return {"scheduling_strategy": strategy, "num_gpus": gpus if node["Resources"].get("GPU") else 0}
+    return {"num_cpus": 0, "scheduling_strategy": strategy, "num_gpus": gpus if node["Resources"].get("GPU") else 0}
