@@ -69,7 +69,8 @@ class RemoteBox(Sandbox):
         variables = {name: value for name, value in {**self._env, **env}.items() if value is not None} | {
             "LAB_PID": mark
         }
-        command = self._machine.command(["/bin/sh", "-c", FAR_END, cwd, *argv], variables)
+        script = f"exec 2>&1; {FAR_END}" if merge else FAR_END  # over there: two streams of a client keep no order
+        command = self._machine.command(["/bin/sh", "-c", script, cwd, *argv], variables)
         began = time.monotonic()
         client = subprocess.Popen(
             command,
