@@ -107,10 +107,10 @@ SCARCE = """
     boxes = HandMade(Path("lab").absolute(), FILES)
     evaluator = Evaluator(boxes, certificates="certificates", timeout=60)
     assert evaluator.certificate(task(), audit="none").passed
-    needs = code("import time\\nheld = bytearray(90 << 20)\\ntime.sleep(0.3)\\n" + FIXED)
+    needs = code("import time\\nheld = bytearray(100 << 20)\\ntime.sleep(0.3)\\n" + FIXED)
     print(evaluator.grade(task(), needs).status)
     with boxes.open(boxes.made) as neighbour:
-        hold = "import time; held = bytearray(48 << 20); print('held', flush=True); time.sleep(300)"
+        hold = "import time; held = bytearray(64 << 20); print('held', flush=True); time.sleep(300)"
         with neighbour.session() as shell:
             shell.run(f"python3 -c \\"{hold}\\" > /tmp/said & until grep -q held /tmp/said; do sleep 0.1; done")
             verdict = evaluator.grade(task(), needs)
