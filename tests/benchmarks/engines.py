@@ -8,6 +8,7 @@ not run again.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -47,6 +48,7 @@ def main(
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     }
     out.mkdir(parents=True, exist_ok=True)
+    sys.setswitchinterval(5e-4)  # attempts and training share this process; torch asks for it at every operation
     there = vllm.startswith("http")
     more: dict[str, Any] = {} if there else {"updates": True, "executable": vllm, "dtype": "float32", "max_length": 512, "eager": True,
                              "env": env, "extra": ["--max-num-seqs", str(AT_ONCE)], "log_dir": out / "serving"}  # fmt: skip
@@ -64,7 +66,7 @@ def main(
                 if (folder / "verdicts.json").is_file():
                     continue
                 trained = {} if arm == "start" else _train(
-                    arm, server.policy(**SAMPLING), collector, train.sample(updates * TASKS * 2, seed), folder,
+                    arm, server.policy(**SAMPLING), collector, train.sample(updates * TASKS, seed), folder,
                     updates=updates, learning_rate=learning_rate, seed=seed)  # fmt: skip
                 local = lab.LocalPolicy(folder / "final" if trained else model, name=arm, batch_size=50, **SAMPLING)
                 tried = collector.collect(_agent(local), test)
