@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
@@ -55,6 +56,7 @@ def test_a_tree_of_any_depth_goes_with_a_handful_of_descriptors(
     for number in range(200):
         (tree / "wide" / str(number)).write_text("x")
     (tree / "away").symlink_to(tmp_path)
+    gc.collect()  # what the tests before left open is closed now and not in between
     opened = len(os.listdir("/proc/self/fd"))
     if how == "remove":
         assert remove(str(tree)) == 3000 + 1 + 200 + 1 + 1 + 1
@@ -64,7 +66,7 @@ def test_a_tree_of_any_depth_goes_with_a_handful_of_descriptors(
         assert clear(parent, "tree") and clear(parent, "tree")
         os.close(parent)
     assert not tree.exists() and tmp_path.exists()
-    assert len(os.listdir("/proc/self/fd")) == opened
+    assert len(os.listdir("/proc/self/fd")) <= opened
 
 
 def test_a_lease_is_the_last_file_to_go(tmp_path: Path) -> None:
@@ -152,6 +154,7 @@ def test_every_bound_of_a_layer_is_named(
     (upper / "a/b/c").mkdir(parents=True)
     for number in range(30):
         (upper / f"file{number}").write_text("x")
+    gc.collect()  # what the tests before left open is closed now and not in between
     opened = len(os.listdir("/proc/self/fd"))
     directory, memory = os.open(upper, os.O_RDONLY), os.memfd_create("seen")
     try:
@@ -161,7 +164,7 @@ def test_every_bound_of_a_layer_is_named(
     finally:
         os.close(directory)
         os.close(memory)
-    assert len(os.listdir("/proc/self/fd")) == opened, "nothing stays open after a refusal"
+    assert len(os.listdir("/proc/self/fd")) <= opened, "nothing stays open after a refusal"
 
 
 def test_a_file_with_holes_is_packed_without_being_held_in_memory(tmp_path: Path) -> None:
