@@ -111,6 +111,7 @@ def test_attempts_go_on_while_servers_take_the_weights(
     assert max(gaps) < 1e-4
     assert len(versions) >= 3 and min(versions) >= 1
     assert max(entry["sample/staleness_max"] for entry in log) <= 2
+    assert all(row["sampling_seconds"] > 0 for row in run.table.to_frame().iter_rows(named=True))
 
 
 def test_attempts_and_training_take_turns_with_a_server(tied: Path, tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import hashlib
 import logging
 import secrets
 import shutil
+import time
 import urllib.parse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -47,12 +48,14 @@ class Served:
         model: What requests call the model; empty: as the policy does. An adapter has a name of its own.
         broken: Why the servers are not to be trusted any more; empty: they are.
         here: Whether this process is the one that replaces the weights; another has to ask the servers.
+        on_request: Called with the begin and end of each request that this process made, in seconds of the monotonic clock.
     """
 
     version: int = -1
     model: str = ""
     broken: str = ""
     here: bool = True
+    on_request: Callable[[float, float], None] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"version": self.version, "model": self.model, "broken": self.broken, "here": False}
@@ -117,7 +120,12 @@ class ServedTalk(Talk):
             PolicyError: There was no answer, or the servers hold weights that are not to be trusted.
         """
         version = self._version()
-        reply = super().reply(messages)
+        began = time.monotonic()
+        try:
+            reply = super().reply(messages)
+        finally:
+            if (note := self.policy.served.on_request) is not None:
+                note(began, time.monotonic())
         self._trust()
         if version < 0 or not reply.completion_tokens or reply.token_ids is None:
             return reply

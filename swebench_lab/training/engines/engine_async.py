@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from swebench_lab._compat import trained_groups
-from swebench_lab.policies.local import LocalPolicy
-from swebench_lab.training.engines.busy import SAMPLING, TRAINING, Busy
+from swebench_lab.training.engines.busy import TRAINING, Busy
 from swebench_lab.training.engines.follower import Follower
 from swebench_lab.training.engines.rollout_worker import Worker
 from swebench_lab.training.engines.run import Run
@@ -44,8 +43,7 @@ class AsyncEngine:
         settings = run.settings
         config = arguments(settings, run.size, run.temperature)  # accelerate gives each process its GPU here
         policy = run.policy.in_training(run.temperature) if is_main() else None
-        if policy is not None and isinstance(policy, LocalPolicy):
-            policy.sampler.on_batch = partial(run.busy.add, SAMPLING)
+        run.note_sampling(policy)
         trainer = _following_trainer()(
             model=run.base(),
             args=config,

@@ -20,7 +20,7 @@ import numpy as np
 from swebench_lab._compat import correct_for_sampler
 from swebench_lab.errors import TrainingError
 from swebench_lab.training.engines.batches import Sample
-from swebench_lab.training.engines.busy import SAMPLING, TRAINING
+from swebench_lab.training.engines.busy import TRAINING
 from swebench_lab.training.engines.distillation import add_hints
 from swebench_lab.training.engines.follower import Follower, score_plainly
 from swebench_lab.training.engines.run import Run
@@ -146,6 +146,7 @@ class _Attempts:
         if not run.local:
             if is_main():
                 self.policy = run.policy.in_training(run.temperature)
+                run.note_sampling(self.policy)
             sink = self.policy.sink() if self.policy else None
             scores = partial(score_plainly, temperature=run.temperature)
             self.follower = Follower(sink, run.probe_prompt(), scores, run.folder / "adapters")
@@ -158,7 +159,7 @@ class _Attempts:
             )
         bare = trainer.accelerator.unwrap_model(trainer.model)
         self.policy = sampling_from(run.policy, bare, tokenizer, run.settings.temperature)
-        self.policy.sampler.on_batch = partial(run.busy.add, SAMPLING)
+        run.note_sampling(self.policy)
 
     def bring_for_watch(self) -> Any:
         """Return what brings the weights to the servers that held-out tasks are attempted with; None: none are."""

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,6 +17,7 @@ from swebench_lab.errors import TrainingError
 from swebench_lab.grading.evaluator import Evaluator
 from swebench_lab.policies.local import LocalPolicy
 from swebench_lab.policies.policy import Policy
+from swebench_lab.policies.serving.served import ServedPolicy
 from swebench_lab.policies.trainable import TrainablePolicy, is_trainable
 from swebench_lab.records.rollout import Rollout, Rollouts
 from swebench_lab.records.task import Task, Tasks
@@ -237,6 +239,14 @@ class Run:
                 _log.info("update %d: checkpoint written to %s", run.update_of(state.global_step), args.output_dir)
 
         return [first_update_learns(), Recorder()]
+
+    def note_sampling(self, policy: Any) -> None:
+        """Have a policy note when its model samples; servers count as sampling while a request is under way."""
+        note = partial(self.busy.add, SAMPLING)
+        if isinstance(policy, LocalPolicy):
+            policy.sampler.on_batch = note
+        elif isinstance(policy, ServedPolicy):
+            policy.served.on_request = note
 
     def record_time(self, update: int) -> None:
         """Add to the table how the time since the last update was spent: model sampling, model training, neither."""

@@ -332,6 +332,27 @@ def test_a_reply_counts_as_of_the_weights_it_was_asked_with(takers: Any) -> None
     assert answering.start(make_task().view(), 0, 0).reply(ask).version == 5  # type: ignore[arg-type]
 
 
+def test_when_servers_were_asked_is_noted_of_replies_and_of_failures(takers: Any) -> None:
+    from swebench_lab.formats.renderer import Renderer
+    from tests.tokens import PairTokenizer
+
+    (taker,) = takers(1)
+    answering = served.ServedPolicy(taker.url, "m", tokenizer=Renderer.of(PairTokenizer()), base="x", retries=0)
+    spans: list[tuple[float, float]] = []
+    answering.served.on_request = lambda begin, end: spans.append((begin, end))
+    copy = pickle.loads(pickle.dumps(answering.in_training(1.0)))
+    ask = [{"role": "user", "content": "go"}]
+    began = time.monotonic()
+    answering.in_training(0.7).start(make_task().view(), 0, 0).reply(ask)  # type: ignore[arg-type]
+    taker.shutdown()
+    taker.server_close()
+    with pytest.raises(PolicyError):
+        answering.start(make_task().view(), 0, 0).reply(ask)  # type: ignore[arg-type]
+    (a, b), (c, d) = spans
+    assert began < a < b <= c < d < time.monotonic()
+    assert copy.served.on_request is None, "another process asks by itself"
+
+
 def test_a_tied_last_layer_is_sent_by_name_and_sharded_weights_whole() -> None:
     from swebench_lab.training.model.weights import manifest as of
     from swebench_lab.training.model.weights import stream
