@@ -32,11 +32,15 @@ RELEASES = {"1.0": "2020-01-01T00:00:00Z", "1.5": "2021-05-06T23:00:00.123Z", "2
 def wheel(version: str) -> bytes:
     """Return a wheel of `tiny`, whose one module says its version."""
     buffer, info = io.BytesIO(), f"tiny-{version}.dist-info"
-    with zipfile.ZipFile(buffer, "w") as file:
-        file.writestr("tiny.py", f"VERSION = {version!r}\n")
-        file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: tiny\nVersion: {version}\n")
-        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        file.writestr(f"{info}/RECORD", "")
+    files = {
+        "tiny.py": f"VERSION = {version!r}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: tiny\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": "",
+    }
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(zipfile.ZipInfo(name), text)  # without the time: every wheel of a version has one digest
     return buffer.getvalue()
 
 
