@@ -2,12 +2,16 @@
 
 Every command of a sandbox takes two seconds and one in twenty takes sixty; 128 attempts are in flight. The model is
 large enough that an update's arithmetic takes about as long as its commands. Busy means that the model samples or
-trains; what both do at once counts once. Rewards are made from the tokens, so that no grading is measured here.
+trains; what both do at once counts once. Rewards are made from the tokens, so that no grading is measured here. With
+vLLM's program in SWEBENCH_LAB_VLLM the engine `async` also trains what vLLM serves, which samples while it is asked.
 """
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from threading import Lock
@@ -24,6 +28,7 @@ COMMAND, SLOW, ONE_IN = 2.0, 60.0, 20
 GROUP, TASKS = 8, 16
 UPDATES = {"sync": 2, "async": 8}
 """Updates with each engine. By `sync` all are alike, and each takes minutes; by `async` the first ones wait for whole groups."""
+VLLM = os.environ.get("SWEBENCH_LAB_VLLM", "")
 BUSY, AGAINST = 0.8, 1.0
 """Least share of the time that the engine `async` keeps the model busy, and least ratio to the engine `sync`."""
 
@@ -71,18 +76,21 @@ def run(options: Options) -> Report:
     model = _model(folder, 20 if options.quick else 60, small=options.quick)
     case = f"{group * tasks} attempts at once, commands of {COMMAND * scale:g} s, one in {ONE_IN} of {SLOW * scale:g} s"
     shares = {}
-    for engine in ("sync", "async"):
+    for name, vllm in (("sync", ""), ("async", ""), *((("async, served", VLLM),) if VLLM else ())):
+        engine = name.partition(",")[0]
         updates = 1 if options.quick else UPDATES[engine]
-        busy, seconds = _train(engine, model, folder / engine, group, tasks, updates, scale)
-        shares[engine] = busy / seconds
+        with _policy(model, vllm, group * tasks, folder / "serving") as policy:
+            busy, seconds = _train(engine, policy, folder / name, group, tasks, updates, scale)
+        shares[name] = busy / seconds
         report.rows += [
-            Row(NAME, case, engine, "share of the time that the model is busy", busy / seconds, n=updates),
-            Row(NAME, case, engine, "an update", seconds / updates, "s", n=updates),
+            Row(NAME, case, name, "share of the time that the model is busy", busy / seconds, n=updates),
+            Row(NAME, case, name, "an update", seconds / updates, "s", n=updates),
         ]
     report.gates += [
-        Gate("overlap: share of the time that the model is busy, async", shares["async"], BUSY),
+        *(Gate(f"overlap: share of the time that the model is busy, {name}", share, BUSY)
+          for name, share in shares.items() if name != "sync"),
         Gate("overlap: the same, async / sync", shares["async"] / shares["sync"], AGAINST),
-    ]
+    ]  # fmt: skip
     return report
 
 
@@ -102,18 +110,29 @@ def _model(folder: Path, updates: int, small: bool) -> Path:
     return folder / "sft" / "final"
 
 
+@contextmanager
+def _policy(model: Path, vllm: str, at_once: int, logs: Path) -> Iterator[Any]:
+    """Give a policy that can be trained: of this process, or of a vLLM that is started."""
+    if not vllm:
+        yield lab.LocalPolicy(model, max_tokens=16, batch_size=32)
+        return
+    env = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1",
+           "VLLM_CPU_OMP_THREADS_BIND": "nobind"}  # fmt: skip
+    with lab.serve(model, updates=True, executable=vllm, dtype="float32", max_length=512, eager=True, env=env,
+                   extra=["--max-num-seqs", str(at_once)], progress=False, log_dir=logs) as server:  # fmt: skip
+        yield server.policy(max_tokens=16)
+
+
 def _train(
-    engine: str, model: Path, folder: Path, group: int, tasks: int, updates: int, scale: float
+    engine: str, policy: Any, folder: Path, group: int, tasks: int, updates: int, scale: float
 ) -> tuple[float, float]:
     """Return the seconds that the model was busy, and those of the whole run from its first reply on."""
-    from swebench_lab.policies.local import LocalPolicy
     from swebench_lab.tasks.micro import build
 
     chosen = build.load("train", train=tasks)
     with SlowSandboxes(scale) as sandboxes:
         sandboxes.prepare(chosen)
         collector = lab.RolloutCollector(sandboxes, workers=group * tasks, reward=_by_words)
-        policy = LocalPolicy(model, max_tokens=16, batch_size=32)
         agent = lab.Agent(policy, "micro", max_steps=4, keep_layers=False)
         grpo = lab.GRPO(agent, collector, num_generations=group, tasks_per_update=tasks, engine=engine,
                         output_dir=folder, updates=updates, learning_rate=1e-5)  # fmt: skip
