@@ -11,23 +11,19 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from swebench_lab.errors import TrainingError
 from swebench_lab.experiments.recipes import describe
 from swebench_lab.policies.serving import guard
 from swebench_lab.policies.serving.options import devices, free_port
-
-if TYPE_CHECKING:
-    from swebench_lab.rollouts.executors.groups import Group
+from swebench_lab.rollouts.executors.groups import APART, Group
 
 _log = logging.getLogger(__name__)
 
 _GRACE = 20.0
 """Seconds that the processes have to stop by themselves."""
 _OWN = ("run_dir", "model", "trainers", "executor")
-_APART = ("sh", "-c", '"$@"; exit $?', "sh")
-"""Ray kills the children of an actor that ends: a guard one further down lives on to end all that it started."""
 
 
 def launch_training(
@@ -127,7 +123,7 @@ class NodeTrainers:
         if nodes > 1 and (interface := _interface()):
             own.setdefault("GLOO_SOCKET_IFNAME", interface)
         Path(log).parent.mkdir(parents=True, exist_ok=True)
-        return _run([*command, *arguments], {**own, **variables}, Path(log), _APART)
+        return _run([*command, *arguments], {**own, **variables}, Path(log), APART)
 
 
 def _interface() -> str:

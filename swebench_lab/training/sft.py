@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swebench_lab._files import write_text
 from swebench_lab.errors import TrainingError
 from swebench_lab.formats.renderer import Renderer
 from swebench_lab.policies.local import LocalPolicy
@@ -139,7 +140,8 @@ class SFT:
         self.history = list(trainer.state.log_history)
         if is_main():
             lines = [json.dumps(entry) + "\n" for entry in self.history]
-            (self.output_dir / _LOG).write_text("".join(lines), "utf-8")
+            whole = write_text(self.output_dir / f".{_LOG}", "".join(lines))
+            whole.replace(self.output_dir / _LOG)  # who reads it finds all or nothing
         losses = [entry["loss"] for entry in self.history if "loss" in entry]
         if losses and not math.isfinite(losses[-1]):
             raise TrainingError(f"SFT: the loss became {losses[-1]} at update {trainer.state.global_step}")

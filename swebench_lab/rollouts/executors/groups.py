@@ -7,6 +7,8 @@ from typing import Any
 
 from swebench_lab.errors import LabError
 
+APART = ("sh", "-c", '"$@"; exit $?', "sh")
+"""Ray kills the children of an actor that ends: a guard one further down lives on to end all that it started."""
 _PATIENCE = 60.0
 """Seconds until what is not free is given up."""
 

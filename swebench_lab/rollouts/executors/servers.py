@@ -13,10 +13,7 @@ from typing import Any
 from swebench_lab.errors import LabError, ServingError, closing_on_error
 from swebench_lab.policies.serving.options import ServeOptions
 from swebench_lab.policies.serving.server import Server, serve
-from swebench_lab.rollouts.executors.groups import Group
-
-_APART = ("sh", "-c", '"$@"; exit $?', "sh")
-"""Ray kills the children of an actor that ends: a guard one further down lives on to end all that its server started."""
+from swebench_lab.rollouts.executors.groups import APART, Group
 
 _GRACE = 60.0
 """Seconds that an actor has to end its server."""
@@ -27,7 +24,7 @@ class Replica:
 
     def __init__(self) -> None:
         self._server: Server | None = None
-        Server.launcher = _APART
+        Server.launcher = APART
 
     def start(self, model: str, options: Mapping[str, Any]) -> str:
         """Start serving, and return the address when it answers."""

@@ -19,6 +19,14 @@ def text_of(row: Mapping[str, Any], column: str, where: str) -> str:
     return value
 
 
+def texts_of(row: Mapping[str, Any], columns: Iterable[str], filled: Iterable[str], where: str) -> dict[str, str]:
+    """Return columns that are text, some of which must not be empty."""
+    values = {name: text_of(row, name, where) for name in columns}
+    if empty := next((name for name in filled if not values[name].strip()), ""):
+        raise TaskError(f"{where}, field {empty!r}: empty")
+    return values
+
+
 def as_object(row: Mapping[str, Any], column: str, where: str) -> Mapping[str, Any]:
     """Return a column that is an object, or the JSON text of one."""
     value = row.get(column)

@@ -15,7 +15,7 @@ from swebench_lab.errors import TaskError
 from swebench_lab.records.task import Task
 from swebench_lab.records.verifier import JSON_REPORT, LOG, Verifier
 from swebench_lab.tasks.rows.checks import date_text
-from swebench_lab.tasks.rows.columns import list_of, other_columns, test_ids, text_of
+from swebench_lab.tasks.rows.columns import list_of, other_columns, test_ids, texts_of
 
 LAYOUT = "swe-bench-live"
 WORKSPACE = "/workspace"
@@ -47,9 +47,7 @@ def read_live(row: Mapping[str, Any], where: str) -> Task:
     Raises:
         TaskError: It is for Windows, or a field is missing or wrong.
     """
-    values = {name: text_of(row, name, where) for name in _NEEDED}
-    if empty := next((name for name in ("instance_id", "repo", "base_commit") if not values[name].strip()), ""):
-        raise TaskError(f"{where}, field {empty!r}: empty")
+    values = texts_of(row, _NEEDED, ("instance_id", "repo", "base_commit"), where)
     image = str(row.get("docker_image") or _image_of(values["instance_id"]))
     if "sweb.eval.win." in image:
         raise TaskError(f"{where}: a row of SWE-bench-Live for Windows ({image}): boxes are Linux")

@@ -16,7 +16,7 @@ from swebench_lab.errors import TaskError
 from swebench_lab.records.task import Task
 from swebench_lab.records.verifier import EXIT_MARKER, Verifier
 from swebench_lab.tasks.rows.checks import date_text
-from swebench_lab.tasks.rows.columns import other_columns, text_of
+from swebench_lab.tasks.rows.columns import other_columns, texts_of
 
 LAYOUT = "openswe"
 MARKER = "OPENSWE_EXIT_CODE"
@@ -43,9 +43,7 @@ def read_open_swe(row: Mapping[str, Any], where: str) -> Task:
     image = str(row.get("image_name") or "")
     if not image:
         raise TaskError(f"{where}, field 'image_name': a row of OpenSWE that names no image for its script to run in")
-    values = {name: text_of(row, name, where) for name in _NEEDED}
-    if empty := next((name for name in ("instance_id", "repo", "base_commit") if not values[name].strip()), ""):
-        raise TaskError(f"{where}, field {empty!r}: empty")
+    values = texts_of(row, _NEEDED, ("instance_id", "repo", "base_commit"), where)
     script = values["eval_script"]
     inline = "".join(match[2] for match in _PATCH.finditer(script)).replace(f"{_PLACE}\n", "")
     return Task(

@@ -17,7 +17,7 @@ from swebench_lab.errors import TaskError
 from swebench_lab.records.task import Task
 from swebench_lab.records.verifier import JSON_REPORT, Verifier
 from swebench_lab.tasks.rows.checks import date_text
-from swebench_lab.tasks.rows.columns import other_columns, test_ids, text_of
+from swebench_lab.tasks.rows.columns import other_columns, test_ids, texts_of
 from swebench_lab.tasks.sets.files import digest_of
 
 LAYOUT = "swe-polybench"
@@ -61,10 +61,7 @@ def read_poly_bench(row: Mapping[str, Any], where: str, scripts: Path | None) ->
             f"{where}: a row of SWE-PolyBench: its log is read by parsers that lie in the set's repository; "
             "load_tasks(..., scripts=CHECKOUT) names one"
         )
-    values = {name: text_of(row, name, where) for name in _NEEDED}
-    for name in ("instance_id", "repo", "base_commit", "test_command"):
-        if not values[name].strip():
-            raise TaskError(f"{where}, field {name!r}: empty")
+    values = texts_of(row, _NEEDED, ("instance_id", "repo", "base_commit", "test_command"), where)
     package = scripts.expanduser().absolute() / _PACKAGE
     files = {f"{WORKSPACE}/{_PACKAGE.name}/parsers": str(package / "parsers")}
     read = _READ.format(folder=WORKSPACE, name=_parser_of(package, values["repo"], where))

@@ -17,7 +17,7 @@ from typing import Any
 from swebench_lab.errors import TaskError
 from swebench_lab.records.task import Task
 from swebench_lab.records.verifier import JSON_REPORT, Verifier
-from swebench_lab.tasks.rows.columns import test_ids, text_of
+from swebench_lab.tasks.rows.columns import test_ids, texts_of
 from swebench_lab.tasks.sets.files import digest_of
 
 LAYOUT = "swe-bench-pro"
@@ -50,11 +50,8 @@ def read_pro(row: Mapping[str, Any], where: str, scripts: Path | None) -> Task:
     Raises:
         TaskError: There is no checkout, it does not hold the task's scripts, or a field is missing or wrong.
     """
-    values = {
-        name: text_of(row, name, where) for name in _NEEDED if name not in ("fail_to_pass", "pass_to_pass", COLUMNS[1])
-    }
-    if empty := next((name for name in ("instance_id", "repo", "base_commit") if not values[name].strip()), ""):
-        raise TaskError(f"{where}, field {empty!r}: empty")
+    texts = [name for name in _NEEDED if name not in ("fail_to_pass", "pass_to_pass", COLUMNS[1])]
+    values = texts_of(row, texts, ("instance_id", "repo", "base_commit"), where)
     task_id, base = values["instance_id"], values["base_commit"]
     if scripts is None:
         raise TaskError(

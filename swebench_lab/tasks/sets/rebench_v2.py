@@ -17,7 +17,7 @@ from swebench_lab.errors import TaskError
 from swebench_lab.records.task import Task
 from swebench_lab.records.verifier import JSON_REPORT, Verifier
 from swebench_lab.tasks.rows.checks import date_text
-from swebench_lab.tasks.rows.columns import as_object, list_of, other_columns, test_ids, text_of
+from swebench_lab.tasks.rows.columns import as_object, list_of, other_columns, test_ids, texts_of
 from swebench_lab.tasks.sets.files import digest_of
 
 LAYOUT = "swe-rebench-v2"
@@ -75,9 +75,7 @@ def read_rebench_v2(row: Mapping[str, Any], where: str, scripts: Path | None) ->
             f"{where}: a row of SWE-rebench V2 in {row['language']}: its log is read by parsers that lie in the set's "
             "repository; load_tasks(..., scripts=CHECKOUT) names one"
         )
-    values = {name: text_of(row, name, where) for name in _NEEDED}
-    if empty := next((name for name, value in values.items() if not value.strip() and name != "problem_statement"), ""):
-        raise TaskError(f"{where}, field {empty!r}: empty")
+    values = texts_of(row, _NEEDED, (name for name in _NEEDED if name != "problem_statement"), where)
     config = as_object(row, "install_config", where)
     commands = [command for command in list_of(config.get("test_cmd")) if command.strip()]
     parser = str(config.get("log_parser") or "")
